@@ -1,0 +1,90 @@
+"""Configuration as plain values: class path and arguments, as in YAML, instead of live objects.
+
+A checkpoint that holds live objects cannot be loaded with ``weights_only=True``; one that holds these can.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, cast
+
+from lit_lrsched.errors import InputError
+
+
+def to_plain(value: Any) -> Any:
+    """Returns numbers, strings, lists and dicts that :func:`from_plain` turns back into the value.
+
+    A dataclass, a ``functools.partial``, a class or a module's function becomes ``{"class_path", "init_args"}``.
+
+    Raises:
+        InputError: For an object that no import path leads to, such as a lambda.
+
+    >>> from lit_lrsched.schedules import Constant
+    >>> to_plain(Constant(0.5))
+    {'class_path': 'lit_lrsched.schedules.shapes.Constant', 'init_args': {'factor': 0.5}}
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+        return {"class_path": import_path(type(value)), "init_args": to_plain(arguments)}
+    if isinstance(value, partial) and value.func.__module__.startswith("jsonargparse"):
+        value = partial(value.args[-1], **value.keywords)  # the class stands behind jsonargparse's own arguments
+    if isinstance(value, partial) and not value.args:
+        return {"class_path": import_path(value.func), "init_args": to_plain(value.keywords)}
+    return {"class_path": import_path(value)}
+
+
+def import_path(value: Any) -> str:
+    """Returns the dotted path that leads to a class or function.
+
+    Raises:
+        InputError: When none does.
+    """
+    path = f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', None)}"
+    try:
+        found = import_from(path)
+    except InputError:
+        found = None
+    if found is not value:
+        raise InputError(f"{value!r} cannot be written as configuration: give a class or a function of a module")
+    return path
+
+
+def import_from(path: str) -> Any:
+    """Returns the class or function at a dotted path.
+
+    Raises:
+        InputError: When the module or the name does not exist.
+    """
+    module_name, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{path!r} cannot be imported: {error}") from error
+
+
+def from_plain(value: Any) -> Any:
+    """Returns what plain configuration stands for: a dataclass instance, or a callable that awaits its first argument.
+
+    >>> from_plain({"class_path": "lit_lrsched.schedules.Constant", "init_args": {"factor": 0.5}})
+    Constant(factor=0.5)
+    """
+    if isinstance(value, Mapping) and "class_path" in value:
+        target: Any = import_from(value["class_path"])
+        arguments = from_plain(value.get("init_args") or {})
+        if dataclasses.is_dataclass(target):
+            return cast("Any", target)(**arguments)
+        return partial(target, **arguments)
+    if isinstance(value, Mapping):
+        return {key: from_plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [from_plain(item) for item in value]
+    return value
