@@ -1,0 +1,262 @@
+"""Composition: schedules made of schedules, each child on its own clock and horizon."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.schedules.core import (
+    Duration,
+    Horizon,
+    Schedule,
+    ScheduleLike,
+    Span,
+    check_duration,
+    describe,
+    factor_at,
+    length_in,
+    per_horizon,
+)
+from lit_lrsched.schedules.shapes import as_tuple, check_shrink, cycles, period_in
+
+
+def spans(schedule: ScheduleLike, horizon: Horizon) -> list[Span]:
+    """Returns the named stretches that a schedule is made of, in order, from step 0 to the end of the horizon.
+
+    A schedule says so itself by a method ``spans(horizon)``; any other is a single span with its own name.
+
+    >>> from lit_lrsched.schedules import Cosine, Linear
+    >>> for span in spans(Chain([Phase(Linear(0.1, 1.0), "2ep", "warmup"), Phase(Cosine())]), Horizon(50, 5)):
+    ...     print(*span)
+    warmup 0 10
+    Cosine 10 50
+    """
+    own = getattr(schedule, "spans", None)
+    found: list[Span] = own(horizon) if own else [Span(describe(schedule), 0, horizon.steps)]
+    return found
+
+
+def companions(schedule: ScheduleLike) -> dict[str, Schedule]:
+    """Returns the schedules of other values, ``"momentum"`` say, that run along with this one; mostly none."""
+    own = getattr(schedule, "companions", None)
+    found: dict[str, Schedule] = own() if own else {}
+    return found
+
+
+def check_schedule(name: str, schedule: ScheduleLike) -> None:
+    """Refuses at construction what cannot be wrapped: no schedule at all, or one that keeps state of its own.
+
+    Raises:
+        InputError: When it is a class, not callable, or driven by a metric.
+    """
+    if isinstance(schedule, type) or not callable(schedule):
+        hint = f"{schedule.__name__}(...), with its arguments" if isinstance(schedule, type) else "Linear(...), say"
+        raise InputError(f"{name}={schedule!r} is not a schedule: write {hint}, or a function (step, horizon) -> float")
+    if getattr(schedule, "driven_by_metric", False):
+        raise InputError(
+            f"{name}={describe(schedule)} follows a metric, which only the outermost schedule can: "
+            f"wrap the whole instead, {describe(schedule)}(schedule=...)"
+        )
+
+
+def check_child(name: str, schedule: ScheduleLike) -> None:
+    """Refuses at construction what cannot be one part of a whole.
+
+    Raises:
+        InputError: When it is no schedule (:func:`check_schedule`), or schedules another value as well.
+    """
+    check_schedule(name, schedule)
+    if others := companions(schedule):
+        raise InputError(
+            f"{name}={describe(schedule)} schedules {' and '.join(others)} too, which a composition cannot carry: "
+            f"leave that out and give {' and '.join(others)} a schedule of its own"
+        )
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A schedule and how long it lasts: a part of a :class:`Chain`.
+
+    Args:
+        schedule: What runs in this phase, on a clock and a horizon of its own.
+        lasts: Duration of the phase; percentages are of the chain's horizon. By default all that remains.
+        name: What plots and tables call the phase; by default they look into the schedule.
+
+    Raises:
+        InputError: When the schedule is none, or ``lasts`` is not a duration.
+    """
+
+    schedule: ScheduleLike
+    lasts: Duration | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        check_child("schedule", self.schedule)
+        if self.lasts is not None:
+            check_duration("lasts", self.lasts)
+
+
+class _Leg(NamedTuple):
+    """A phase in a known horizon: it starts at a step and its own horizon says how long it lasts."""
+
+    start: int
+    horizon: Horizon
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class Chain(Schedule):
+    """One phase after another: ``phase(t - s, Horizon(l))``, where s is the phase's first step and l its length.
+
+    t is the step. Each phase starts at 0 on its own clock. Past the last phase its end is held.
+
+    Args:
+        phases: The phases in order. At most one may have no ``lasts``: it takes the rest, wherever it stands. A phase
+            counted in percent that rounds to no steps is skipped.
+
+    Raises:
+        InputError: At construction, when there are no phases or two without ``lasts``; when the horizon is known,
+            when the phases need more steps than it has.
+
+    >>> from lit_lrsched.schedules import Cosine, Horizon, Linear, table
+    >>> chain = Chain([Phase(Linear(0.25, 1.0), lasts="3st"), Phase(Linear(1.0, 0.0))])
+    >>> table(chain, Horizon(7))
+    [0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25]
+    >>> table(chain, Horizon(2))
+    Traceback (most recent call last):
+    lit_lrsched.errors.InputError: phases need 3 steps but training has 2: shorten a phase or raise max_epochs
+    """
+
+    phases: Sequence[Phase]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phases", as_tuple("phases", self.phases, "Phase(Linear(), lasts='10ep')"))
+        for index, phase in enumerate(self.phases):
+            if not isinstance(phase, Phase):
+                raise InputError(f"phases[{index}]={phase!r} is not a phase: write Phase(..., lasts='10ep')")
+        open_ended = [str(index) for index, phase in enumerate(self.phases) if phase.lasts is None]
+        if len(open_ended) > 1:
+            raise InputError(
+                f"phases {' and '.join(open_ended)} all take what remains: give lasts to all of them but one"
+            )
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        starts, legs = self._legs(horizon)
+        leg = legs[bisect_right(starts, step) - 1]
+        return factor_at(leg.phase.schedule, min(step - leg.start, leg.horizon.steps), leg.horizon)
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the phases, those of nested chains in their place, and what is held after the last."""
+        found: list[Span] = []
+        for start, own, phase in self._legs(horizon)[1]:
+            inner = [Span(phase.name, 0, own.steps)] if phase.name else spans(phase.schedule, own)
+            found += [Span(name, start + begin, start + end) for name, begin, end in inner if start + end > 0]
+        end = found[-1].stop if found else 0
+        return found if end == horizon.steps else [*found, Span("held", end, horizon.steps)]
+
+    @per_horizon
+    def _legs(self, horizon: Horizon) -> tuple[list[int], list[_Leg]]:
+        lengths = [length_in(phase.lasts, horizon) if phase.lasts else 0.0 for phase in self.phases]
+        total = sum(lengths)
+        if _whole(total) > horizon.steps:
+            raise InputError(
+                f"phases need {_whole(total)} steps but training has {horizon.steps}: "
+                "shorten a phase or raise max_epochs"
+            )
+        # Boundaries are rounded, not lengths, so that 33% + 33% + 34% is the whole of any horizon. After the phase
+        # that takes the rest they are counted from the end, so that a last phase of 20% is 20% whatever came before.
+        bounds = [0]
+        rest = False
+        for index, phase in enumerate(self.phases):
+            rest = rest or phase.lasts is None
+            bound = horizon.steps - _whole(sum(lengths[index + 1 :])) if rest else _whole(sum(lengths[: index + 1]))
+            bounds.append(max(bound, bounds[-1]))
+        legs = [
+            _Leg(start, Horizon(stop - start, horizon.steps_per_epoch), phase)
+            for phase, start, stop in zip(self.phases, bounds, bounds[1:], strict=False)
+            if start < stop
+        ]
+        # All rounded to nothing: what is held is the end of the last, as if it had passed before the first step.
+        legs = legs or [_Leg(-1, Horizon(1, horizon.steps_per_epoch), self.phases[-1])]
+        return [leg.start for leg in legs], legs
+
+
+@dataclass(frozen=True)
+class Product(Schedule):
+    """The product of its schedules at the same step: ``schedules[0] * schedules[1] * ...``.
+
+    Args:
+        schedules: The schedules to multiply, all on the same clock and horizon.
+
+    Raises:
+        InputError: When there are none, or one of them is no schedule.
+
+    >>> from lit_lrsched.schedules import Horizon, Linear, Step, table
+    >>> table(Product([Linear(), Step("2st", gamma=0.5)]), Horizon(4))
+    [1.0, 0.75, 0.25, 0.125]
+    """
+
+    schedules: Sequence[ScheduleLike]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schedules", as_tuple("schedules", self.schedules, "Linear(), Step('10ep')"))
+        for index, schedule in enumerate(self.schedules):
+            check_child(f"schedules[{index}]", schedule)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return math.prod([factor_at(schedule, step, horizon) for schedule in self.schedules])
+
+
+@dataclass(frozen=True)
+class Repeat(Schedule):
+    """The same again every period: ``shrink ** c * schedule(t - c * P, Horizon(P))``.
+
+    t is the step, P the steps in ``every`` and ``c = floor(t / P)`` counts the cycles. At the end of the horizon no new
+    cycle begins: the end of the last is held.
+
+    Args:
+        schedule: What is repeated, on a clock and a horizon of its own.
+        every: Duration of a cycle; at least a step.
+        shrink: Ratio of the factors from a cycle to the next, above 0 and at most 1.
+
+    Raises:
+        InputError: When the schedule is none, ``every`` is not a duration or ``shrink`` is out of range.
+
+    >>> from lit_lrsched.schedules import Horizon, Linear, table
+    >>> table(Repeat(Linear(), every="2st", shrink=0.5), Horizon(6))
+    [1.0, 0.5, 0.5, 0.25, 0.25, 0.125]
+    """
+
+    schedule: ScheduleLike
+    every: Duration
+    shrink: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_child("schedule", self.schedule)
+        check_duration("every", self.every)
+        check_shrink(self.shrink)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        own = self._cycle(horizon)
+        last = horizon.steps - 1
+        cycle, t = divmod(min(step, last), own.steps)
+        return self.shrink**cycle * factor_at(self.schedule, t if step <= last else t + 1, own)
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the cycles."""
+        return cycles(self._cycle(horizon).steps, horizon)
+
+    @per_horizon
+    def _cycle(self, horizon: Horizon) -> Horizon:
+        return Horizon(period_in(self.every, horizon), horizon.steps_per_epoch)
+
+
+def _whole(steps: float) -> int:
+    return math.floor(steps + 0.5)

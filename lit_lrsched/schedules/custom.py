@@ -1,0 +1,78 @@
+"""Any function by its import path."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from functools import lru_cache
+
+from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, factor_at
+
+
+@dataclass(frozen=True)
+class Custom(Schedule):
+    """The factor that a function of yours returns: ``function(step, horizon)``.
+
+    In Python, pass the function itself wherever a schedule goes; this class names one from the command line or YAML.
+    Return the multiplier of the base learning rate, never a learning rate.
+
+    Args:
+        function: Import path, ``"package.module.function"``, of a pure ``(step, horizon) -> float``.
+
+    Raises:
+        InputError: When the module or the function is not found or cannot be called; on use, when the factor that
+            it returns is negative or not finite.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> table(Custom("lit_lrsched.schedules.custom.halve_every_epoch"), Horizon(10, steps_per_epoch=2), "epoch")
+    [1.0, 0.5, 0.25, 0.125, 0.0625]
+    """
+
+    function: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.function, str):
+            raise InputError(
+                f"function={self.function!r} is not text: write an import path like 'package.module.function', "
+                "or pass the function itself where the schedule goes"
+            )
+        _resolve(self.function)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return factor_at(_resolve(self.function), step, horizon)
+
+
+def halve_every_epoch(step: int, horizon: Horizon) -> float:
+    """Returns ``0.5 ** epoch``: a function to copy from for :class:`Custom`."""
+    return 0.5 ** (step // horizon.steps_per_epoch)
+
+
+@lru_cache(maxsize=256)
+def _resolve(path: str) -> ScheduleLike:
+    module_name, _, name = path.rpartition(".")
+    if not module_name or not all(part.isidentifier() for part in path.split(".")):
+        raise InputError(f"function={path!r} is not an import path: write it as 'package.module.function'")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A module that exists and itself imports something missing is a defect of that module: it keeps its traceback.
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise
+        raise InputError(
+            f"function={path!r}: there is no module {error.name!r}: correct the path, or install the package "
+            "(or put its folder on PYTHONPATH)"
+        ) from None
+    if not hasattr(module, name):
+        raise InputError(
+            f"function={path!r}: module {module_name!r} has no {name!r}{did_you_mean(name, dir(module))}: "
+            "name a function of that module"
+        )
+    function: ScheduleLike = getattr(module, name)
+    if not callable(function) or isinstance(function, type):
+        raise InputError(
+            f"function={path!r} is of type {type(function).__name__}: name a function (step, horizon) -> float instead"
+        )
+    return function

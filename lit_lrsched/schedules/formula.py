@@ -1,0 +1,156 @@
+"""A formula typed as text."""
+
+from __future__ import annotations
+
+import ast
+import math
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.schedules.core import Horizon, Schedule
+
+if TYPE_CHECKING:
+    from simpleeval import SimpleEval
+
+_VARIABLES = ("step", "steps", "epoch", "epochs", "progress")
+_FUNCTIONS: dict[str, Callable[..., float]] = {
+    "sqrt": math.sqrt,
+    "exp": math.exp,
+    "log": math.log,
+    "cos": math.cos,
+    "sin": math.sin,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "min": min,
+    "max": max,
+    "abs": abs,
+}
+_ARITHMETIC = (
+    ast.Constant,
+    ast.Name,
+    ast.Load,
+    ast.Call,
+    ast.UnaryOp,
+    ast.BinOp,
+    ast.BoolOp,
+    ast.Compare,
+    ast.IfExp,
+    ast.unaryop,
+    ast.boolop,
+    ast.cmpop,
+    ast.Add,
+    ast.Sub,
+    ast.Mult,
+    ast.Div,
+    ast.FloorDiv,
+    ast.Mod,
+    ast.Pow,
+)
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Formula(Schedule):
+    """The factor as arithmetic typed on the command line or in YAML.
+
+    Variables: ``step`` (0-based), ``steps`` (of the horizon), ``epoch = step / steps_per_epoch`` and ``epochs``
+    (fractions, use ``floor(epoch)`` for the whole ones), ``progress = step / steps`` (from 0 towards 1). Functions:
+    ``sqrt exp log cos sin floor ceil min max abs``, and ``pi``. Operators: ``+ - * / // % **``, comparisons,
+    ``and or not`` and ``a if condition else b``.
+
+    Args:
+        factor: The formula. It gives the multiplier of the base learning rate, so at least 0, never a learning rate.
+
+    Raises:
+        InputError: For a syntax error or a name that is not listed above, at construction; when the arithmetic fails
+            at some step (a division by zero, say), on use.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> table(Formula("(1 - progress) ** 2"), Horizon(4))
+    [1.0, 0.5625, 0.25, 0.0625]
+    >>> table(Formula("1 if epoch < 2 else 0.1"), Horizon(8, steps_per_epoch=2), interval="epoch")
+    [1.0, 1.0, 0.1, 0.1]
+    >>> Formula("1 / (1 + stepp)")
+    Traceback (most recent call last):
+    lit_lrsched.errors.InputError: formula '1 / (1 + stepp)': 'stepp' is unknown (did you mean 'step'?): use ...
+    """
+
+    factor: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.factor, str):
+            raise InputError(f"factor={self.factor!r} is not a formula: write it as text, like '1 - progress'")
+        _parse(self.factor)
+        try:
+            _evaluate(self.factor, 37, Horizon(100, steps_per_epoch=10))
+        except TypeError as error:
+            raise InputError(f"formula {self.factor!r}: {error}: correct the call") from None
+        except (ArithmeticError, ValueError):
+            pass  # depends on the numbers of that one step, which training need not visit
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        try:
+            return _evaluate(self.factor, step, horizon)
+        except (ArithmeticError, ValueError, TypeError) as error:
+            raise InputError(
+                f"formula {self.factor!r} cannot be worked out at step {step} of {horizon.steps}: {error}: "
+                "change it so that it holds at every step"
+            ) from None
+
+
+def _evaluate(formula: str, step: int, horizon: Horizon) -> float:
+    evaluator, tree = _parse(formula)
+    with _ONE_AT_A_TIME:  # the evaluator of a formula is shared, and holds the names while it works
+        evaluator.names = {
+            "step": float(step),
+            "steps": float(horizon.steps),
+            "epoch": step / horizon.steps_per_epoch,
+            "epochs": horizon.epochs,
+            "progress": step / horizon.steps,
+            "pi": math.pi,
+        }
+        return float(evaluator.eval(formula, previously_parsed=tree))
+
+
+@lru_cache(maxsize=256)
+def _parse(formula: str) -> tuple[SimpleEval, ast.AST]:
+    # Here and not above, so that the other schedules need the standard library alone.
+    from simpleeval import DEFAULT_OPERATORS, SimpleEval
+
+    try:
+        tree = ast.parse(formula.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise InputError(f"formula {formula!r}: {reason}: write arithmetic like '1 - progress'") from None
+    _check_names(formula, tree)
+    # simpleeval limits powers to keep integers small; ours are of floats, and runs are longer than its limit.
+    operators = {**DEFAULT_OPERATORS, ast.Pow: math.pow}
+    return SimpleEval(operators=operators, functions=dict(_FUNCTIONS), names={}), tree
+
+
+def _check_names(formula: str, tree: ast.AST) -> None:
+    """Refuses, before any step, whatever is not arithmetic on the listed names."""
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        numeric = not isinstance(node, ast.Constant) or isinstance(node.value, (int, float))
+        if not (isinstance(node, _ARITHMETIC) and numeric):
+            hint = " (a power is written **)" if isinstance(node, ast.BitXor) else ""
+            raise InputError(
+                f"formula {formula!r}: {type(node).__name__} has no place in a formula{hint}: use numbers, operators, "
+                f"{_listed(_VARIABLES)} and {_listed(_FUNCTIONS)}"
+            )
+        if isinstance(node, ast.Name):
+            known = list(_FUNCTIONS) if id(node) in called else [*_VARIABLES, "pi"]
+            if node.id not in known:
+                raise InputError(
+                    f"formula {formula!r}: {node.id!r} is unknown{did_you_mean(node.id, known)}: use {_listed(known)}"
+                )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " ".join(names)

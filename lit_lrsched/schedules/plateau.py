@@ -1,0 +1,151 @@
+"""The one schedule that follows a metric, with its state in the open."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.schedules.compose import check_schedule, companions, spans
+from lit_lrsched.schedules.core import (
+    Horizon,
+    Schedule,
+    ScheduleLike,
+    Span,
+    check_not_negative,
+    check_positive,
+    check_whole,
+    factor_at,
+)
+from lit_lrsched.schedules.shapes import Constant
+
+
+@dataclass(frozen=True)
+class PlateauState:
+    """All that a :class:`Plateau` remembers, in plain numbers, ready for a checkpoint.
+
+    Args:
+        factor: What multiplies the wrapped schedule now: 1 until the metric stalls.
+        best: The best value of the metric so far; infinity, of the bad sign, before the first.
+        bad: Values in a row that were no better.
+        cooldown: Values still to be ignored after a reduction.
+    """
+
+    factor: float
+    best: float
+    bad: int
+    cooldown: int
+
+
+@dataclass(frozen=True)
+class Plateau(Schedule):
+    """Multiplies the wrapped schedule down when a metric stalls: ``schedule(t) * factor ** (number of reductions)``.
+
+    t is the step. Called as a function it gives the wrapped schedule alone, as if the metric never stalled: what the
+    metric does is not known beforehand. Whoever trains keeps a :class:`PlateauState`, passes it through
+    :meth:`update` once for each value of the metric, and multiplies by its ``factor``.
+
+    Args:
+        schedule: The schedule that is multiplied, a warmup say; by default 1 throughout.
+        monitor: Name of the logged metric.
+        mode: ``"min"`` when the metric should fall, ``"max"`` when it should rise.
+        factor: Ratio of a reduction, above 0 and below 1.
+        patience: Values without improvement that are borne before a reduction, at least 0.
+        threshold: The least change that counts as an improvement, finite and at least 0.
+        threshold_mode: ``"rel"``: the threshold is a share of the best value. ``"abs"``: it is in the metric's unit.
+        cooldown: Values to ignore after a reduction, at least 0.
+        min_factor: Where the reductions stop, from 0 to 1.
+
+    Raises:
+        InputError: When an argument is out of its range.
+
+    Equal to torch's ``ReduceLROnPlateau`` with ``eps=0`` on every trace, values that are not numbers included.
+
+    >>> plateau = Plateau(factor=0.5, patience=1)
+    >>> state = plateau.start()
+    >>> for loss in (1.0, 0.8, 0.9, 0.8, 0.7):
+    ...     state = plateau.update(state, loss)
+    ...     print(loss, state.factor, state.bad)
+    1.0 1.0 0
+    0.8 1.0 0
+    0.9 1.0 1
+    0.8 0.5 0
+    0.7 0.5 0
+    """
+
+    driven_by_metric: ClassVar[bool] = True
+
+    schedule: ScheduleLike = Constant()  # noqa: RUF009  (frozen, so one instance serves all)
+    monitor: str = "val_loss"
+    mode: Literal["min", "max"] = "min"
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    threshold_mode: Literal["rel", "abs"] = "rel"
+    cooldown: int = 0
+    min_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_schedule("schedule", self.schedule)
+        if not isinstance(self.monitor, str) or not self.monitor:
+            raise InputError(
+                f"monitor={self.monitor!r} names no metric: write the name it is logged by, like 'val_loss'"
+            )
+        _check_choice("mode", self.mode, ("min", "max"))
+        check_positive("factor", self.factor, example=0.1)
+        if self.factor >= 1:
+            raise InputError(f"factor={self.factor!r} would not reduce anything: give one below 1, like 0.1")
+        check_whole("patience", self.patience, least=0)
+        check_not_negative("threshold", self.threshold)
+        _check_choice("threshold_mode", self.threshold_mode, ("rel", "abs"))
+        check_whole("cooldown", self.cooldown, least=0)
+        check_not_negative("min_factor", self.min_factor)
+        if self.min_factor > 1:
+            raise InputError(f"min_factor={self.min_factor!r} is above the 1 that it starts from: give at most 1")
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the wrapped schedule's factor at a step."""
+        return factor_at(self.schedule, step, horizon)
+
+    def start(self) -> PlateauState:
+        """Returns the state before the first value of the metric."""
+        return PlateauState(factor=1.0, best=math.inf if self.mode == "min" else -math.inf, bad=0, cooldown=0)
+
+    def update(self, state: PlateauState, metric: float) -> PlateauState:
+        """Returns the state after one more value of the metric.
+
+        Args:
+            state: The state so far; it is left as it is.
+            metric: The new value. One that is not a number counts as no improvement.
+
+        Returns:
+            The new state.
+        """
+        value = float(metric)
+        best, bad = (value, 0) if self._better(value, state.best) else (state.best, state.bad + 1)
+        if state.cooldown > 0:
+            return PlateauState(state.factor, best, 0, state.cooldown - 1)
+        if bad > self.patience:
+            return PlateauState(max(state.factor * self.factor, self.min_factor), best, 0, self.cooldown)
+        return PlateauState(state.factor, best, bad, 0)
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns those of the wrapped schedule."""
+        return spans(self.schedule, horizon)
+
+    def companions(self) -> dict[str, Schedule]:
+        """Returns those of the wrapped schedule, which the metric leaves alone."""
+        return companions(self.schedule)
+
+    def _better(self, value: float, best: float) -> bool:
+        if self.mode == "min":
+            return value < (best * (1.0 - self.threshold) if self.threshold_mode == "rel" else best - self.threshold)
+        return value > (best * (1.0 + self.threshold) if self.threshold_mode == "rel" else best + self.threshold)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, str]) -> None:
+    if value not in choices:
+        raise InputError(
+            f"{name}={value!r} is unknown{did_you_mean(str(value), choices)}: write {choices[0]!r} or {choices[1]!r}"
+        )

@@ -1,0 +1,373 @@
+"""Recipes: the schedules that papers and other libraries name, each a chain of shapes.
+
+A warmup of W steps has the factors (t + 1) / (W + 1) at the steps t = 0 to W - 1, and the decay starts from exactly 1
+at step W: no step trains at rate 0. Others (transformers, say) count a warmup from 0, so that their first step trains
+nothing. Theirs with a warmup of W + 1 steps in T + 1 is ours with W in T, without that first step. Ask for
+``start=0.0`` to have it: then the factors are t / W.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.schedules.compose import Chain, Phase, check_child
+from lit_lrsched.schedules.core import (
+    Duration,
+    Horizon,
+    Schedule,
+    ScheduleLike,
+    Span,
+    check_duration,
+    check_not_negative,
+    check_whole,
+    per_horizon,
+    steps_in,
+)
+from lit_lrsched.schedules.shapes import Constant, Cosine, InverseSqrt, Linear, OneMinusSqrt, blend, period_in
+
+_ANNEALS: dict[str, type[Cosine] | type[Linear]] = {"cosine": Cosine, "linear": Linear}
+
+
+@dataclass(frozen=True)
+class WarmupLinear(Schedule):
+    """Linear warmup, then :class:`Linear` to ``end`` over the rest.
+
+    ``(t + 1) / (W + 1)`` for t < W, then ``end + (1 - end) * (T - t) / (T - W)``, where t is the step, W the steps in
+    ``warmup`` and T the horizon.
+
+    Args:
+        warmup: Duration of the warmup, from ``start`` to 1.
+        start: Factor at step 0, finite and at least 0; by default 1 / (W + 1), so that no step trains at rate 0.
+        end: Factor at the end of the horizon, finite and at least 0.
+
+    Raises:
+        InputError: When a duration or a factor is wrong, or, once the horizon is known, the warmup is longer than it.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> [round(factor, 4) for factor in table(WarmupLinear(warmup="3st"), Horizon(7))]
+    [0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25]
+    >>> WarmupLinear(warmup="3st").chain(Horizon(7)).phases[0]
+    Phase(schedule=Linear(start=0.25, end=1.0, over=None), lasts='3st', name='warmup')
+    """
+
+    warmup: Duration
+    start: float | None = None
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_warmup(self.warmup, self.start)
+        check_not_negative("end", self.end)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return self.chain(horizon)(step, horizon)
+
+    @per_horizon
+    def chain(self, horizon: Horizon) -> Chain:
+        """Returns the same written out: the warmup and the decay."""
+        return Chain([_warmup(self.warmup, self.start, horizon), Phase(Linear(1.0, self.end), name="decay")])
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the warmup and the decay."""
+        return self.chain(horizon).spans(horizon)
+
+
+@dataclass(frozen=True)
+class WarmupCosine(Schedule):
+    """Linear warmup, then :class:`Cosine` to ``end`` over the rest.
+
+    ``(t + 1) / (W + 1)`` for t < W, then ``end + (1 - end) * (1 + cos(pi * (t - W) / (T - W))) / 2``, where t is the
+    step, W the steps in ``warmup`` and T the horizon.
+
+    Args:
+        warmup: Duration of the warmup, from ``start`` to 1.
+        start: Factor at step 0, finite and at least 0; by default 1 / (W + 1), so that no step trains at rate 0.
+        end: Factor at the end of the horizon, finite and at least 0.
+
+    Raises:
+        InputError: When a duration or a factor is wrong, or, once the horizon is known, the warmup is longer than it.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> [round(factor, 4) for factor in table(WarmupCosine(warmup="3st"), Horizon(7))]
+    [0.25, 0.5, 0.75, 1.0, 0.8536, 0.5, 0.1464]
+    """
+
+    warmup: Duration
+    start: float | None = None
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_warmup(self.warmup, self.start)
+        check_not_negative("end", self.end)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return self.chain(horizon)(step, horizon)
+
+    @per_horizon
+    def chain(self, horizon: Horizon) -> Chain:
+        """Returns the same written out: the warmup and the decay."""
+        return Chain([_warmup(self.warmup, self.start, horizon), Phase(Cosine(1.0, self.end), name="decay")])
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the warmup and the decay."""
+        return self.chain(horizon).spans(horizon)
+
+
+@dataclass(frozen=True)
+class WarmupInverseSqrt(Schedule):
+    """Linear warmup, then :class:`InverseSqrt`.
+
+    ``(t + 1) / (W + 1)`` for t < W, then ``end + (1 - end) / sqrt(1 + (t - W) / every)``, where t is the step and W
+    the steps in ``warmup``.
+
+    Args:
+        warmup: Duration of the warmup, from ``start`` to 1.
+        every: Duration in which the decay counts time; by default W + 1 steps, as in the papers.
+        start: Factor at step 0, finite and at least 0; by default 1 / (W + 1), so that no step trains at rate 0.
+        end: The factor that the decay tends to, finite and at least 0.
+
+    Raises:
+        InputError: When a duration or a factor is wrong, or, once the horizon is known, the warmup is longer than it.
+
+    Source: Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762, equation 3.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> [round(factor, 4) for factor in table(WarmupInverseSqrt(warmup="3st"), Horizon(7))]
+    [0.25, 0.5, 0.75, 1.0, 0.8944, 0.8165, 0.7559]
+    """
+
+    warmup: Duration
+    every: Duration | None = None
+    start: float | None = None
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_warmup(self.warmup, self.start)
+        check_not_negative("end", self.end)
+        if self.every is not None:
+            check_duration("every", self.every)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return self.chain(horizon)(step, horizon)
+
+    @per_horizon
+    def chain(self, horizon: Horizon) -> Chain:
+        """Returns the same written out: the warmup and the decay."""
+        # On this time scale the decay is sqrt((W + 1) / (t + 1)): counted from step 0, wherever the warmup stops.
+        every = self.every or f"{steps_in(self.warmup, horizon) + 1}st"
+        decay = Phase(InverseSqrt(every, self.end), name="decay")
+        return Chain([_warmup(self.warmup, self.start, horizon), decay])
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the warmup and the decay."""
+        return self.chain(horizon).spans(horizon)
+
+
+@dataclass(frozen=True)
+class WarmupStableDecay(Schedule):
+    """Linear warmup, a long stretch at 1, and a cooldown at the end.
+
+    ``(t + 1) / (W + 1)`` for t < W, then 1, then ``shape`` over the last D steps, where t is the step, W the steps in
+    ``warmup`` and D those in ``decay``.
+
+    Args:
+        warmup: Duration of the warmup, from ``start`` to 1.
+        decay: Duration of the cooldown.
+        shape: The cooldown, on a clock and a horizon of its own: a shape from 1 to where training is to end.
+        start: Factor at step 0, finite and at least 0; by default 1 / (W + 1), so that no step trains at rate 0.
+
+    Raises:
+        InputError: When a duration, a factor or the shape is wrong, or, once the horizon is known, the two durations
+            are longer than it.
+
+    Source: Hu et al. 2024, "MiniCPM", https://arxiv.org/abs/2404.06395, section 4 (WSD); the default shape from
+    Hägele et al. 2024, https://arxiv.org/abs/2405.18392.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> [round(factor, 4) for factor in table(WarmupStableDecay(warmup="2st", decay="4st"), Horizon(9))]
+    [0.3333, 0.6667, 1.0, 1.0, 1.0, 1.0, 0.5, 0.2929, 0.134]
+    """
+
+    warmup: Duration
+    decay: Duration
+    shape: ScheduleLike = OneMinusSqrt()  # noqa: RUF009  (frozen, so one instance serves all)
+    start: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_warmup(self.warmup, self.start)
+        check_duration("decay", self.decay)
+        check_child("shape", self.shape)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return self.chain(horizon)(step, horizon)
+
+    @per_horizon
+    def chain(self, horizon: Horizon) -> Chain:
+        """Returns the same written out: the warmup, the stable stretch and the cooldown."""
+        warmup = _warmup(self.warmup, self.start, horizon)
+        return Chain([warmup, Phase(Constant(), name="stable"), Phase(self.shape, self.decay, "cooldown")])
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the warmup, the stable stretch and the cooldown."""
+        return self.chain(horizon).spans(horizon)
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Up to the peak, down again, and to almost nothing at the end.
+
+    From ``low`` to 1 over ``up``; then, with ``down``, back to ``low`` over ``down`` and from there to ``end`` over the
+    rest; without it, straight to ``end`` over the rest. The peak is the base learning rate.
+
+    Args:
+        up: Duration of the way up.
+        down: Duration of the way down to ``low``, before the end; None for two phases instead of three.
+        low: Factor at step 0, finite and at least 0 (1 / 25: torch's ``div_factor``).
+        end: Factor at the end of the horizon, finite and at least 0 (torch: 1 / ``div_factor`` / ``final_div_factor``).
+        shape: ``"cosine"`` or ``"linear"``: the curve of each phase.
+        momentum: Factor of the base momentum at the peak, finite and at least 0: the momentum goes from 1 to it while
+            the rate goes up, and back while it goes down (torch: 0.85 / 0.95, with the momentum at 0.95). None leaves
+            the momentum alone.
+
+    Raises:
+        InputError: When a duration, a factor or the shape is wrong, or, once the horizon is known, the phases are
+            longer than it.
+
+    Source: Smith and Topin 2017, "Super-Convergence", https://arxiv.org/abs/1708.07120. torch's ``OneCycleLR`` over
+    ``total_steps`` reaches its end at step ``total_steps - 1``: it equals this one on a horizon one step shorter, with
+    ``up`` of ``pct_start * total_steps - 1`` steps.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> [round(factor, 4) for factor in table(OneCycle(up="2st", low=0.1, end=0.0, shape="linear"), Horizon(6))]
+    [0.1, 0.55, 1.0, 0.75, 0.5, 0.25]
+    >>> momentum = OneCycle(up="2st", shape="linear", momentum=0.9).companions()["momentum"]
+    >>> [round(factor, 4) for factor in table(momentum, Horizon(6))]
+    [1.0, 0.95, 0.9, 0.925, 0.95, 0.975]
+    """
+
+    up: Duration = "30%"
+    down: Duration | None = None
+    low: float = 1 / 25
+    end: float = 1 / 250_000
+    shape: Literal["cosine", "linear"] = "cosine"
+    momentum: float | None = None
+
+    def __post_init__(self) -> None:
+        check_duration("up", self.up)
+        if self.down is not None:
+            check_duration("down", self.down)
+        check_not_negative("low", self.low)
+        check_not_negative("end", self.end)
+        if self.momentum is not None:
+            check_not_negative("momentum", self.momentum)
+        if self.shape not in _ANNEALS:
+            raise InputError(
+                f"shape={self.shape!r} is unknown{did_you_mean(str(self.shape), _ANNEALS)}: write 'cosine' or 'linear'"
+            )
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return self.chain(horizon)(step, horizon)
+
+    @per_horizon
+    def chain(self, horizon: Horizon) -> Chain:
+        """Returns the same written out: up, down and, with ``down``, annihilate."""
+        return self._phases(self.low, 1.0, self.low, self.end)
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns up, down and, with ``down``, annihilate."""
+        return self.chain(horizon).spans(horizon)
+
+    def companions(self) -> dict[str, Schedule]:
+        """Returns the schedule of the momentum by the name ``"momentum"``, or nothing when it is left alone."""
+        return {} if self.momentum is None else {"momentum": self._phases(1.0, self.momentum, 1.0, 1.0)}
+
+    def _phases(self, first: float, peak: float, back: float, last: float) -> Chain:
+        anneal = _ANNEALS[self.shape]
+        up = Phase(anneal(first, peak), self.up, "up")
+        if self.down is None:
+            return Chain([up, Phase(anneal(peak, last), name="down")])
+        return Chain([up, Phase(anneal(peak, back), self.down, "down"), Phase(anneal(back, last), name="annihilate")])
+
+
+@dataclass(frozen=True)
+class CosineRestarts(Schedule):
+    """Half a cosine wave that starts again, each time longer: ``end + (1 - end) * (1 + cos(pi * v / P)) / 2``.
+
+    v is the step within its cycle. The first cycle has P steps, those in ``period``, and each later one ``multiplier``
+    times those before: cycle c starts at ``P * (multiplier ** c - 1) / (multiplier - 1)``, or ``P * c`` when it is 1.
+    At the end of the horizon no new cycle begins: the end of the last is held.
+
+    Args:
+        period: Duration of the first cycle; at least a step.
+        multiplier: Ratio of the lengths of two cycles, a whole number of at least 1.
+        end: Factor at the end of a cycle, finite and at least 0.
+
+    Raises:
+        InputError: When ``period`` is not a duration, ``multiplier`` is below 1 or ``end`` not a factor.
+
+    Source: Loshchilov and Hutter 2016, "SGDR", https://arxiv.org/abs/1608.03983, equation 5.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> [round(factor, 4) for factor in table(CosineRestarts(period="2st", multiplier=2), Horizon(7))]
+    [1.0, 0.5, 1.0, 0.8536, 0.5, 0.1464, 1.0]
+    """
+
+    period: Duration
+    multiplier: int = 1
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_duration("period", self.period)
+        check_whole("multiplier", self.multiplier, least=1)
+        check_not_negative("end", self.end)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        last = horizon.steps - 1
+        start, length = self._cycle(min(step, last), period_in(self.period, horizon))
+        t = min(step, last + 1) - start
+        return blend(1.0, self.end, (1.0 + math.cos(math.pi * t / length)) / 2.0)
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the cycles, the last one cut off by the horizon."""
+        found: list[Span] = []
+        start, length = 0, period_in(self.period, horizon)
+        while start < horizon.steps:
+            found.append(Span(f"cycle {len(found) + 1}", start, min(start + length, horizon.steps)))
+            start, length = start + length, length * self.multiplier
+        return found
+
+    def _cycle(self, step: int, period: int) -> tuple[int, int]:
+        """Returns the first step and the length of the cycle that a step lies in."""
+        if self.multiplier == 1:
+            return step - step % period, period
+        growth = self.multiplier - 1
+        # The largest c with multiplier ** c <= 1 + step * growth / period, found in whole numbers: a logarithm is
+        # off by one at the restarts.
+        ratio, scale = 1 + step * growth // period, 1
+        while scale * self.multiplier <= ratio:
+            scale *= self.multiplier
+        return period * (scale - 1) // growth, period * scale
+
+
+def _check_warmup(warmup: Duration, start: float | None) -> None:
+    check_duration("warmup", warmup)
+    if start is not None:
+        check_not_negative("start", start)
+
+
+def _warmup(warmup: Duration, start: float | None, horizon: Horizon) -> Phase:
+    steps = steps_in(warmup, horizon)
+    if steps > horizon.steps:
+        raise InputError(
+            f"warmup={warmup!r} needs {steps} steps but training has {horizon.steps}: "
+            "shorten the warmup or raise max_epochs"
+        )
+    return Phase(Linear(1 / (steps + 1) if start is None else start, 1.0), warmup, "warmup")

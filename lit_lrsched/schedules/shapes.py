@@ -1,0 +1,580 @@
+"""Shapes: one class, one closed formula. Durations are measured from the start of the enclosing horizon."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.schedules.core import (
+    Duration,
+    Horizon,
+    Schedule,
+    Span,
+    check_duration,
+    check_not_negative,
+    check_positive,
+    describe,
+    instant_in,
+    parse_instant,
+    per_horizon,
+    steps_in,
+)
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same factor at every step: ``factor``.
+
+    Args:
+        factor: The factor, finite and at least 0.
+
+    Raises:
+        InputError: When the factor is negative or not finite.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> table(Constant(0.5), Horizon(5))
+    [0.5, 0.5, 0.5, 0.5, 0.5]
+    """
+
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_not_negative("factor", self.factor)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return self.factor
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """A straight line: ``end + (start - end) * (1 - u)`` with ``u = min(t / T, 1)``.
+
+    t is the step and T the steps in ``over``. Rising lines (a warmup) and falling ones (a decay) are the same class.
+
+    Args:
+        start: Factor at step 0, finite and at least 0.
+        end: Factor at step T and ever after, finite and at least 0.
+        over: Duration of the line; by default the whole horizon. One longer than the horizon is cut off by it.
+
+    Raises:
+        InputError: When a factor is negative or not finite, or ``over`` is not a duration.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> table(Linear(end=0.5, over="4st"), Horizon(6))
+    [1.0, 0.875, 0.75, 0.625, 0.5, 0.5]
+    """
+
+    start: float = 1.0
+    end: float = 0.0
+    over: Duration | None = None
+
+    def __post_init__(self) -> None:
+        _check_decay(self.start, self.end, self.over)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        t, length = _clock(self.over, step, horizon)
+        return self.start * ((length - t) / length) + self.end * (t / length)
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the line, and what is held after it."""
+        return _spans_over(self, self.over, horizon)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine wave: ``end + (start - end) * (1 + cos(pi * u)) / 2`` with ``u = min(t / T, 1)``.
+
+    t is the step and T the steps in ``over``.
+
+    Args:
+        start: Factor at step 0, finite and at least 0.
+        end: Factor at step T and ever after, finite and at least 0.
+        over: Duration of the curve; by default the whole horizon. One longer than the horizon is cut off by it.
+
+    Raises:
+        InputError: When a factor is negative or not finite, or ``over`` is not a duration.
+
+    Source: Loshchilov and Hutter 2016, "SGDR", https://arxiv.org/abs/1608.03983, equation 5 (one run).
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> [round(factor, 4) for factor in table(Cosine(over="4st"), Horizon(6))]
+    [1.0, 0.8536, 0.5, 0.1464, 0.0, 0.0]
+    """
+
+    start: float = 1.0
+    end: float = 0.0
+    over: Duration | None = None
+
+    def __post_init__(self) -> None:
+        _check_decay(self.start, self.end, self.over)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        t, length = _clock(self.over, step, horizon)
+        return blend(self.start, self.end, (1.0 + math.cos(math.pi * t / length)) / 2.0)
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the curve, and what is held after it."""
+        return _spans_over(self, self.over, horizon)
+
+
+@dataclass(frozen=True)
+class Polynomial(Schedule):
+    """A power of the line: ``end + (start - end) * (1 - u) ** power`` with ``u = min(t / T, 1)``.
+
+    t is the step and T the steps in ``over``.
+
+    Args:
+        power: Exponent, finite and above 0: 1 is a straight line, above 1 falls early, below 1 falls late.
+        start: Factor at step 0, finite and at least 0.
+        end: Factor at step T and ever after, finite and at least 0.
+        over: Duration of the curve; by default the whole horizon. One longer than the horizon is cut off by it.
+
+    Raises:
+        InputError: When ``power`` is not above 0, a factor is negative or not finite, or ``over`` is not a duration.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> table(Polynomial(power=2.0, over="4st"), Horizon(6))
+    [1.0, 0.5625, 0.25, 0.0625, 0.0, 0.0]
+    """
+
+    power: float = 2.0
+    start: float = 1.0
+    end: float = 0.0
+    over: Duration | None = None
+
+    def __post_init__(self) -> None:
+        check_positive("power", self.power, example=2.0)
+        _check_decay(self.start, self.end, self.over)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        t, length = _clock(self.over, step, horizon)
+        return blend(self.start, self.end, ((length - t) / length) ** self.power)
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the curve, and what is held after it."""
+        return _spans_over(self, self.over, horizon)
+
+
+@dataclass(frozen=True)
+class OneMinusSqrt(Schedule):
+    """Steep at first, then flat: ``end + (start - end) * (1 - sqrt(u))`` with ``u = min(t / T, 1)``.
+
+    t is the step and T the steps in ``over``.
+
+    Args:
+        start: Factor at step 0, finite and at least 0.
+        end: Factor at step T and ever after, finite and at least 0.
+        over: Duration of the curve; by default the whole horizon. One longer than the horizon is cut off by it.
+
+    Raises:
+        InputError: When a factor is negative or not finite, or ``over`` is not a duration.
+
+    Source: Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations",
+    https://arxiv.org/abs/2405.18392, the (1-sqrt) cooldown.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> [round(factor, 4) for factor in table(OneMinusSqrt(over="4st"), Horizon(6))]
+    [1.0, 0.5, 0.2929, 0.134, 0.0, 0.0]
+    """
+
+    start: float = 1.0
+    end: float = 0.0
+    over: Duration | None = None
+
+    def __post_init__(self) -> None:
+        _check_decay(self.start, self.end, self.over)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        t, length = _clock(self.over, step, horizon)
+        return blend(self.start, self.end, 1.0 - math.sqrt(t / length))
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the curve, and what is held after it."""
+        return _spans_over(self, self.over, horizon)
+
+
+@dataclass(frozen=True)
+class Rex(Schedule):
+    """Slow at first, then steep: ``end + (start - end) * (1 - u) / (1 - u / 2)`` with ``u = min(t / T, 1)``.
+
+    t is the step and T the steps in ``over``.
+
+    Args:
+        start: Factor at step 0, finite and at least 0.
+        end: Factor at step T and ever after, finite and at least 0.
+        over: Duration of the curve; by default the whole horizon. One longer than the horizon is cut off by it.
+
+    Raises:
+        InputError: When a factor is negative or not finite, or ``over`` is not a duration.
+
+    Source: Chen, Wolfe and Kyrillidis 2021, "REX: Revisiting Budgeted Training with an Improved Schedule",
+    https://arxiv.org/abs/2107.04197, the profile (1 - t/T) / (1/2 + 1/2 (1 - t/T)).
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> [round(factor, 4) for factor in table(Rex(over="4st"), Horizon(6))]
+    [1.0, 0.8571, 0.6667, 0.4, 0.0, 0.0]
+    """
+
+    start: float = 1.0
+    end: float = 0.0
+    over: Duration | None = None
+
+    def __post_init__(self) -> None:
+        _check_decay(self.start, self.end, self.over)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        t, length = _clock(self.over, step, horizon)
+        return blend(self.start, self.end, (length - t) / (length - t / 2))
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the curve, and what is held after it."""
+        return _spans_over(self, self.over, horizon)
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """A constant ratio: ``gamma ** (t / every)``, where t is the step.
+
+    Args:
+        gamma: Ratio between two factors that lie ``every`` apart; finite and above 0.
+        every: Duration over which the factor is multiplied by ``gamma`` once; at least a step.
+
+    Raises:
+        InputError: When ``gamma`` is not above 0 or ``every`` is not a duration.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> table(Exponential(gamma=0.5, every="2st"), Horizon(5))[::2]
+    [1.0, 0.5, 0.25]
+    >>> table(Exponential(gamma=0.5, every="1ep"), Horizon(50, steps_per_epoch=10), interval="epoch")
+    [1.0, 0.5, 0.25, 0.125, 0.0625]
+    """
+
+    gamma: float
+    every: Duration = "1ep"
+
+    def __post_init__(self) -> None:
+        check_positive("gamma", self.gamma, example=0.9)
+        check_duration("every", self.every)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return _power(self.gamma, step / period_in(self.every, horizon))
+
+
+@dataclass(frozen=True)
+class InverseTime(Schedule):
+    """Decays as one over time: ``1 / (1 + alpha * t / every)``, where t is the step.
+
+    Args:
+        alpha: Speed of the decay, finite and at least 0: the factor is 1/2 after ``every / alpha``.
+        every: Duration in which time is counted; at least a step.
+
+    Raises:
+        InputError: When ``alpha`` is negative or not finite, or ``every`` is not a duration.
+
+    Source: Robbins and Monro 1951, "A Stochastic Approximation Method" (steps of the order of 1/n).
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> [round(factor, 4) for factor in table(InverseTime(alpha=1.0, every="1st"), Horizon(5))]
+    [1.0, 0.5, 0.3333, 0.25, 0.2]
+    """
+
+    alpha: float
+    every: Duration = "1ep"
+
+    def __post_init__(self) -> None:
+        check_not_negative("alpha", self.alpha)
+        check_duration("every", self.every)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        # The division comes first so that at the start of epoch n this is 1 / (1 + alpha * n) to the last bit.
+        return 1.0 / (1.0 + self.alpha * (step / period_in(self.every, horizon)))
+
+
+@dataclass(frozen=True)
+class InverseSqrt(Schedule):
+    """Decays as one over the square root of time: ``end + (1 - end) / sqrt(1 + t / every)``, where t is the step.
+
+    Args:
+        every: Duration in which time is counted; at least a step: with ``end`` 0 the factor is 1/2 after 3 of them.
+        end: The factor that it tends to, finite and at least 0.
+
+    Raises:
+        InputError: When ``every`` is not a duration, or ``end`` is negative or not finite.
+
+    Source: Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762, equation 3 (after its
+    warmup; here counted from 1 at step 0).
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> [round(factor, 4) for factor in table(InverseSqrt(every="1st"), Horizon(5))]
+    [1.0, 0.7071, 0.5774, 0.5, 0.4472]
+    """
+
+    every: Duration = "1ep"
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_duration("every", self.every)
+        check_not_negative("end", self.end)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return blend(1.0, self.end, 1.0 / math.sqrt(1.0 + step / period_in(self.every, horizon)))
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """A staircase: ``gamma ** floor(t / every)``, where t is the step.
+
+    Args:
+        every: Duration of a stair; at least a step.
+        gamma: Ratio between a stair and the one before, finite and above 0.
+
+    Raises:
+        InputError: When ``gamma`` is not above 0 or ``every`` is not a duration.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> table(Step(every="2st", gamma=0.5), Horizon(5))
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    every: Duration
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_duration("every", self.every)
+        check_positive("gamma", self.gamma, example=0.1)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return _power(self.gamma, step // period_in(self.every, horizon))
+
+
+@dataclass(frozen=True)
+class MultiStep(Schedule):
+    """Drops at given times: ``gamma ** (number of milestones m with m <= t)``, where t is the step.
+
+    Args:
+        milestones: Times of the drops, counted from the start of the horizon, in increasing order.
+        gamma: Ratio of a drop, finite and above 0.
+
+    Raises:
+        InputError: When ``gamma`` is not above 0, a milestone is not a duration, or they are out of order: where the
+            units agree at construction, otherwise when the horizon is known.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> table(MultiStep(["2st", "80%"], gamma=0.5), Horizon(5))
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    milestones: Sequence[Duration]
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", as_tuple("milestones", self.milestones, "'30ep', '60ep'"))
+        for index, milestone in enumerate(self.milestones):
+            check_duration(f"milestones[{index}]", milestone)
+        _check_order("milestones", self.milestones)
+        check_positive("gamma", self.gamma, example=0.1)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return _power(self.gamma, bisect_right(self._drops(horizon), step))
+
+    @per_horizon
+    def _drops(self, horizon: Horizon) -> list[int]:
+        _times("milestones", self.milestones, horizon)
+        return [steps_in(milestone, horizon) for milestone in self.milestones]
+
+
+@dataclass(frozen=True)
+class Triangle(Schedule):
+    """Up and down again: ``low + (high - low) * shrink ** c * (1 - abs(2 * v - 1))``.
+
+    t is the step and P the steps in ``period``; ``c = floor(t / P)`` counts the cycles and ``v = t / P - c`` is the
+    place in one. The factor is ``low`` at both ends of a cycle and at its peak in the middle.
+
+    Args:
+        period: Duration of a cycle, up and down; at least a step.
+        low: Factor at the ends of a cycle, finite and at least 0.
+        high: Factor at the peak of the first cycle, finite and at least 0; below ``low`` the triangle hangs down.
+        shrink: Ratio of the height ``high - low`` from a cycle to the next, above 0 and at most 1.
+
+    Raises:
+        InputError: When a factor is negative or not finite, ``shrink`` is out of range, or ``period`` no duration.
+
+    Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks", https://arxiv.org/abs/1506.01186,
+    section 3 (``shrink=0.5`` is its triangular2).
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> table(Triangle(period="4st", low=0.0, shrink=0.5), Horizon(8))
+    [0.0, 0.5, 1.0, 0.5, 0.0, 0.25, 0.5, 0.25]
+    """
+
+    period: Duration
+    low: float = 0.1
+    high: float = 1.0
+    shrink: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_duration("period", self.period)
+        check_not_negative("low", self.low)
+        check_not_negative("high", self.high)
+        check_shrink(self.shrink)
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        period = period_in(self.period, horizon)
+        cycle, t = divmod(step, period)
+        return blend(self.high, self.low, self.shrink**cycle * (2 * min(t, period - t) / period))
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the cycles."""
+        return cycles(period_in(self.period, horizon), horizon)
+
+
+@dataclass(frozen=True)
+class Piecewise(Schedule):
+    """Straight lines between points: ``f + (g - f) * (t - a) / (b - a)``.
+
+    t is the step, (a, f) the last point at or before it and (b, g) the next. The first factor is held before the first
+    point, the last one after the last point.
+
+    Args:
+        points: Pairs (time, factor) in increasing order of time. A time is counted from the start of the horizon and
+            may be ``"0st"``; a factor is finite and at least 0.
+
+    Raises:
+        InputError: When there are no points, a time has no unit, a factor is negative or not finite, or the points
+            are out of order: where the units agree at construction, otherwise when the horizon is known.
+
+    >>> from lit_lrsched.schedules import Horizon, table
+    >>> table(Piecewise([("0st", 0.0), ("2st", 1.0), ("100%", 0.5)]), Horizon(6))
+    [0.0, 0.5, 1.0, 0.875, 0.75, 0.625]
+    """
+
+    points: Sequence[tuple[Duration, float]]
+
+    def __post_init__(self) -> None:
+        pairs = as_tuple("points", self.points, "['0st', 0.1], ['5ep', 1.0]")
+        for index, pair in enumerate(pairs):
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                raise InputError(f"points[{index}]={pair!r} is not a point: write a pair like ['5ep', 1.0]")
+            parse_instant(f"points[{index}]", pair[0])
+            check_not_negative(f"points[{index}] factor", pair[1])
+        object.__setattr__(self, "points", tuple(tuple(pair) for pair in pairs))
+        _check_order("points", [time for time, _ in self.points])
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        times = self._times(horizon)
+        after = bisect_right(times, step)
+        if after == 0 or after == len(times):
+            return self.points[max(after - 1, 0)][1]
+        (left, right), (begin, end) = times[after - 1 : after + 1], self.points[after - 1 : after + 1]
+        return blend(begin[1], end[1], (right - step) / (right - left))
+
+    @per_horizon
+    def _times(self, horizon: Horizon) -> list[float]:
+        return _times("points", [time for time, _ in self.points], horizon)
+
+
+def blend(start: float, end: float, weight: float) -> float:
+    """Returns end + (start - end) * weight, in the order of operations that is exact for weights 0 and 1."""
+    return start * weight + end * (1.0 - weight)
+
+
+def as_tuple(name: str, values: Iterable[object], example: str) -> tuple[Any, ...]:
+    """Returns the values of a list as a tuple, so that a schedule can be hashed.
+
+    Raises:
+        InputError: When it is not a list, or has no values; the message shows the example.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"{name}={values!r} is not a list: write one, like [{example}]")
+    found = tuple(values)
+    if not found:
+        raise InputError(f"{name} is empty: give at least one, like [{example}]")
+    return found
+
+
+def check_shrink(shrink: float) -> None:
+    """Refuses at construction a ratio between cycles that is not above 0 and at most 1.
+
+    Raises:
+        InputError: When it is out of range.
+    """
+    check_positive("shrink", shrink, example=0.5)
+    if shrink > 1:
+        raise InputError(f"shrink={shrink!r} makes the cycles grow: give at most 1, like 0.5")
+
+
+def period_in(every: Duration, horizon: Horizon) -> int:
+    """Returns the steps in a period: at least one, for time is counted in whole steps."""
+    return max(1, steps_in(every, horizon))
+
+
+def cycles(period: int, horizon: Horizon) -> list[Span]:
+    """Returns one numbered span a period, the last one cut off by the horizon."""
+    starts = range(0, horizon.steps, period)
+    return [Span(f"cycle {n}", start, min(start + period, horizon.steps)) for n, start in enumerate(starts, start=1)]
+
+
+def _check_order(name: str, times: Sequence[Duration]) -> None:
+    """Refuses times out of order among those of the same unit: the others wait for the horizon."""
+    latest: dict[str, tuple[float, Duration]] = {}
+    for time in times:
+        value, unit = parse_instant(name, time)
+        if unit in latest and value <= latest[unit][0]:
+            raise InputError(f"{name} are out of order: {time!r} comes after {latest[unit][1]!r}: sort them by time")
+        latest[unit] = value, time
+
+
+def _times(name: str, times: Sequence[Duration], horizon: Horizon) -> list[float]:
+    """Returns the times in steps, refused when they are out of order in this horizon."""
+    found = [instant_in(time, horizon) for time in times]
+    for index in range(1, len(found)):
+        if found[index] <= found[index - 1]:
+            raise InputError(
+                f"{name} are out of order in {horizon.steps} steps: {times[index]!r} (step {found[index]:g}) comes "
+                f"after {times[index - 1]!r} (step {found[index - 1]:g}): sort them by time"
+            )
+    return found
+
+
+def _check_decay(start: float, end: float, over: Duration | None) -> None:
+    check_not_negative("start", start)
+    check_not_negative("end", end)
+    if over is not None:
+        check_duration("over", over)
+
+
+def _clock(over: Duration | None, step: int, horizon: Horizon) -> tuple[int, int]:
+    """Returns (t, T): the step, no further than the length, and the length in steps."""
+    length = steps_in(over, horizon)
+    # A percentage of a very short horizon may round to no steps: such a decay is over as soon as it begins.
+    return (min(step, length), length) if length else (1, 1)
+
+
+def _power(gamma: float, exponent: float) -> float:
+    try:
+        return float(gamma**exponent)
+    except OverflowError:
+        return math.inf  # refused, with its step, by whoever asked for the factor
+
+
+def _spans_over(schedule: Schedule, over: Duration | None, horizon: Horizon) -> list[Span]:
+    length = min(steps_in(over, horizon), horizon.steps)
+    both = [Span(describe(schedule), 0, length), Span("held", length, horizon.steps)]
+    return [span for span in both if span.start < span.stop]
