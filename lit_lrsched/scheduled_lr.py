@@ -1,0 +1,369 @@
+"""The torch side: one ``LRScheduler`` that carries any schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.schedules import Horizon, Interval, Plateau, PlateauState, ScheduleLike
+from lit_lrsched.schedules.compose import companions
+from lit_lrsched.schedules.core import describe, factor_at, stride_of
+
+OnHorizonChange = Literal["replan", "keep", "stretch", "error"]
+QUANTITIES = ("lr", "momentum", "weight_decay")
+
+
+class ScheduledLR(LRScheduler):
+    """Sets every param group's learning rate to its base rate times ``schedule(step, horizon)``.
+
+    The rate is computed afresh from the tick, never from the rate before, so it cannot drift. Call :meth:`step` after
+    each optimizer step (``interval="step"``) or after each epoch (``interval="epoch"``).
+
+    Args:
+        optimizer: Any torch optimizer. Its groups' learning rates, momenta and weight decays are the base values.
+        schedule: A :class:`~lit_lrsched.Schedule` or a function ``(step, horizon) -> float``. A
+            :class:`~lit_lrsched.Plateau` needs :meth:`observe` to be called after each validation.
+        horizon: How long training lasts, in optimizer steps.
+        interval: What one tick is. With ``"epoch"`` the rate at tick ``e`` is that of step
+            ``e * horizon.steps_per_epoch``.
+        groups: Schedules for the rest, by what they drive: ``"momentum"`` or ``"weight_decay"`` of every group, or a
+            quantity of one group, such as ``"lr/backbone"`` or ``"weight_decay/group1"``. A group is called by its
+            ``name``, or ``group0``, ``group1``, ... The momentum of Adam and its like is their first beta.
+        on_horizon_change: What to do when a checkpoint was written under another horizon. ``"replan"``: take the new
+            curve, from the step reached. ``"keep"``: follow the old curve, then its end. ``"stretch"``: stretch what
+            is left of the old curve over what is left of training. ``"error"``: refuse.
+
+    A param group that joins later starts at the rate it came with and follows the schedule from there; what another
+    hand sets on it becomes its new base.
+
+    Raises:
+        InputError: When the schedule does not fit the horizon, or returns something that is not a finite number of
+            at least 0; when ``groups`` names what the optimizer does not have.
+
+    >>> import torch
+    >>> from lit_lrsched import Horizon, Linear, ScheduledLR
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> scheduler = ScheduledLR(optimizer, Linear(end=0.5), Horizon(steps=4))
+    >>> for _ in range(4):
+    ...     print(f"{scheduler.get_last_lr()[0]:.4f}")
+    ...     optimizer.step()
+    ...     scheduler.step()
+    0.1000
+    0.0875
+    0.0750
+    0.0625
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedule: ScheduleLike,
+        horizon: Horizon,
+        interval: Interval = "step",
+        groups: Mapping[str, ScheduleLike] | None = None,
+        on_horizon_change: OnHorizonChange = "replan",
+    ) -> None:
+        self.schedule = schedule
+        self.horizon = horizon
+        self.interval = interval
+        self.on_horizon_change = on_horizon_change
+        self.plateau: PlateauState | None = schedule.start() if isinstance(schedule, Plateau) else None
+        self.resumed: str | None = None
+        self.steps_reached: Callable[[], int] | None = None
+        self._stride = stride_of(interval, horizon)
+        self._clock = _Clock(horizon)
+        self._waits = False
+        self._optimizer_stepped = False
+        self._drives = _drives(optimizer, schedule, {**companions(schedule), **(groups or {})})
+        self._joined: dict[int, float] = {}
+        self._known_groups = len(optimizer.param_groups)
+        # A schedule that does not fit, or breaks down on the way, is better refused now than in the middle of a run.
+        for drive in self._drives:
+            for percent in range(101):
+                factor_at(drive.schedule, (horizon.steps - 1) * percent // 100, horizon)
+        super().__init__(optimizer)
+
+    @property
+    def position(self) -> int:
+        """The step of the schedule that is in force."""
+        return self._clock(self.last_epoch * self._stride)
+
+    def planned(self, tick: int) -> list[dict[str, float]]:
+        """Returns what each param group is set to at a tick: ``lr``, and ``momentum`` or ``weight_decay`` if scheduled.
+
+        The plateau, which no plan can know, counts as it stands now.
+        """
+        step, horizon = self._clock(tick * self._stride), self._clock.horizon
+        values: list[dict[str, float]] = [{} for _ in range(self._known_groups)]
+        for drive in self._drives:
+            factor = self._factor(drive.schedule, step, horizon)
+            for index, quantity, base in drive.slots:
+                values[index][quantity] = base * factor
+        return values
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Returns the learning rate of every param group at the present tick."""
+        return [values["lr"] for values in self.planned(self.last_epoch)]
+
+    def step(self, epoch: int | None = None) -> None:
+        """Moves on to the next tick, or to the given one, and sets the values of every param group."""
+        if self._waits and not self._optimizer_stepped and epoch is None:
+            return
+        self._optimizer_stepped = False
+        self._adopt_late_groups()
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        self._apply()
+
+    def observe(self, metric: float) -> None:
+        """Shows a :class:`~lit_lrsched.Plateau` the value of its metric: once after each validation.
+
+        Raises:
+            InputError: When the schedule follows no metric.
+        """
+        if not isinstance(self.schedule, Plateau) or self.plateau is None:
+            raise InputError(f"{describe(self.schedule)} follows no metric: wrap it, Plateau(schedule=...)")
+        self._adopt_late_groups()
+        self.plateau = self.schedule.update(self.plateau, metric)
+        self._apply()
+
+    def join(self, tick: int) -> None:
+        """Enters a run that is under way, at a tick that no checkpoint of this scheduler told."""
+        before = [float(group["lr"]) for group in self.optimizer.param_groups]  # of the checkpoint, if there was one
+        self.step(tick)
+        self._tell(before, self.horizon)
+
+    def wait_for_optimizer(self) -> None:
+        """From now on ignores a :meth:`step` that no step of the optimizer came before.
+
+        AMP's ``GradScaler`` leaves out the optimizer's step when gradients overflow; the schedule then waits as well.
+        """
+        if not self._waits:
+            self._waits = True
+            self.optimizer.register_step_post_hook(self._note_optimizer_step)
+
+    def _note_optimizer_step(self, *_: Any) -> None:
+        self._optimizer_stepped = True
+
+    def _factor(self, schedule: ScheduleLike, step: int, horizon: Horizon) -> float:
+        factor = factor_at(schedule, step, horizon)
+        return factor * self.plateau.factor if self.plateau is not None and schedule is self.schedule else factor
+
+    def _apply(self) -> None:
+        step, horizon, groups = self.position, self._clock.horizon, self.optimizer.param_groups
+        for drive in self._drives:
+            factor = self._factor(drive.schedule, step, horizon)
+            for index, quantity, base in drive.slots:
+                set_value(groups[index], quantity, base * factor)
+        if self._joined:
+            factor = self._factor(self.schedule, step, horizon)
+            for index, base in self._joined.items():
+                if index < len(groups):
+                    set_value(groups[index], "lr", base * factor)
+        rates = [group["lr"] for group in groups]
+        self._last_lr = [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
+
+    def _adopt_late_groups(self) -> None:
+        groups = self.optimizer.param_groups
+        if len(groups) == self._known_groups:
+            return
+        factor = self._factor(self.schedule, self.position, self._clock.horizon)
+        for index in range(self._known_groups, len(groups)):
+            rate = float(groups[index]["lr"])
+            if rate != self._joined.get(index, -1.0) * factor:
+                self._joined[index] = rate / factor if factor else rate
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the tick and what else cannot be recomputed from the configuration, in plain numbers and lists.
+
+        Horizon, interval and rates are kept to notice a change, the clock because an earlier change may have bent it.
+        """
+        state: dict[str, Any] = {
+            "last_epoch": self.last_epoch,
+            "interval": self.interval,
+            "horizon": [self.horizon.steps, self.horizon.steps_per_epoch],
+            "clock": self._clock.as_list(),
+            "rates": [float(rate) for rate in self._last_lr],
+            "driven": [list(slot) for drive in self._drives for slot in drive.slots if slot.quantity != "lr"],
+            "joined": dict(self._joined),
+        }
+        if self.plateau is not None:
+            state["plateau"] = dataclasses.asdict(self.plateau)
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the tick, under the present configuration, and sets the values that belong to it.
+
+        The state of another scheduler, whose ticks may have been anything, is left alone: see :meth:`join`.
+
+        Raises:
+            InputError: When the horizon has changed and ``on_horizon_change="error"``.
+        """
+        if "clock" not in state_dict:
+            return
+        old = Horizon(*state_dict["horizon"])
+        self.last_epoch = state_dict["last_epoch"]
+        self._clock = _Clock.from_list(state_dict["clock"])
+        if self.plateau is not None and "plateau" in state_dict:
+            self.plateau = PlateauState(**state_dict["plateau"])
+        self._take_joined(state_dict["joined"])
+        if (old, self.interval) != (self.horizon, state_dict["interval"]):
+            self._change(old, state_dict["interval"])
+        self._release(state_dict["driven"])
+        self._apply()
+        self._tell(state_dict["rates"], old)
+
+    def _take_joined(self, joined: dict[int, float]) -> None:
+        # Whoever added the groups may have added them again before this scheduler was made: joined they are still.
+        self._joined = dict(joined)
+        self._known_groups = min([self._known_groups, *joined])
+        self._drives = [
+            _Drive(drive.schedule, [slot for slot in drive.slots if slot.group < self._known_groups])
+            for drive in self._drives
+        ]
+
+    def _release(self, driven: list[tuple[int, str, float]]) -> None:
+        """Gives back the values that a schedule drove in the checkpoint and none drives now."""
+        now = {slot[:2] for drive in self._drives for slot in drive.slots}
+        for index, quantity, base in driven:
+            if (index, quantity) not in now:
+                set_value(self.optimizer.param_groups[index], quantity, base)
+
+    def _change(self, old: Horizon, interval: Interval) -> None:
+        """Finds the place of the checkpoint in a run of another length, or with ticks of another length."""
+        if self.on_horizon_change == "error" and old != self.horizon:
+            raise InputError(
+                f"the checkpoint planned {old.steps} steps ({old.steps_per_epoch} an epoch) and this run plans "
+                f"{self.horizon.steps} ({self.horizon.steps_per_epoch} an epoch): choose on_horizon_change='replan', "
+                "'keep' or 'stretch'"
+            )
+        # An epoch of another length (batch size, devices) makes the step reached another number: epochs are what the
+        # run has done. Not so when max_steps cut the run short: then steps are counted as they are.
+        counts_epochs = self.interval == "epoch" or self.horizon.steps % self.horizon.steps_per_epoch == 0
+        pace = old.steps_per_epoch / self.horizon.steps_per_epoch if counts_epochs else 1.0
+        done = self.last_epoch * stride_of(interval, old)
+        if interval != self.interval or (self.interval == "step" and pace != 1):
+            reached = self.steps_reached() if self.steps_reached else round(done / pace)
+            self.last_epoch = reached // self._stride
+        if old != self.horizon:
+            self._clock = self._bent(self._clock, done, self.last_epoch * self._stride, pace)
+
+    def _bent(self, clock: _Clock, done: int, now: int, pace: float) -> _Clock:
+        if self.on_horizon_change == "replan":
+            return _Clock(self.horizon)
+        if self.on_horizon_change == "keep":
+            return _Clock(clock.horizon, now, clock(done), clock.rate * pace)
+        left = self.horizon.steps - now
+        rate = (clock.horizon.steps - clock(done)) / left if left > 0 else 0.0
+        return _Clock(clock.horizon, now, clock(done), rate)
+
+    def _tell(self, before: list[float], old: Horizon) -> None:
+        after = [float(group["lr"]) for group in self.optimizer.param_groups]
+        shown = ", ".join(f"{a:.6g} -> {b:.6g}" for a, b in dict.fromkeys(zip(before, after, strict=False)))
+        where = f"step {self.last_epoch * self._stride} of {self.horizon.steps}"
+        self.resumed = f"Resumed at {where}: learning rate {shown}"
+        if old != self.horizon:
+            self.resumed += f" ({self.on_horizon_change}: the checkpoint planned {old.steps} steps)"
+        if any(abs(b - a) > 0.01 * abs(a) for a, b in zip(before, after, strict=False)):
+            warnings.warn(f"{self.resumed}: a jump of more than 1 %", stacklevel=3)
+
+
+class _Slot(NamedTuple):
+    """One value of one param group, and what it is multiplied from."""
+
+    group: int
+    quantity: str
+    base: float
+
+
+class _Drive(NamedTuple):
+    """A schedule and all that it drives."""
+
+    schedule: ScheduleLike
+    slots: list[_Slot]
+
+
+def _drives(optimizer: Optimizer, schedule: ScheduleLike, others: Mapping[str, ScheduleLike]) -> list[_Drive]:
+    names = group_names(optimizer)
+    quantities = {quantity: (quantity, range(len(names))) for quantity in QUANTITIES[1:]}
+    each = {f"{quantity}/{name}": (quantity, [i]) for quantity in QUANTITIES for i, name in enumerate(names)}
+    known: dict[str, tuple[str, Any]] = {**quantities, **each}
+    owner: dict[tuple[int, str], ScheduleLike] = {(index, "lr"): schedule for index in range(len(names))}
+    # One group's own schedule goes before the one for all groups, in whatever order they are given.
+    for key in sorted(others, key=lambda key: key.count("/")):
+        if key not in known:
+            raise InputError(
+                f"groups: {key!r} is nothing that this optimizer has{did_you_mean(key, known)}: "
+                f"write one of {', '.join(known)}"
+            )
+        if isinstance(others[key], Plateau):
+            raise InputError(f"groups: {key!r} cannot follow a metric: only the schedule of all learning rates can")
+        quantity, indices = known[key]
+        for index in indices:
+            owner[index, quantity] = others[key]
+    drives: dict[int, _Drive] = {}
+    for (index, quantity), driver in owner.items():
+        group = optimizer.param_groups[index]
+        base = group.setdefault("initial_lr", float(group["lr"])) if quantity == "lr" else _get(group, quantity)
+        base = float(base)
+        if base == 0 and quantity != "lr":
+            raise InputError(
+                f"{type(optimizer).__name__} has no {quantity} to schedule, it is 0: "
+                f"give it one, like --optimizer.{quantity} 0.9"
+            )
+        drives.setdefault(id(driver), _Drive(driver, [])).slots.append(_Slot(index, quantity, base))
+    return list(drives.values())
+
+
+def group_names(optimizer: Optimizer) -> list[str]:
+    """Returns what the param groups are called: their ``name`` if no other has it, or ``group0``, ``group1``, ..."""
+    names = [group.get("name") for group in optimizer.param_groups]
+    return [str(name) if names.count(name) == 1 and name else f"group{index}" for index, name in enumerate(names)]
+
+
+def _get(group: dict[str, Any], quantity: str) -> Any:
+    if quantity == "momentum" and "betas" in group:
+        return group["betas"][0]
+    return group.get(quantity, 0.0)
+
+
+def set_value(group: dict[str, Any], quantity: str, value: float) -> None:
+    """Sets a param group's ``lr``, ``momentum`` (the first beta of Adam and its like) or ``weight_decay``."""
+    if quantity == "momentum" and "betas" in group:
+        group["betas"] = (value, *group["betas"][1:])
+    elif isinstance(group[quantity], Tensor):
+        # A compiled or capturable optimizer keeps its rate in a tensor, which must stay the same tensor.
+        group[quantity].fill_(value)
+    else:
+        group[quantity] = value
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Which step of which horizon the schedule stands at: its own, until a changed horizon bends the time.
+
+    From step ``since`` on, the position moves from ``start`` at ``rate`` positions a step, to the horizon's end.
+    """
+
+    horizon: Horizon
+    since: int = 0
+    start: int = 0
+    rate: float = 1.0
+
+    def __call__(self, step: int) -> int:
+        return min(self.start + round((step - self.since) * self.rate), self.horizon.steps)
+
+    def as_list(self) -> list[float]:
+        return [self.horizon.steps, self.horizon.steps_per_epoch, self.since, self.start, self.rate]
+
+    @classmethod
+    def from_list(cls, values: list[float]) -> _Clock:
+        steps, steps_per_epoch, since, start = (int(value) for value in values[:4])
+        return cls(Horizon(steps, steps_per_epoch), since, start, values[4])

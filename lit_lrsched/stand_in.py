@@ -1,0 +1,47 @@
+"""An optimizer that trains nothing, for schedulers to be tried on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class StandIn(Optimizer):
+    """Has param groups like a real optimizer, with a parameter of no consequence in each.
+
+    A scheduler finds that it has stepped before, so none warns of a wrong order.
+
+    Args:
+        groups: Values of each group, such as ``lr``; ``params`` are ignored.
+        defaults: The optimizer's defaults, in which schedulers look for what can be scheduled.
+
+    >>> stand_in = StandIn([{"lr": 0.1}], {"lr": 0.1, "momentum": 0.9})
+    >>> scheduler = torch.optim.lr_scheduler.ExponentialLR(stand_in, 0.5)
+    >>> scheduler.step()
+    >>> stand_in.param_groups[0]["lr"], stand_in.param_groups[0]["momentum"]
+    (0.05, 0.9)
+    """
+
+    # As torch wraps it, the first call loads the compiler, which takes two seconds and has nothing to do here.
+    add_param_group: Callable[[Optimizer, dict[str, Any]], None] = inspect.unwrap(Optimizer.add_param_group)  # type: ignore[assignment]
+
+    def __init__(self, groups: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any]) -> None:
+        own = [
+            {
+                **{key: value.clone() if isinstance(value, Tensor) else value for key, value in group.items()},
+                "params": [torch.nn.Parameter(torch.zeros(1))],
+            }
+            for group in groups
+        ]
+        super().__init__(own, dict(defaults))
+
+        def step() -> None:
+            """Trains nothing."""
+
+        step._wrapped_by_lr_sched = self._opt_called = True  # type: ignore[attr-defined]
+        self.step = step  # type: ignore[method-assign, assignment]

@@ -1,0 +1,95 @@
+"""Without a trainer: the loops that the documentation shows, in plain PyTorch and in Fabric."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lit_lrsched import Horizon, Plateau, ScheduledLR, WarmupCosine, table
+
+torch.manual_seed(0)
+DATA = TensorDataset(torch.rand(20, 3), torch.rand(20, 1))
+EPOCHS, STEPS = 3, 5
+EXPECTED = [0.1 * factor for factor in table(WarmupCosine(warmup="20%"), Horizon(EPOCHS * STEPS, STEPS))]
+
+
+def test_plain_pytorch():
+    rates = []
+    model, loader = nn.Linear(3, 1), DataLoader(DATA, batch_size=4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    horizon = Horizon(EPOCHS * len(loader), steps_per_epoch=len(loader))
+    scheduler = ScheduledLR(optimizer, WarmupCosine(warmup="20%"), horizon)
+    for _ in range(EPOCHS):
+        for x, y in loader:
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(x), y).backward()
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+    assert rates == EXPECTED
+
+
+def fabric_loop(start: Path | None, stop: int, save: Path | None = None) -> list[float]:
+    rates = []
+    fabric = Fabric(accelerator="cpu", devices=1)
+    model, optimizer = (module := nn.Linear(3, 1)), torch.optim.SGD(module.parameters(), lr=0.1)
+    model, optimizer = fabric.setup(model, optimizer)
+    loader = fabric.setup_dataloaders(DataLoader(DATA, batch_size=4))
+    horizon = Horizon(EPOCHS * len(loader), steps_per_epoch=len(loader))
+    scheduler = ScheduledLR(optimizer, WarmupCosine(warmup="20%"), horizon)
+    state = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "epoch": 0}
+    if start:
+        fabric.load(start, state)
+    while state["epoch"] < stop:
+        for x, y in loader:
+            optimizer.zero_grad()
+            fabric.backward(nn.functional.mse_loss(model(x), y))
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        state["epoch"] += 1
+    if save:
+        fabric.save(save, state)
+    return rates
+
+
+def test_fabric(tmp_path):
+    assert fabric_loop(None, EPOCHS) == EXPECTED
+    assert fabric_loop(None, 1, save=tmp_path / "state.ckpt") == EXPECTED[:STEPS]
+    assert fabric_loop(tmp_path / "state.ckpt", EPOCHS) == EXPECTED[STEPS:]
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_fabric_wraps_the_optimizer_and_either_will_do(wrapped):
+    fabric = Fabric(accelerator="cpu", devices=1)
+    module = nn.Linear(3, 1)
+    bare = torch.optim.SGD(module.parameters(), lr=0.1)
+    model, optimizer = fabric.setup(module, bare)
+    scheduler = ScheduledLR(optimizer if wrapped else bare, WarmupCosine(warmup="20%"), Horizon(15, 5))
+    scheduler.wait_for_optimizer()
+    rates = []
+    for batch in range(16):
+        rates.append(bare.param_groups[0]["lr"])
+        fabric.backward(model(torch.ones(1, 3)).sum())
+        if batch != 2:  # a step that is left out, and that a schedule which waits does not count
+            optimizer.step()
+        scheduler.step()
+    assert rates == [*EXPECTED[:3], *EXPECTED[2:]]
+
+
+def test_a_plateau_in_a_plain_loop():
+    optimizer = torch.optim.SGD(nn.Linear(3, 1).parameters(), lr=0.1)
+    scheduler = ScheduledLR(optimizer, Plateau(patience=1, factor=0.5), Horizon(6), interval="epoch")
+    rates = []
+    for loss in (1.0, 0.9, 0.9, 0.9, 0.8, 0.8):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+        scheduler.observe(loss)
+    # 0.9 sets the best; two more of it are one more than patience; then 0.8 is better
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.05, 0.05])
