@@ -1,0 +1,212 @@
+"""Callbacks for any ``Trainer``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Optional, Union, cast
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CyclicLR, ReduceLROnPlateau
+from tqdm import tqdm
+
+from lit_lrsched.configure import AnySchedule, LRSchedulerCallable, ScheduleKeeper, keep_schedules, schedule_config
+from lit_lrsched.errors import InputError
+from lit_lrsched.lightning_package import Callback, LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
+from lit_lrsched.scheduled_lr import OnHorizonChange, group_names, set_value
+from lit_lrsched.schedules import Interval, Schedule, ScheduleLike
+from lit_lrsched.schedules.core import describe
+
+
+def learning_rates(optimizers: Sequence[Optimizer]) -> dict[str, float]:
+    """Returns the present learning rate of every param group, by the name under which it is logged.
+
+    >>> import torch
+    >>> backbone, head = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    >>> groups = [{"params": [backbone], "lr": 0.01, "name": "backbone"}, {"params": [head]}]
+    >>> learning_rates([torch.optim.SGD(groups, lr=0.1)])
+    {'lr/backbone': 0.01, 'lr/group1': 0.1}
+    """
+    return _group_values(optimizers, "lr", lambda group: group["lr"])
+
+
+def _group_values(
+    optimizers: Sequence[Optimizer], quantity: str, read: Callable[[dict[str, Any]], Any]
+) -> dict[str, float]:
+    values = {}
+    for number, optimizer in enumerate(optimizers):
+        prefix = f"{quantity}/optimizer{number}" if len(optimizers) > 1 else quantity
+        for name, group in zip(group_names(optimizer), optimizer.param_groups, strict=True):
+            value = read(group)
+            if value is not None:
+                values[f"{prefix}/{name}"] = float(value)
+    return values
+
+
+def _momentum(group: dict[str, Any]) -> Any:
+    return group["betas"][0] if "betas" in group else group.get("momentum")
+
+
+class ApplySchedule(ScheduleKeeper):
+    """Gives any LightningModule a schedule without touching its code.
+
+    The module keeps its optimizer. One that steps several optimizers by hand gets the schedule for each of them, and a
+    step of the schedule is then a training batch.
+
+    Args:
+        schedule: A :class:`~lit_lrsched.Schedule`, a function ``(step, horizon) -> float``, or a callable that takes
+            the optimizer and returns a torch scheduler.
+        interval: When to step: ``"step"`` or ``"epoch"``. None: ``"step"`` for schedules, ``"epoch"`` for torch's.
+        monitor: Name of the logged metric that a metric-driven schedule follows.
+        groups: Schedules for momentum, weight decay and single param groups: see :class:`~lit_lrsched.ScheduledLR`.
+        replace: Take the place of a scheduler that the module has already; otherwise that is refused.
+        on_horizon_change: What to do on resuming for longer or shorter: see :class:`~lit_lrsched.ScheduledLR`.
+
+    Raises:
+        InputError: When training starts: if the module has no optimizer, or has a scheduler that is not to be replaced,
+            or the schedule does not fit.
+
+    >>> from lightning.pytorch import Trainer
+    >>> from lit_lrsched import ApplySchedule, WarmupCosine
+    >>> trainer = Trainer(callbacks=[ApplySchedule(WarmupCosine(warmup="5%"))], logger=False)
+    """
+
+    def __init__(
+        self,
+        schedule: Union[Schedule, LRSchedulerCallable, ScheduleLike],
+        interval: Optional[Interval] = None,
+        monitor: Optional[str] = None,
+        groups: Optional[dict[str, Schedule]] = None,
+        replace: bool = False,
+        on_horizon_change: OnHorizonChange = "replan",
+    ) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.interval = interval
+        self.monitor = monitor
+        self.groups = groups
+        self.replace = replace
+        self.on_horizon_change = on_horizon_change
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts the schedule where ``configure_optimizers`` would have put it."""
+        module = type(pl_module).__name__
+        if not any(optimizer.param_groups for optimizer in trainer.optimizers):
+            raise InputError(f"{module} has no optimizer, so there is no learning rate to schedule: return one from it")
+        present = [type(config.scheduler).__name__ for config in trainer.lr_scheduler_configs]
+        if present and not self.replace:
+            raise InputError(
+                f"{module} already has {' and '.join(present)}: remove it from configure_optimizers, "
+                "or set replace=True to take its place"
+            )
+        if present:
+            rank_zero_info(f"{describe(self.schedule)} takes the place of {module}'s {' and '.join(present)}.")
+        for config in trainer.lr_scheduler_configs:
+            _show_peak(config.scheduler)
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                rate = float(group.pop("max_lr", group.get("initial_lr", group["lr"])))
+                set_value(group, "lr", rate)
+                group["initial_lr"] = rate
+        keep_schedules(trainer, self)
+        self.steps_by_hand = not pl_module.automatic_optimization
+        trainer.strategy.lr_scheduler_configs = [self._config(optimizer, trainer) for optimizer in trainer.optimizers]
+
+    def _config(self, optimizer: Optimizer, trainer: Trainer) -> LRSchedulerConfig:
+        config = schedule_config(
+            optimizer,
+            cast("AnySchedule", self.schedule),
+            trainer,
+            interval=self.interval,
+            monitor=self.monitor,
+            groups=self.groups,
+            on_horizon_change=self.on_horizon_change,
+        )["lr_scheduler"]
+        follows = isinstance(config["scheduler"], ReduceLROnPlateau)
+        if follows and not trainer.lightning_module.automatic_optimization:
+            raise InputError("ReduceLROnPlateau cannot follow a module that steps its optimizers by hand: use Plateau")
+        return LRSchedulerConfig(**config, reduce_on_plateau=follows)
+
+
+def _show_peak(scheduler: Any) -> None:
+    # CyclicLR overwrites the rate that the optimizer was given, as OneCycleLR does, but unlike it leaves no note of the
+    # peak in the param group.
+    for inner in getattr(scheduler, "_schedulers", []):
+        _show_peak(inner)
+    if isinstance(scheduler, CyclicLR):
+        for group, peak in zip(scheduler.optimizer.param_groups, scheduler.max_lrs, strict=True):
+            group["max_lr"] = peak
+
+
+class LearningRateLogger(Callback):
+    """Logs the learning rate of every param group: the one that is used, at the start of each epoch.
+
+    The names are ``lr/<group>``, where the group is the ``name`` of the param group or ``group0``, ``group1``, ...
+    They depend on neither optimizer nor scheduler, so runs with different ones share their charts. (Lightning's
+    ``LearningRateMonitor`` names curves after the optimizer's class and refuses to run without a logger.)
+
+    Args:
+        each_step: Log at every optimizer step as well.
+        momentum: Log ``momentum/<group>`` as well: the momentum, or the first beta of Adam-like optimizers.
+        weight_decay: Log ``weight_decay/<group>`` as well.
+        print_each_epoch: Print a line like ``Epoch 0: SGD lr 0.1000 -> 0.0983``: the rate that the epoch used and the
+            one that the next will use.
+
+    >>> LearningRateLogger(print_each_epoch=True).print_each_epoch
+    True
+    """
+
+    def __init__(
+        self,
+        each_step: bool = False,
+        momentum: bool = False,
+        weight_decay: bool = False,
+        print_each_epoch: bool = False,
+    ) -> None:
+        self.each_step = each_step
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.print_each_epoch = print_each_epoch
+        self._epoch_started: tuple[int, dict[str, float]] | None = None
+        self._logged_step = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says so when there is nowhere to log to."""
+        self._epoch_started = None
+        if not trainer.loggers:
+            rank_zero_info("LearningRateLogger: the trainer has no logger, so learning rates are not logged.")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the rates that the epoch begins with."""
+        self._print_finished_epoch(trainer)
+        self._epoch_started = (trainer.current_epoch, learning_rates(trainer.optimizers))
+        self._log(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Logs the rates of a step, when asked."""
+        if self.each_step and trainer.global_step != self._logged_step:
+            self._log(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the line of the last epoch, when asked."""
+        self._print_finished_epoch(trainer)
+
+    def _log(self, trainer: Trainer) -> None:
+        values = learning_rates(trainer.optimizers)
+        if self.momentum:
+            values.update(_group_values(trainer.optimizers, "momentum", _momentum))
+        if self.weight_decay:
+            values.update(_group_values(trainer.optimizers, "weight_decay", lambda group: group.get("weight_decay")))
+        self._logged_step = trainer.global_step
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=self._logged_step)
+
+    # An epoch's line waits for the next epoch to start: only then has a scheduler that follows a metric moved as well.
+    def _print_finished_epoch(self, trainer: Trainer) -> None:
+        if not self.print_each_epoch or self._epoch_started is None or not trainer.is_global_zero:
+            return
+        epoch, used = self._epoch_started
+        names = [type(optimizer).__name__ for optimizer in trainer.optimizers for _ in optimizer.param_groups]
+        after = learning_rates(trainer.optimizers)
+        for optimizer_name, (name, rate) in zip(names, used.items(), strict=False):
+            label = "lr" if len(used) == 1 else name
+            tqdm.write(f"Epoch {epoch}: {optimizer_name} {label} {rate:.4f} -> {after[name]:.4f}")  # above any bar

@@ -1,0 +1,366 @@
+"""What a module's ``configure_optimizers`` returns: optimizer, scheduler, and when to step it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Union, cast
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.lightning_package import (
+    Callback,
+    GradientAccumulationScheduler,
+    LightningModule,
+    Trainer,
+    rank_zero_info,
+    rank_zero_warn,
+)
+from lit_lrsched.plain import from_plain
+from lit_lrsched.scheduled_lr import OnHorizonChange, ScheduledLR
+from lit_lrsched.schedules import Constant, Horizon, Interval, Plateau, Schedule, ScheduleLike
+from lit_lrsched.schedules.core import stride_of
+
+LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
+AnySchedule = Union[ScheduleLike, LRSchedulerCallable, Mapping[str, Any]]
+
+
+def schedule_config(
+    optimizer: Optimizer,
+    schedule: AnySchedule | None,
+    trainer: Trainer,
+    *,
+    interval: Interval | None = None,
+    monitor: str | None = None,
+    groups: Mapping[str, ScheduleLike] | None = None,
+    on_horizon_change: OnHorizonChange = "replan",
+) -> dict[str, Any]:
+    """Returns the dict that Lightning's ``configure_optimizers`` returns.
+
+    Args:
+        optimizer: The optimizer whose learning rate is scheduled.
+        schedule: A :class:`~lit_lrsched.Schedule`; a function ``(step, horizon) -> float``; a callable that takes the
+            optimizer and returns a torch scheduler, such as ``torch.optim.lr_scheduler`` classes or a
+            ``functools.partial`` of one; any of these as plain configuration (``class_path`` and ``init_args``); or
+            None for a constant rate.
+        trainer: The module's trainer, which knows how long training lasts.
+        interval: When to step: ``"step"`` or ``"epoch"``. None: ``"step"`` for schedules, ``"epoch"`` for torch's.
+        monitor: Name of the logged metric that a metric-driven schedule follows, such as ``"val_loss"``. None: the one
+            that the schedule itself names.
+        groups: Schedules for momentum, weight decay and single param groups: see :class:`~lit_lrsched.ScheduledLR`.
+        on_horizon_change: What to do on resuming for longer or shorter: see :class:`~lit_lrsched.ScheduledLR`.
+
+    Returns:
+        ``{"optimizer", "lr_scheduler": {"scheduler", "interval", "monitor", "name"}}``, only ``{"optimizer"}``
+        without a schedule. The name is None: it is the param groups, not the scheduler, that get logged.
+
+    Raises:
+        InputError: When the length of training is unknown, the schedule does not fit it, or a metric-driven scheduler
+            has nothing to monitor.
+
+    Example::
+
+        def configure_optimizers(self):
+            optimizer = torch.optim.AdamW(self.parameters(), lr=3e-4)
+            return schedule_config(optimizer, WarmupCosine(warmup="5%"), self.trainer)
+    """
+    if isinstance(schedule, Mapping):
+        schedule = cast("AnySchedule", from_plain(schedule))
+    if schedule is None and groups:
+        schedule = Constant()
+    if schedule is None:
+        return {"optimizer": optimizer}
+    if is_schedule(schedule):
+        schedule = cast("ScheduleLike", schedule)
+        interval = interval or "step"
+        scheduler: LRScheduler = _bind(optimizer, schedule, trainer, interval, groups, on_horizon_change)
+        if isinstance(schedule, Plateau):
+            monitor = monitor or schedule.monitor
+        keep_schedules(trainer)
+    else:
+        interval = interval or "epoch"
+        scheduler = cast("LRSchedulerCallable", schedule)(optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
+            raise InputError("ReduceLROnPlateau follows a metric: name it, for example --lr_monitor val_loss")
+        if groups:
+            raise InputError(
+                f"groups go with lit_lrsched's schedules: wrap it, FromTorch({type(scheduler).__name__!r})"
+            )
+    config = {"scheduler": scheduler, "interval": interval, "monitor": monitor, "name": None}
+    if not trainer.lightning_module.automatic_optimization:
+        del config["monitor"]  # Lightning warns that it ignores this key in manual optimisation
+    return {"optimizer": optimizer, "lr_scheduler": config}
+
+
+def _bind(
+    optimizer: Optimizer,
+    schedule: ScheduleLike,
+    trainer: Trainer,
+    interval: Interval,
+    groups: Mapping[str, ScheduleLike] | None,
+    on_horizon_change: OnHorizonChange,
+) -> ScheduledLR:
+    horizon = horizon_of(trainer)
+    if reason := _why_no_epochs(trainer):
+        _check_needs_no_epochs(schedule, interval, horizon, reason)
+    try:
+        scheduler = ScheduledLR(optimizer, schedule, horizon, interval, groups, on_horizon_change)
+    except InputError as error:
+        if not getattr(trainer, "fast_dev_run", False):
+            raise
+        # What is wrong on any horizon is wrong here as well.
+        scheduler = ScheduledLR(optimizer, Constant(), horizon, interval, dict.fromkeys(groups or (), Constant()))
+        rank_zero_info(f"fast_dev_run is too short for the schedule, so the learning rate stays as it is: {error}")
+    if interval == "step" and trainer.lightning_module.automatic_optimization:
+        scheduler.wait_for_optimizer()
+    scheduler.steps_reached = lambda: steps_reached(trainer)
+    return scheduler
+
+
+def _check_needs_no_epochs(schedule: ScheduleLike, interval: Interval, horizon: Horizon, reason: str) -> None:
+    """Refuses epochs where they have no length. A pure function shows whether it uses them: try two lengths."""
+    steps = [(horizon.steps - 1) * percent // 100 for percent in range(101)]
+    short, long = ([schedule(step, Horizon(horizon.steps, length)) for step in steps] for length in (1, 2))
+    if interval == "epoch" or short != long:
+        raise InputError(f"{reason}: give durations in steps or percent, like '500st' or '10%', and step each step")
+
+
+def is_schedule(schedule: object) -> bool:
+    """Tells a schedule, which takes ``(step, horizon)``, from a callable that takes an optimizer."""
+    if isinstance(schedule, Schedule):
+        return True
+    if isinstance(schedule, type) or not callable(schedule):
+        return False
+    required = [
+        parameter
+        for parameter in inspect.signature(schedule).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(required) == 2
+
+
+def horizon_of(trainer: Trainer) -> Horizon:
+    """Returns how many optimizer steps a trainer will take, and how many an epoch has.
+
+    Where epochs have no one length, all of training counts as one.
+
+    Raises:
+        InputError: When training has no known end.
+    """
+    if trainer.train_dataloader is None:
+        trainer.fit_loop.setup_data()
+    steps = _stepping_batches(trainer)
+    if steps == math.inf:
+        raise InputError(
+            "max_epochs=-1 trains without end, as max_time alone does, so a schedule has no horizon: "
+            "set max_epochs or max_steps"
+        )
+    if steps == -1:
+        raise InputError("the training data has no length, so a schedule has no horizon: set max_steps")
+    if steps == 0:
+        raise InputError("there is nothing to train, no batches or no steps, so a schedule has no horizon")
+    if _why_no_epochs(trainer):
+        return Horizon(int(steps), steps_per_epoch=int(steps))
+    batches = trainer.num_training_batches
+    return Horizon(int(steps), steps_per_epoch=math.ceil(batches / trainer.accumulate_grad_batches))
+
+
+def _stepping_batches(trainer: Trainer) -> float:
+    if trainer.limit_train_batches == 0:
+        return 0
+    accumulation, batches = _accumulation(trainer), trainer.num_training_batches
+    if accumulation is None or batches == math.inf or trainer.max_epochs in (None, -1):
+        return trainer.estimated_stepping_batches
+    steps = sum(
+        math.ceil(batches / accumulation.get_accumulate_grad_batches(epoch)) for epoch in range(trainer.max_epochs)
+    )
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+
+
+def _accumulation(trainer: Trainer) -> GradientAccumulationScheduler | None:
+    found = (one for one in callbacks_of(trainer) if isinstance(one, GradientAccumulationScheduler))
+    return next(found, None)
+
+
+def _why_no_epochs(trainer: Trainer) -> str | None:
+    if trainer.num_training_batches == math.inf:
+        return "the training data has no length, so its epochs have none"
+    if _accumulation(trainer) is not None:
+        return "GradientAccumulationScheduler gives epochs different numbers of steps, so they have no one length"
+    return None
+
+
+def steps_reached(trainer: Trainer) -> int:
+    """Returns the step of the horizon that training stands at, so that both will end together.
+
+    Epochs done and batches of this one, as the trainer counts them, or optimizer steps where those limit training.
+    Several optimizers, stepped by hand, may take any number of steps in a batch; batches keep time with the horizon.
+    """
+    horizon = horizon_of(trainer)
+    if horizon.steps == trainer.max_steps or _why_no_epochs(trainer):
+        return trainer.global_step
+    loop = trainer.fit_loop
+    epochs, batches = cast("Any", loop.epoch_progress.current), cast("Any", loop.epoch_loop.batch_progress.current)
+    amid = loop.restarting and epochs.started > epochs.processed
+    inside = min(batches.processed // trainer.accumulate_grad_batches, horizon.steps_per_epoch) if amid else 0
+    return int(epochs.processed * horizon.steps_per_epoch + inside)
+
+
+class ScheduleKeeper(Callback):
+    """Does for schedules what the trainer does not.
+
+    It tells of resuming, shows each plateau its metric, steps the schedules of a module that steps its optimizers by
+    hand, where :class:`~lit_lrsched.ApplySchedule` gave it them, and warns of what no horizon could foresee.
+
+    A plateau sees its metric once after each validation, or after each epoch when it is one of training.
+    :func:`schedule_config` puts a keeper into the trainer, before all other callbacks: so what these log, and write
+    into checkpoints, is the state after the batch, validation or epoch that it belongs to.
+    """
+
+    def __init__(self) -> None:
+        self.steps_by_hand = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._planned_by: tuple[Any, ...] = ()
+        self._before_validation: dict[str, Tensor] = {}
+        self._of_validation: set[str] = set()
+        self._validated = False
+        self._epoch_is_over = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says from which rate to which a resumed run goes on, also where the checkpoint knew no such schedule."""
+        self._forget()
+        _resume_data(trainer)
+        self._planned_by = _what_plans(trainer)
+        for scheduler, _ in _scheduled(trainer):
+            done = steps_reached(trainer)
+            if scheduler.resumed is None and done > 0:
+                scheduler.join(done // stride_of(scheduler.interval, scheduler.horizon))
+            if scheduler.resumed:
+                rank_zero_info(scheduler.resumed)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shows plateaus the training metric of the epoch before. Warns when the data has changed its length."""
+        self._show_training(trainer)
+        if self._planned_by == (now := _what_plans(trainer)):
+            return
+        self._planned_by = now
+        for scheduler, _ in _scheduled(trainer)[:1]:
+            old, new = scheduler.horizon, horizon_of(trainer)
+            rank_zero_warn(
+                f"the schedule was made for {old.steps} steps ({old.steps_per_epoch} an epoch) and does not follow: as "
+                f"of epoch {trainer.current_epoch}, training is one of {new.steps} ({new.steps_per_epoch} an epoch)"
+            )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Steps the schedules of a module that steps its optimizers by hand: the trainer does not."""
+        if pl_module.automatic_optimization:
+            return
+        steps, batches = trainer.global_step, trainer.fit_loop.total_batch_idx + 1
+        limits_others = trainer.max_steps != -1 and (self.steps_by_hand or len(trainer.optimizers) > 1)
+        if limits_others and steps != batches and _scheduled(trainer):
+            raise InputError(
+                f"max_steps={trainer.max_steps} counts every step that {type(pl_module).__name__} takes by hand, "
+                f"{steps} in {batches} batches, so a schedule cannot tell where training ends: set max_epochs instead"
+            )
+        for config in trainer.lr_scheduler_configs if self.steps_by_hand else ():
+            if config.interval == "step" or trainer.is_last_batch:
+                cast("Any", config.scheduler).step()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes what is logged already: only what the validation logs anew is a metric of its own."""
+        self._before_validation = dict(trainer.callback_metrics) if _plateaus(trainer) else {}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shows plateaus the metric of a validation."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        self._validated = True
+        for scheduler, monitor in _plateaus(trainer):
+            before, now = (metrics.get(monitor) for metrics in (self._before_validation, trainer.callback_metrics))
+            if now is not None and (before is None or now.data_ptr() != before.data_ptr()):
+                self._of_validation.add(monitor)
+                _observe(trainer, scheduler, monitor)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes that an epoch is over, unless it was cut short: the module may still log its metric after this."""
+        self._epoch_is_over = trainer.is_last_batch
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Sees to it that the checkpoint of a finished epoch knows the epoch's training metric."""
+        if self._epoch_is_over:
+            self._show_training(trainer)
+            checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shows plateaus the training metric of the last epoch."""
+        self._show_training(trainer)
+
+    def _show_training(self, trainer: Trainer) -> None:
+        if not self._epoch_is_over:
+            return
+        self._epoch_is_over = False
+        for scheduler, monitor in _plateaus(trainer):
+            may_come = trainer.enable_validation and not self._validated
+            if monitor not in self._of_validation and (monitor in trainer.callback_metrics or not may_come):
+                _observe(trainer, scheduler, monitor)
+
+
+def keep_schedules(trainer: Trainer, keeper: ScheduleKeeper | None = None) -> None:
+    """Makes this the trainer's only :class:`ScheduleKeeper`; by default the one that it has, or else a new one."""
+    present = callbacks_of(trainer)
+    keeper = keeper or next((one for one in present if isinstance(one, ScheduleKeeper)), None) or ScheduleKeeper()
+    others = [one for one in present if not isinstance(one, ScheduleKeeper)]
+    cast("Any", trainer).callbacks = [keeper, *others]  # a new list: the trainer may be going through the old one
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """Returns the trainer's callbacks."""
+    callbacks: list[Callback] = cast("Any", trainer).callbacks
+    return callbacks
+
+
+def _what_plans(trainer: Trainer) -> tuple[Any, ...]:
+    return trainer.num_training_batches, trainer.max_epochs, trainer.max_steps
+
+
+def _resume_data(trainer: Trainer) -> None:
+    # Lightning resumes stateful data loaders while it sets up the data. To know the horizon, that was done before it
+    # had read the checkpoint's loops: the loaders' states are still waiting.
+    loop = trainer.fit_loop
+    if loop._combined_loader_states_to_load and loop.restarting and loop._data_fetcher is not None:
+        loop._load_combined_loader_states()
+        iter(loop._data_fetcher)
+
+
+def _observe(trainer: Trainer, scheduler: ScheduledLR, monitor: str) -> None:
+    logged = trainer.callback_metrics
+    if monitor not in logged:
+        names = ", ".join(logged) or "nothing"
+        raise InputError(
+            f"Plateau follows {monitor!r}, which is not logged when an epoch ends: set its monitor to one of {names}"
+        )
+    # Processes may disagree on a metric that was not reduced, and must not on the learning rate.
+    value: Any = trainer.strategy.reduce(torch.as_tensor(logged[monitor]).clone(), reduce_op="mean")
+    scheduler.observe(float(value))
+
+
+def _plateaus(trainer: Trainer) -> list[tuple[ScheduledLR, str]]:
+    return [(scheduler, monitor) for scheduler, monitor in _scheduled(trainer) if scheduler.plateau is not None]
+
+
+def _scheduled(trainer: Trainer) -> list[tuple[ScheduledLR, str]]:
+    return [
+        (config.scheduler, config.monitor or str(getattr(config.scheduler.schedule, "monitor", "")))
+        for config in trainer.lr_scheduler_configs
+        if isinstance(config.scheduler, ScheduledLR)
+    ]

@@ -1,0 +1,559 @@
+"""Modules that this package has never seen: they get the rates of the schedule, or a reason why not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import BackboneFinetuning
+from lightning.pytorch.demos.boring_classes import (
+    BoringDataModule,
+    BoringDataModuleNoLen,
+    BoringModel,
+    DemoModel,
+    IterableBoringDataModule,
+    ManualOptimBoringModel,
+)
+from lightning.pytorch.demos.lstm import LightningLSTM
+from lightning.pytorch.demos.transformer import LightningTransformer, WikiText2
+from torch import nn
+from torch.optim import SGD, Adam, lr_scheduler
+from torch.utils.data import DataLoader, TensorDataset
+
+from lit_lrsched import ApplySchedule, Horizon, Linear, Plateau, Schedule, WarmupCosine, schedule_config, table
+from lit_lrsched.errors import InputError
+from tests.training import Endless, Numbers, SaveAt, Small, Used, quiet_trainer, scheduled, sgd, used_by
+
+SCHEDULE = WarmupCosine(warmup="25%", end=0.1)
+
+
+def expected(horizon: Horizon, base: float = 0.1, schedule: Schedule = SCHEDULE) -> list[float]:
+    return [base * factor for factor in table(schedule, horizon)]
+
+
+def fit(module: LightningModule, *arguments: Any, by: str = "callback", groups: Any = None, **options: Any) -> Used:
+    """Fits a module under SCHEDULE, which it gets from the callback or from its own ``configure_optimizers``."""
+    used = Used()
+    callbacks = [used]
+    if by == "callback":
+        callbacks.append(ApplySchedule(SCHEDULE, groups=groups, replace=True))
+    else:
+        make = module.configure_optimizers
+
+        def configure_optimizers() -> Any:
+            made = make()
+            return schedule_config(made[0][0] if isinstance(made, tuple) else made, SCHEDULE, module.trainer)
+
+        module.configure_optimizers = configure_optimizers
+    quiet_trainer(*callbacks, **{"max_epochs": 2, "limit_train_batches": 6, "limit_val_batches": 1, **options}).fit(
+        module, *arguments
+    )
+    return used
+
+
+both = pytest.mark.parametrize("by", ["callback", "configure_optimizers"])
+
+
+@both
+@pytest.mark.parametrize("data", [None, BoringDataModule, BoringDataModuleNoLen])
+def test_boring_model(data, by):
+    used = fit(BoringModel(), *([data()] if data else []), by=by)
+    assert used.first_rates == expected(Horizon(12, 6))
+
+
+class Together(BoringModel):
+    """For batches from several loaders."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return sum(self.step(part.popitem()[1] if isinstance(part, dict) else part) for part in batch)
+
+
+@both
+def test_many_loaders_at_once(by):
+    class Loaders(IterableBoringDataModule):
+        def train_dataloader(self) -> list[DataLoader]:
+            return [DataLoader(torch.ones(length, 32)) for length in (3, 5)]
+
+    # The longest counts: the default of Lightning's CombinedLoader starts the shorter one again.
+    assert fit(Together(), Loaders(), by=by, limit_val_batches=0).first_rates == expected(Horizon(10, 5))
+
+
+@both
+def test_demo_model(by):
+    loader = DataLoader(torch.rand(6, 1, 32))
+    assert fit(DemoModel(learning_rate=0.02), loader, by=by).first_rates == expected(Horizon(12, 6), base=0.02)
+
+
+@both
+@pytest.mark.parametrize("kind", [LightningTransformer, LightningLSTM])
+def test_language_models_of_the_demos(kind, by, in_tmp, monkeypatch):
+    # Where they look for WikiText2, a text of its shape.
+    monkeypatch.setattr(WikiText2, "download", lambda *_: None)
+    (in_tmp / "data").mkdir()
+    text = "\n".join(f" the quick brown fox number {n % 7} jumps over the lazy dog \n" for n in range(500))
+    (in_tmp / "data" / "wikitext-2.txt").write_text(text)
+    base = 0.1 if kind is LightningTransformer else 20.0
+    used = fit(kind(vocab_size=20), by=by, limit_train_batches=2)
+    assert used.first_rates == expected(Horizon(4, 2), base)
+
+
+def test_manual_optimisation():
+    assert fit(ManualOptimBoringModel()).first_rates == expected(Horizon(12, 6))
+    # max_steps counts what the module does by hand; one step a batch, so it is known where training ends
+    assert fit(ManualOptimBoringModel(), max_steps=8, max_epochs=-1).first_rates == expected(Horizon(8, 6))
+    held = used_by(
+        ManualOptimBoringModel(),
+        ApplySchedule(Linear(), interval="epoch", replace=True),
+        data=DataLoader(torch.ones(4, 32)),
+        limit_val_batches=0,
+    )
+    assert held.epochs() == pytest.approx([0.1, 0.1 * 2 / 3, 0.1 / 3])
+    assert held.first_rates == [rate for rate in held.epochs() for _ in range(4)]
+
+
+class Adversaries(LightningModule):
+    """Two networks with an optimizer each, trained against one another, and one of them twice as often."""
+
+    automatic_optimization = False
+
+    def __init__(self, configure: Callable[[Any], Any] | None = None) -> None:
+        super().__init__()
+        self.generator, self.critic = nn.Linear(1, 1), nn.Linear(1, 1)
+        self.configure = configure
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        generator, critic = self.optimizers()
+        for optimizer, sign in ((critic, 1), (critic, 1), (generator, -1)):
+            optimizer.zero_grad()
+            self.manual_backward(sign * self.critic(self.generator(batch)).sum())
+            optimizer.step()
+        if self.configure:
+            for scheduler in self.lr_schedulers():
+                scheduler.step()
+
+    def configure_optimizers(self) -> Any:
+        optimizers = SGD(self.generator.parameters(), lr=0.1), Adam(self.critic.parameters(), lr=0.01)
+        return [self.configure(optimizer) for optimizer in optimizers] if self.configure else list(optimizers)
+
+
+@both
+def test_two_optimizers_that_take_different_numbers_of_steps(by):
+    if by == "callback":
+        used = used_by(Adversaries(), ApplySchedule(SCHEDULE))
+    else:
+        module = Adversaries(lambda optimizer: schedule_config(optimizer, SCHEDULE, module.trainer))
+        used = used_by(module)
+    # A step of the schedule is a batch here, however many steps of which optimizer it makes.
+    assert [rates[0] for rates in used.by_optimizer[0]] == expected(Horizon(12, 4))
+    assert [rates[0] for rates in used.by_optimizer[1][::2]] == expected(Horizon(12, 4), base=0.01)
+    assert used.by_optimizer[1][::2] == used.by_optimizer[1][1::2]
+
+
+def test_max_steps_that_counts_many_steps_a_batch_is_refused():
+    message = r"max_steps=30 counts every step that Adversaries takes by hand, 3 in 1 batches, .*set max_epochs"
+    with pytest.raises(InputError, match=message):
+        used_by(Adversaries(), ApplySchedule(SCHEDULE), max_steps=30, max_epochs=-1)
+    module = Adversaries(lambda optimizer: schedule_config(optimizer, SCHEDULE, module.trainer))
+    with pytest.raises(InputError, match=message):
+        used_by(module, max_steps=30, max_epochs=-1)
+    # a limit that is in batches, and the schedule fits
+    assert len(used_by(Adversaries(), ApplySchedule(SCHEDULE), max_epochs=1).by_optimizer[0]) == 4
+
+
+def test_several_optimizers_resume(tmp_path):
+    saver = SaveAt(tmp_path)
+    whole = used_by(Adversaries(), saver, ApplySchedule(SCHEDULE))
+    tail = used_by(Adversaries(), ApplySchedule(SCHEDULE), ckpt=saver.paths[6])
+    assert tail.by_optimizer == {0: whole.by_optimizer[0][7:], 1: whole.by_optimizer[1][14:]}
+
+
+def test_a_plateau_on_a_module_that_steps_by_hand():
+    class Validated(Adversaries):
+        def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+            self.log("val_loss", 1.0, batch_size=1)
+
+    used = used_by(Validated(), ApplySchedule(Plateau(patience=0, factor=0.5)), val=Numbers(1), max_epochs=4)
+    assert [rates[0] for rates in used.by_optimizer[0][::4]] == pytest.approx([0.1, 0.1, 0.05, 0.025])
+    assert [rates[0] for rates in used.by_optimizer[1][::8]] == pytest.approx([0.01, 0.01, 0.005, 0.0025])
+    message = "ReduceLROnPlateau cannot follow a module that steps its optimizers by hand: use Plateau"
+    with pytest.raises(InputError, match=message):
+        used_by(Validated(), ApplySchedule(lr_scheduler.ReduceLROnPlateau, monitor="val_loss"), val=Numbers(1))
+
+
+@both
+@pytest.mark.parametrize("named", [True, False])
+def test_two_groups_with_rates_of_their_own(named, by):
+    class TwoGroups(Small):
+        def __init__(self) -> None:
+            super().__init__(self.make)
+            self.head = nn.Parameter(torch.ones(1))
+
+        def make(self, _: Any) -> SGD:
+            groups = [{"params": [self.weights], "lr": 0.01}, {"params": [self.head], "lr": 0.5}]
+            if named:
+                groups[0]["name"], groups[1]["name"] = "backbone", "head"
+            return SGD(groups)
+
+    used = fit(TwoGroups(), Numbers(), by=by)
+    both_rates = list(zip(*used.rates, strict=True))
+    assert list(both_rates[0]) == expected(Horizon(8, 4), base=0.01)
+    assert list(both_rates[1]) == expected(Horizon(8, 4), base=0.5)
+
+
+class Pictures(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        x, y = batch
+        return nn.functional.cross_entropy(self.network(x), y)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), lr=3e-4)
+
+
+pictures = DataLoader(TensorDataset(torch.rand(20, 1, 8, 8), torch.arange(20) % 2), batch_size=4)
+
+
+@both
+def test_a_convolutional_network(by):
+    assert fit(Pictures(), pictures, by=by).first_rates == expected(Horizon(10, 5), base=3e-4)
+
+
+@both
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+@pytest.mark.filterwarnings("ignore")  # the compiler has much to say that is not about this
+def test_a_compiled_network(backend, by, run_all):
+    if backend == "inductor" and not run_all:
+        pytest.skip("the real compiler takes a while: --all")
+    module = Pictures()
+    module.network = torch.compile(module.network, backend=backend)
+    try:
+        used = fit(module, pictures, by=by)
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        pytest.skip(f"no compiler here: {error}")
+    assert used.first_rates == expected(Horizon(10, 5), base=3e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_module():
+    assert fit(torch.compile(Pictures(), backend="eager"), pictures).first_rates == expected(Horizon(10, 5), base=3e-4)
+
+
+@both
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_parameters_that_are_made_by_the_first_batch(by):
+    class Lazy(Pictures):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network[-1] = nn.LazyLinear(2)
+
+    module = Lazy()
+    before = module.network[-1]
+    assert fit(module, pictures, by=by).first_rates == expected(Horizon(10, 5), base=3e-4)
+    assert before.weight.shape == (2, 144)
+    assert before.weight.grad is not None
+
+
+@both
+def test_parameters_that_are_made_by_configure_model(by):
+    class Configured(Pictures):
+        def configure_model(self) -> None:
+            self.more = nn.Linear(1, 1)
+
+    assert fit(Configured(), pictures, by=by).first_rates == expected(Horizon(10, 5), base=3e-4)
+
+
+class Backbone(LightningModule):
+    """A frozen backbone, which :class:`BackboneFinetuning` looks for by this name, and a head."""
+
+    def __init__(self, configure: Callable[[LightningModule], Any]) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Linear(1, 3), nn.Linear(3, 1)
+        self.configure = configure
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return self.head(self.backbone(batch)).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return self.configure(self)
+
+
+def head_only(module: Any) -> SGD:
+    return SGD([parameter for parameter in module.parameters() if parameter.requires_grad], lr=0.1)
+
+
+def finetuning() -> BackboneFinetuning:
+    # unfrozen in epoch 2, at a tenth of the head's rate; in each later epoch it asks for twice the rate before
+    return BackboneFinetuning(2, lambda epoch: 2.0, backbone_initial_ratio_lr=0.1, should_align=False)
+
+
+def finetuned(order: str, *callbacks: Any, **options: Any) -> Used:
+    apply = ApplySchedule(Linear())
+    chosen = {
+        "callback first": (head_only, [apply, finetuning()]),
+        "callback last": (head_only, [finetuning(), apply]),
+        "configure_optimizers": (scheduled(Linear(), head_only), [finetuning()]),
+    }
+    configure, own = chosen[order]
+    return used_by(Backbone(configure), *own, *callbacks, max_epochs=5, **options)
+
+
+ORDERS = ["callback first", "callback last", "configure_optimizers"]
+
+
+@pytest.mark.filterwarnings("ignore:The provided params to be frozen")
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_backbone_that_is_unfrozen_later(order):
+    used = finetuned(order)
+    # Linear over 20 steps. The backbone joins at step 8, where the head has 0.1 * 12/20 = 0.06, with 0.006, and falls
+    # along with it: a tenth of the head's rate throughout epoch 2. At steps 12 and 16 the finetuning sets twice what it
+    # set last (0.006, 0.012, 0.024), and from there the backbone falls as the head does.
+    head = [0.1 * (1 - n / 20) for n in range(20)]
+    assert used.first_rates == pytest.approx(head)
+    assert [len(rates) for rates in used.rates] == [1] * 8 + [2] * 12
+    backbone = [rates[1] for rates in used.rates[8:]]
+    starts = {8: 0.006, 12: 0.012, 16: 0.024}
+    assert backbone == pytest.approx([starts[n // 4 * 4] * head[n] / head[n // 4 * 4] for n in range(8, 20)])
+
+
+@pytest.mark.filterwarnings("ignore:The provided params to be frozen")
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_backbone_that_is_unfrozen_later_resumes(order, tmp_path):
+    (tmp_path / "epochs").mkdir()
+    batches, epochs = SaveAt(tmp_path), SaveAt(tmp_path / "epochs", "on_train_epoch_end")
+    whole = finetuned(order, batches, epochs)
+    # From a checkpoint of an epoch's last batch Lightning resumes without starting the next epoch: there the finetuning
+    # itself would miss its time. From the epoch's end it does not.
+    for steps in range(1, 20):
+        ckpt = epochs.paths[steps // 4 - 1] if steps % 4 == 0 else batches.paths[steps - 1]
+        assert finetuned(order, ckpt=ckpt).rates == whole.rates[steps:], steps
+
+
+@pytest.mark.filterwarnings("ignore:.*this fit will run with no optimizer")
+def test_a_module_without_an_optimizer_is_refused():
+    with pytest.raises(InputError, match="Small has no optimizer, so there is no learning rate to schedule"):
+        used_by(Small(lambda module: None), ApplySchedule(SCHEDULE))
+
+
+def with_scheduler(make: Callable[[SGD], Any]) -> Small:
+    def configure(module: LightningModule) -> Any:
+        optimizer = sgd(module)
+        return [optimizer], [make(optimizer)]
+
+    return Small(configure)
+
+
+REPLACED = {
+    "StepLR": lambda optimizer: lr_scheduler.StepLR(optimizer, 1),
+    "LinearLR": lambda optimizer: lr_scheduler.LinearLR(optimizer, 0.1),
+    "OneCycleLR": lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=12, cycle_momentum=False),
+    "CyclicLR": lambda optimizer: lr_scheduler.CyclicLR(optimizer, 0.001, 0.1, cycle_momentum=False),
+    "CosineAnnealingWarmRestarts": lambda optimizer: lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 3),
+    "SequentialLR": lambda optimizer: lr_scheduler.SequentialLR(
+        optimizer,
+        [lr_scheduler.LinearLR(optimizer, 0.1), lr_scheduler.CyclicLR(optimizer, 0.001, 0.1, cycle_momentum=False)],
+        [2],
+    ),
+    "ReduceLROnPlateau": lambda optimizer: {
+        "scheduler": lr_scheduler.ReduceLROnPlateau(optimizer),
+        "monitor": "train_loss",
+    },
+    "ScheduledLR": None,
+}
+
+
+def has_scheduler(name: str) -> Small:
+    return with_scheduler(REPLACED[name]) if REPLACED[name] else Small(scheduled(Linear(0.3)))
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_a_scheduler_of_the_modules_own_is_refused(name):
+    message = f"Small already has {name}: remove it from configure_optimizers, or set replace=True to take its place"
+    with pytest.raises(InputError, match=message):
+        used_by(has_scheduler(name), ApplySchedule(SCHEDULE))
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_a_scheduler_of_the_modules_own_is_replaced_on_request(name, caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    used = used_by(has_scheduler(name), ApplySchedule(SCHEDULE, replace=True))
+    # from the rate that the optimizer was given, or the peak of a scheduler that overwrites that with its own
+    assert used.first_rates == expected(Horizon(12, 4))
+    assert f"WarmupCosine takes the place of Small's {name}." in caplog.messages
+
+
+def test_a_scheduler_of_torch_is_put_on_a_module_as_well():
+    def halving(optimizer: SGD) -> lr_scheduler.StepLR:
+        return lr_scheduler.StepLR(optimizer, 1, 0.5)
+
+    assert used_by(Small(), ApplySchedule(halving)).epochs() == pytest.approx([0.1, 0.05, 0.025])
+    by_step = used_by(Small(), ApplySchedule(halving, interval="step"), max_epochs=1)
+    assert by_step.first_rates == pytest.approx([0.1, 0.05, 0.025, 0.0125])
+    endless = used_by(
+        Small(), ApplySchedule(halving, interval="step"), data=Endless(), max_epochs=2
+    )  # needs no horizon
+    assert endless.first_rates == pytest.approx([0.1 * 0.5**n for n in range(8)])
+
+
+CONFIG = """
+trainer:
+  max_epochs: 1
+  limit_train_batches: 20
+  limit_val_batches: 0
+  logger: false
+  enable_checkpointing: false
+  enable_progress_bar: false
+  enable_model_summary: false
+  callbacks:
+    - class_path: lit_lrsched.ApplySchedule
+      init_args:
+        schedule:
+          class_path: lit_lrsched.WarmupCosine
+          init_args: {warmup: 5%}
+        replace: true
+    - class_path: lit_lrsched.LearningRateLogger
+      init_args: {print_each_epoch: true}
+"""
+NESTED = """
+trainer:
+  accelerator: cpu
+  callbacks:
+    class_path: lit_lrsched.ApplySchedule
+    init_args:
+      interval: epoch
+      groups:
+        weight_decay: {class_path: lit_lrsched.Linear, init_args: {end: 0.5}}
+      schedule:
+        class_path: lit_lrsched.Plateau
+        init_args:
+          monitor: val_acc
+          mode: max
+          schedule:
+            class_path: lit_lrsched.Chain
+            init_args:
+              phases:
+                - {schedule: {class_path: lit_lrsched.Linear, init_args: {start: 0.1, end: 1.0}}, lasts: 5st}
+                - schedule: {class_path: lit_lrsched.Product, init_args: {schedules: [Cosine, Rex]}}
+"""
+
+
+def test_a_stock_command_line_takes_the_callback_from_its_configuration(in_tmp):
+    # In a process of its own, where nobody has told jsonargparse anything about this package.
+    (in_tmp / "config.yaml").write_text(CONFIG)
+    (in_tmp / "nested.yaml").write_text(NESTED)
+    run_script(
+        """
+        from lightning.pytorch.cli import LightningCLI
+        from lightning.pytorch.demos.boring_classes import BoringModel
+        from lit_lrsched import Chain, Cosine, Horizon, Linear, Phase, Plateau, Product, Rex, WarmupCosine, table
+
+        class Model(BoringModel):
+            rates = []
+
+            def on_train_batch_start(self, batch, batch_idx):
+                self.rates.append(self.optimizers().param_groups[0]["lr"])
+
+        cli = LightningCLI(Model, args=["fit", "--config", "config.yaml"], save_config_callback=None)
+        assert Model.rates == [0.1 * factor for factor in table(WarmupCosine("5%"), Horizon(20))], Model.rates
+
+        cli = LightningCLI(Model, args=["--config", "nested.yaml"], save_config_callback=None, run=False)
+        (apply,) = [callback for callback in cli.trainer.callbacks if hasattr(callback, "schedule")]
+        phases = [Phase(Linear(0.1, 1.0), "5st"), Phase(Product([Cosine(), Rex()]))]
+        assert apply.schedule == Plateau(Chain(phases), monitor="val_acc", mode="max"), apply.schedule
+        assert apply.groups == {"weight_decay": Linear(end=0.5)}, apply.groups
+        assert apply.interval == "epoch"
+        """,
+        in_tmp,
+    )
+
+
+def run_script(text: str, folder: Path) -> None:
+    lines = text.strip("\n").splitlines()
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    (folder / "script.py").write_text("\n".join(line[indent:] for line in lines) + "\n")
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_project_that_imports_pytorch_lightning(in_tmp):
+    (in_tmp / "config.yaml").write_text(CONFIG)
+    run_script(
+        """
+        import sys
+
+        import pytorch_lightning as pl
+        from pytorch_lightning.cli import LightningCLI
+        from pytorch_lightning.demos.boring_classes import BoringModel
+        from pytorch_lightning.loggers import CSVLogger
+
+        from lit_lrsched import ApplySchedule, Horizon, LearningRateLogger, Plateau, WarmupCosine, table
+        from lit_lrsched import schedule_config
+
+        schedule = WarmupCosine("25%")
+        quiet = dict(enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+
+
+        class Model(BoringModel):
+            def on_train_start(self):
+                self.rates = []
+
+            def on_train_batch_start(self, batch, batch_idx):
+                self.rates.append(self.optimizers().param_groups[0]["lr"])
+
+
+        class Scheduled(Model):
+            def configure_optimizers(self):
+                (optimizer,), _ = super().configure_optimizers()
+                return schedule_config(optimizer, schedule, self.trainer)
+
+
+        class Follows(Model):
+            def validation_step(self, batch, batch_idx):
+                self.log("val_loss", 1.0)
+
+
+        def trainer(*callbacks, **options):
+            options = {"max_epochs": 2, "logger": False, "limit_train_batches": 6, "limit_val_batches": 1, **options}
+            return pl.Trainer(callbacks=list(callbacks), accelerator="cpu", **options, **quiet)
+
+
+        expected = [0.1 * factor for factor in table(schedule, Horizon(12, 6))]
+        apply, logger = ApplySchedule(schedule, replace=True), LearningRateLogger()
+        assert isinstance(apply, pl.Callback) and isinstance(logger, pl.Callback)
+
+        by_callback = Model()
+        trainer(apply, logger, logger=CSVLogger(".", name="logs")).fit(by_callback)
+        assert by_callback.rates == expected
+        assert "lr/group0" in open("logs/version_0/metrics.csv").read()
+
+        by_hand = Scheduled()
+        trainer().fit(by_hand)
+        assert by_hand.rates == expected
+
+        follows = Follows()
+        trainer(ApplySchedule(Plateau(patience=0, factor=0.5), replace=True), max_epochs=3).fit(follows)
+        assert follows.rates == [0.1] * 12 + [0.05] * 6, follows.rates
+
+        first = trainer(max_epochs=1)
+        first.fit(Scheduled())
+        first.save_checkpoint("after.ckpt")
+        resumed = Scheduled()
+        trainer().fit(resumed, ckpt_path="after.ckpt")
+        assert resumed.rates == expected[6:], resumed.rates
+
+        cli = LightningCLI(Model, args=["fit", "--config", "config.yaml"], save_config_callback=None)
+        assert cli.model.rates == [0.1 * factor for factor in table(WarmupCosine("5%"), Horizon(20))]
+        assert "lightning.pytorch" not in sys.modules
+        """,
+        in_tmp,
+    )

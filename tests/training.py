@@ -1,0 +1,167 @@
+"""Runs too small to wait for: a module whose weights tell every learning rate that was used, its data, its trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim import SGD, Optimizer
+
+from lit_lrsched import schedule_config
+
+BATCHES = 4
+
+Values = list[list[float]]  # of every param group, at every optimizer step
+
+
+class Endless:
+    """Batches of one number each, all different, and no length: Lightning finds out at its end that it has one."""
+
+    def __init__(self, count: int = BATCHES) -> None:
+        self.count = count
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return (torch.tensor([0.3 + 0.1 * index]) for index in range(self.count))
+
+
+class Forgetful(Endless):
+    """The same with a length, as a data loader is: an epoch can only begin at its beginning."""
+
+    def __len__(self) -> int:
+        return self.count
+
+
+class Numbers(Forgetful):
+    """The same, and it can go on in the middle of an epoch."""
+
+    start = position = 0
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        start, self.start = self.start, 0
+        for index, number in enumerate(super().__iter__()):
+            if index >= start:
+                self.position = (index + 1) % self.count
+                yield number
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.start = state["position"]
+
+
+def sgd(module: LightningModule, lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 0.01) -> Optimizer:
+    return SGD(module.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+
+class Small(LightningModule):
+    """Two weights, and whatever ``configure(module)`` returns."""
+
+    def __init__(self, configure: Callable[[LightningModule], Any] = sgd) -> None:
+        super().__init__()
+        self.weights = torch.nn.Parameter(torch.tensor([1.0, -1.0]))
+        self.configure = configure
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        loss = ((self.weights * batch).sum() - 1) ** 2
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=1)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return self.configure(self)
+
+
+class Validated(Small):
+    """The same with a ``val_loss`` that comes from a list: one value an epoch, then the last."""
+
+    val_losses: tuple[float, ...] = (0.0,)
+
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.log("val_loss", self.val_losses[min(self.trainer.current_epoch, len(self.val_losses) - 1)], batch_size=1)
+
+
+def scheduled(schedule: Any, make_optimizer: Callable[..., Optimizer] = sgd, **options: Any) -> Callable[..., Any]:
+    """What ``configure_optimizers`` returns with :func:`schedule_config`."""
+    return lambda module: schedule_config(make_optimizer(module), schedule, module.trainer, **options)
+
+
+def small(schedule: Any, **options: Any) -> Small:
+    return Small(scheduled(schedule, **options))
+
+
+class Used(Callback):
+    """Notes what optimizers were set to at each step that they really took."""
+
+    def __init__(self) -> None:
+        self.rates: Values = []
+        self.momenta: Values = []
+        self.decays: Values = []
+        self.by_optimizer: dict[int, Values] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for number, optimizer in enumerate(trainer.optimizers):
+            optimizer.register_step_pre_hook(partial(self._note, number))
+
+    def _note(self, number: int, optimizer: Optimizer, *_: Any) -> None:
+        groups = optimizer.param_groups
+        rates = [float(group["lr"]) for group in groups]
+        self.rates.append(rates)
+        self.by_optimizer.setdefault(number, []).append(rates)
+        self.momenta.append([group["betas"][0] if "betas" in group else group.get("momentum", 0.0) for group in groups])
+        self.decays.append([group.get("weight_decay", 0.0) for group in groups])
+
+    @property
+    def first_rates(self) -> list[float]:
+        """The rates of the first param group."""
+        return [rates[0] for rates in self.rates]
+
+    def epochs(self, steps_per_epoch: int = BATCHES) -> list[float]:
+        """The rate of the first param group at the first step of each epoch."""
+        return self.first_rates[::steps_per_epoch]
+
+
+class SaveAt(Callback):
+    """Saves a checkpoint whenever a hook is called."""
+
+    def __init__(self, folder: Path, hook: str = "on_train_batch_end") -> None:
+        self.paths: list[Path] = []
+        self._folder = folder
+        setattr(self, hook, self._save)
+
+    def _save(self, trainer: Trainer, *_: Any) -> None:
+        path = self._folder / f"{len(self.paths)}.ckpt"
+        trainer.save_checkpoint(path, weights_only=False)
+        self.paths.append(path)
+
+
+def quiet_trainer(*callbacks: Callback, **options: Any) -> Trainer:
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "max_epochs": 3,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "callbacks": list(callbacks),
+    }
+    return Trainer(**{**defaults, **options})
+
+
+def used_by(
+    module: LightningModule,
+    *callbacks: Callback,
+    data: Any = None,
+    val: Any = None,
+    ckpt: Path | None = None,
+    **options: Any,
+) -> Used:
+    """Trains and returns what was used."""
+    used = Used()
+    trainer = quiet_trainer(used, *callbacks, **options)
+    trainer.fit(module, Numbers() if data is None else data, val, ckpt_path=ckpt, weights_only=ckpt and True)
+    return used
