@@ -1,0 +1,109 @@
+"""Which metrics a class logs, as far as its source tells."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+_ANY = ".+"
+
+
+class LoggedNames(NamedTuple):
+    """The names that a source logs.
+
+    Args:
+        patterns: Regular expressions: a name as it stands, with ``.+`` where the source fills something in.
+        complete: Whether there can be no others: every name is written out where it is logged.
+    """
+
+    patterns: list[str]
+    complete: bool
+
+    def include(self, name: str) -> bool:
+        """Tells whether a name is among them."""
+        # Lightning appends these where one metric is logged in two ways, or from several loaders.
+        stem = re.sub(r"(_step|_epoch)?(/dataloader_idx_\d+)?$", "", name)
+        return any(re.fullmatch(pattern, candidate) for pattern in self.patterns for candidate in (name, stem))
+
+    @property
+    def readable(self) -> list[str]:
+        """The names for a message, with ``*`` where the source fills something in."""
+        return sorted({pattern.replace(_ANY, "*").replace("\\", "") for pattern in self.patterns} - {"*"})
+
+
+def logged_names(classes: Iterable[type]) -> LoggedNames:
+    """Returns the names in calls of ``log`` and ``log_dict`` in the source of classes and what they inherit.
+
+    >>> class Module:
+    ...     pass
+    >>> logged_names([Module])
+    LoggedNames(patterns=[], complete=False)
+    """
+    patterns: list[str] = []
+    complete = True
+    for each in dict.fromkeys(base for one in classes for base in one.__mro__):
+        if each.__module__.split(".")[0] in ("builtins", "lightning", "pytorch_lightning", "torch", "abc", "typing"):
+            continue
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(each)))
+        except (OSError, TypeError, SyntaxError):
+            complete = False
+            continue
+        for function in ast.walk(tree):
+            if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                for name in _logged_in(function):
+                    patterns += [name] if name else []
+                    complete = complete and name is not None
+    return LoggedNames(list(dict.fromkeys(patterns)), complete)
+
+
+def _logged_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str | None]:
+    """Yields a pattern for each name that a function logs, None where its source does not tell."""
+    values = _values(function)
+    for call in ast.walk(function):
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _CALLS):
+            continue
+        argument = (
+            call.args[0] if call.args else next((k.value for k in call.keywords if k.arg in _CALLS.values()), None)
+        )
+        if call.func.attr == "log":
+            yield from _names(argument, values)
+        elif isinstance(argument, ast.Dict):
+            for key in argument.keys:
+                yield from _names(key, values)
+        else:
+            yield None
+
+
+_CALLS = {"log": "name", "log_dict": "dictionary"}
+
+
+def _values(function: ast.AST) -> dict[str, list[ast.expr]]:
+    """Returns what each variable of a function is set to, where that is written out: by ``=`` or in a ``for``."""
+    found: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    found.setdefault(target.id, []).append(node.value)
+        elif isinstance(node, ast.For) and isinstance(node.target, ast.Name):
+            items = node.iter.elts if isinstance(node.iter, (ast.Tuple, ast.List)) else [node.iter]
+            found.setdefault(node.target.id, []).extend(items)
+    return found
+
+
+def _names(node: ast.expr | None, values: dict[str, list[ast.expr]], depth: int = 0) -> Iterator[str | None]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield re.escape(node.value)
+    elif isinstance(node, ast.JoinedStr):
+        parts = [re.escape(str(part.value)) if isinstance(part, ast.Constant) else _ANY for part in node.values]
+        yield "".join(parts)
+    elif isinstance(node, ast.Name) and node.id in values and depth < 3:
+        for value in values[node.id]:
+            yield from _names(value, values, depth + 1)
+    else:
+        yield None

@@ -1,0 +1,357 @@
+"""The torch side of a plan: copies of a run's schedulers, stepped the way Lightning steps the real ones."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+from torch.optim import Optimizer
+from torch.optim import lr_scheduler as torch_schedulers
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.plan import MadeFor, Plan, is_constant, notes_on, plateau_states, title_of
+from lit_lrsched.scheduled_lr import ScheduledLR, group_names
+from lit_lrsched.schedules import Horizon, Interval
+from lit_lrsched.schedules.compose import spans
+from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.stand_in import StandIn
+
+
+class Stepped(NamedTuple):
+    """A scheduler and when Lightning steps it."""
+
+    scheduler: LRScheduler
+    interval: Interval = "epoch"
+    frequency: int = 1
+    monitor: str | None = None
+
+
+def stepped_of(config: Any) -> Stepped:
+    """Returns Lightning's ``LRSchedulerConfig`` as ours."""
+    interval: Interval = "step" if config.interval == "step" else "epoch"
+    return Stepped(config.scheduler, interval, config.frequency, config.monitor)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a run's batches make optimizer steps, and after which of them it validates.
+
+    Args:
+        horizon: The length of the run.
+        batches: Batches in an epoch.
+        accumulate: Batches whose gradients make one optimizer step; an epoch's last batch makes one in any case.
+        val_every: A validation comes after every so many batches; None: there are none.
+        val_epochs: Of the epochs, every so many have validations. None: batches are counted across epochs.
+
+    >>> pace = Pace(Horizon(6, steps_per_epoch=3), batches=5, accumulate=2, val_every=5)
+    >>> [pace.batch_of(step) for step in range(6)], pace.validated()
+    ([1, 3, 4, 1, 3, 4], [3, 6])
+    """
+
+    horizon: Horizon
+    batches: int
+    accumulate: int = 1
+    val_every: int | None = None
+    val_epochs: int | None = 1
+
+    @property
+    def epochs(self) -> int:
+        """The epochs that the run begins."""
+        return math.ceil(self.horizon.epochs)
+
+    def batch_of(self, step: int) -> int:
+        """Returns the index within its epoch of the batch that a step comes with."""
+        within = step % self.horizon.steps_per_epoch
+        return min((within + 1) * self.accumulate, self.batches) - 1
+
+    def validated(self) -> list[int]:
+        """Returns how many steps are done at each validation; where there are none, at the end of each epoch."""
+        every, epochs = (self.val_every, self.val_epochs) if self.val_every else (self.batches, 1)
+        done = []
+        for epoch in range(self.epochs):
+            before = epoch * self.batches
+            if epochs is None:
+                batches = [b - before for b in range(before + 1, before + self.batches + 1) if b % every == 0]
+            else:
+                batches = [] if (epoch + 1) % epochs else list(range(every, self.batches + 1, every))
+            full = epoch * self.horizon.steps_per_epoch
+            done += [full + (math.ceil if b == self.batches else math.floor)(b / self.accumulate) for b in batches]
+        return [steps for steps in done if steps <= self.horizon.steps]
+
+
+class Replay:
+    """Copies of schedulers on optimizers that train nothing. The originals are left as they are.
+
+    Args:
+        optimizers: The optimizers of a run.
+        stepped: Their schedulers.
+
+    >>> import torch
+    >>> from torch.optim.lr_scheduler import ExponentialLR
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> replay = Replay([optimizer], [Stepped(ExponentialLR(optimizer, 0.5), "epoch")])
+    >>> replay.after_epoch(0)
+    >>> replay.values()["lr/group0"], optimizer.param_groups[0]["lr"]
+    (0.05, 0.1)
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer], stepped: Iterable[Stepped]) -> None:
+        memo: dict[int, Any] = {
+            id(optimizer): StandIn(optimizer.param_groups, optimizer.defaults) for optimizer in optimizers
+        }
+        self.optimizers: list[Optimizer] = list(memo.values())
+        copies = [one._replace(scheduler=copy.deepcopy(one.scheduler, memo)) for one in stepped]
+        # Lightning steps those that follow a metric after the others.
+        self.stepped = sorted(copies, key=lambda one: isinstance(one.scheduler, ReduceLROnPlateau))
+        for one in self.stepped:
+            if isinstance(one.scheduler, ScheduledLR):
+                one.scheduler._waits = False  # for an optimizer that never steps
+
+    @property
+    def by_step(self) -> bool:
+        """Whether any scheduler moves on within an epoch."""
+        return any(one.interval == "step" for one in self.stepped)
+
+    def values(self) -> dict[str, float]:
+        """Returns what the optimizers are set to."""
+        return values_of(self.optimizers)
+
+    def after_step(self, batch: int, metric: float | None = None) -> None:
+        """Does what comes after an optimizer step: the one of the batch with this index in its epoch."""
+        self._advance("step", batch, metric)
+
+    def after_epoch(self, epoch: int, metric: float | None = None) -> None:
+        """Does what comes after an epoch."""
+        self._advance("epoch", epoch, metric)
+
+    def _advance(self, interval: Interval, index: int, metric: float | None) -> None:
+        for one in self.stepped:
+            if one.interval != interval or (index + 1) % one.frequency:
+                continue
+            if not isinstance(one.scheduler, ReduceLROnPlateau):
+                one.scheduler.step()
+            elif metric is not None:
+                one.scheduler.step(metric)
+
+
+class Slot(NamedTuple):
+    """Where a value of an optimizer stands, and the name under which it is logged."""
+
+    name: str
+    quantity: str
+    optimizer: int
+    group_number: int
+    group: dict[str, Any]
+    key: str
+
+    def read(self) -> float:
+        """Returns the value."""
+        value = self.group[self.key]
+        return float(value[0] if self.key == "betas" else value)
+
+
+def slots_of(optimizers: Sequence[Optimizer]) -> list[Slot]:
+    """Returns the learning rates, momenta and weight decays of optimizers, in this order."""
+    found = []
+    for quantity, keys in (("lr", ("lr",)), ("momentum", ("betas", "momentum")), ("weight_decay", ("weight_decay",))):
+        for number, optimizer in enumerate(optimizers):
+            prefix = f"{quantity}/optimizer{number}" if len(optimizers) > 1 else quantity
+            for index, (name, group) in enumerate(zip(group_names(optimizer), optimizer.param_groups, strict=True)):
+                key = next((key for key in keys if group.get(key) is not None), None)
+                if key:
+                    found.append(Slot(f"{prefix}/{name}", quantity, number, index, group, key))
+    return found
+
+
+def values_of(optimizers: Sequence[Optimizer]) -> dict[str, float]:
+    """Returns what optimizers are set to, by name."""
+    return {slot.name: slot.read() for slot in slots_of(optimizers)}
+
+
+def plan_run(
+    optimizers: Sequence[Optimizer], stepped: Sequence[Stepped], pace: Pace, metric: Sequence[float] = ()
+) -> Plan:
+    """Plans what schedulers will set their optimizers to. Optimizers and schedulers are left as they are.
+
+    Args:
+        optimizers: The optimizers of a run.
+        stepped: Their schedulers, none for constant values.
+        pace: The run.
+        metric: Recorded values of the metric that a metric-driven scheduler follows, one a validation.
+    """
+    if stepped and all(isinstance(one.scheduler, ScheduledLR) and one.frequency == 1 for one in stepped):
+        return _plan_of_ours(optimizers, stepped, pace, metric)
+    replay = Replay(optimizers, stepped)
+    record = _Record(replay.optimizers)
+    broken = None
+    try:
+        for step in _played(replay, pace, metric):
+            record.note(step)
+    except ValueError as error:
+        broken = f"training will stop: {str(error).strip()}"
+    return Plan(
+        " + ".join(type(one.scheduler).__name__ for one in stepped) or "no schedule",
+        pace.horizon,
+        "step" if replay.by_step else "epoch",
+        record.at,
+        notes=[note for one in stepped for note in _notes_on_torch(one, bool(metric))],
+        made_for=[made for one in stepped for made in made_for(one.scheduler)],
+        is_constant=all(_is_constant(one.scheduler) for one in stepped),
+        broken=broken,
+    )
+
+
+class _Record:
+    """What optimizers were set to, from which step on."""
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self._slots = slots_of(optimizers)
+        self._since: list[int] = []
+        self._rows: list[tuple[float, ...]] = []
+        self.note(0)
+
+    def note(self, step: int) -> None:
+        row = tuple([slot.read() for slot in self._slots])
+        if not self._rows or row != self._rows[-1]:
+            self._since.append(step)
+            self._rows.append(row)
+
+    def at(self, step: int) -> Mapping[str, float]:
+        row = self._rows[bisect_right(self._since, step) - 1]
+        return {slot.name: value for slot, value in zip(self._slots, row, strict=True)}
+
+
+def _played(replay: Replay, pace: Pace, metric: Sequence[float]) -> Iterator[int]:
+    """Plays a run through, and yields the number of steps done whenever schedulers have moved on."""
+    validated = pace.validated()
+
+    def latest(done: int) -> float | None:
+        number = bisect_right(validated, done)
+        return metric[number - 1] if 0 < number <= len(metric) else None
+
+    steps, per_epoch = pace.horizon.steps, pace.horizon.steps_per_epoch
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run itself will give those that matter
+        for epoch in range(pace.epochs):
+            first, stop = epoch * per_epoch, min((epoch + 1) * per_epoch, steps)
+            for step in range(first, stop) if replay.by_step else ():
+                replay.after_step(pace.batch_of(step), latest(step + 1))
+                yield step + 1
+            replay.after_epoch(epoch, latest(stop))
+            yield stop
+
+
+def plan_of_torch(
+    make: Callable[[Optimizer], LRScheduler],
+    horizon: Horizon,
+    interval: Interval = "epoch",
+    lr: float | None = None,
+    metric: Sequence[float] = (),
+) -> Plan:
+    """Plans a torch scheduler by itself, on an optimizer like SGD that trains nothing.
+
+    Args:
+        make: Takes an optimizer and returns the scheduler.
+        horizon: How long the run is.
+        interval: What a tick is: ``"step"`` or ``"epoch"``.
+        lr: The base learning rate, by default 1.
+        metric: Values of the metric that ``ReduceLROnPlateau`` follows, one an epoch.
+
+    Raises:
+        InputError: When the class refuses its arguments.
+    """
+    defaults = {"lr": 1.0 if lr is None else lr, "momentum": 0.0, "weight_decay": 0.0}
+    optimizer = StandIn([defaults], defaults)
+    try:
+        scheduler = make(optimizer)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the scheduler refuses its arguments: {error}") from error
+    monitor = "the metric" if isinstance(scheduler, ReduceLROnPlateau) else None
+    pace = Pace(horizon, batches=horizon.steps_per_epoch)
+    return plan_run([optimizer], [Stepped(scheduler, interval, monitor=monitor)], pace, metric)
+
+
+def _plan_of_ours(
+    optimizers: Sequence[Optimizer], stepped: Sequence[Stepped], pace: Pace, metric: Sequence[float]
+) -> Plan:
+    schedulers = [copy.copy(cast("ScheduledLR", one.scheduler)) for one in stepped]  # for plateaus of their own
+    numbers = [optimizers.index(scheduler.optimizer) for scheduler in schedulers]
+    slots = slots_of(optimizers)
+    names = {(slot.optimizer, slot.group_number, slot.quantity): slot.name for slot in slots}
+    base = {slot.name: slot.read() for slot in slots}
+    first = schedulers[0]
+    states = [plateau_states(scheduler.schedule, metric, pace.validated()) for scheduler in schedulers]
+
+    def at(step: int) -> Mapping[str, float]:
+        values = dict(base)
+        for scheduler, number, plateau in zip(schedulers, numbers, states, strict=True):
+            if plateau:
+                scheduler.plateau = plateau.at(step)
+            for index, group in enumerate(scheduler.planned(step // stride_of(scheduler.interval, pace.horizon))):
+                for quantity, value in group.items():
+                    values[names[number, index, quantity]] = value
+        return values
+
+    return Plan(
+        title_of(first.schedule),
+        pace.horizon,
+        "step" if any(scheduler.interval == "step" for scheduler in schedulers) else "epoch",
+        at,
+        spans=spans(first.schedule, pace.horizon),
+        events=states[0].events(pace.horizon) if states[0] else (),
+        notes=notes_on(first.schedule, bool(metric)),
+        is_constant=all(is_constant(scheduler.schedule) for scheduler in schedulers),
+    )
+
+
+def _notes_on_torch(one: Stepped, replayed: bool) -> list[str]:
+    if not isinstance(one.scheduler, ReduceLROnPlateau):
+        return []
+    if replayed:
+        return [f"ReduceLROnPlateau follows the recorded {one.monitor}."]
+    return [f"ReduceLROnPlateau is held at 1 until {one.monitor} stalls; --metric FILE replays a recorded metric."]
+
+
+def _is_constant(scheduler: LRScheduler) -> bool:
+    return isinstance(scheduler, ReduceLROnPlateau) or (
+        isinstance(scheduler, ScheduledLR) and is_constant(scheduler.schedule)
+    )
+
+
+def made_for(scheduler: LRScheduler, before: int = 0) -> list[MadeFor]:
+    """Returns the lengths that a torch scheduler was given, in its own ticks.
+
+    Args:
+        scheduler: Any scheduler.
+        before: Ticks that pass before this one's turn comes.
+    """
+    name, own = type(scheduler).__name__, vars(scheduler)
+    if isinstance(scheduler, torch_schedulers.SequentialLR):
+        milestones = own["_milestones"]
+        last = made_for(own["_schedulers"][-1], milestones[-1] if milestones else 0)
+        return last or [MadeFor(name, "milestones", milestone, "holds") for milestone in milestones[-1:]]
+    if isinstance(scheduler, torch_schedulers.ChainedScheduler):
+        return [made for inner in own["_schedulers"] for made in made_for(inner, before)]
+    for argument, then in _LENGTHS.get(type(scheduler), {}).items():
+        value = max(own[argument]) if argument == "milestones" else own[argument]
+        return [MadeFor(name, argument, before + value, "turns back" if then else "holds")]
+    return []
+
+
+# The argument that means a length, and whether the scheduler goes back up after it.
+_LENGTHS: dict[type[LRScheduler], dict[str, bool]] = {
+    torch_schedulers.ConstantLR: {"total_iters": False},
+    torch_schedulers.LinearLR: {"total_iters": False},
+    torch_schedulers.PolynomialLR: {"total_iters": False},
+    torch_schedulers.OneCycleLR: {"total_steps": False},
+    torch_schedulers.CosineAnnealingLR: {"T_max": True},
+    torch_schedulers.CosineAnnealingWarmRestarts: {"T_0": False},
+    torch_schedulers.StepLR: {"step_size": False},
+    torch_schedulers.MultiStepLR: {"milestones": False},
+}
