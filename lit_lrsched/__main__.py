@@ -1,0 +1,61 @@
+"""The command ``lit-lrsched``, also ``python -m lit_lrsched``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def main() -> None:
+    """Runs the command. Ends with status 2 and one line on standard error when the user made a mistake."""
+    from lit_lrsched.errors import InputError
+
+    # As with `python -m`: classes and functions in the folder where the command is typed can be named.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    sys.argv[1:] = _lists(_shipped_config(argument) for argument in sys.argv[1:])
+    try:
+        if _has_horizon_by_hand(sys.argv[1:]):
+            from lit_lrsched.by_hand import run
+        else:
+            from lit_lrsched.cli import run
+
+        run()
+    except InputError as error:
+        sys.exit(_report(error))
+
+
+def _has_horizon_by_hand(arguments: list[str]) -> bool:
+    """Tells a preview that needs neither model nor data, and so neither Lightning nor the seconds to load it."""
+    names = {argument.partition("=")[0] for argument in arguments}
+    return arguments[:1] == ["preview"] and {"--epochs", "--steps_per_epoch"} <= names and not names & {"-h", "--help"}
+
+
+def _lists(arguments: Iterable[str]) -> list[str]:
+    """Takes ``--schedules Linear,Cosine`` for the list ``[Linear,Cosine]``."""
+    found: list[str] = []
+    for argument in arguments:
+        option, equals, value = argument.rpartition("=") if argument.startswith("--schedules=") else ("", "", argument)
+        plain = re.fullmatch(r"[\w.]+(,[\w.]+)*", value) and not value.endswith(".yaml")
+        is_value = equals or found[-1:] == ["--schedules"]
+        found.append(f"{option}{equals}[{value}]" if is_value and plain else argument)
+    return found
+
+
+def _shipped_config(argument: str) -> str:
+    """Returns the path of a configuration that comes with the package, such as ``article/linear.yaml``."""
+    option, equals, value = argument.rpartition("=")
+    shipped = Path(__file__).parent / "configs" / value
+    is_shipped = value.endswith(".yaml") and not Path(value).exists() and shipped.exists()
+    return f"{option}{equals}{shipped}" if is_shipped else argument
+
+
+def _report(error: Exception) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

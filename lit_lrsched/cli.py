@@ -1,0 +1,508 @@
+"""The command line: a ``LightningCLI`` with a learning-rate schedule for every model."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import MethodType
+from typing import Any, Literal, Optional, Union, cast
+from unittest.mock import patch
+
+import torch
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import Namespace, set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ReduceLROnPlateau as _LightningPlateau
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lit_lrsched.audit import Finding
+from lit_lrsched.callbacks import ApplySchedule, LearningRateLogger
+from lit_lrsched.errors import InputError
+from lit_lrsched.fit_plan import DoesNotFit, configure, plan_fit, plans_of
+from lit_lrsched.from_torch import FromTorch
+from lit_lrsched.interrupt import StopCleanly
+from lit_lrsched.ionosphere import IonosphereClassifier, IonosphereDataModule
+from lit_lrsched.lightning_package import rank_zero_info
+from lit_lrsched.parse_errors import OneLineErrors, mistake_behind
+from lit_lrsched.plain import import_from, import_path
+from lit_lrsched.preview import View, named, show
+from lit_lrsched.progress import RunProgressBar
+from lit_lrsched.receipt import Receipt
+from lit_lrsched.scheduled_lr import OnHorizonChange
+from lit_lrsched.schedules import Interval, Schedule
+from lit_lrsched.storyboard import Storyboard
+
+# Without this jsonargparse takes a dataclass for one closed type and offers no subclasses.
+set_parsing_settings(subclasses_enabled=[Schedule])
+# Lightning's own variant, which carries `monitor`, would make the short name ambiguous; here --lr_monitor does that.
+# jsonargparse offers no local classes.
+_LightningPlateau.__qualname__ = f"lightning.<locals>.{_LightningPlateau.__name__}"
+
+OptimizerOption = Callable[[Iterable], Optimizer]  # type: ignore[type-arg]  # as jsonargparse knows it
+# Only a class that is loaded can be given by its short name.
+SCHEDULES_WITH_TORCH = (FromTorch,)
+MISTAKES = (InputError, MisconfigurationException)
+_OWN_SUBCOMMANDS = {
+    "preview": "Show the learning rate that fit would use, without training.",
+    "compare": "Race schedules against each other over peak rates and seeds, and say which differ.",
+}
+_OPTIONS = ("optimizer", "lr_scheduler", "lr_interval", "lr_monitor", "lr_groups", "on_horizon_change")
+LRSchedulerOption = Union[Schedule, Callable[[Optimizer], LRScheduler], None]
+
+
+class ScheduleParser(OneLineErrors, LightningArgumentParser):
+    """Lightning's parser, which answers a mistake with one line and exit status 2."""
+
+
+class ScheduleCLI(LightningCLI):
+    """A ``LightningCLI`` with a learning-rate schedule for any model.
+
+    Use it in place of ``LightningCLI``; it takes the same arguments. It adds the options ``--optimizer``,
+    ``--lr_scheduler``, ``--lr_interval``, ``--lr_monitor``, ``--lr_groups`` and ``--on_horizon_change``. A model whose
+    constructor has parameters of these names receives them. Any other model's ``configure_optimizers`` is left alone
+    when none is given, keeps its optimizer when only ``--lr_scheduler`` is given, and gives way to both together.
+
+    Example::
+
+        ScheduleCLI(MyModel, MyDataModule)
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._from_process = kwargs.get("args") is None
+        super().__init__(*args, **{"parser_class": ScheduleParser, "auto_configure_optimizers": False, **kwargs})
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the options of this class, and the callbacks that are there by default."""
+        super().add_default_arguments_to_parser(parser)
+        parser.add_argument(
+            "--optimizer", type=Optional[OptimizerOption], help="The optimizer: its class and arguments."
+        )
+        parser.add_argument(
+            "--lr_scheduler",
+            type=LRSchedulerOption,
+            help="The learning-rate schedule: one of lit_lrsched, or any class of torch.optim.lr_scheduler.",
+        )
+        parser.add_argument(
+            "--lr_interval",
+            type=Optional[Interval],
+            help="When to step the schedule. Default: 'epoch' for torch's classes, 'step' for lit_lrsched's.",
+        )
+        parser.add_argument(
+            "--lr_monitor", type=Optional[str], help="The metric that a metric-driven schedule follows."
+        )
+        parser.add_argument(
+            "--lr_groups",
+            type=Optional[dict[str, Schedule]],
+            help="Schedules for the rest, by what they drive: momentum, weight_decay, or one group's: lr/backbone.",
+        )
+        parser.add_argument(
+            "--on_horizon_change",
+            type=Optional[OnHorizonChange],
+            help="What a resumed run does when its length has changed. Default: 'replan'.",
+        )
+        parser.add_lightning_class_args(LearningRateLogger, "lr_logger")
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Adds the trainer's subcommands, and those that are methods of this class."""
+        every = self.subcommands()
+        # A parser takes a tenth of a second to build, so where one is asked for the others are left out.
+        asked = {*sys.argv[1:2]} & {*every, *_OWN_SUBCOMMANDS} if self._from_process else set()
+        wanted = {name: skip for name, skip in every.items() if name in asked or not asked}
+        with patch.object(self, "subcommands", lambda: wanted):
+            super()._add_subcommands(parser, **kwargs)
+        for name, summary in _OWN_SUBCOMMANDS.items():
+            if asked and name not in asked:
+                continue
+            own = self.init_parser(description=summary)
+            self._add_arguments(own)
+            added = own.add_method_arguments(type(self), name, skip={"model", "datamodule"})
+            if name == "preview":  # so that it takes what was written for fit
+                added += own.add_method_arguments(Trainer, "fit", skip=set(every["fit"]))
+            self._subcommand_method_arguments[name] = added
+            self._subcommand_parsers[name] = own
+            assert parser._subcommands_action is not None
+            parser._subcommands_action.add_subcommand(name, own, help=summary)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand in _OWN_SUBCOMMANDS:
+            getattr(self, subcommand)(**self._prepare_subcommand_kwargs(subcommand))
+        else:
+            super()._run_subcommand(subcommand)
+
+    def before_instantiate_classes(self) -> None:
+        """Hands the options on to a model whose constructor has parameters of these names."""
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        model = config.get("model") or Namespace()  # type: ignore[no-untyped-call]  # a class without arguments leaves nothing to configure
+        arguments = model.get("init_args", model)
+        given = {name: config[name] for name in _OPTIONS if config.get(name) is not None}
+        self._from_outside = not all(name in arguments for name in given)
+        if not self._from_outside:
+            for name, value in given.items():
+                arguments[name] = value
+        elif "lr_scheduler" not in given and given.keys() != {"optimizer"}:
+            raise InputError(f"--{min(given.keys() - {'optimizer'})} says nothing by itself: give --lr_scheduler too")
+        checkpoint = config.get("ckpt_path") or "last"
+        is_path = checkpoint not in ("last", "best", "hpc") and "://" not in checkpoint
+        if is_path and not Path(checkpoint).exists():
+            raise InputError(f"ckpt_path={checkpoint!r}: there is no such checkpoint")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Makes the trainer, with what this class promises of it."""
+        options = self._get(self.config_init, "trainer")
+        callbacks = [*(options.callbacks or []), *self._applied_from_outside()]
+        if self.subcommand in _OWN_SUBCOMMANDS:
+            self.save_config_callback = None
+            kwargs["logger"] = DummyLogger()  # they write no run
+        else:
+            callbacks += [Receipt(), Storyboard(), StopCleanly(self._going_on), _DiscardRefusedStart()]
+            if options.logger in (None, True) and not options.barebones:
+                kwargs["logger"] = self._logger(options.default_root_dir or ".")
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def _applied_from_outside(self) -> list[Callback]:
+        """Gives optimizer and schedule to a model whose constructor takes neither, and says what is replaced."""
+        if not self._from_outside:
+            return []
+        given = {name: self._get(self.config_init, name) for name in _OPTIONS}
+        module, optimizer, schedule = type(self.model).__name__, given.pop("optimizer"), given.pop("lr_scheduler")
+        if optimizer is not None:
+
+            def configure_optimizers(model: LightningModule) -> Optimizer:
+                made: Optimizer = optimizer(model.parameters())
+                return made
+
+            cast("Any", self.model).configure_optimizers = MethodType(configure_optimizers, self.model)
+            rest = "" if schedule is not None else ", its schedule included"
+            rank_zero_info(f"--optimizer takes the place of {module}.configure_optimizers{rest}.")
+        if schedule is None:
+            return []
+        names = {name.removeprefix("lr_"): value for name, value in given.items() if value is not None}
+        return [ApplySchedule(schedule, **names, replace=True)]
+
+    def _logger(self, folder: str) -> TensorBoardLogger:
+        """Returns the trainer's default logger; a resumed run goes on in the folder that it began in."""
+        checkpoint = self._get(self.config, "ckpt_path") if self.subcommand == "fit" else None
+        run = Path(checkpoint).resolve().parents[1] if checkpoint and Path(checkpoint).is_file() else None
+        if run is None or run.parent != Path(folder, "lightning_logs").resolve():
+            return TensorBoardLogger(folder, "lightning_logs", default_hp_metric=False)
+        self.save_config_kwargs["overwrite"] = True
+        # What the interrupted run logged after the checkpoint happens again: TensorBoard shall forget the first time.
+        step = torch.load(cast("str", checkpoint), weights_only=True, map_location="cpu")["global_step"]
+        return TensorBoardLogger(folder, "lightning_logs", run.name, default_hp_metric=False, purge_step=step)
+
+    def _going_on(self) -> list[str]:
+        """Returns the command that repeats this run, to which the checkpoint is added."""
+        folder = _run_folder(self.trainer)
+        if folder is None or not (folder / "config.yaml").exists():
+            return ["lit-lrsched", *sys.argv[1:]]
+        return ["lit-lrsched", "fit", "--config", str(_shortest(folder / "config.yaml"))]
+
+    def preview(
+        self,
+        model: LightningModule,
+        datamodule: Optional[LightningDataModule] = None,
+        schedules: Optional[Union[dict[str, LRSchedulerOption], list[LRSchedulerOption]]] = None,
+        metric: Optional[str] = None,
+        png: Optional[str] = "preview.png",
+        csv: Optional[str] = None,
+        epochs: Optional[int] = None,
+        steps_per_epoch: Optional[int] = None,
+        lr: Optional[float] = None,
+        **of_fit: Any,
+    ) -> None:
+        """Shows the learning rate that ``fit`` would use with the same options: a table, a picture and warnings.
+
+        Nothing is trained. Exits with status 1 when it finds a failure.
+
+        Args:
+            model: The module to train.
+            datamodule: The data to train it on.
+            schedules: Schedules to set side by side in place of the module's own, by name or as a list.
+            metric: File with a recorded metric for a metric-driven schedule to follow: one number a line, or a CSV
+                with a column of the metric's name.
+            png: File for the picture.
+            csv: File for every tick of the schedule.
+            epochs: With steps_per_epoch: previews the schedule alone, at once, without model and data.
+            steps_per_epoch: Optimizer steps in an epoch.
+            lr: The base learning rate for that. By default factors are shown.
+            of_fit: What else ``fit`` takes.
+
+        Raises:
+            InputError: When a file cannot be read or written.
+        """
+        if epochs or steps_per_epoch:
+            raise InputError("epochs and steps_per_epoch belong together: give both as options of the command")
+        views: dict[str, View] = {}
+        refused: list[Finding] = []
+        try:
+            run = configure(self.trainer, model, datamodule)
+        except DoesNotFit as error:
+            refused.append(Finding("failure", str(error)))
+        else:
+            if schedules:
+                options = {name: self._get(self.config_init, f"lr_{name}") for name in ("interval", "monitor")}
+                plans, refused = plans_of(self.trainer, run, named(schedules), **options)
+                views = {name: View.of(plan) for name, plan in plans.items()}
+            else:
+                views[""] = View.of(*plan_fit(self.trainer, run, metric))
+        if status := show(views, refused, png, csv):
+            sys.exit(status)
+
+    def compare(
+        self,
+        model: LightningModule,
+        datamodule: Optional[LightningDataModule] = None,
+        schedules: Optional[Union[dict[str, LRSchedulerOption], list[LRSchedulerOption]]] = None,
+        lrs: Optional[list[float]] = None,
+        momenta: Optional[list[float]] = None,
+        seeds: Union[int, list[int]] = 20,
+        metric: str = "val_acc",
+        mode: Literal["min", "max"] = "max",
+        reference: Optional[str] = None,
+        target: Optional[float] = None,
+        engine: Literal["auto", "vectorized", "sequential"] = "auto",
+        compile: Optional[bool] = None,
+        folder: Optional[str] = None,
+        export: Optional[str] = None,
+    ) -> None:
+        """Races every schedule over the same peak rates and seeds, and says which differ by more than luck.
+
+        Each schedule is tuned on validation data and judged on test data. The same command takes an interrupted race
+        up again. ``--trainer.max_epochs`` sets the length of each training.
+
+        Args:
+            model: The module to train.
+            datamodule: The data to train it on; one that takes ``seed`` is split anew for every seed.
+            schedules: What races, by name or as a list. Default: the tutorial's four and six from the catalogue.
+            lrs: Peak learning rates. Default: 0.03 to 3 in five steps.
+            momenta: Momenta. Default: 0 and 0.9 for SGD, the optimizer's own for others.
+            seeds: How many seeds, or which.
+            metric: The logged metric that tunes, such as val_acc; test_acc then judges.
+            mode: max when the metric should be high, min when it should be low.
+            reference: The schedule to hold the others against. Default: the one called constant.
+            target: Validation metric for the time to target. Default: where the reference ends.
+            engine: All runs in one program (vectorized), or one Trainer.fit a run (sequential).
+            compile: Whether to compile the vectorized program. Default: where it pays for itself.
+            folder: Where the results go. Default: a folder of lightning_logs named after the race.
+            export: File for the winning configuration, ready for fit --config.
+
+        Raises:
+            InputError: For an empty grid or an unknown metric.
+        """
+        from lit_lrsched.comparison import defaults
+        from lit_lrsched.comparison.grid import Grid
+        from lit_lrsched.comparison.race import race
+
+        if datamodule is None:
+            raise InputError("a race needs data with a test part: give --data")
+        config = self.config[self.subcommand]
+        optimizer = self._get(self.config_init, "optimizer") or getattr(model, "optimizer", None) or SGD
+        takes_momentum = "momentum" in optimizer([torch.nn.Parameter(torch.zeros(1))]).defaults
+        grid = Grid(
+            defaults.SCHEDULES if schedules is None else named(schedules),
+            defaults.LRS if lrs is None else lrs,
+            (defaults.MOMENTA if takes_momentum else (None,)) if momenta is None else momenta,
+            tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+            optimizer,
+            self._get(self.config_init, "lr_interval"),
+            self._get(self.config_init, "lr_monitor"),
+        )
+        epochs = self.trainer.max_epochs or 0
+        size = f"{len(grid.schedules)} schedules x {len(grid.lrs)} rates x {len(grid.momenta)} momenta"
+        print(f"{len(grid.entries())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
+        parts = yaml.safe_load(self._parser("compare").dump(config, skip_validation=True))
+        finished = race(
+            grid,
+            self._from_seed,
+            {"model": type(model).__name__, "data": type(datamodule).__name__},
+            identity=[parts.get("model"), parts.get("data")],
+            epochs=epochs,
+            metric=metric,
+            mode=mode,
+            reference=reference,
+            target=target,
+            engine=engine,
+            compile=compile,
+            device=self.trainer.strategy.root_device.type,
+            folder=folder,
+        )
+        finished.show()
+        print(f"Report: {finished.folder / 'report.html'}")
+        print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(finished.folder / 'tensorboard'))}")
+        if export is not None:
+            finished.export(export, {name: parts[name] for name in ("model", "data") if parts.get(name)})
+            print(f"The best: lit-lrsched fit --config {shlex.quote(export)}")
+
+    def _from_seed(self, seed: int) -> tuple[LightningModule, LightningDataModule]:
+        """Builds model and data anew, as a ``fit`` with this seed would."""
+        seed_everything(seed, verbose=False)
+        config = self.config.clone()
+        data = config[self.subcommand].data
+        arguments = data.get("init_args", data)
+        if "seed" in arguments:
+            arguments.seed = seed
+        made = self.parser.instantiate_classes(config)[self.subcommand]
+        return made.model, made.data
+
+
+class _DiscardRefusedStart(Callback):
+    """Removes the run's folder when a mistake shows before the first step: it holds a configuration and no result."""
+
+    def __init__(self) -> None:
+        self._begun = time.time()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        folder = _run_folder(trainer)
+        if folder is None or trainer.global_step > 0 or mistake_behind(exception, MISTAKES) is None:
+            return
+        contents = [path for path in folder.rglob("*") if path.is_file()]
+        if trainer.is_global_zero and contents and all(path.stat().st_mtime >= self._begun - 1 for path in contents):
+            shutil.rmtree(folder)
+
+
+def _run_folder(trainer: Trainer) -> Path | None:
+    # Not `trainer.log_dir`, which talks to the other processes, and they may be gone.
+    folder = getattr(trainer.logger, "log_dir", None)
+    return Path(folder) if folder else None
+
+
+class Command(ScheduleCLI):
+    """The command ``lit-lrsched``: the worked example by default."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            seed_everything_default=42,
+            trainer_defaults={
+                "max_epochs": 50,
+                "log_every_n_steps": 1,
+                "enable_model_summary": False,
+            },
+            **kwargs,
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Leaves a model that brings its own data alone, unless other data was asked for."""
+        super().before_instantiate_classes()
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        brings_data = import_from(config.model.class_path).train_dataloader is not LightningModule.train_dataloader
+        if brings_data and config.data is not None and import_from(config.data.class_path) is IonosphereDataModule:
+            config.data = None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds the checkpoint of the last epoch and the progress bar, unless they are turned off."""
+        options = self._get(self.config_init, "trainer")
+        own: list[Callback] = []
+        if options.enable_checkpointing is not False and not options.barebones:
+            own.append(ModelCheckpoint(filename="last", enable_version_counter=False))
+        if options.enable_progress_bar is not False and not options.barebones:
+            own.append(RunProgressBar())
+        self.trainer_defaults["callbacks"] = own
+        return super().instantiate_trainer(**kwargs)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Makes the worked example the default, and the model's width follow the data."""
+        parser.set_defaults(
+            {
+                "model": {"class_path": import_path(IonosphereClassifier)},
+                "data": {"class_path": import_path(IonosphereDataModule)},
+            }
+        )
+        parser.link_arguments("data.num_features", "model.init_args.in_features", apply_on="instantiate")
+
+    def before_fit(self) -> None:
+        """Says what is about to be trained."""
+        trainer = self.trainer
+        if trainer.is_global_zero:
+            parameters = sum(parameter.numel() for parameter in self.model.parameters())
+            device = trainer.strategy.root_device.type
+            print(f"Training {type(self.model).__name__} ({parameters:,} parameters) on {device}.")
+
+    def after_fit(self) -> None:
+        """Ends with the test metrics and the line that opens TensorBoard on this run."""
+        trainer = self.trainer
+        if trainer.interrupted:
+            return
+        if is_overridden("test_step", self.model) and not getattr(trainer, "fast_dev_run", False):
+            (metrics,) = trainer.test(self.model, self.datamodule, verbose=False)
+            if trainer.is_global_zero:
+                self._print_metrics(metrics)
+        folder = _run_folder(trainer)
+        if trainer.is_global_zero and folder is not None and any(folder.glob("events*")):
+            print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(_shortest(folder)))}")
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predicts every row and writes the predictions, one line a row, beside the run's configuration."""
+        predictions: list[Any] = self.trainer.predict(**kwargs) or []
+        if predictions and self.trainer.world_size == 1 and all(isinstance(batch, Tensor) for batch in predictions):
+            rows = torch.cat([batch.reshape(len(batch), -1) for batch in predictions]).tolist()
+            path = (_run_folder(self.trainer) or Path()) / "predictions.csv"
+            path.write_text("".join(",".join(map(repr, row)) + "\n" for row in rows))
+            print(f"{len(rows)} predictions: {_shortest(path)}")
+
+    def _print_metrics(self, metrics: Mapping[str, float]) -> None:
+        width = max(map(len, metrics), default=0)
+        print("Test metrics of the final weights:")
+        for name, value in metrics.items():
+            print(f"  {name:<{width}}  {value:.4f}")
+
+
+def _shortest(path: Path) -> Path:
+    here, there = Path.cwd(), path.resolve()
+    return there.relative_to(here) if there.is_relative_to(here) else there
+
+
+def run() -> None:
+    """Runs the command with the arguments of the process.
+
+    Raises:
+        InputError: For a mistake that shows after parsing, such as a bad cell in the data.
+    """
+    quiet_lightning()
+    try:
+        Command()
+    except (ValueError, MisconfigurationException) as error:
+        mistake = mistake_behind(error, MISTAKES)
+        if mistake is None:
+            raise
+        raise InputError(str(mistake)) from error
+
+
+# What Lightning says of other machines, other products, and what is plain to see.
+_NOT_ABOUT_THIS_RUN = (
+    "GPU available",
+    "TPU available",
+    "HPU available",
+    "💡",
+    "Seed set to",
+    "`Trainer.fit` stopped",
+    "Loading `train_dataloader`",
+)
+
+
+def _is_about_this_run(record: logging.LogRecord) -> bool:
+    return not any(words in record.getMessage() for words in _NOT_ABOUT_THIS_RUN)
+
+
+def quiet_lightning() -> None:
+    """Lets through only what is about the run at hand."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(_is_about_this_run)
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
+    warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")
+    warnings.filterwarnings("ignore", message="The dirpath has changed")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # a resumed run's own
+    warnings.filterwarnings("ignore", message=".*LeafSpec", module="lightning")

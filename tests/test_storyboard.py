@@ -1,0 +1,87 @@
+"""What TensorBoard gets to show, read back through its own HTTP interface."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+RUN = Path("lightning_logs/version_0")
+
+
+@pytest.fixture
+def get():
+    """Starts TensorBoard over lightning_logs on a free loopback port; yields what fetches from it."""
+    from tensorboard import program
+
+    # Lightning and torch may have configured absl before.
+    board = program.TensorBoard()
+    board.configure(
+        argv=[None, "--logdir", "lightning_logs", "--port", "0", "--host", "127.0.0.1", "--load_fast", "false"]
+    )
+    address = board.launch()
+
+    def fetch(path: str, body: dict | None = None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(address + path, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            content = response.read()
+        return json.loads(content) if response.headers["Content-Type"].startswith("application/json") else content
+
+    return fetch
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore:.*pkg_resources.*")
+def test_tensorboard_shows_a_fit_and_a_race(command, request):
+    warmup = ["--lr_scheduler=WarmupCosine", "--lr_scheduler.warmup=20%"]
+    assert command("fit", *warmup, "--trainer.max_epochs=5", "--optimizer=SGD", "--optimizer.lr=0.3") == 0
+    race = ["--schedules=[Constant, Cosine]", "--lrs=[0.1]", "--momenta=[0.9]", "--seeds=2"]
+    assert command("compare", *race, "--trainer.max_epochs=2", "--folder=lightning_logs/race") == 0
+    get = request.getfixturevalue("get")
+
+    run = "version_0"
+    tags = get("data/plugin/scalars/tags")
+    assert {"lr/group0", "planned_lr/group0", "train_loss", "val_loss", "train_acc", "val_acc"} <= set(tags[run])
+    used, planned = (
+        get(f"data/plugin/scalars/scalars?run={run}&tag={quote(tag)}") for tag in ("lr/group0", "planned_lr/group0")
+    )
+    assert len(used) == 5
+    assert [point[1:] for point in used] == [point[1:] for point in planned]
+
+    layout = get("data/plugin/custom_scalars/layout")
+    charts = [chart["title"] for category in layout["category"] for chart in category["chart"]]
+    assert charts == ["learning rate", "loss", "accuracy"]
+
+    assert set(get("data/plugin/images/tags")[run]) == {"schedule"}
+    text = get(f"data/plugin/text/text?run={run}&tag=configuration%2Ftext_summary")
+    assert "WarmupCosine" in text[0]["text"]
+
+    experiment = get("data/plugin/hparams/experiment", {"experimentName": ""})
+    columns = {info["name"] for info in experiment["hparamInfos"]}
+    assert {"optimizer", "lr", "momentum", "schedule", "schedule.warmup"} <= columns
+    metrics = {info["name"]["tag"] for info in experiment["metricInfos"]}
+    assert {"hp/val_acc", "hp/test_acc", "hp/val_loss"} <= metrics
+    wanted = {
+        "experimentName": "",
+        "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"],
+        "colParams": [{"metric": {"tag": "hp/test_acc"}}],
+        "startIndex": 0,
+        "sliceSize": 100,
+    }
+    groups = get("data/plugin/hparams/session_groups", wanted)["sessionGroups"]
+    schedules = {group["hparams"]["schedule"] for group in groups}
+    assert schedules == {"WarmupCosine", "Constant", "Cosine"}
+    assert all(any(value["name"]["tag"] == "hp/test_acc" for value in group["metricValues"]) for group in groups)
+
+
+@pytest.mark.parametrize("logger", ["CSVLogger", "false"])
+def test_other_loggers_work_as_well(command, logger):
+    options = ["--trainer.logger.save_dir=logs"] if logger == "CSVLogger" else []
+    assert command("fit", f"--trainer.logger={logger}", *options, "--trainer.max_epochs=2") == 0
+    if logger == "CSVLogger":
+        (table,) = Path("logs").rglob("metrics.csv")
+        header = table.read_text().splitlines()[0].split(",")
+        assert {"lr/group0", "planned_lr/group0", "val_acc"} <= set(header)
