@@ -1,0 +1,69 @@
+"""What tuning the rate, the momentum and the schedule together brings, over the setting that one starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lit_lrsched.comparison.statistics import Difference, Mode, Run, Summary, paired_differences
+
+# The worked example's rate: what the tutorial starts from, and what most people try first.
+_LR, _MOMENTUM = 0.1, 0.0
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The best setting of another schedule against the reference at the rate 0.1 without momentum.
+
+    Args:
+        schedule: The schedule that gains, chosen with its setting on validation data.
+        lr: Its peak rate.
+        momentum: Its momentum.
+        over: What it is held against.
+        difference: How much better it is on test data, with interval and p-value.
+    """
+
+    schedule: str
+    lr: float
+    momentum: float
+    over: str
+    difference: Difference
+
+    def __str__(self) -> str:
+        """Returns it in a sentence."""
+        d = self.difference
+        interval = f"95 %: {d.low:.2g} to {d.high:.2g}; " if d.low is not None and d.high is not None else ""
+        what = f"{self.schedule} at {self.lr:g}, momentum {self.momentum:g},"
+        return f"Tuned on validation data, {what} gains {d.gain:.2g} over {self.over} ({interval}p = {d.p:.2g})."
+
+
+def gain_over_baseline(runs: Sequence[Run], summary: Summary, mode: Mode) -> Gain | None:
+    """Returns what tuning brings; None where the reference at 0.1 without momentum, or anything else, does not race.
+
+    Both sides were named without a look at test data, so this is one planned comparison and needs no correction.
+
+    Args:
+        runs: The whole race.
+        summary: What they say.
+        mode: Which way the metric is better.
+    """
+    baseline = (summary.reference or "", _LR, _MOMENTUM)
+    tests: dict[tuple[str, float, float], dict[int, float]] = {}
+    for run in runs:
+        tests.setdefault((run.schedule, run.lr, run.momentum), {})[run.seed] = run.test
+    sign = 1.0 if mode == "max" else -1.0
+    rivals = {
+        (row.schedule, row.lr, row.momentum): sign * row.validation
+        for row in summary.settings
+        if row.schedule != summary.reference and not row.diverged and row.validation is not None
+    }
+    if summary.reference is None or baseline not in tests or not rivals:
+        return None
+    best = max(rivals, key=rivals.__getitem__)
+    gains = np.array([sign * (tests[best][seed] - value) for seed, value in tests[baseline].items()])
+    if len(gains) < 2 or not np.isfinite(gains).all():
+        return None
+    over = f"{summary.reference} at {_LR:g}"
+    return Gain(*best, over, paired_differences([gains])[0])

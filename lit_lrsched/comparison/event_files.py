@@ -1,0 +1,86 @@
+"""TensorBoard's view of a comparison: a run for each schedule, in the HParams tab and in the scalar tab alike."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from lit_lrsched.comparison.report import Results, courses
+from lit_lrsched.trials import write_trial
+
+
+def write_event_files(results: Results, folder: Path) -> None:
+    """Writes one run a schedule: its chosen setting as hyperparameters, its mean metrics, and its mean curves.
+
+    ``hp/<metric>`` are the metrics of the HParams tab. The curves stand at their epoch, counted from 0: the learning
+    rate as ``lr/group0``, the metric that chose the setting and the validation loss under their own names.
+
+    Args:
+        results: The race.
+        folder: Where the runs' folders go. What an earlier report left there is removed.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # event files of two reports would be drawn as one zigzag
+    metric, loss = results.validation_metric, "val_loss"
+    has_loss = metric != loss and all(loss in record.metrics and loss in record.curves for record in results.records)
+    losses = courses(results, loss=loss) if has_loss else []
+    names = _folders([row.schedule for row in results.summary.schedules])
+    for i, course in enumerate(courses(results)):
+        row = course.schedule
+        final = {metric: row.validation, results.summary.metric: row.mean}
+        curves = {"lr/group0": course.rates, metric: course.mean}
+        if losses and len(losses[i].mean):
+            final[loss] = float(losses[i].mean[-1])
+            curves[loss] = losses[i].mean
+        _write_run(
+            folder / names[i],
+            # With the race's own folder: TensorBoard would merge the trials of one name from several races.
+            f"{row.schedule} ({folder.parent.name})",
+            {"schedule": row.schedule, "lr": row.lr, "momentum": row.momentum},
+            {name: value for name, value in final.items() if value is not None},
+            curves,
+        )
+
+
+def _write_run(
+    folder: Path,
+    trial: str,
+    hyperparameters: Mapping[str, str | float],
+    metrics: Mapping[str, float],
+    curves: Mapping[str, Iterable[float]],
+) -> None:
+    # TensorBoard's own protobufs: torch.utils.tensorboard writes the same and takes seconds to import.
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    now = time.time()
+    writer = EventFileWriter(str(folder))
+
+    def write(summary: Summary, step: int = 0) -> None:
+        writer.add_event(Event(wall_time=now, step=step, summary=summary))
+
+    write_trial(folder, trial, hyperparameters, metrics)
+    for name, values in curves.items():
+        for epoch, value in enumerate(values):
+            write(Summary(value=[Summary.Value(tag=name, simple_value=value)]), step=epoch)
+    writer.close()
+
+
+def _folders(names: Iterable[str]) -> list[str]:
+    """Returns a folder's name for each: what no file system objects to, and different for different names.
+
+    >>> _folders(["cosine", "a/b", "a b", ".."])
+    ['cosine', 'a_b', 'a_b_2', '_']
+    """
+    folders: list[str] = []
+    for name in names:
+        stem = re.sub(r"[^\w+-]+", "_", name)
+        folder, number = stem, 1
+        while folder.casefold() in map(str.casefold, folders):
+            number += 1
+            folder = f"{stem}_{number}"
+        folders.append(folder)
+    return folders

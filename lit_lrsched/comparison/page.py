@@ -1,0 +1,499 @@
+"""The comparison as one page of HTML: on its own, without scripts, for a phone and a desktop, by day and by night.
+
+Text and tables are HTML, so that they keep their size on every screen; the curves are small drawings, one a schedule,
+that a grid arranges. Nothing is fetched from anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lit_lrsched.comparison.report import (
+    NOTHING,
+    Course,
+    Results,
+    courses,
+    decimals,
+    edges,
+    interval,
+    metric_range,
+    number,
+    probability,
+    shade_range,
+)
+from lit_lrsched.comparison.statistics import Difference, ScheduleSummary, Setting, Summary, verdict
+
+FloatArray = npt.NDArray[np.float64]
+
+_TIMES = " \N{MULTIPLICATION SIGN} "
+
+# A card's drawing, in its own units: the metric on top, the learning rate below.
+_WIDTH, _METRIC, _GAP, _RATE, _FOOT = 180, 104, 20, 34, 13
+_POINTS = 180  # the most of a line: one for each unit of width
+
+
+def page(results: Results) -> str:
+    """Returns the page.
+
+    Args:
+        results: The race.
+    """
+    summary = results.summary
+    first, second = verdict(summary)
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    sections = [_ahead(summary), _numbers(summary), _cards(results), _maps(results), _how(results)]
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<link rel="icon" href="data:,">
+<title>{escape(first)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+<header>
+<p class="eyebrow">Learning-rate schedules · {escape(results.model)} · {escape(results.data)}</p>
+<h1>{escape(first)}</h1>
+<p class="lead">{escape(second)}</p>
+<p class="facts">{escape(_facts(results))}</p>
+{"".join(f'<p class="note">{escape(sentence)}</p>' for sentence in edges(summary))}
+</header>
+{"".join(sections)}
+<footer>Beside this page: results.csv (a row a run), curves.npz (every epoch of every run), summary.json, the pictures
+as PNG, and tensorboard/ for <code>tensorboard --logdir</code>.</footer>
+</main>
+</body>
+</html>
+"""
+
+
+def _facts(results: Results) -> str:
+    settings = results.summary.settings
+    counts = [
+        _count(len(results.summary.schedules), "schedule"),
+        _count(len({setting.lr for setting in settings}), "peak rate"),
+        _count(len({setting.momentum for setting in settings}), "momentum", "momenta"),
+        _count(len(results.summary.seeds), "seed"),
+    ]
+    runs = _count(len(results.records), "training")
+    return f"{runs} of {_count(results.epochs, 'epoch')}: {_TIMES.join(counts)}"
+
+
+def _name(name: str) -> str:
+    """Returns a schedule's name, which may break where its words end."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_./-])", "<wbr>", escape(name))
+
+
+def _rank(row: ScheduleSummary, summary: Summary) -> str:
+    if row.schedule == summary.best:
+        return "best tied"
+    return "tied" if row.schedule in summary.tied else "behind"
+
+
+def _count(n: int, one: str, many: str | None = None) -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+# --- Who is ahead: means and intervals on one scale -------------------------------------------------------------------
+
+
+def _ahead(summary: Summary) -> str:
+    means = {row.schedule: row.mean for row in summary.schedules if row.mean is not None}
+    rows = [row for row in summary.schedules if row.schedule in means]
+    if not rows:
+        return ""
+    places = decimals(summary)
+    ends = [x for row in rows for x in (row.mean, row.low, row.high) if x is not None]
+    scale = _Scale.around(ends)
+    reference = means.get(summary.reference or "")
+    lines = "".join(f'<i class="tick" style="left:{scale.percent(x)}"></i>' for x in scale.ticks)
+    if reference is not None:
+        lines += f'<i class="reference" style="left:{scale.percent(reference)}"></i>'
+    drawn = []
+    for row in rows:
+        marks = ""
+        if row.low is not None and row.high is not None:
+            width = scale.share(row.high) - scale.share(row.low)
+            marks = f'<i class="interval" style="left:{scale.percent(row.low)};width:{100 * width:.2f}%"></i>'
+        marks += f'<i class="mean" style="left:{scale.percent(means[row.schedule])}"></i>'
+        drawn.append(
+            f'<div class="row {_rank(row, summary)}"><span class="name">{_name(row.schedule)}</span>'
+            f'<span class="track">{lines}{marks}</span><span class="value">{number(row.mean, places)}</span></div>'
+        )
+    labels = "".join(f'<span style="left:{scale.percent(x)}">{scale.label(x)}</span>' for x in scale.ticks)
+    way = "higher" if summary.mode == "max" else "lower"
+    about = f"Mean {escape(summary.metric)} on test data ({way} is better)"
+    if rows[0].low is not None:
+        about += f" and its {_percent(summary)} interval over {_count(len(summary.seeds), 'seed')}"
+    about += ", each schedule at the rate that validation data chose."
+    if len(summary.tied) > 1:
+        about += " Blue: tied with the best."
+    if reference is not None:
+        about += f" Dashed: {escape(str(summary.reference))}."
+    return f"""<section>
+<h2>Who is ahead</h2>
+<p class="about">{about}</p>
+<figure class="panel ahead">{"".join(drawn)}
+<div class="row" aria-hidden="true"><span></span><span class="axis">{labels}</span><span></span></div></figure>
+</section>
+"""
+
+
+# --- The table --------------------------------------------------------------------------------------------------------
+
+
+def _numbers(summary: Summary) -> str:
+    places = decimals(summary)
+    momenta = len({setting.momentum for setting in summary.settings}) > 1
+    reference = None if summary.reference is None else escape(summary.reference)
+    level = _percent(summary)
+    upper = [
+        '<th rowspan="2" scope="col" class="name">schedule</th>',
+        f'<th colspan="3" scope="colgroup">{escape(summary.metric)} on test data</th>',
+        f'<th colspan="{2 + momenta}" scope="colgroup" class="group">chosen setting</th>',
+        '<th colspan="3" scope="colgroup" class="group">against the best</th>',
+    ]
+    lower = [
+        "mean",
+        f"{level}<br>interval",
+        "worst<br>(seed)",
+        *["peak<br>rate", "momentum"][: 1 + momenta],
+        "diverged",
+    ]
+    lower += ["difference", "p", "more<br>seeds"]
+    starts = {3, 5 + momenta}
+    if reference is not None:
+        upper.append(f'<th colspan="2" scope="colgroup" class="group">against {reference}</th>')
+        starts.add(len(lower))
+        lower += ["difference", "p"]
+    if summary.target is not None:
+        upper.append('<th scope="colgroup" class="group"></th>')
+        starts.add(len(lower))
+        lower.append(f"epochs to<br>{number(summary.target, places)}")
+
+    def line(row: ScheduleSummary) -> str:
+        worst = number(row.worst, places)
+        if row.worst is not None:
+            worst += f" <small>({row.worst_seed})</small>"
+        rate = f"{row.lr:g}" + ("" if row.edge is None else f'<span class="chip">{row.edge}</span>')
+        cells = [number(row.mean, places), interval(row, places), worst, rate]
+        if momenta:
+            cells.append(f"{row.momentum:g}")
+        cells.append(str(row.diverged))
+        cells += [*_difference(row.against_best, places), _more_seeds(row.against_best)]
+        if reference is not None:
+            cells += _difference(row.against_reference, places)
+        if summary.target is not None:
+            cells.append(NOTHING if row.epochs_to_target is None else str(row.epochs_to_target))
+        drawn = "".join(f"<td{_group(i in starts)}>{cell}</td>" for i, cell in enumerate(cells))
+        return f'<tr class="{_rank(row, summary)}">{_head(row)}{drawn}</tr>\n'
+
+    heads = "".join(f'<th scope="col"{_group(i in starts)}>{title}</th>' for i, title in enumerate(lower))
+    about = (
+        "Differences are positive when the schedule is better. The p against the best is corrected for all schedules "
+        "and for having picked the best"
+    )
+    if reference is not None:
+        about += f"; that against {reference} for all schedules (Holm)"
+    about += ". More seeds: how many would be needed to tell the two apart, were the difference really this one."
+    if summary.target is not None and reference is not None:
+        about += f" Epochs to {number(summary.target, places)}: when the mean validation curve gets there."
+    return f"""<section>
+<h2>The numbers</h2>
+<p class="about">{about}</p>
+<div class="panel scroll" tabindex="0"><table>
+<thead><tr>{"".join(upper)}</tr>
+<tr>{heads}</tr></thead>
+<tbody>
+{"".join(map(line, summary.schedules))}</tbody></table></div>
+</section>
+"""
+
+
+def _head(row: ScheduleSummary) -> str:
+    return f'<th scope="row" class="name"><span>{_name(row.schedule)}</span></th>'
+
+
+def _group(starts: bool) -> str:
+    return ' class="group"' if starts else ""
+
+
+def _difference(difference: Difference | None, places: int) -> list[str]:
+    if difference is None:
+        return [NOTHING, NOTHING]
+    return [number(difference.gain, places + 1, sign=True), escape(probability(difference))]
+
+
+def _more_seeds(difference: Difference | None) -> str:
+    if difference is None or difference.more_seeds is None:
+        return NOTHING
+    return "&gt;10,000" if difference.more_seeds > 10_000 else f"{difference.more_seeds:,}"
+
+
+# --- A card a schedule: metric and learning rate over the epochs ------------------------------------------------------
+
+
+def _cards(results: Results) -> str:
+    summary = results.summary
+    all_courses = courses(results)
+    drawn = [course for course in all_courses if len(course.mean) and course.schedule.mean is not None]
+    scale = _Scale.around(metric_range(drawn, summary.mode)) if drawn else None
+    shared = ""
+    if scale is not None:
+        lines = "".join(_line("others", course.mean, scale) for course in drawn)
+        dashed = next(
+            (_line("reference", c.mean, scale) for c in drawn if c.schedule.schedule == summary.reference), ""
+        )
+        # Drawn once, used by every card.
+        groups = f'<g id="others">{lines}</g><g id="reference">{dashed}</g>'
+        shared = f'<svg class="hidden" aria-hidden="true"><defs>{groups}</defs></svg>'
+    cards = "".join(_card(course, results, scale if course in drawn else None) for course in all_courses)
+    key = [
+        ("mean over the seeds", '<polyline class="s-mean" points="0,5 26,5"/>'),
+        ("middle half of the seeds", '<polygon class="s-band" points="0,0 26,0 26,10 0,10"/>'),
+        ("the other schedules", '<polyline class="s-others" points="0,5 26,5"/>'),
+    ]
+    if summary.reference is not None:
+        key.append((summary.reference, '<polyline class="s-reference" points="0,5 26,5"/>'))
+    items = "".join(f'<li><svg viewBox="0 0 26 10">{mark}</svg>{escape(name)}</li>' for name, mark in key)
+    return f"""<section>
+<h2>How each one trained</h2>
+<p class="about">{escape(results.validation_metric)} after each epoch, all on one scale, and below it the learning rate,
+each from 0 to its own highest.</p>
+<ul class="key">{items}</ul>
+{shared}
+<div class="cards">{cards}</div>
+</section>
+"""
+
+
+def _card(course: Course, results: Results, scale: _Scale | None) -> str:
+    row, summary = course.schedule, results.summary
+    parts = []
+    if scale is not None:
+        for x in scale.ticks:
+            y = _METRIC * (1 - scale.share(x))
+            parts.append(f'<line class="s-grid" x1="0" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        # A drawing inside a drawing cuts off what leaves it.
+        inner = '<use href="#others"/>'
+        if row.schedule != summary.reference:
+            inner += '<use href="#reference"/>'
+        inner += _area("band", course.low, course.high, scale) + _line("mean", course.mean, scale)
+        parts.append(f'<svg width="{_WIDTH}" height="{_METRIC}">{inner}</svg>')
+        for x in scale.ticks:
+            y = _METRIC * (1 - scale.share(x))
+            parts.append(f'<text x="0" y="{y - 2.5:.1f}">{scale.label(x)}</text>')
+    else:
+        reason = "every run diverged" if row.mean is None else f"no curve of {results.validation_metric}"
+        parts.append(f'<text x="{_WIDTH / 2}" y="{_METRIC / 2}" text-anchor="middle">{escape(reason)}</text>')
+    highest = float(course.rates.max())
+    rates = _Scale(0.0, highest or 1.0)
+    top = _METRIC + _GAP
+    drawing = _area("under", np.zeros_like(course.rates), course.rates, rates, _RATE) + _line(
+        "rate", course.rates, rates, _RATE
+    )
+    bottom = top + _RATE
+    parts.append(f'<svg y="{top}" width="{_WIDTH}" height="{_RATE}" overflow="visible">{drawing}</svg>')
+    parts.append(f'<text x="0" y="{top - 5}">learning rate up to {highest:.3g}</text>')
+    parts.append(f'<line class="s-grid" x1="0" x2="{_WIDTH}" y1="{bottom}" y2="{bottom}"/>')
+    parts.append(f'<text x="0" y="{bottom + 11}">epoch 1</text>')
+    parts.append(f'<text x="{_WIDTH}" y="{bottom + 11}" text-anchor="end">{results.epochs}</text>')
+    setting = f"peak {row.lr:g}"
+    if len({setting.momentum for setting in summary.settings}) > 1:
+        setting += f", momentum {row.momentum:g}"
+    label = escape(f"{row.schedule}: {results.validation_metric} and learning rate against epoch")
+    box = f"0 -12 {_WIDTH} {bottom + _FOOT + 12}"
+    return (
+        f'<figure class="panel card {_rank(row, summary)}"><h3>{_name(row.schedule)}</h3><p>{setting}</p>'
+        f'<svg viewBox="{box}" role="img" aria-label="{label}">{"".join(parts)}</svg></figure>\n'
+    )
+
+
+def _line(name: str, values: FloatArray, scale: _Scale, height: int = _METRIC) -> str:
+    return f'<polyline class="s-{name}" points="{" ".join(_points(values, scale, height))}"/>'
+
+
+def _area(name: str, low: FloatArray, high: FloatArray, scale: _Scale, height: int = _METRIC) -> str:
+    outline = [*_points(low, scale, height), *reversed(list(_points(high, scale, height)))]
+    return f'<polygon class="s-{name}" points="{" ".join(outline)}"/>'
+
+
+def _points(values: FloatArray, scale: _Scale, height: int) -> Iterable[str]:
+    last = max(1, len(values) - 1)
+    places = np.unique(np.linspace(0, len(values) - 1, min(len(values), _POINTS)).round().astype(int))
+    for place in places:
+        # Kept near the drawing: a loss of 1e30 is no coordinate.
+        share = min(3.0, max(-2.0, scale.share(float(values[place]))))
+        yield f"{_WIDTH * place / last:.1f},{height * (1 - share):.1f}"
+    if len(values) == 1:
+        yield f"{_WIDTH},{height * (1 - share):.1f}"
+
+
+# --- The rate x schedule map ------------------------------------------------------------------------------------------
+
+
+def _maps(results: Results) -> str:
+    summary = results.summary
+    if summary.best is None:
+        return ""
+    worst, best = shade_range(summary)
+    places = decimals(summary)
+    chosen = {(row.schedule, row.lr, row.momentum) for row in summary.schedules}
+    cells = {(setting.schedule, setting.lr, setting.momentum): setting for setting in summary.settings}
+    rates = sorted({setting.lr for setting in summary.settings})
+    momenta = sorted({setting.momentum for setting in summary.settings})
+
+    def cell(setting: Setting | None) -> str:
+        if setting is None or setting.validation is None:
+            return f'<td class="none">{NOTHING}</td>'
+        share = min(1.0, max(0.0, (setting.validation - worst) / (best - worst))) if best != worst else 1.0
+        # Where black and white ink are equally legible differs between day and night: between the two, "mid".
+        marks = ["high" if share > 0.72 else "mid" if share > 0.58 else "low"] + ["chosen"] * (
+            (setting.schedule, setting.lr, setting.momentum) in chosen
+        )
+        lost = f"<small>{setting.diverged} div.</small>" if setting.diverged else ""
+        return f'<td class="{" ".join(marks)}" style="--t:{share:.2f}">{number(setting.validation, places)}{lost}</td>'
+
+    maps = []
+    for momentum in momenta:
+        heads = "".join(f'<th scope="col">{lr:g}</th>' for lr in rates)
+        lines = "".join(
+            f"<tr>{_head(row)}" + "".join(cell(cells.get((row.schedule, lr, momentum))) for lr in rates) + "</tr>\n"
+            for row in summary.schedules
+        )
+        title = f"momentum {momentum:g}" if len(momenta) > 1 else "all rates"
+        maps.append(
+            f'<figure class="panel map"><figcaption>{title}</figcaption><div class="scroll" tabindex="0"><table>'
+            f'<thead><tr><th scope="col" class="name">peak rate</th>{heads}</tr></thead>\n'
+            f"<tbody>\n{lines}</tbody></table></div></figure>\n"
+        )
+    lost = "; div.: runs that diverged" if any(setting.diverged for setting in summary.settings) else ""
+    shades = f'{number(worst, places)} or worse<span class="heat"></span>{number(best, places)}'
+    return f"""<section>
+<h2>Every rate that was tried</h2>
+<p class="about">Mean {escape(results.validation_metric)} on validation data over the seeds{lost}.</p>
+<ul class="key"><li>{shades}</li><li><span class="box"></span>chosen</li></ul>
+<div class="maps">{"".join(maps)}</div>
+</section>
+"""
+
+
+# --- How it was done --------------------------------------------------------------------------------------------------
+
+
+def _how(results: Results) -> str:
+    sentences = [*_design(results), *_judgement(results), *_execution(results)]
+    return f"""<section>
+<h2>How this was done</h2>
+<ul class="how">{"".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)}</ul>
+</section>
+"""
+
+
+def _design(results: Results) -> list[str]:
+    settings = results.summary.settings
+    momenta = sorted({setting.momentum for setting in settings})
+    tried = f"at the same peak rates ({', '.join(f'{lr:g}' for lr in sorted({s.lr for s in settings}))})"
+    if len(momenta) > 1:
+        tried += f" and momenta ({', '.join(f'{momentum:g}' for momentum in momenta)})"
+    seeds, length = _seeds(results.summary.seeds), _count(results.epochs, "epoch")
+    return [
+        f"Every schedule was trained {tried}, with {seeds}, for {length} with {results.optimizer}.",
+        "Runs with the same seed share the split, the initial weights and the batch order, so schedules are compared "
+        "in pairs.",
+    ]
+
+
+def _judgement(results: Results) -> list[str]:
+    summary, chooser = results.summary, results.validation_metric
+    if chooser == summary.metric:
+        judged = f"{chooser} chose each schedule's rate and judges it as well, which flatters every schedule a little."
+    else:
+        tuned = "rate and momentum" if len({setting.momentum for setting in summary.settings}) > 1 else "rate"
+        judged = (
+            f"Validation data ({chooser}) chose each schedule's {tuned}; test data ({summary.metric}) judged it there "
+            "and chose nothing."
+        )
+    if len(summary.seeds) > 1:
+        against = "the best" if summary.reference is None else f"the best and against {summary.reference}"
+        tests = (
+            f"Intervals of the mean are BCa bootstrap intervals of {_percent(summary)}. Each p is that of a paired "
+            f"sign-flip permutation test against {against}, corrected so that the chance of declaring any difference "
+            f"where there is none stays near {100 * summary.alpha:g} % for each such question."
+        )
+    else:
+        tests = "One seed shows no spread: there are no intervals and no tests."
+    diverged = sum(setting.diverged for setting in summary.settings)
+    lost = "No run diverged."
+    if diverged:
+        lost = (
+            f"{diverged:,} of {_count(len(results.records), 'run')} diverged. Such a run is never dropped: it counts "
+            "as the worst value that any other run showed after any epoch."
+        )
+    return [judged, tests, lost]
+
+
+def _execution(results: Results) -> list[str]:
+    if results.trained:
+        speed = f"{results.seconds:.3g} s, {results.trainings_per_second:.3g} trainings a second"
+        took = f"Training {_count(results.trained, 'run')} took {speed}, on {results.machine}."
+    else:
+        took = "All runs were there already: nothing had to be trained."
+    return [
+        "The numbers speak about these data, over repeated splits, initial weights and batch orders. They are no claim "
+        "about other data.",
+        f"Engine: {results.engine} ({results.reason}). {took}",
+    ]
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"the seed {seeds[0]}"
+    if list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"the same {len(seeds)} seeds ({seeds[0]} to {seeds[-1]})"
+    return f"the same {len(seeds)} seeds"
+
+
+def _percent(summary: Summary) -> str:
+    return f"{100 * (1 - summary.alpha):g} %"
+
+
+class _Scale:
+    """From values to shares of a length, with round ticks."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+        least = (high - low) / 5
+        power = 10.0 ** math.floor(math.log10(least))
+        self._step = next(k * power for k in (1, 2, 5, 10) if k * power >= least)
+        first, last = math.ceil(low / self._step), math.floor(high / self._step)
+        self.ticks = [k * self._step for k in range(first, last + 1)]
+
+    @classmethod
+    def around(cls, values: Sequence[float]) -> _Scale:
+        """Returns the scale that holds all values with some air."""
+        low, high = min(values), max(values)
+        air = 0.06 * (high - low)
+        if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value, give or take rounding
+            air = 0.05 * abs(high) or 1.0
+        return cls(low - air, high + air)
+
+    def share(self, value: float) -> float:
+        return (value - self.low) / (self.high - self.low)
+
+    def percent(self, value: float) -> str:
+        return f"{100 * self.share(value):.2f}%"
+
+    def label(self, value: float) -> str:
+        return f"{value:.{max(0, -math.floor(math.log10(self._step)))}f}" if abs(value) < 1e5 else f"{value:.3g}"

@@ -1,0 +1,234 @@
+"""The comparison's pictures as PNG files: learning rates, curves with bands, and the rate x schedule map."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lit_lrsched.comparison.report import (
+    Course,
+    Results,
+    courses,
+    decimals,
+    metric_range,
+    number,
+    shade_range,
+    shortened,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Ten of Paul Tol's colours, told apart with any colour vision; past ten, other dashes.
+_COLORS = ("#332288", "#CC6677", "#117733", "#DDAA33", "#4477AA", "#AA4499", "#44AA99", "#882255", "#999933", "#777777")
+_DASHES = ("-", "--", ":", "-.")
+_INK, _SOFT, _GRID, _OTHERS = "#1b1f24", "#5c6670", "#e6e8ea", "#cfd4d9"
+_AHEAD, _BEHIND, _REFERENCE = "#0b63c5", "#4c5763", "#b4530a"
+_SHADES = ("#eff2f5", "#0b4f9e")
+_DPI = 150
+_COLUMNS = 5  # the most small pictures in a row
+
+
+def write_pictures(results: Results, folder: Path) -> None:
+    """Writes ``rates.png``, ``curves.png`` and ``map.png``; the latter two only where some run finished.
+
+    Args:
+        results: The race.
+        folder: Where to, an existing folder.
+    """
+    drawn = courses(results)
+    pictures = {"rates.png": _rates(drawn, results.epochs)}
+    finished = [course for course in drawn if course.schedule.mean is not None]
+    if any(len(course.mean) for course in finished):
+        pictures["curves.png"] = _curves(finished, results)
+    if finished:
+        pictures["map.png"] = _map(results)
+    with warnings.catch_warnings():
+        # A name may have letters that the font lacks: it is drawn with boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        for name, figure in pictures.items():
+            figure.savefig(folder / name, dpi=_DPI, facecolor="white")
+
+
+def _figure(width: float, height: float) -> Figure:
+    # Not pyplot, which keeps figures alive and has a backend for the whole process.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _plain(axes: Axes) -> None:
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_GRID)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=8, labelcolor=_SOFT)
+
+
+def _title(figure: Figure, text: str) -> None:
+    figure.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold", color=_INK, parse_math=False)
+
+
+def _rates(drawn: Sequence[Course], epochs: int) -> Figure:
+    """Draws the learning rate in each epoch at the chosen settings, every line labelled at its end."""
+    figure = _figure(8, max(4.2, 0.24 * len(drawn)))
+    axes = figure.add_subplot()
+    _plain(axes)
+    _title(figure, "Learning rate at the chosen setting")
+    top = 1.05 * max(float(course.rates.max()) for course in drawn) or 1.0
+    axes.set_ylim(0, top)
+    axes.set_xlim(1, max(2, epochs))
+    axes.locator_params(axis="x", integer=True)
+    axes.set_xlabel("epoch", fontsize=8, color=_SOFT)
+    # A line of text takes about a 21st of the axes, less in a taller figure.
+    places = spread([float(course.rates[-1]) for course in drawn], top * 0.2 / figure.get_figheight(), top)
+    for i, (course, place) in enumerate(zip(drawn, places, strict=True)):
+        color, dashes = _COLORS[i % len(_COLORS)], _DASHES[i // len(_COLORS) % len(_DASHES)]
+        epoch = np.arange(1, len(course.rates) + 1)
+        axes.plot(epoch, course.rates, color=color, linestyle=dashes, linewidth=1.8, clip_on=False)
+        axes.annotate(
+            shortened(course.schedule.schedule, 30),
+            xy=(1, course.rates[-1]),
+            xycoords=("axes fraction", "data"),
+            xytext=(1.05, place),
+            textcoords=("axes fraction", "data"),
+            color=color,
+            fontsize=8.5,
+            va="center",
+            parse_math=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": color,
+                "linewidth": 0.7,
+                "relpos": (0, 0.5),
+                "shrinkA": 2,
+                "shrinkB": 0,
+            },
+        )
+    return figure
+
+
+def spread(places: Sequence[float], gap: float, top: float) -> list[float]:
+    """Returns places for labels: near the ones wanted, in their order, and at least a gap apart.
+
+    Args:
+        places: Where the labels would like to be, from 0 to ``top``.
+        gap: What has to lie between two.
+        top: The highest place; the lowest is whatever room demands. Of equal ones the first goes highest.
+
+    >>> spread([0.0, 0.0, 0.9], gap=0.25, top=1.0)
+    [0.25, 0.0, 0.9]
+    >>> spread([1.0, 1.0], gap=0.25, top=1.0)
+    [1.0, 0.75]
+    """
+    order = sorted(range(len(places)), key=lambda i: (places[i], -i))
+    result = list(places)
+    below = -math.inf
+    for i in order:
+        result[i] = below = max(places[i], below + gap)
+    above = top + gap
+    for i in reversed(order):
+        result[i] = above = min(result[i], above - gap)
+    return result
+
+
+def _curves(drawn: Sequence[Course], results: Results) -> Figure:
+    """Draws the metric of each schedule against the epoch, with the others behind it."""
+    from matplotlib.collections import LineCollection
+
+    summary = results.summary
+    rows = math.ceil(len(drawn) / _COLUMNS)
+    columns = math.ceil(len(drawn) / rows)
+    figure = _figure(max(6.5, 2.1 * columns), 0.8 + 1.75 * rows)
+    _title(figure, f"{results.validation_metric} after each epoch")
+    low, high = metric_range(drawn, summary.mode)
+    air = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    reference = next((course for course in drawn if course.schedule.schedule == summary.reference), None)
+    epoch = np.arange(1, len(drawn[0].mean) + 1)
+    marker = "." if len(epoch) == 1 else ""
+    for i, course in enumerate(drawn):
+        name = course.schedule.schedule
+        axes = figure.add_subplot(rows, columns, i + 1)
+        _plain(axes)
+        axes.set_ylim(low - air, high + air)
+        axes.set_xlim(1, max(2, len(epoch)))
+        axes.set_xticks([1, len(epoch)])
+        axes.locator_params(axis="y", nbins=4)
+        axes.tick_params(labelleft=i % columns == 0)
+        color = _AHEAD if name in summary.tied else _BEHIND
+        axes.set_title(shortened(name, 22), loc="left", fontsize=9, fontweight="bold", color=color, parse_math=False)
+        others = [np.column_stack((epoch, other.mean)) for other in drawn]
+        axes.add_collection(LineCollection(others, colors=_OTHERS, linewidths=0.8), autolim=False)
+        if reference is not None and reference is not course:
+            axes.plot(epoch, reference.mean, color=_REFERENCE, linewidth=1, linestyle="--")
+        axes.fill_between(epoch, course.low, course.high, color=color, alpha=0.16, linewidth=0)
+        axes.plot(epoch, course.mean, color=color, linewidth=1.8, marker=marker)
+    words = "line: mean over the seeds; band: their middle half; grey: the other schedules"
+    if reference is not None:
+        words += f"; dashed: {summary.reference}"
+    figure.supxlabel(words, x=0.01, ha="left", fontsize=8, color=_SOFT, parse_math=False)
+    return figure
+
+
+def _map(results: Results) -> Figure:
+    """Draws the mean validation metric of every setting, a map for each momentum."""
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+    from matplotlib.patches import Rectangle
+
+    summary = results.summary
+    names = [row.schedule for row in summary.schedules]
+    rates = sorted({setting.lr for setting in summary.settings})
+    momenta = sorted({setting.momentum for setting in summary.settings})
+    worst, best = shade_range(summary)
+    shades = LinearSegmentedColormap.from_list("shades", _SHADES if best >= worst else _SHADES[::-1])
+    scale = Normalize(min(worst, best), max(worst, best), clip=True)
+    chosen = {(row.schedule, row.lr, row.momentum) for row in summary.schedules}
+    figure = _figure(max(5.5, 1.6 + len(momenta) * (0.4 + 0.62 * len(rates))), 1.3 + 0.3 * len(names))
+    _title(figure, f"Mean {results.validation_metric}, the chosen settings framed")
+    for i, momentum in enumerate(momenta):
+        axes = figure.add_subplot(1, len(momenta), i + 1)
+        cells = {(s.schedule, s.lr): s for s in summary.settings if s.momentum == momentum}
+        values = np.full((len(names), len(rates)), np.nan)
+        for (name, lr), setting in cells.items():
+            if setting.validation is None:
+                continue
+            row, column = names.index(name), rates.index(lr)
+            values[row, column] = setting.validation
+            share = float(scale(setting.validation)) if best >= worst else 1 - float(scale(setting.validation))
+            text = number(setting.validation, decimals(summary)) + "*" * bool(setting.diverged)
+            ink = "white" if share > 0.7 else _INK
+            weight = "bold" if (name, lr, momentum) in chosen else "normal"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
+            if (name, lr, momentum) in chosen:
+                axes.add_patch(
+                    Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=_INK, linewidth=2, zorder=3)
+                )
+        axes.imshow(values, cmap=shades, norm=scale, aspect="auto")
+        axes.set_xticks(range(len(rates)), [f"{lr:g}" for lr in rates])
+        axes.set_yticks(
+            range(len(names)),
+            [shortened(name, 22) for name in names] if i == 0 else [""] * len(names),
+            parse_math=False,
+        )
+        axes.set_xticks(np.arange(0.5, len(rates) - 1), minor=True)
+        axes.set_yticks(np.arange(0.5, len(names) - 1), minor=True)
+        axes.grid(which="minor", color="white", linewidth=2)
+        axes.tick_params(which="both", length=0, labelsize=8, labelcolor=_INK)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel("peak rate", fontsize=8, color=_SOFT)
+        if len(momenta) > 1:
+            axes.set_title(f"momentum {momentum:g}", loc="left", fontsize=9, color=_INK)
+    if any(setting.diverged for setting in summary.settings):
+        figure.supxlabel("* some runs diverged", x=0.01, ha="left", fontsize=8, color=_SOFT)
+    return figure

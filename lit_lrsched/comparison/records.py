@@ -1,0 +1,243 @@
+"""What trainings leave behind, kept on disk as they finish: ``results.csv`` and ``curves.npz``.
+
+A kill at any moment loses no finished chunk and leaves nothing half-written that would be believed. A chunk's curves
+are on disk before its rows are, and a row counts only with its line end. The final files depend on the runs alone, not
+on the order in which they finished or on interruptions: rows are sorted, and floats are written so that reading them
+gives the same float back.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lit_lrsched.comparison.statistics import Run
+from lit_lrsched.errors import InputError
+
+FloatArray = npt.NDArray[np.float64]
+Key = tuple[str, float, float, int]
+
+_KEY = ("schedule", "lr", "momentum", "seed")
+_TAKEN = (*_KEY, "diverged", "epochs")
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One training and all that it logged.
+
+    Args:
+        schedule: Name of the schedule.
+        lr: Peak learning rate.
+        momentum: Momentum, 0 where the optimizer has none.
+        seed: Runs with the same seed share the split, the initial weights and the batch order.
+        metrics: Metrics at the end of training by name, those of the test data included.
+        curves: Metrics after each epoch by name, ``[epochs]``, all of one length.
+        diverged: Whether training broke down.
+    """
+
+    schedule: str
+    lr: float
+    momentum: float
+    seed: int
+    metrics: Mapping[str, float]
+    curves: Mapping[str, FloatArray]
+    diverged: bool = False
+
+    @property
+    def key(self) -> Key:
+        """What tells this run from the others of the race."""
+        return self.schedule, float(self.lr), float(self.momentum), int(self.seed)
+
+    def run(self, validation: str, test: str) -> Run:
+        """Returns the run as the statistics take it.
+
+        Args:
+            validation: Name of the metric that chooses the setting; its curve comes along where there is one.
+            test: Name of the metric that judges.
+
+        >>> record = Record("cosine", 0.1, 0.9, 7, {"val_acc": 0.9, "test_acc": 0.8}, {"val_acc": np.array([0.7, 0.9])})
+        >>> record.run("val_acc", "test_acc")  # doctest: +ELLIPSIS
+        Run(schedule='cosine', lr=0.1, momentum=0.9, seed=7, validation=0.9, test=0.8, diverged=False, curve=(0.7, 0.9))
+        """
+        curve = tuple(map(float, self.curves.get(validation, ())))
+        return Run(*self.key, _exact(self.metrics[validation]), _exact(self.metrics[test]), self.diverged, curve)
+
+
+def _exact(value: float) -> float:
+    """Returns a metric without the digits that single precision makes up: they would break ties."""
+    return float(f"{value:.6g}")
+
+
+class RecordStore:
+    """The records of one race in a folder, which is taken up where an interrupted race left it.
+
+    Args:
+        folder: The folder, made when it is not there.
+        metrics: Names of the metrics that every record has, in the order of their columns.
+
+    Raises:
+        InputError: When the folder holds the results of a race with other metrics, or a line that is no result.
+
+    >>> from tempfile import mkdtemp
+    >>> folder = Path(mkdtemp())
+    >>> store = RecordStore(folder, ["val_acc"])
+    >>> store.append([Record("rex", 0.3, 0.0, 1, {"val_acc": 0.9}, {"val_acc": np.array([0.8, 0.9])})])
+    >>> store.append([Record("cosine", 0.3, 0.0, 1, {"val_acc": 0.7}, {"val_acc": np.array([0.6, 0.7])})])
+    >>> [record.schedule for record in RecordStore(folder, ["val_acc"]).finish()]
+    ['cosine', 'rex']
+    >>> print((folder / "results.csv").read_text().strip())
+    schedule,lr,momentum,seed,val_acc,diverged
+    cosine,0.3,0.0,1,0.7,False
+    rex,0.3,0.0,1,0.9,False
+    """
+
+    def __init__(self, folder: Path, metrics: Sequence[str]) -> None:
+        self._table = folder / "results.csv"
+        self._curves = folder / "curves.npz"
+        self._parts = folder / "parts"
+        self._metrics = tuple(metrics)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._records = self._read()
+        if not self._table.exists() or self._table.read_bytes() != self._csv(self._records.values()):
+            _write(self._table, self._csv(self._records.values()))
+
+    @property
+    def done(self) -> set[Key]:
+        """The runs that need no training any more."""
+        return set(self._records)
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Keeps the records of a finished chunk."""
+        for record in records:
+            if not record.schedule.isprintable():
+                raise InputError(f"schedule={record.schedule!r} has a character that no line can hold: rename it")
+        self._parts.mkdir(exist_ok=True)
+        number = 1 + max((int(part.stem) for part in self._parts.glob("*.npz")), default=0)
+        _write(self._parts / f"{number:06d}.npz", _packed(records))
+        rows = self._csv(records).split(b"\n", 1)[1]
+        with self._table.open("ab") as file:
+            file.write(rows)
+            file.flush()
+            os.fsync(file.fileno())
+        self._records.update({record.key: record for record in records})
+
+    def finish(self) -> list[Record]:
+        """Writes the final files, rows sorted by schedule, rate, momentum and seed, and returns all records so."""
+        records = [self._records[key] for key in sorted(self._records)]
+        _write(self._curves, _packed(records))
+        _write(self._table, self._csv(records))
+        shutil.rmtree(self._parts, ignore_errors=True)
+        return records
+
+    def _csv(self, records: Iterable[Record]) -> bytes:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*_KEY, *map(_column, self._metrics), "diverged"])
+        for record in records:
+            values = [float(record.metrics[name]) for name in self._metrics]
+            writer.writerow([*record.key, *values, bool(record.diverged)])
+        return text.getvalue().encode()
+
+    def _read(self) -> dict[Key, Record]:
+        if not self._table.exists():
+            return {}
+        text = self._table.read_bytes().decode()
+        # A kill may cut the last line, even so that a shorter number is left: without its line end it does not count.
+        header, *lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1])) if "\n" in text else [[]]
+        expected = [*_KEY, *map(_column, self._metrics), "diverged"]
+        if header and header != expected:
+            raise InputError(
+                f"{self._table} has the columns {', '.join(header)}, this race {', '.join(expected)}: "
+                "give it a folder of its own"
+            )
+        curves: dict[Key, dict[str, FloatArray]] = {}
+        for file in [self._curves, *sorted(self._parts.glob("*.npz"))]:
+            if file.exists():
+                curves.update(_unpacked(file))
+        records = {}
+        for number, line in enumerate(lines, start=2):
+            try:
+                schedule, lr, momentum, seed, *values, diverged = line
+                key = (schedule, float(lr), float(momentum), int(seed))
+                metrics = dict(zip(self._metrics, map(float, values), strict=True))
+                broke = {"True": True, "False": False}[diverged]
+            except (ValueError, KeyError):
+                raise InputError(f"{self._table}, line {number}: {','.join(line)!r} is no result: delete it") from None
+            if key in curves:
+                records[key] = Record(*key, metrics, curves[key], broke)
+        return records
+
+
+def stored_metrics(folder: Path) -> list[str] | None:
+    """Returns the names of the metrics that a folder's records have; None when it holds none yet."""
+    table = folder / "results.csv"
+    if not table.exists():
+        return None
+    with table.open(newline="", encoding="utf-8") as file:
+        header = next(csv.reader(file), [])
+    return [_metric(column) for column in header[len(_KEY) : -1]] or None
+
+
+def _column(name: str) -> str:
+    """Returns the name of a metric's column: modules may log a metric called ``lr``."""
+    return f"logged_{name}" if name in _TAKEN else name
+
+
+def _metric(column: str) -> str:
+    name = column.removeprefix("logged_")
+    return name if name in _TAKEN else column
+
+
+def _write(path: Path, content: bytes) -> None:
+    # Renamed into place, so that the file is there whole or not at all.
+    unfinished = path.with_name(path.name + ".tmp")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+
+
+def _packed(records: Sequence[Record]) -> bytes:
+    """Returns curves as the bytes of an npz file: row i of every array belongs to record i.
+
+    ``epochs`` says how many of a row's numbers were logged; the rest is nan.
+    """
+    names = sorted({name for record in records for name in record.curves})
+    lengths = [max((len(curve) for curve in record.curves.values()), default=0) for record in records]
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "schedule": np.array([record.schedule for record in records], dtype=np.str_),
+        "lr": np.array([record.lr for record in records], dtype=float),
+        "momentum": np.array([record.momentum for record in records], dtype=float),
+        "seed": np.array([record.seed for record in records], dtype=np.int64),
+        "epochs": np.array(lengths, dtype=np.int64),
+    }
+    for name in names:
+        values = np.full((len(records), max(lengths, default=0)), np.nan)
+        for row, record in zip(values, records, strict=True):
+            curve = record.curves.get(name, ())
+            row[: len(curve)] = curve
+        arrays[_column(name)] = values
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def _unpacked(path: Path) -> dict[Key, dict[str, FloatArray]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        loaded = {name: arrays[name] for name in arrays.files}
+    columns = [loaded.pop(name).tolist() for name in (*_KEY, "epochs")]
+    curves = {_metric(column): values for column, values in loaded.items()}
+    return {
+        (schedule, lr, momentum, seed): {name: values[i, :epochs] for name, values in curves.items()}
+        for i, (schedule, lr, momentum, seed, epochs) in enumerate(zip(*columns, strict=True))
+    }

@@ -1,0 +1,107 @@
+"""The comparison on the terminal: a table that fits 100 columns and the verdict in two sentences."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+from lit_lrsched.comparison.report import NOTHING, decimals, edges, interval, number, probability, shortened
+from lit_lrsched.comparison.statistics import Summary, verdict
+
+_WIDTH = 100
+_NAME = 18  # the longest name that is shown whole
+_ASCII = str.maketrans({NOTHING: "-", "↑": "^", "↓": "v", "…": "."})
+
+
+def show(summary: Summary, file: TextIO | None = None) -> None:
+    """Prints the table, what has to be known to read it, and the verdict.
+
+    On a terminal of fewer columns the least important ones are left out.
+
+    Args:
+        summary: What the race says.
+        file: Where to; None for standard output. What is no terminal gets plain text of 100 columns.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    file = file or sys.stdout
+    width = min(_WIDTH, Console(file=file).width) if file.isatty() else _WIDTH
+    console = Console(file=file, width=width, highlight=False)
+
+    def safe(text: str) -> str:
+        if console.encoding.startswith("utf"):
+            return text
+        return text.translate(_ASCII).encode(console.encoding, "replace").decode(console.encoding)
+
+    columns = _columns(summary)
+    gap = 2
+    if _width(columns, gap) > width:
+        gap = 1
+    for least in ("worst\nseed", f"epochs\nto {_target(summary)}", "diver-\nged", "interval", "mom."):
+        if _width(columns, gap) > width:
+            columns.pop(least, None)
+    # The box itself puts one column between two cells.
+    table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, gap - 1), pad_edge=False, show_edge=False)
+    for title in columns:
+        is_name = title == "schedule"
+        table.add_column(safe(title), justify="left" if is_name else "right", vertical="bottom", no_wrap=True)
+    for row, cells in zip(summary.schedules, zip(*columns.values(), strict=True), strict=True):
+        style = "bold green" if row.schedule == summary.best else "green" if row.schedule in summary.tied else ""
+        table.add_row(*(Text(safe(cell)) for cell in cells), style=style)
+    console.print(table)
+    console.print()
+    seeds = summary.seeds
+    notes = [f"mean {summary.metric} and its {100 * (1 - summary.alpha):g} % interval over {len(seeds)} seeds"]
+    if len(seeds) == 1:
+        notes = [f"{summary.metric} of seed {seeds[0]}"]
+    if len(summary.tied) > 1:
+        notes.append("* cannot be told from the best")
+    console.print(Text(safe("; ".join(notes) + "."), style="dim"))
+    for sentence in edges(summary):
+        console.print(Text(safe(sentence), style="dim"))
+    for sentence in verdict(summary):
+        console.print(Text(safe(sentence), style="bold"))
+
+
+def _columns(summary: Summary) -> dict[str, list[str]]:
+    """Returns the cells of each column by its title."""
+    rows, places = summary.schedules, decimals(summary)
+    arrows = {"highest": " ↑", "lowest": " ↓", None: ""}
+    momenta = {setting.momentum for setting in summary.settings}
+    columns = {
+        "schedule": [
+            shortened(row.schedule, _NAME) + " *" * (len(summary.tied) > 1 and row.schedule in summary.tied)
+            for row in rows
+        ],
+        "mean": [number(row.mean, places) for row in rows],
+        "interval": [interval(row, places) for row in rows],
+        "worst\nseed": [number(row.worst, places) for row in rows],
+        "peak\nlr": [f"{row.lr:g}{arrows[row.edge]}" for row in rows],
+    }
+    if len(momenta) > 1:
+        columns["mom."] = [f"{row.momentum:g}" for row in rows]
+    columns["p vs\nbest"] = [probability(row.against_best) for row in rows]
+    if summary.reference is not None:
+        title = f"p vs\n{shortened(summary.reference, 10)}"
+        columns[title] = [probability(row.against_reference) for row in rows]
+    columns["diver-\nged"] = [str(row.diverged) for row in rows]
+    if summary.target is not None:
+        title = f"epochs\nto {_target(summary)}"
+        columns[title] = [NOTHING if row.epochs_to_target is None else str(row.epochs_to_target) for row in rows]
+    return columns
+
+
+def _target(summary: Summary) -> str:
+    return number(summary.target, decimals(summary))
+
+
+def _width(columns: dict[str, list[str]], gap: int) -> int:
+    from rich.cells import cell_len
+
+    widest = [
+        max(cell_len(line) for text in (title, *cells) for line in text.split("\n")) for title, cells in columns.items()
+    ]
+    return sum(widest) + gap * (len(widest) - 1)

@@ -1,0 +1,221 @@
+"""The race as a whole: both engines, what is kept, what is refused, the command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    ExponentialLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
+
+from lit_lrsched import (
+    Constant,
+    IonosphereClassifier,
+    IonosphereDataModule,
+    Linear,
+    OneCycle,
+    Plateau,
+    WarmupCosine,
+    compare,
+)
+from lit_lrsched.errors import InputError
+
+
+def race(folder, schedules, **options):
+    defaults = {"lrs": [0.1], "seeds": 2, "epochs": 3, "folder": folder}
+    return compare(IonosphereClassifier, IonosphereDataModule, schedules, **{**defaults, **options})
+
+
+EVERY = {
+    "warmup cosine": WarmupCosine("20%"),
+    "one cycle": OneCycle(momentum=0.9),
+    "plateau": Plateau(WarmupCosine("1ep"), monitor="val_acc", mode="max", patience=0, factor=0.5),
+    "function": lambda step, horizon: 1.0 - 0.5 * step / horizon.steps,
+    "LinearLR": partial(LinearLR, start_factor=1.0, end_factor=0.5, total_iters=2),
+    "ExponentialLR": partial(ExponentialLR, gamma=0.5),
+    "StepLR": partial(StepLR, step_size=1),
+    "MultiStepLR": partial(MultiStepLR, milestones=[1, 2]),
+    "CosineAnnealingLR": partial(CosineAnnealingLR, T_max=3),
+    "CosineAnnealingWarmRestarts": partial(CosineAnnealingWarmRestarts, T_0=2),
+    "PolynomialLR": partial(PolynomialLR, total_iters=3, power=2.0),
+    "CyclicLR": partial(CyclicLR, base_lr=0.01, max_lr=0.1, step_size_up=2),
+    "OneCycleLR": partial(OneCycleLR, max_lr=0.1, total_steps=4),
+    "ReduceLROnPlateau": partial(ReduceLROnPlateau, mode="max", patience=0, factor=0.5),
+}
+
+
+def test_the_engines_agree_run_by_run(tmp_path):
+    options = {"momenta": [0.5], "seeds": [7], "monitor": "val_acc"}
+    fast, slow = (
+        race(tmp_path / engine, EVERY, engine=engine, **options).results.records
+        for engine in ("vectorized", "sequential")
+    )
+    assert [record.key for record in fast] == [record.key for record in slow]
+    for one, other in zip(fast, slow, strict=True):
+        assert one.curves["lr"] == pytest.approx(other.curves["lr"], rel=1e-12), one.schedule
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-4), one.schedule
+
+
+def test_other_runs_change_no_result(tmp_path):
+    two = {"constant": Constant(), "linear": Linear()}
+    alone = race(tmp_path / "alone", {"linear": two["linear"]}, seeds=[1], momenta=[0.9])
+    together = race(tmp_path / "together", two, lrs=[0.3, 0.1], seeds=[0, 1], momenta=[0.9, 0.0])
+    (expected,) = alone.results.records
+    (found,) = [record for record in together.results.records if record.key == expected.key]
+    assert found.metrics == expected.metrics
+
+
+def test_a_finished_race_is_not_run_again(tmp_path, monkeypatch):
+    first = race(tmp_path, {"constant": Constant(), "linear": Linear()})
+    written = (tmp_path / "results.csv").read_bytes()
+    monkeypatch.setattr("lit_lrsched.comparison.race._Race._chunks", lambda *_: pytest.fail("trained again"))
+    second = race(tmp_path, {"constant": Constant(), "linear": Linear()})
+    assert second.results.trained == 0
+    assert second.summary == first.summary
+    assert (tmp_path / "results.csv").read_bytes() == written
+
+
+def test_a_diverged_run_is_kept_and_poisons_nobody(tmp_path):
+    schedules = {"constant": Constant(), "wild": Constant(1e30)}
+    records = race(tmp_path / "both", schedules).results.records
+    alone = race(tmp_path / "one", {"constant": Constant()}).results.records
+    assert [record.diverged for record in records] == [False, False, True, True]
+    assert [record.metrics for record in records[:2]] == [record.metrics for record in alone]
+
+
+class WithBatchNorm(IonosphereClassifier):
+    def __init__(self) -> None:
+        super().__init__()
+        self.network.insert(1, torch.nn.BatchNorm1d(34))
+
+
+def test_a_module_with_running_statistics_trains_one_run_at_a_time(tmp_path):
+    result = compare(
+        WithBatchNorm, IonosphereDataModule, {"constant": Constant()}, lrs=[0.1], seeds=2, epochs=1, folder=tmp_path
+    )
+    assert result.results.engine == "sequential"
+    assert "running_mean" in result.results.reason or "buffer" in result.results.reason
+    assert len(result.results.records) == 2
+
+
+def test_what_tuning_brings_over_the_rate_that_one_starts_from(tmp_path):
+    result = race(tmp_path, {"constant": Constant(), "linear": Linear()}, lrs=[0.1, 0.3], momenta=[0.0, 0.9], seeds=4)
+    (by_hand,) = {
+        (row.schedule, row.lr, row.momentum)
+        for row in result.summary.settings
+        if row.schedule == "linear"
+        and row.validation == max(r.validation for r in result.summary.settings if r.schedule == "linear")
+    } or [None]
+    test = {record.key: record.metrics["test_acc"] for record in result.results.records}
+    gains = [test[(*by_hand, seed)] - test["constant", 0.1, 0.0, seed] for seed in range(4)]
+    assert (result.gain.schedule, result.gain.lr, result.gain.momentum) == by_hand
+    assert result.gain.difference.gain == pytest.approx(sum(gains) / 4, abs=1e-6)
+    assert race(tmp_path / "other", {"constant": Constant()}).gain is None
+
+
+def test_an_instance_serves_as_the_pattern(tmp_path):
+    model, data = IonosphereClassifier(hidden=5), IonosphereDataModule()
+    result = compare(model, data, {"constant": Constant()}, lrs=[0.1], seeds=2, epochs=1, folder=tmp_path)
+    first, second = result.results.records
+    assert first.metrics != second.metrics
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"lrs": []}, "lrs is empty"),
+        ({"lrs": [0.1, 0.1]}, "names something twice"),
+        ({"lrs": [-0.1]}, "no learning rate"),
+        ({"momenta": [1.5]}, "no momentum"),
+        ({"seeds": 0}, "seeds is empty"),
+        ({"epochs": 0}, "epochs=0 trains nothing"),
+        ({"metric": "val_acx"}, "did you mean 'val_acc'"),
+        ({"reference": "cosnie"}, "reference='cosnie'"),
+    ],
+)
+def test_mistakes(tmp_path, options, told):
+    with pytest.raises(InputError, match=told):
+        race(tmp_path, {"constant": Constant()}, **options)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_the_command(command):
+    Path("race.yaml").write_text(
+        "schedules:\n  constant: Constant\n  wc: {class_path: WarmupCosine, init_args: {warmup: 10%}}\n"
+    )
+    options = ["--lrs=[0.1,0.3]", "--momenta=[0.9]", "--seeds=6", "--trainer.max_epochs=3", "--export=best.yaml"]
+    assert command("compare", "--config=race.yaml", *options) == 0
+    assert "24 trainings: 2 schedules x 2 rates x 1 momenta x 6 seeds, 3 epochs each." in command.out
+    assert max(map(len, command.out.splitlines())) <= 100
+    (folder,) = Path("lightning_logs").iterdir()
+    written = {path.name for path in folder.iterdir()}
+    assert {"results.csv", "curves.npz", "summary.json", "report.html", "tensorboard"} <= written
+    best = yaml.safe_load(Path("best.yaml").read_text())
+    assert best["optimizer"]["init_args"]["momentum"] == 0.9
+    assert command("fit", "--config=best.yaml", "--trainer.max_epochs=1") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--schedules", "[Constant]", "--metric", "val_f1"], "val_f1"),
+        (["--schedules", "[]"], "schedules is empty"),
+        (["--schedules", "[Constent]"], "Constent"),
+        (["--schedules", "[Constant]", "--lrs", "[]"], "lrs is empty"),
+        (["--schedules", "[Constant]", "--reference", "cosine"], "reference='cosine'"),
+    ],
+)
+def test_mistakes_on_the_command_line(command, arguments, told):
+    assert command("compare", *arguments, "--seeds=1", "--trainer.max_epochs=1") == 2
+    assert told in command.err
+    assert command.err.count("\n") == 1
+
+
+def test_a_killed_race_ends_with_the_same_numbers(tmp_path, run_all):
+    arguments = [sys.executable, "-m", "lit_lrsched", "compare", "--lrs=[0.1,0.3]", "--momenta=[0.9]", "--seeds=8"]
+    arguments += ["--trainer.max_epochs=20", "--schedules", "[Constant, Cosine, Linear, Rex]"]
+
+    def run(folder: Path, kill_after: float | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        process = subprocess.Popen(
+            arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        if kill_after is None:
+            assert process.wait(300) == 0
+            return
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("lightning_logs/*/results.csv")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+            if process.poll() is not None:
+                break
+        time.sleep(kill_after)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    run(tmp_path / "whole")
+    (expected,) = (tmp_path / "whole").glob("lightning_logs/*/results.csv")
+    for number in range(20 if run_all else 1):
+        folder = tmp_path / f"killed{number}"
+        run(folder, kill_after=0.1 * number)
+        run(folder)
+        (found,) = folder.glob("lightning_logs/*/results.csv")
+        assert found.read_bytes() == expected.read_bytes()

@@ -1,0 +1,766 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import math
+import random
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lit_lrsched import Constant, Cosine, Horizon, Linear, Rex, table
+from lit_lrsched.comparison import records as records_module
+from lit_lrsched.comparison.event_files import write_event_files
+from lit_lrsched.comparison.export import export_best
+from lit_lrsched.comparison.page import page
+from lit_lrsched.comparison.pictures import spread, write_pictures
+from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics
+from lit_lrsched.comparison.report import Results, courses, decimals, number, summary_dict, write_report
+from lit_lrsched.comparison.statistics import Mode, mean_curve, summarize, verdict, worst_value
+from lit_lrsched.comparison.terminal import show
+from lit_lrsched.errors import InputError
+from lit_lrsched.schedules.custom import halve_every_epoch
+from tests.reading import scalar_tags, scalars
+
+SCHEDULES = {"constant": Constant(), "cosine": Cosine(), "rex": Rex(), "linear": Linear(end=0.5)}
+METRICS = ["val_acc", "val_loss", "test_acc"]
+
+
+def record(
+    name: str, lr: float, momentum: float, seed: int, curve: Sequence[float], test: float, diverged: bool = False
+) -> Record:
+    curve = np.array(curve, dtype=float)
+    metrics = {"val_acc": float(curve[-1]), "val_loss": 1 - float(curve[-1]), "test_acc": test}
+    return Record(name, lr, momentum, seed, metrics, {"val_acc": curve, "val_loss": 1 - curve}, diverged)
+
+
+def race(
+    names: Sequence[str] = tuple(SCHEDULES),
+    lrs: Sequence[float] = (0.1, 0.3),
+    momenta: Sequence[float] = (0.0, 0.9),
+    seeds: int = 7,
+    epochs: int = 4,
+    gap: float = 0.05,
+    diverged: int = 0,
+) -> list[Record]:
+    """Each name is better than the one before; the last rate of the last momentum loses its first seeds."""
+    rng = np.random.default_rng(0)
+    found = []
+    for place, name in enumerate(names):
+        for lr in lrs:
+            for momentum in momenta:
+                for seed in range(seeds):
+                    level = 0.6 + gap * place + 0.02 * lr + 0.002 * rng.normal()
+                    curve = level - 0.3 * 0.5 ** np.arange(1, epochs + 1)
+                    broke = seed < diverged and lr == lrs[-1] and momentum == momenta[-1]
+                    if broke:
+                        curve[1:] = math.nan
+                    test = math.nan if broke else level + 0.002 * rng.normal()
+                    found.append(record(name, lr, momentum, seed, curve, test, broke))
+    return found
+
+
+def results(records: Sequence[Record], reference: str | None = "constant", mode: Mode = "max") -> Results:
+    epochs = max(len(record.curves.get("val_acc", [1])) for record in records)
+    names = dict.fromkeys(record.schedule for record in records)
+    return Results(
+        records=records,
+        summary=summarize(
+            [r.run("val_acc", "test_acc") for r in records], metric="test_acc", mode=mode, reference=reference
+        ),
+        validation_metric="val_acc",
+        factors={name: table(SCHEDULES.get(name, Cosine()), Horizon(epochs)) for name in names},
+        epochs=epochs,
+        model="Net",
+        data="Rows",
+        optimizer="SGD",
+        engine="vectorized",
+        reason="training_step is pure",
+        machine="2 CPU cores",
+        seconds=2.0,
+        trained=len(records),
+    )
+
+
+def one_seed() -> list[Record]:
+    return race(seeds=1)
+
+
+def all_diverged() -> list[Record]:
+    return [record(name, 0.1, 0.0, seed, [0.5, math.nan], math.nan, True) for name in ("a", "b") for seed in range(3)]
+
+
+def one_out() -> list[Record]:
+    return race(["constant", "cosine"], seeds=3) + [
+        record("gone", lr, m, seed, [0.5, math.nan, math.nan, math.nan], math.nan, True)
+        for lr in (0.1, 0.3)
+        for m in (0.0, 0.9)
+        for seed in range(3)
+    ]
+
+
+def without_curves() -> list[Record]:
+    return [dataclasses.replace(record, curves={}) for record in race(seeds=3)]
+
+
+def hostile() -> list[Record]:
+    names = ["<script>alert(1)</script>", "a\"&'b", "$\\frac$", "\u6f22\u5b57 \U0001f600", "x" * 90]
+    return race(names, seeds=3)
+
+
+def exploding() -> list[Record]:
+    found = race(["constant", "cosine"], seeds=3, momenta=(0.0,))
+    return [
+        *found,
+        *(record("wild", lr, 0.0, seed, [-1e30, -1e25, -1e300, -1e6], -1e30) for lr in (0.1, 0.3) for seed in range(3)),
+    ]
+
+
+def equal() -> list[Record]:
+    return [record(name, lr, 0.0, seed, [0.8], 0.8) for name in ("a", "b") for lr in (0.1, 0.3) for seed in range(7)]
+
+
+SHAPES = {
+    "whole": partial(race, diverged=2),
+    "one momentum": partial(race, momenta=(0.0,)),
+    "one rate": partial(race, lrs=(0.1,)),
+    "one schedule": partial(race, ["cosine"]),
+    "many schedules": partial(race, [f"schedule{i}" for i in range(13)], seeds=2, gap=0.001),
+    "one seed": one_seed,
+    "all diverged": all_diverged,
+    "one out": one_out,
+    "no curves": without_curves,
+    "hostile names": hostile,
+    "exploding": exploding,
+    "all equal, one epoch": equal,
+}
+
+
+@pytest.fixture(params=SHAPES)
+def any_race(request: pytest.FixtureRequest) -> Results:
+    found = SHAPES[request.param]()
+    return results(found, "constant" if any(r.schedule == "constant" for r in found) else None)
+
+
+# --- Records on disk --------------------------------------------------------------------------------------------------
+
+
+def same(left: Record, right: Record) -> bool:
+    return (
+        left.key == right.key
+        and left.diverged == right.diverged
+        and str(dict(left.metrics)) == str(dict(right.metrics))  # nan is nan
+        and left.curves.keys() == right.curves.keys()
+        and all(np.array_equal(left.curves[name], right.curves[name], equal_nan=True) for name in left.curves)
+    )
+
+
+def final_files(folder: Path, chunks: Sequence[Sequence[Record]]) -> tuple[bytes, bytes]:
+    store = RecordStore(folder, METRICS)
+    for chunk in chunks:
+        store.append(chunk)
+    store.finish()
+    assert {path.name for path in folder.iterdir()} == {"results.csv", "curves.npz"}
+    return (folder / "results.csv").read_bytes(), (folder / "curves.npz").read_bytes()
+
+
+def chunked(records: Sequence[Record], size: int) -> list[Sequence[Record]]:
+    return [records[i : i + size] for i in range(0, len(records), size)]
+
+
+def test_what_is_written_is_read_back_exactly(tmp_path: Path) -> None:
+    written = race(seeds=2, diverged=1)
+    values = [0.1 + 0.2, 1e-310, math.inf, -math.inf, math.nan, 1 / 3]
+    for i, value in enumerate(values):
+        written.append(record('a, "b"; \u00e9', value if 0 < value < 1 else 0.1, 0.0, 50 + i, [value, 0.25], value))
+    store = RecordStore(tmp_path, METRICS)
+    store.append(written)
+    for read in (RecordStore(tmp_path, METRICS).finish(), RecordStore(tmp_path, METRICS).finish()):
+        expected = sorted(written, key=lambda record: record.key)
+        assert all(same(a, b) for a, b in zip(read, expected, strict=True))
+
+
+def test_final_files_depend_on_the_runs_alone(tmp_path: Path) -> None:
+    found = race(seeds=3, diverged=1)
+    files = final_files(tmp_path / "a", chunked(found, 16))
+    shuffled = found.copy()
+    random.Random(0).shuffle(shuffled)
+    assert final_files(tmp_path / "b", chunked(shuffled, 5)) == files
+    rows = list(csv.DictReader(io.StringIO(files[0].decode())))
+    assert list(rows[0]) == ["schedule", "lr", "momentum", "seed", "val_acc", "val_loss", "test_acc", "diverged"]
+    assert rows == sorted(
+        rows, key=lambda row: (row["schedule"], float(row["lr"]), float(row["momentum"]), int(row["seed"]))
+    )
+    arrays = np.load(io.BytesIO(files[1]))
+    assert arrays["schedule"].tolist() == [row["schedule"] for row in rows]
+    assert arrays["val_acc"].shape == (len(rows), 4)
+
+
+def test_a_cut_at_any_byte_loses_at_most_the_last_rows(tmp_path: Path, run_all: bool) -> None:
+    first, second = chunked(race(["constant", "cosine"], momenta=(0.0,), seeds=3, epochs=2), 6)
+    expected = final_files(tmp_path / "whole", [first, second])
+    folder = tmp_path / "cut"
+    store = RecordStore(folder, METRICS)
+    store.append(first)
+    begun = len((folder / "results.csv").read_bytes())
+    store.append(second)
+    rows = (folder / "results.csv").read_bytes()
+    parts = {path.name: path.read_bytes() for path in (folder / "parts").iterdir()}
+    cuts = list(range(begun, len(rows) + 1))
+    for cut in cuts if run_all else random.Random(0).sample(cuts, 40):
+        (folder / "curves.npz").unlink(missing_ok=True)
+        (folder / "parts").mkdir(exist_ok=True)
+        for name, content in parts.items():
+            (folder / "parts" / name).write_bytes(content)
+        (folder / "results.csv").write_bytes(rows[:cut])
+        store = RecordStore(folder, METRICS)
+        complete = rows[begun:cut].count(b"\n")
+        assert store.done == {record.key for record in [*first, *second[:complete]]}
+        store.append([record for record in second if record.key not in store.done])
+        store.finish()
+        assert ((folder / "results.csv").read_bytes(), (folder / "curves.npz").read_bytes()) == expected
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_kill_between_any_two_writes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks = chunked(race(["constant", "cosine"], momenta=(0.0,), seeds=3, epochs=2), 5)
+    expected = final_files(tmp_path / "whole", chunks)
+    left = math.inf
+
+    def dying(function):
+        def wrapped(*args, **kwargs):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    for module, name in (
+        (records_module.os, "fsync"),
+        (records_module.os, "replace"),
+        (records_module.shutil, "rmtree"),
+    ):
+        monkeypatch.setattr(module, name, dying(getattr(module, name)))
+    moments = 0
+    while True:
+        folder = tmp_path / str(moments)
+        left = moments
+        moments += 1
+        kept = []
+        try:
+            store = RecordStore(folder, METRICS)
+            for chunk in chunks:
+                store.append(chunk)
+                kept += [record.key for record in chunk]
+            store.finish()
+        except Killed:
+            left = math.inf
+        else:
+            break
+        store = RecordStore(folder, METRICS)
+        assert store.done >= set(kept)
+        todo = [record for chunk in chunks for record in chunk if record.key not in store.done]
+        assert final_files(folder, chunked(todo, 4)) == expected
+    assert moments > 10
+
+
+def test_rows_without_their_curves_are_trained_again(tmp_path: Path) -> None:
+    first, second = chunked(race(["constant"], momenta=(0.0,), seeds=4), 4)
+    store = RecordStore(tmp_path, METRICS)
+    store.append(first)
+    store.append(second)
+    (tmp_path / "parts" / "000002.npz").unlink()
+    assert RecordStore(tmp_path, METRICS).done == {record.key for record in first}
+
+
+def test_metrics_may_have_the_names_of_columns(tmp_path: Path) -> None:
+    assert stored_metrics(tmp_path) is None
+    store = RecordStore(tmp_path, ["lr", "acc"])
+    written = Record("a", 0.3, 0.0, 1, {"lr": 0.1, "acc": 0.5}, {"lr": np.array([0.3, 0.1])})
+    store.append([written])
+    assert stored_metrics(tmp_path) == ["lr", "acc"]
+    (read,) = RecordStore(tmp_path, ["lr", "acc"]).finish()
+    assert same(read, written)
+    assert np.load(tmp_path / "curves.npz")["logged_lr"].tolist() == [[0.3, 0.1]]
+
+
+def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path, METRICS)
+    with pytest.raises(InputError, match="rename it"):
+        store.append([record("two\nlines", 0.1, 0.0, 0, [0.5], 0.5)])
+    store.append([record("a", 0.1, 0.0, 0, [0.5], 0.5)])
+    with pytest.raises(InputError, match="give it a folder of its own"):
+        RecordStore(tmp_path, ["val_f1"])
+    with (tmp_path / "results.csv").open("a") as file:
+        file.write("a,0.1,high,0,1,2,3,False\n")
+    with pytest.raises(InputError, match=r"results.csv, line 3: 'a,0.1,high,0,1,2,3,False' is no result"):
+        RecordStore(tmp_path, METRICS)
+
+
+# --- Numbers ----------------------------------------------------------------------------------------------------------
+
+
+def test_courses_are_the_means_that_were_judged() -> None:
+    found = results(race(seeds=5, diverged=2))
+    runs = [r.run("val_acc", "test_acc") for r in found.records]
+    worst = worst_value(runs, "max")
+    assert worst is not None
+    for course in courses(found):
+        row = course.schedule
+        members = [r for r in runs if (r.schedule, r.lr, r.momentum) == (row.schedule, row.lr, row.momentum)]
+        assert course.mean == pytest.approx(mean_curve(members, worst))
+        assert course.mean[-1] == pytest.approx(row.validation)
+        assert course.rates == pytest.approx([row.lr * factor for factor in found.factors[row.schedule]])
+
+
+def test_bands_are_quartiles_and_a_diverged_run_counts_as_the_worst() -> None:
+    tails = [0.5, 0.6, 0.7, 0.8]
+    found = [record("constant", 0.1, 0.0, seed, [0.4, tail], 0.7) for seed, tail in enumerate(tails)]
+    found += [record("constant", 0.1, 0.0, 4, [0.4, math.nan], math.nan, True)]
+    (course,) = courses(results(found))
+    # Sorted, with 0.4 for the diverged one: 0.4 0.5 0.6 0.7 0.8, whose quartiles are the second and the fourth.
+    assert (course.low[1], course.mean[1], course.high[1]) == pytest.approx((0.5, 0.6, 0.7))
+
+
+def test_a_curve_that_stopped_early_keeps_its_last_value() -> None:
+    found = [record("constant", 0.1, 0.0, 0, [0.5, 0.6], 0.7), record("cosine", 0.1, 0.0, 0, [0.5, 0.6, 0.7, 0.9], 0.8)]
+    assert [course.mean.tolist() for course in courses(results(found))] == [[0.5, 0.6, 0.7, 0.9], [0.5, 0.6, 0.6, 0.6]]
+    # One that broke down early counts as the worst from then on: 0.5.
+    found[0] = dataclasses.replace(found[0], diverged=True)
+    found += [record(name, 0.1, 0.0, 1, [0.5, 0.7, 0.7, 0.7], 0.7) for name in ("constant", "cosine")]
+    constant = next(course for course in courses(results(found)) if course.schedule.schedule == "constant")
+    assert constant.mean == pytest.approx([0.5, 0.65, 0.6, 0.6])
+
+
+@pytest.mark.parametrize(
+    ("half", "expected"),
+    [(0.008, 3), (0.004, 4), (0.05, 2), (5.0, 0), (400.0, 0)],  # 10**-expected is the first power below half / 5
+)
+def test_decimals_follow_the_intervals(half: float, expected: int) -> None:
+    summary = results(race(["constant"])).summary
+    rows = [dataclasses.replace(row, low=0.9 - half, high=0.9 + half) for row in summary.schedules]
+    assert decimals(dataclasses.replace(summary, schedules=tuple(rows))) == expected
+
+
+def test_decimals_without_intervals() -> None:
+    assert decimals(results(one_seed()).summary) == 3
+    assert decimals(results(equal(), None).summary) == 3
+
+
+def test_summary_json_holds_plain_numbers(any_race: Results) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    text = json.dumps(summary_dict(any_race), allow_nan=False)
+    read = json.loads(text, parse_constant=refuse)
+    assert read["verdict"] == list(verdict(any_race.summary))
+    assert read["runs"] == len(any_race.records)
+    assert [row["mean"] for row in read["schedules"]] == [row.mean for row in any_race.summary.schedules]
+
+
+# --- The page ---------------------------------------------------------------------------------------------------------
+
+
+def parsed(html: str) -> ET.Element:
+    """The page as XML: it closes what it opens, so that only the void elements need help."""
+    html = html.replace("<!doctype html>", "")
+    html = re.sub(r"<(meta|link|br|wbr)([^>]*)>", r"<\1\2/>", html)
+    return ET.fromstring(html)
+
+
+def texts(root: ET.Element, path: str) -> list[str]:
+    return ["".join(element.itertext()) for element in root.iterfind(path)]
+
+
+def test_page_stands_alone_and_is_well_formed(any_race: Results) -> None:
+    html = page(any_race)
+    root = parsed(html)
+    assert "".join(root.find(".//h1").itertext()) == verdict(any_race.summary)[0]
+    assert verdict(any_race.summary)[1] in texts(root, ".//p")
+    assert not list(root.iter("script"))
+    assert not list(root.iter("img"))
+    for element in root.iter():
+        for name in ("src", "href"):
+            assert element.get(name, "#").startswith(("#", "data:"))
+    assert "url(" not in html
+    assert "@import" not in html
+    assert not re.search(r"\bnan\b|\binf\b", re.sub(r"<style>.*?</style>", "", html, flags=re.S))
+    assert "<script>" not in html
+
+
+def test_every_schedule_has_its_place_on_the_page(any_race: Results) -> None:
+    root = parsed(page(any_race))
+    names = [row.schedule for row in any_race.summary.schedules]
+    assert texts(root, ".//figure/h3") == names
+    head, *_ = root.iterfind(".//table/thead")
+    upper, lower = head.findall("tr")
+    columns = 1 + len(lower.findall("th"))
+    assert sum(int(cell.get("colspan", 1)) for cell in upper) == columns
+    body = root.find(".//table/tbody").findall("tr")
+    assert [texts(row, "th") for row in body] == [[name] for name in names]
+    assert {len(row) for row in body} == {columns}
+    finished = [row for row in any_race.summary.schedules if row.mean is not None]
+    places = decimals(any_race.summary)
+    assert texts(root, ".//*[@class='value']") == [number(row.mean, places) for row in finished]
+
+
+def test_the_columns_of_p_say_what_they_compare() -> None:
+    found = results(race(gap=0.01))
+    head, body = (parsed(page(found)).find(f".//table/{part}") for part in ("thead", "tbody"))
+    groups = [group for cell in head[0][1:] for group in ["".join(cell.itertext())] * int(cell.get("colspan", 1))]
+    titles = ["".join(cell.itertext()) for cell in head[1]]
+    columns = list(zip(groups, titles, strict=True))
+    best, reference = columns.index(("against the best", "p")), columns.index(("against constant", "p"))
+    for row, cells in zip(found.summary.schedules, body, strict=True):
+        shown = ["".join(cell.itertext()) for cell in cells[1:]]
+        for column, difference in ((best, row.against_best), (reference, row.against_reference)):
+            if difference is None:
+                assert shown[column] == "\u2013"
+            elif difference.p_corrected < 0.001:
+                assert shown[column] == "<0.001"
+            else:
+                assert float(shown[column]) == pytest.approx(difference.p_corrected, abs=0.0005)
+                assert float(shown[column - 1]) == pytest.approx(difference.gain, abs=0.0005)
+
+
+def test_the_map_shows_every_setting_and_marks_the_chosen() -> None:
+    found = results(race(diverged=3))
+    maps = [figure for figure in parsed(page(found)).iter("figure") if "map" in figure.get("class")]
+    assert [texts(one, "figcaption") for one in maps] == [["momentum 0"], ["momentum 0.9"]]
+    places, shown, chosen = decimals(found.summary), {}, set()
+    for one, momentum in zip(maps, (0.0, 0.9), strict=True):
+        rates = [float(text) for text in texts(one, ".//thead/tr/th")[1:]]
+        for row in one.find(".//tbody"):
+            name = "".join(row[0].itertext())
+            for lr, cell in zip(rates, row[1:], strict=True):
+                shown[name, lr, momentum] = "".join(cell.itertext())
+                if "chosen" in cell.get("class").split():
+                    chosen.add((name, lr, momentum))
+    for setting in found.summary.settings:
+        lost = f"{setting.diverged} div." if setting.diverged else ""
+        assert shown.pop((setting.schedule, setting.lr, setting.momentum)) == number(setting.validation, places) + lost
+    assert not shown
+    assert chosen == {(row.schedule, row.lr, row.momentum) for row in found.summary.schedules}
+
+
+def test_drawings_stay_near_their_box(any_race: Results) -> None:
+    for shape in parsed(page(any_race)).iter():
+        for pair in shape.get("points", "").split():
+            x, y = map(float, pair.split(","))
+            assert 0 <= x <= 180
+            assert -400 <= y <= 400
+
+
+def test_a_better_metric_is_drawn_higher_and_darker() -> None:
+    found = results(race(["constant", "cosine"], momenta=(0.0,), gap=0.2))
+    root = parsed(page(found))
+    ends = [
+        float(card.find(".//polyline[@class='s-mean']").get("points").split()[-1].split(",")[1]) for card in cards(root)
+    ]
+    assert ends[0] < ends[1]  # the best comes first; y counts downwards
+    shades = [float(cell.get("style").removeprefix("--t:")) for cell in root.iterfind(".//figure//td")]
+    assert min(shades[:2]) > max(shades[2:])
+    loss = [dataclasses.replace(r, metrics={k: -v for k, v in r.metrics.items()}, curves={}) for r in found.records]
+    mirrored = parsed(page(results(loss, mode="min")))
+    assert [float(cell.get("style").removeprefix("--t:")) for cell in mirrored.iterfind(".//figure//td")] == shades
+
+
+def cards(root: ET.Element) -> Iterator[ET.Element]:
+    return (figure for figure in root.iter("figure") if "card" in figure.get("class").split())
+
+
+def test_the_page_says_how_it_was_done() -> None:
+    html = page(results(race(diverged=3)))
+    for words in (
+        "at the same peak rates (0.1, 0.3) and momenta (0, 0.9), with the same 7 seeds (0 to 6), for 4 epochs with SGD",
+        "share the split, the initial weights and the batch order",
+        "Validation data (val_acc) chose",
+        "test data (test_acc) judged it there and chose nothing",
+        "12 of 112 runs diverged",
+        "Engine: vectorized (training_step is pure). Training 112 runs took 2 s, 56 trainings a second, on 2 CPU",
+        "do best at the highest rate tried",
+    ):
+        assert words in html
+    assert "flatters" not in html
+    same_data = results(race())
+    same_data = dataclasses.replace(same_data, summary=dataclasses.replace(same_data.summary, metric="val_acc"))
+    assert "which flatters every schedule" in page(same_data)
+
+
+# --- The pictures -----------------------------------------------------------------------------------------------------
+
+
+def test_a_report_of_any_race(any_race: Results, tmp_path: Path) -> None:
+    write_report(any_race, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names >= {"report.html", "summary.json", "rates.png", "tensorboard"}
+    finished = any_race.summary.best is not None
+    assert ("map.png" in names) == finished
+    assert ("curves.png" in names) == (finished and all(len(r.curves) for r in any_race.records))
+    for name in names:
+        if name.endswith(".png"):
+            header = (tmp_path / "out" / name).read_bytes()[:24]
+            assert header.startswith(b"\x89PNG")
+            width, height = (int.from_bytes(header[i : i + 4], "big") for i in (16, 20))
+            assert 600 <= width <= 2000
+            assert 200 <= height <= 2000
+
+
+def test_pictures_leave_no_figures_behind(tmp_path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    before = plt.get_fignums()
+    write_pictures(results(race(seeds=2)), tmp_path)
+    assert plt.get_fignums() == before
+
+
+@given(
+    places=st.lists(st.floats(0, 1), min_size=1, max_size=12),
+    gap=st.floats(0.001, 0.08),
+)
+def test_labels_keep_their_order_and_their_distance(places: list[float], gap: float) -> None:
+    found = spread(places, gap, top=1.0)
+    order = sorted(range(len(places)), key=lambda i: (places[i], -i))
+    ranked = [found[i] for i in order]
+    assert all(b - a >= gap - 1e-12 for a, b in itertools.pairwise(ranked))
+    assert max(found) <= 1.0
+    assert min(found) >= -1e-12  # twelve gaps of 0.08 leave room
+    lonely = all(b - a >= gap for a, b in zip(sorted(places), sorted(places)[1:], strict=False))
+    if lonely:
+        assert found == pytest.approx(places)
+
+
+# --- TensorBoard ------------------------------------------------------------------------------------------------------
+
+
+def session(run: Path) -> dict[str, str | float]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    accumulator = EventAccumulator(str(run))
+    accumulator.Reload()
+    content = accumulator.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    start = metadata.parse_session_start_info_plugin_data(content)
+    fields = {name: value.WhichOneof("kind") for name, value in start.hparams.items()}
+    return {name: getattr(start.hparams[name], field) for name, field in fields.items()}
+
+
+def test_both_tabs_tell_the_same_story(tmp_path: Path) -> None:
+    found = results(race(diverged=1))
+    write_event_files(found, tmp_path / "race" / "tensorboard")
+    for course in courses(found):
+        row, run = course.schedule, tmp_path / "race" / "tensorboard" / course.schedule.schedule
+        assert session(run / "hp") == {"schedule": row.schedule, "lr": row.lr, "momentum": row.momentum}
+        assert scalar_tags(run) == {"lr/group0", "val_acc", "val_loss"}
+        assert scalar_tags(run / "hp") == {"hp/val_acc", "hp/test_acc", "hp/val_loss"}
+        assert scalars(run, "lr/group0") == pytest.approx(course.rates, rel=1e-6)
+        assert scalars(run, "val_acc") == pytest.approx(course.mean, rel=1e-6)
+        assert scalars(run / "hp", "hp/test_acc") == pytest.approx([row.mean], rel=1e-6)
+        for name in ("val_acc", "val_loss"):
+            assert scalars(run / "hp", f"hp/{name}") == pytest.approx(scalars(run, name)[-1:], rel=1e-6)
+
+
+def _value(group: Any, tag: str) -> float:
+    (value,) = [metric.value for metric in group.metric_values if metric.name.tag == tag]
+    return float(value)
+
+
+def test_the_hparams_tab_has_a_row_for_each_schedule(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
+
+    found = results(race())
+    for name in ("one", "two"):  # two races side by side stay apart
+        write_event_files(found, tmp_path / name / "tensorboard")
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
+    multiplexer.Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(tmp_path))
+    backend = backend_context.Context(TBContext(data_provider=provider))
+    request = RequestContext()
+    experiment = get_experiment.Handler(request, backend, "", api_pb2.GetExperimentRequest()).run()
+    assert {info.name.tag for info in experiment.metric_infos} == {"hp/val_acc", "hp/test_acc", "hp/val_loss"}
+    statuses = [api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE, api_pb2.STATUS_RUNNING]
+    column = api_pb2.ColParams(metric=api_pb2.MetricName(tag="hp/test_acc"))
+    query = api_pb2.ListSessionGroupsRequest(
+        start_index=0, slice_size=100, allowed_statuses=statuses, col_params=[column]
+    )
+    groups = list_session_groups.Handler(request, backend, "", query).run().session_groups
+    rows = sorted((g.hparams["schedule"].string_value, round(_value(g, "hp/test_acc"), 5)) for g in groups)
+    assert rows == sorted([(row.schedule, round(row.mean, 5)) for row in found.summary.schedules] * 2)
+
+
+def test_a_second_report_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    for names in (["constant", "cosine"], ["constant"]):
+        write_event_files(results(race(names)), tmp_path / "tensorboard")
+    assert [path.name for path in (tmp_path / "tensorboard").iterdir()] == ["constant"]
+    assert len(scalars(tmp_path / "tensorboard" / "constant", "val_acc")) == 4
+
+
+# --- The terminal -----------------------------------------------------------------------------------------------------
+
+
+def printed(found: Results, file: io.StringIO | None = None) -> str:
+    file = file or io.StringIO()
+    show(found.summary, file)
+    return file.getvalue()
+
+
+def test_the_table_fits_a_hundred_columns(any_race: Results) -> None:
+    text = printed(any_race)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\x1b" not in text
+    words = " ".join(text.split())
+    assert words.endswith(" ".join(" ".join(verdict(any_race.summary)).split())) or "x" * 40 in words
+    places = decimals(any_race.summary)
+    for row in any_race.summary.schedules:
+        name = row.schedule if len(row.schedule) <= 18 else f"{row.schedule[:17]}\u2026"
+        (line,) = (line for line in text.splitlines() if re.match(rf"{re.escape(name)}( \*)?  ", line))
+        assert number(row.mean, places) in line
+        assert f"{row.lr:g}" in line
+
+
+def test_long_names_and_numbers_cost_no_column() -> None:
+    found = race([f"WarmupStableDecay{i}" for i in range(4)] + ["constant"], lrs=(0.025, 0.125), seeds=6)
+    assert decimals(results(found).summary) == 4
+    text = printed(results(found))
+    for title in ("interval", "worst", "mom.", "best", "constant", "diver-", "epochs"):
+        assert title in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_no_number_is_a_dash() -> None:
+    text = printed(results(one_seed()))
+    best = next(line for line in text.splitlines() if line.startswith("linear"))
+    assert best.split().count("\u2013") == 2  # no interval, and no p of the best against itself
+    assert "test_acc of seed 0" in text
+
+
+def test_marks_are_explained() -> None:
+    text = printed(results(race(gap=0.0)))
+    assert "linear *" in text
+    assert "* cannot be told from the best" in text
+    assert "0.3 \u2191" in text
+    assert "best at the highest rate tried" in text
+    clear = printed(results(race(lrs=(0.1,), gap=0.1, seeds=10)))
+    assert "*" not in clear
+    assert "\u2191" not in clear
+
+
+def test_a_terminal_gets_colors_and_no_more_columns_than_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for width, shown in ((60, 60), (300, 100)):
+        monkeypatch.setenv("COLUMNS", str(width))
+        text = printed(results(race(diverged=1)), Terminal())
+        assert "\x1b[" in text
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+        assert max(map(len, plain.splitlines())) <= shown
+        assert "\u2026" not in plain
+        assert ("worst" in plain) == (width > 60)
+
+
+def test_output_that_knows_no_unicode() -> None:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii")
+    show(results(hostile(), None).summary, file)
+    file.flush()
+    text = raw.getvalue().decode("ascii")
+    assert "$\\frac$" in text
+    assert "??" in text
+
+
+# --- The winning configuration ----------------------------------------------------------------------------------------
+
+
+def exported(path: Path, schedule: object, optimizer: object, **options: object) -> dict:
+    found = results(race(["constant", "cosine"], **options))
+    schedules = {"constant": Constant(), "cosine": schedule}
+    export_best(
+        path, found.summary, schedules, optimizer, 12, {"model": {"class_path": "Net"}, "trainer": {"devices": 1}}
+    )
+    text = path.read_text()
+    assert text.startswith(f"# {verdict(found.summary)[0]}\n")
+    return yaml.safe_load(text)
+
+
+def test_the_export_holds_the_best_setting(tmp_path: Path) -> None:
+    found = exported(
+        tmp_path / "best.yaml", Cosine(end=0.1), partial(torch.optim.SGD, weight_decay=0.01), momenta=(0.9,)
+    )
+    assert found == {
+        "model": {"class_path": "Net"},
+        "optimizer": {
+            "class_path": "torch.optim.sgd.SGD",
+            "init_args": {"weight_decay": 0.01, "lr": 0.3, "momentum": 0.9},
+        },
+        "lr_scheduler": {
+            "class_path": "lit_lrsched.schedules.shapes.Cosine",
+            "init_args": {"start": 1.0, "end": 0.1, "over": None},
+        },
+        "trainer": {"devices": 1, "max_epochs": 12},
+    }
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "momenta", "arguments"),
+    [
+        (partial(torch.optim.SGD, momentum=0.8), (0.0,), {"momentum": 0.8, "lr": 0.3}),  # none raced: its own
+        (torch.optim.AdamW, (0.0,), {"lr": 0.3}),
+        (torch.optim.AdamW, (0.95,), {"lr": 0.3, "betas": [0.95, 0.999]}),
+        (partial(torch.optim.Adam, betas=(0.9, 0.98)), (0.95,), {"lr": 0.3, "betas": [0.95, 0.98]}),
+        (torch.optim.Adagrad, (0.0,), {"lr": 0.3}),
+    ],
+)
+def test_momentum_goes_where_the_optimizer_has_it(tmp_path: Path, optimizer, momenta, arguments) -> None:
+    found = exported(tmp_path / "best.yaml", Cosine(), optimizer, momenta=momenta)
+    assert found["optimizer"]["init_args"] == arguments
+
+
+def test_every_kind_of_schedule_can_be_exported(tmp_path: Path) -> None:
+    scheduler = partial(torch.optim.lr_scheduler.StepLR, step_size=5)
+    found = exported(tmp_path / "best.yaml", scheduler, torch.optim.SGD)
+    assert found["lr_scheduler"] == {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 5}}
+    found = exported(tmp_path / "best.yaml", halve_every_epoch, torch.optim.SGD)
+    assert found["lr_scheduler"]["init_args"] == {"function": "lit_lrsched.schedules.custom.halve_every_epoch"}
+    with pytest.raises(InputError, match="cannot be written as configuration"):
+        exported(tmp_path / "best.yaml", lambda step, horizon: 1.0, torch.optim.SGD)
+
+
+def test_nothing_to_export_when_every_run_diverged(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="every run diverged"):
+        export_best(tmp_path / "best.yaml", results(all_diverged(), None).summary, {}, torch.optim.SGD, 5)
+
+
+def test_fit_takes_the_exported_file(command, tmp_path: Path) -> None:
+    found = results(race(["constant", "cosine"]))
+    export_best(tmp_path / "best.yaml", found.summary, {"cosine": Cosine()}, torch.optim.SGD, 2)
+    assert command("fit", "--config", str(tmp_path / "best.yaml")) == 0, command.err
+    (run,) = (tmp_path / "lightning_logs").glob("version_*")
+    rates = scalars(run, "lr/group0")
+    # Cosine from 0.3 over 2 epochs: at their starts 0.3 * (1 + cos(0)) / 2 and 0.3 * (1 + cos(pi / 2)) / 2.
+    assert rates == pytest.approx([0.3, 0.15], rel=1e-5)
