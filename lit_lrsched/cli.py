@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MethodType
 from typing import Any, Literal, Optional, Union, cast
@@ -24,6 +25,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.cli import ReduceLROnPlateau as _LightningPlateau
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import SGD, Optimizer
@@ -163,6 +165,8 @@ class ScheduleCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the trainer, with what this class promises of it."""
         options = self._get(self.config_init, "trainer")
+        if options.profiler is None and not options.barebones:
+            kwargs["profiler"] = _NoProfiler()
         callbacks = [*(options.callbacks or []), *self._applied_from_outside()]
         if self.subcommand in _OWN_SUBCOMMANDS:
             self.save_config_callback = None
@@ -357,6 +361,18 @@ class ScheduleCLI(LightningCLI):
             arguments.seed = seed
         made = self.parser.instantiate_classes(config)[self.subcommand]
         return made.model, made.data
+
+
+class _NoProfiler(PassThroughProfiler):
+    """Profiles nothing, as by default, but without a generator for every hook of every callback.
+
+    Where a step is as small as the worked example's, those take a sixteenth of the time.
+    """
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager[Any]:  # type: ignore[override]
+        return self._nothing
 
 
 class _DiscardRefusedStart(Callback):

@@ -72,7 +72,8 @@ class RunProgressBar(TQDMProgressBar):
             self._show_metrics(trainer, pl_module)
 
     def _show_metrics(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.train_progress_bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
+        if self.is_enabled:
+            self.train_progress_bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Returns what stands behind the bar: the first param group's learning rate, then the module's metrics."""

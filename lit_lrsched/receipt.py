@@ -46,15 +46,18 @@ class Receipt(Callback):
         self._plan: _ByFormula | _ByReplay | None = None
         self._handle: RemovableHandle | None = None
         self._begun = self._epoch = 0
+        self._trained = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remembers the schedule as it is configured, before a checkpoint can change it."""
         self.followed = self.departed = 0
         self.first = None
         self._plan = _plan(trainer)
+        self._trained = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes up the plan where the run begins, and watches the optimizer from here on."""
+        self._trained = True
         if self._plan and self._plan.schedulers != _schedulers(trainer):  # a callback has brought others since
             self._plan = _plan(trainer)
         if not self._plan:
@@ -81,9 +84,16 @@ class Receipt(Callback):
             self._handle = None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says how it went."""
-        if trainer.is_global_zero and self.followed + self.departed > 0:
+        """Says how it went, or that training was over before it began, which the trainer passes over in silence."""
+        if not trainer.is_global_zero:
+            return
+        if self.followed + self.departed > 0:
             print(self.text(trainer.estimated_stepping_batches))
+        elif not self._trained and trainer.global_step > 0:
+            print(
+                f"Nothing is left to train: the checkpoint is of the end, after {trainer.global_step} steps. "
+                "To train for longer, raise trainer.max_epochs or trainer.max_steps."
+            )
 
     def text(self, planned: float = math.inf) -> str:
         """Returns how it went, in a line.

@@ -118,7 +118,8 @@ class ScheduledLR(LRScheduler):
         if self._waits and not self._optimizer_stepped and epoch is None:
             return
         self._optimizer_stepped = False
-        self._adopt_late_groups()
+        if len(self.optimizer.param_groups) != self._known_groups:
+            self._adopt_late_groups()
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self._apply()
 
@@ -167,13 +168,10 @@ class ScheduledLR(LRScheduler):
             for index, base in self._joined.items():
                 if index < len(groups):
                     set_value(groups[index], "lr", base * factor)
-        rates = [group["lr"] for group in groups]
-        self._last_lr = [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
+        self._last_lr = [rate.clone() if isinstance(rate := group["lr"], Tensor) else rate for group in groups]
 
     def _adopt_late_groups(self) -> None:
         groups = self.optimizer.param_groups
-        if len(groups) == self._known_groups:
-            return
         factor = self._factor(self.schedule, self.position, self._clock.horizon)
         for index in range(self._known_groups, len(groups)):
             rate = float(groups[index]["lr"])
@@ -358,7 +356,9 @@ class _Clock:
     rate: float = 1.0
 
     def __call__(self, step: int) -> int:
-        return min(self.start + round((step - self.since) * self.rate), self.horizon.steps)
+        since = step - self.since
+        position = self.start + (since if self.rate == 1.0 else round(since * self.rate))
+        return position if position < self.horizon.steps else self.horizon.steps
 
     def as_list(self) -> list[float]:
         return [self.horizon.steps, self.horizon.steps_per_epoch, self.since, self.start, self.rate]

@@ -15,7 +15,7 @@ from lit_lrsched.fit_plan import pace_of
 from lit_lrsched.lightning_package import Callback, LightningModule, Trainer
 from lit_lrsched.plain import to_plain
 from lit_lrsched.plan import Plan
-from lit_lrsched.preview import View, picture
+from lit_lrsched.preview import View, distinct, picture, thumbnail
 from lit_lrsched.replay import plan_run, stepped_of
 from lit_lrsched.scheduled_lr import ScheduledLR
 from lit_lrsched.trials import write_trial
@@ -106,7 +106,8 @@ def _image(plan: Plan) -> Any:
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure = picture({"": View.of(plan)})
+    view = View.of(plan)
+    figure = thumbnail(view) if len(distinct(view.curve)) == 1 else picture({"": view})
     figure.set_dpi(100)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()

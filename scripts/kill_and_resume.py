@@ -78,7 +78,8 @@ def attempt(number: int, moment: float) -> tuple[str, str]:
         output = resumed.communicate()[0]
         if resumed.returncode:
             return "interrupted", f"resuming ended with status {resumed.returncode}: {output[-1000:]}"
-        line = next((line for line in output.splitlines() if line.startswith("Resumed at")), "")
+        resuming = ("Resumed at", "Nothing is left to train")  # the latter after a kill between training and testing
+        line = next((line for line in output.splitlines() if line.startswith(resuming)), "")
         if not line:
             return "interrupted", "resuming did not say where it goes on"
         return line.split(":")[0], check(folder)
