@@ -142,8 +142,23 @@ class ScheduleCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand in _OWN_SUBCOMMANDS:
             getattr(self, subcommand)(**self._prepare_subcommand_kwargs(subcommand))
-        else:
+            return
+        begun = time.time()
+        try:
             super()._run_subcommand(subcommand)
+        except Exception as error:
+            if mistake_behind(error, MISTAKES) is not None:
+                self._discard_refused_start(begun)
+            raise
+
+    def _discard_refused_start(self, begun: float) -> None:
+        """Removes the run's folder when nothing was trained: it holds a configuration and no result."""
+        folder = _run_folder(self.trainer)
+        if folder is None or self.trainer.global_step > 0 or not self.trainer.is_global_zero:
+            return
+        contents = [path for path in folder.rglob("*") if path.is_file()]
+        if contents and all(path.stat().st_mtime >= begun - 1 for path in contents):
+            shutil.rmtree(folder)
 
     def before_instantiate_classes(self) -> None:
         """Hands the options on to a model whose constructor has parameters of these names."""
@@ -172,7 +187,7 @@ class ScheduleCLI(LightningCLI):
             self.save_config_callback = None
             kwargs["logger"] = DummyLogger()  # they write no run
         else:
-            callbacks += [Receipt(), Storyboard(), StopCleanly(self._going_on), _DiscardRefusedStart()]
+            callbacks += [Receipt(), Storyboard(), StopCleanly(self._going_on)]
             if options.logger in (None, True) and not options.barebones:
                 kwargs["logger"] = self._logger(options.default_root_dir or ".")
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
@@ -375,21 +390,6 @@ class _NoProfiler(PassThroughProfiler):
         return self._nothing
 
 
-class _DiscardRefusedStart(Callback):
-    """Removes the run's folder when a mistake shows before the first step: it holds a configuration and no result."""
-
-    def __init__(self) -> None:
-        self._begun = time.time()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        folder = _run_folder(trainer)
-        if folder is None or trainer.global_step > 0 or mistake_behind(exception, MISTAKES) is None:
-            return
-        contents = [path for path in folder.rglob("*") if path.is_file()]
-        if trainer.is_global_zero and contents and all(path.stat().st_mtime >= self._begun - 1 for path in contents):
-            shutil.rmtree(folder)
-
-
 def _run_folder(trainer: Trainer) -> Path | None:
     # Not `trainer.log_dir`, which talks to the other processes, and they may be gone.
     folder = getattr(trainer.logger, "log_dir", None)
@@ -404,7 +404,6 @@ class Command(ScheduleCLI):
             seed_everything_default=42,
             trainer_defaults={
                 "max_epochs": 50,
-                "log_every_n_steps": 1,
                 "enable_model_summary": False,
             },
             **kwargs,
@@ -442,6 +441,8 @@ class Command(ScheduleCLI):
     def before_fit(self) -> None:
         """Says what is about to be trained."""
         trainer = self.trainer
+        if isinstance(self.model, IonosphereClassifier):  # which logs each epoch, so no interval of steps is too long
+            warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")
         if trainer.is_global_zero:
             parameters = sum(parameter.numel() for parameter in self.model.parameters())
             device = trainer.strategy.root_device.type

@@ -105,9 +105,8 @@ def fit_ours(folder: Path, epochs: int, progress_bar: bool) -> float:
     """Times the training alone, of what ``lit-lrsched fit`` configures."""
     from lit_lrsched.cli import Command
 
-    cli = Command(args=[f"--trainer.max_epochs={epochs}", f"--trainer.default_root_dir={folder}"], run=False)
-    if cli.trainer.progress_bar_callback and not progress_bar:
-        cli.trainer.progress_bar_callback.disable()
+    options = {"max_epochs": epochs, "default_root_dir": folder, "enable_progress_bar": progress_bar}
+    cli = Command(args=[f"--trainer.{name}={value}" for name, value in options.items()], run=False)
     return seconds(lambda: cli.trainer.fit(cli.model, cli.datamodule))
 
 
