@@ -342,7 +342,8 @@ class ScheduleCLI(LightningCLI):
         )
         epochs = self.trainer.max_epochs or 0
         size = f"{len(grid.schedules)} schedules x {len(grid.lrs)} rates x {len(grid.momenta)} momenta"
-        print(f"{len(grid.entries())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
+        if self.trainer.is_global_zero:
+            print(f"{len(grid.entries())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
         parts = yaml.safe_load(self._parser("compare").dump(config, skip_validation=True))
         finished = race(
             grid,
@@ -356,9 +357,11 @@ class ScheduleCLI(LightningCLI):
             target=target,
             engine=engine,
             compile=compile,
-            device=self.trainer.strategy.root_device.type,
+            strategy=self.trainer.strategy,
             folder=folder,
         )
+        if not self.trainer.is_global_zero:
+            return
         finished.show()
         print(f"Report: {finished.folder / 'report.html'}")
         print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(finished.folder / 'tensorboard'))}")

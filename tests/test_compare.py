@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
@@ -36,6 +38,7 @@ from lit_lrsched import (
     WarmupCosine,
     compare,
 )
+from lit_lrsched.comparison.records import RecordStore
 from lit_lrsched.errors import InputError
 
 
@@ -126,9 +129,12 @@ def test_what_tuning_brings_over_the_rate_that_one_starts_from(tmp_path):
     } or [None]
     test = {record.key: record.metrics["test_acc"] for record in result.results.records}
     gains = [test[(*by_hand, seed)] - test["constant", 0.1, 0.0, seed] for seed in range(4)]
-    assert (result.gain.schedule, result.gain.lr, result.gain.momentum) == by_hand
-    assert result.gain.difference.gain == pytest.approx(sum(gains) / 4, abs=1e-6)
-    assert race(tmp_path / "other", {"constant": Constant()}).gain is None
+    found = result.results.gain
+    assert (found.schedule, found.lr, found.momentum) == by_hand
+    assert found.difference.gain == pytest.approx(sum(gains) / 4, abs=1e-6)
+    assert str(found) in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "summary.json").read_text())["gain"]["difference"]["p"] == found.difference.p
+    assert race(tmp_path / "other", {"constant": Constant()}).results.gain is None
 
 
 def test_an_instance_serves_as_the_pattern(tmp_path):
@@ -189,33 +195,62 @@ def test_mistakes_on_the_command_line(command, arguments, told):
     assert command.err.count("\n") == 1
 
 
-def test_a_killed_race_ends_with_the_same_numbers(tmp_path, run_all):
+TWO_PROCESSES = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
+
+
+def run_race(folder: Path, *options: str, kill_after: float | None = None) -> bytes:
+    """Runs the command, kills it so many seconds after its first results, and returns the results."""
     arguments = [sys.executable, "-m", "lit_lrsched", "compare", "--lrs=[0.1,0.3]", "--momenta=[0.9]", "--seeds=8"]
-    arguments += ["--trainer.max_epochs=20", "--schedules", "[Constant, Cosine, Linear, Rex]"]
+    arguments += ["--trainer.max_epochs=20", "--schedules", "[Constant, Cosine, Linear, Rex]", "--folder=race"]
+    folder.mkdir(exist_ok=True)
+    process = subprocess.Popen(
+        [*arguments, *options],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    if kill_after is None:
+        assert process.wait(300) == 0
+        assert not (folder / "race" / "ranks").exists()
+        return (folder / "race" / "results.csv").read_bytes()
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("race/**/results.csv")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        if process.poll() is not None:
+            break
+    time.sleep(kill_after)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return b""
 
-    def run(folder: Path, kill_after: float | None = None) -> None:
-        folder.mkdir(exist_ok=True)
-        process = subprocess.Popen(
-            arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        if kill_after is None:
-            assert process.wait(300) == 0
-            return
-        deadline = time.monotonic() + 120
-        while not list(folder.glob("lightning_logs/*/results.csv")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-            if process.poll() is not None:
-                break
-        time.sleep(kill_after)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
-    run(tmp_path / "whole")
-    (expected,) = (tmp_path / "whole").glob("lightning_logs/*/results.csv")
+def test_a_killed_race_ends_with_the_same_numbers(tmp_path, run_all):
+    expected = run_race(tmp_path / "whole")
     for number in range(20 if run_all else 1):
         folder = tmp_path / f"killed{number}"
-        run(folder, kill_after=0.1 * number)
-        run(folder)
-        (found,) = folder.glob("lightning_logs/*/results.csv")
-        assert found.read_bytes() == expected.read_bytes()
+        run_race(folder, kill_after=0.1 * number)
+        assert run_race(folder) == expected
+
+
+def test_two_processes_share_a_race_and_one_takes_it_up(tmp_path):
+    shared, killed = tmp_path / "shared", tmp_path / "killed"
+    expected = run_race(shared, *TWO_PROCESSES)
+    run_race(killed, *TWO_PROCESSES, kill_after=0.2)
+    assert run_race(killed) == expected
+
+
+def test_a_share_that_was_left_is_taken_in(tmp_path):
+    whole = race(tmp_path / "whole", {"constant": Constant(), "linear": Linear()})
+    records = whole.results.records
+    RecordStore(tmp_path / "again" / "ranks" / "1", list(records[0].metrics)).append(records[1::2])
+    again = race(tmp_path / "again", {"constant": Constant(), "linear": Linear()})
+    assert again.results.trained == len(records) - len(records[1::2])
+    assert (tmp_path / "again" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
+
+
+def test_a_strategy_that_forks_is_refused(tmp_path):
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp_spawn", logger=False, enable_checkpointing=False)
+    with pytest.raises(InputError, match=r"cannot be forked or spawned .* give --trainer.strategy ddp"):
+        race(tmp_path, {"constant": Constant()}, trainer=trainer)

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from lit_lrsched import Constant, Cosine, Horizon, Linear, Rex, table
 from lit_lrsched.comparison import records as records_module
+from lit_lrsched.comparison.baseline import gain_over_baseline
 from lit_lrsched.comparison.event_files import write_event_files
 from lit_lrsched.comparison.export import export_best
 from lit_lrsched.comparison.page import page
@@ -76,11 +77,12 @@ def race(
 def results(records: Sequence[Record], reference: str | None = "constant", mode: Mode = "max") -> Results:
     epochs = max(len(record.curves.get("val_acc", [1])) for record in records)
     names = dict.fromkeys(record.schedule for record in records)
+    runs = [r.run("val_acc", "test_acc") for r in records]
+    summary = summarize(runs, metric="test_acc", mode=mode, reference=reference)
     return Results(
         records=records,
-        summary=summarize(
-            [r.run("val_acc", "test_acc") for r in records], metric="test_acc", mode=mode, reference=reference
-        ),
+        summary=summary,
+        gain=gain_over_baseline(runs, summary, mode),
         validation_metric="val_acc",
         factors={name: table(SCHEDULES.get(name, Cosine()), Horizon(epochs)) for name in names},
         epochs=epochs,

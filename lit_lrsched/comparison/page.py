@@ -48,6 +48,7 @@ def page(results: Results) -> str:
     summary = results.summary
     first, second = verdict(summary)
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    notes = [*([str(results.gain)] if results.gain else []), *edges(summary)]
     sections = [_ahead(summary), _numbers(summary), _cards(results), _maps(results), _how(results)]
     return f"""<!doctype html>
 <html lang="en">
@@ -67,7 +68,7 @@ def page(results: Results) -> str:
 <h1>{escape(first)}</h1>
 <p class="lead">{escape(second)}</p>
 <p class="facts">{escape(_facts(results))}</p>
-{"".join(f'<p class="note">{escape(sentence)}</p>' for sentence in edges(summary))}
+{"".join(f'<p class="note">{escape(sentence)}</p>' for sentence in notes)}
 </header>
 {"".join(sections)}
 <footer>Beside this page: results.csv (a row a run), curves.npz (every epoch of every run), summary.json, the pictures

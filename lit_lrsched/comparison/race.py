@@ -19,17 +19,19 @@ from typing import Any, Literal, Union
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.strategies import Strategy
 from torch.optim import SGD
 from tqdm import tqdm
 
-from lit_lrsched.comparison.baseline import Gain, gain_over_baseline
+from lit_lrsched.comparison.baseline import gain_over_baseline
 from lit_lrsched.comparison.batches import Recipe
 from lit_lrsched.comparison.defaults import LRS, SEEDS
 from lit_lrsched.comparison.export import export_best
 from lit_lrsched.comparison.functional import NotVectorizable
 from lit_lrsched.comparison.grid import Entry, Grid
-from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics
+from lit_lrsched.comparison.ranks import Ranks
+from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
 from lit_lrsched.comparison.report import Results, write_report
 from lit_lrsched.comparison.sequential import race_one_by_one
 from lit_lrsched.comparison.statistics import Mode, Summary, summarize, verdict
@@ -41,8 +43,11 @@ from lit_lrsched.lightning_package import rank_zero_info
 from lit_lrsched.plain import to_plain
 from lit_lrsched.schedules import Horizon, Interval
 
-# Compiling takes 10 s or more; a compiled run of the worked example saves 1 to 2 ms.
-_WORTH_COMPILING = 10_000
+# Compiling takes 10 to 25 s; a compiled run of the worked example saves 1 to 2 ms.
+_WORTH_COMPILING = 20_000
+
+# Where each of several processes keeps its runs until all are done.
+_SHARES = "ranks"
 
 Engine = Literal["auto", "vectorized", "sequential"]
 
@@ -55,13 +60,11 @@ class Comparison:
         results: Every run and what they say together.
         folder: Where ``results.csv``, ``curves.npz``, ``summary.json``, ``report.html`` and the pictures are.
         grid: What raced.
-        gain: What tuning brings over the reference at the rate 0.1 without momentum, where that raced.
     """
 
     results: Results
     folder: Path
     grid: Grid
-    gain: Gain | None
 
     @property
     def summary(self) -> Summary:
@@ -76,8 +79,8 @@ class Comparison:
     def show(self) -> None:
         """Prints the table and the verdict."""
         show(self.summary)
-        if self.gain:
-            print(textwrap.fill(str(self.gain), 100))
+        if self.results.gain:
+            print(textwrap.fill(str(self.results.gain), 100))
 
     def export(self, path: Union[str, Path], config: Mapping[str, Any] | None = None) -> None:
         """Writes the winning configuration, ready for ``lit-lrsched fit --config``.
@@ -108,7 +111,7 @@ def compare(
     monitor: str | None = None,
     engine: Engine = "auto",
     compile: bool | None = None,
-    device: str = "auto",
+    trainer: Trainer | None = None,
     folder: Union[str, Path, None] = None,
 ) -> Comparison:
     """Trains schedules x peak learning rates (x momenta) x seeds and says which schedules differ.
@@ -136,7 +139,8 @@ def compare(
         engine: ``"vectorized"``: all runs in one program. ``"sequential"``: one ``Trainer.fit`` a run. ``"auto"``:
             vectorized where the module allows it.
         compile: Whether to compile the vectorized program. None: where that pays for itself.
-        device: Where to train: ``"cpu"``, ``"cuda"``, ...; ``"auto"`` takes an accelerator when there is one.
+        trainer: Says where to train: on its accelerator and, with a strategy like ``ddp``, on several devices, each
+            of which takes its share of the runs. None: on the accelerator that is there.
         folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race, so that
             the same call takes an interrupted race up again.
 
@@ -165,7 +169,7 @@ def compare(
         target=target,
         engine=engine,
         compile=compile,
-        device=device,
+        strategy=(trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)).strategy,
         folder=folder,
     )
 
@@ -183,7 +187,7 @@ def race(
     target: float | None,
     engine: Engine,
     compile: bool | None,
-    device: str,
+    strategy: Strategy,
     folder: Union[str, Path, None],
 ) -> Comparison:
     """Does the work of :func:`compare` for whoever can build model and data from a seed.
@@ -200,7 +204,7 @@ def race(
         target: Validation metric for the time to target.
         engine: Which engine.
         compile: Whether to compile.
-        device: Where to train.
+        strategy: Where to train, and in which processes.
         folder: Where the results go.
     """
     if epochs < 1:
@@ -215,7 +219,7 @@ def race(
     if folder is None:
         folder = Path("lightning_logs") / f"compare-{_fingerprint([_identity(vars(grid)), identity, epochs])}"
     folder = Path(folder)
-    running = _Race(grid, recipe, epochs, folder, metric, engine, compile, _device(device))
+    running = _Race(grid, recipe, epochs, folder, metric, engine, compile, Ranks(strategy))
     records = running.finish()
     judged = _test_metric(metric)
     runs = [record.run(metric, judged) for record in records]
@@ -223,6 +227,7 @@ def race(
     results = Results(
         records=records,
         summary=summary,
+        gain=gain_over_baseline(runs, summary, mode),
         validation_metric=metric,
         factors=_factors(records, summary),
         epochs=epochs,
@@ -231,12 +236,13 @@ def race(
         optimizer=_name(grid.optimizer),
         engine=running.engine,
         reason=running.reason,
-        machine=f"{os.cpu_count()} x {platform.machine()}, torch {torch.__version__} on {running.device.type}",
+        machine=f"{os.cpu_count()} x {platform.machine()}, torch {torch.__version__} on {running.where}",
         seconds=running.seconds,
         trained=running.trained,
     )
-    write_report(results, folder)
-    return Comparison(results, folder, grid, gain_over_baseline(runs, summary, mode))
+    if strategy.is_global_zero:
+        write_report(results, folder)
+    return Comparison(results, folder, grid)
 
 
 class _Race:
@@ -251,7 +257,7 @@ class _Race:
         metric: str,
         engine: Engine,
         compile: bool | None,
-        device: torch.device,
+        ranks: Ranks,
     ) -> None:
         self.grid = grid
         self.recipe = recipe
@@ -260,37 +266,71 @@ class _Race:
         self.metric = metric
         self.wanted = engine
         self.compile = compile
-        self.device = device
+        self.ranks = ranks
         self.engine = "vectorized"
         self.reason = "every step of the module is a pure function of its parameters and the batch"
         self.seconds = 0.0
         self.trained = 0
 
+    @property
+    def where(self) -> str:
+        """What it trains on, in a word or two."""
+        device = self.ranks.device.type
+        return device if self.ranks.count == 1 else f"{self.ranks.count} x {device}"
+
     def finish(self) -> list[Record]:
         """Trains, keeping every chunk as it finishes, and returns all records."""
-        names = stored_metrics(self.folder)
-        store = RecordStore(self.folder, names) if names else None
-        done = store.done if store else set()
-        left = [entry for entry in self.grid.entries() if _key(entry) not in done]
         started = time.perf_counter()
-        if left:
-            if done:
-                rank_zero_info(f"Taking up {self.folder}: {len(done)} runs are done, {len(left)} are left.")
-            every = 0.1 if sys.stdout.isatty() else 10  # seconds; where it is no terminal, a line now and then
-            with tqdm(
-                total=len(left), unit="training", dynamic_ncols=True, file=sys.stdout, mininterval=every
-            ) as progress:
-                for chunk in self._chunks(left):
-                    if store is None:
-                        self._check_metric(chunk)
-                        store = RecordStore(self.folder, sorted({**chunk.curves, **chunk.final}))
-                    store.append(list(_records(chunk, left, self.epochs)))
-                    self.trained += len(chunk.runs)
-                    progress.update(len(chunk.runs))
+        self.ranks.launch(self._train)
+        with self.ranks.first_alone() as first:
+            if first:
+                self._gather()
         self.seconds = time.perf_counter() - started
         wanted = {_key(entry) for entry in self.grid.entries()}
-        assert store is not None
-        return [record for record in store.finish() if record.key in wanted]
+        stored = stored_records(self.folder)
+        return [stored[key] for key in sorted(stored) if key in wanted]
+
+    def _train(self) -> None:
+        """Trains this process's share of what is not in the folder yet."""
+        entries = self.grid.entries()
+        done = {key for place in (self.folder, *self._shares()) for key in stored_records(place)}
+        left = [entry for entry in self.ranks.share(entries) if _key(entry) not in done]
+        self.trained = sum(_key(entry) not in done for entry in entries)
+        if not left:
+            return
+        if self.trained < len(entries):
+            rank_zero_info(f"Taking up {self.folder}: {len(done)} runs are done, {self.trained} are left.")
+        place = self.folder if self.ranks.count == 1 else self.folder / _SHARES / str(self.ranks.rank)
+        names = stored_metrics(place)
+        store = RecordStore(place, names) if names else None
+        every = 0.1 if sys.stdout.isatty() else 10  # seconds; where it is no terminal, a line now and then
+        with tqdm(
+            total=len(left),
+            unit="training",
+            dynamic_ncols=True,
+            file=sys.stdout,
+            mininterval=every,
+            disable=self.ranks.rank > 0,
+        ) as progress:
+            for chunk in self._chunks(left):
+                if store is None:
+                    self._check_metric(chunk)
+                    store = RecordStore(place, sorted({**chunk.curves, **chunk.final}))
+                store.append(list(_records(chunk, left, self.epochs)))
+                progress.update(len(chunk.runs))
+
+    def _gather(self) -> None:
+        """Brings the shares of all processes together, and writes the final files."""
+        shares = self._shares()
+        names = next(filter(None, map(stored_metrics, (self.folder, *shares))))
+        store = RecordStore(self.folder, names)
+        for share in shares:
+            store.take_in(share)
+        shutil.rmtree(self.folder / _SHARES, ignore_errors=True)
+        store.finish()
+
+    def _shares(self) -> list[Path]:
+        return sorted((self.folder / _SHARES).glob("*"))
 
     def _chunks(self, entries: Sequence[Entry]) -> Iterator[Chunk]:
         if self.wanted != "sequential":
@@ -316,7 +356,7 @@ class _Race:
             [entry.seed for entry in entries],
             [self.grid.configure(entry) for entry in entries],
             epochs=self.epochs,
-            accelerator=self.device.type,
+            device=self.ranks.device,
         )
 
     def _vectorized(self, entries: Sequence[Entry]) -> VectorizedRace:
@@ -330,14 +370,14 @@ class _Race:
             [self.grid.training(entry, horizon) for entry in entries],
             optimizer=self.grid.optimizer,
             epochs=self.epochs,
-            device=self.device,
+            device=self.ranks.device,
             compile=self._pays_to_compile() if self.compile is None else self.compile,
         )
 
     def _pays_to_compile(self) -> bool:
         # By the size of the whole race, not by a clock, so that one that is taken up again computes as it did before.
         runs = len(self.grid.entries())
-        return runs >= _WORTH_COMPILING and self.device.type == "cpu" and shutil.which("g++") is not None
+        return runs >= _WORTH_COMPILING and self.ranks.device.type == "cpu" and shutil.which("g++") is not None
 
     def _check_metric(self, chunk: Chunk) -> None:
         for name, logged in {self.metric: chunk.curves, _test_metric(self.metric): chunk.final}.items():
@@ -416,12 +456,6 @@ def _factors(records: Sequence[Record], summary: Summary) -> dict[str, list[floa
         ]
         factors[row.schedule] = [float(value) for value in np.mean(used, axis=0)]
     return factors
-
-
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _name(thing: Any) -> str:

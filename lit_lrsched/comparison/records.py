@@ -106,7 +106,7 @@ class RecordStore:
         self._parts = folder / "parts"
         self._metrics = tuple(metrics)
         folder.mkdir(parents=True, exist_ok=True)
-        self._records = self._read()
+        self._records = _read(folder, self._metrics)
         if not self._table.exists() or self._table.read_bytes() != self._csv(self._records.values()):
             _write(self._table, self._csv(self._records.values()))
 
@@ -130,6 +130,12 @@ class RecordStore:
             os.fsync(file.fileno())
         self._records.update({record.key: record for record in records})
 
+    def take_in(self, share: Path) -> None:
+        """Moves in what another store left in its folder."""
+        if records := [record for key, record in stored_records(share).items() if key not in self._records]:
+            self.append(records)
+        shutil.rmtree(share)
+
     def finish(self) -> list[Record]:
         """Writes the final files, rows sorted by schedule, rate, momentum and seed, and returns all records so."""
         records = [self._records[key] for key in sorted(self._records)]
@@ -147,35 +153,6 @@ class RecordStore:
             writer.writerow([*record.key, *values, bool(record.diverged)])
         return text.getvalue().encode()
 
-    def _read(self) -> dict[Key, Record]:
-        if not self._table.exists():
-            return {}
-        text = self._table.read_bytes().decode()
-        # A kill may cut the last line, even so that a shorter number is left: without its line end it does not count.
-        header, *lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1])) if "\n" in text else [[]]
-        expected = [*_KEY, *map(_column, self._metrics), "diverged"]
-        if header and header != expected:
-            raise InputError(
-                f"{self._table} has the columns {', '.join(header)}, this race {', '.join(expected)}: "
-                "give it a folder of its own"
-            )
-        curves: dict[Key, dict[str, FloatArray]] = {}
-        for file in [self._curves, *sorted(self._parts.glob("*.npz"))]:
-            if file.exists():
-                curves.update(_unpacked(file))
-        records = {}
-        for number, line in enumerate(lines, start=2):
-            try:
-                schedule, lr, momentum, seed, *values, diverged = line
-                key = (schedule, float(lr), float(momentum), int(seed))
-                metrics = dict(zip(self._metrics, map(float, values), strict=True))
-                broke = {"True": True, "False": False}[diverged]
-            except (ValueError, KeyError):
-                raise InputError(f"{self._table}, line {number}: {','.join(line)!r} is no result: delete it") from None
-            if key in curves:
-                records[key] = Record(*key, metrics, curves[key], broke)
-        return records
-
 
 def stored_metrics(folder: Path) -> list[str] | None:
     """Returns the names of the metrics that a folder's records have; None when it holds none yet."""
@@ -185,6 +162,42 @@ def stored_metrics(folder: Path) -> list[str] | None:
     with table.open(newline="", encoding="utf-8") as file:
         header = next(csv.reader(file), [])
     return [_metric(column) for column in header[len(_KEY) : -1]] or None
+
+
+def stored_records(folder: Path) -> dict[Key, Record]:
+    """Returns the records in a folder and changes nothing there; another process may be adding to them."""
+    metrics = stored_metrics(folder)
+    return _read(folder, metrics) if metrics else {}
+
+
+def _read(folder: Path, metrics: Sequence[str]) -> dict[Key, Record]:
+    table = folder / "results.csv"
+    if not table.exists():
+        return {}
+    text = table.read_bytes().decode()
+    # A kill may cut the last line, even so that a shorter number is left: without its line end it does not count.
+    header, *lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1])) if "\n" in text else [[]]
+    expected = [*_KEY, *map(_column, metrics), "diverged"]
+    if header and header != expected:
+        raise InputError(
+            f"{table} has the columns {', '.join(header)}, this race {', '.join(expected)}: give it a folder of its own"
+        )
+    curves: dict[Key, dict[str, FloatArray]] = {}
+    for file in [folder / "curves.npz", *sorted((folder / "parts").glob("*.npz"))]:
+        if file.exists():
+            curves.update(_unpacked(file))
+    records = {}
+    for number, line in enumerate(lines, start=2):
+        try:
+            schedule, lr, momentum, seed, *values, diverged = line
+            key = (schedule, float(lr), float(momentum), int(seed))
+            logged = dict(zip(metrics, map(float, values), strict=True))
+            broke = {"True": True, "False": False}[diverged]
+        except (ValueError, KeyError):
+            raise InputError(f"{table}, line {number}: {','.join(line)!r} is no result: delete it") from None
+        if key in curves:
+            records[key] = Record(*key, logged, curves[key], broke)
+    return records
 
 
 def _column(name: str) -> str:

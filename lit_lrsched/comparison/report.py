@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from lit_lrsched.comparison.baseline import Gain
 from lit_lrsched.comparison.records import Record
 from lit_lrsched.comparison.statistics import Difference, Mode, Run, ScheduleSummary, Summary, verdict, worst_value
 
@@ -33,6 +34,7 @@ class Results:
     Args:
         records: Every run.
         summary: What they say. Its ``metric`` is the one that judged, on test data.
+        gain: What tuning brings over the reference at the rate 0.1 without momentum, where that raced.
         validation_metric: Name of the metric that chose each schedule's rate, such as ``"val_acc"``.
         factors: For each schedule the factor of the peak rate in each epoch: as planned, or, when it follows a metric,
             as used on average.
@@ -49,6 +51,7 @@ class Results:
 
     records: Sequence[Record]
     summary: Summary
+    gain: Gain | None
     validation_metric: str
     factors: Mapping[str, Sequence[float]]
     epochs: int
@@ -92,11 +95,12 @@ def summary_dict(results: Results) -> dict[str, object]:
     about = {
         field.name: getattr(results, field.name)
         for field in dataclasses.fields(results)
-        if field.name not in ("records", "summary", "factors")
+        if field.name not in ("records", "summary", "gain", "factors")
     }
     return {
         "verdict": list(verdict(results.summary)),
         "runs": len(results.records),
+        "gain": dataclasses.asdict(results.gain) if results.gain else None,
         **about,
         "trainings_per_second": results.trainings_per_second,
         **dataclasses.asdict(results.summary),

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -20,7 +21,7 @@ Configure = Callable[[LightningModule, Trainer], dict[str, Any]]
 
 
 def race_one_by_one(
-    recipe: Recipe, seeds: Sequence[int], configure: Sequence[Configure], *, epochs: int, accelerator: str = "auto"
+    recipe: Recipe, seeds: Sequence[int], configure: Sequence[Configure], *, epochs: int, device: torch.device
 ) -> Iterator[Chunk]:
     """Trains one run after another, and yields each when it is finished.
 
@@ -29,23 +30,23 @@ def race_one_by_one(
         seeds: The seed of each run, ``[R]``.
         configure: What gives each run its optimizer and schedule, ``[R]``.
         epochs: Epochs of each run, with a validation at the end of each.
-        accelerator: Where to train, as the trainer spells it.
+        device: Where to train.
 
     Yields:
         Chunks of one run.
     """
     for run, (seed, configured) in enumerate(zip(seeds, configure, strict=True)):
         with _quietly():
-            yield _train(recipe, run, seed, configured, epochs, accelerator)
+            yield _train(recipe, run, seed, configured, epochs, device)
 
 
-def _train(recipe: Recipe, run: int, seed: int, configure: Configure, epochs: int, accelerator: str) -> Chunk:
+def _train(recipe: Recipe, run: int, seed: int, configure: Configure, epochs: int, device: torch.device) -> Chunk:
     module, data = recipe(seed)
     trace = _Trace()
     trainer = Trainer(
         max_epochs=epochs,
-        accelerator=accelerator,
-        devices=1,
+        accelerator=device.type,
+        devices=1 if device.index is None else [device.index],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
