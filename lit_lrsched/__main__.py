@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     # As with `python -m`: classes and functions in the folder where the command is typed can be named.
     if "" not in sys.path:
         sys.path.insert(0, "")
-    sys.argv[1:] = _lists(_shipped_config(argument) for argument in sys.argv[1:])
+    sys.argv[1:] = _lists(_shipped_config(argument) for argument in _switched_on(sys.argv[1:]))
     try:
         run = _program(sys.argv[1:])
         run()
@@ -43,6 +43,12 @@ def _has_horizon_by_hand(arguments: list[str]) -> bool:
     """Tells a preview that needs neither model nor data, and so neither Lightning nor the seconds to load it."""
     names = {argument.partition("=")[0] for argument in arguments}
     return arguments[:1] == ["preview"] and {"--epochs", "--steps_per_epoch"} <= names and not names & {"-h", "--help"}
+
+
+def _switched_on(arguments: list[str]) -> Iterator[str]:
+    """Takes a bare ``--compile`` for ``--compile=true``."""
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        yield "--compile=true" if argument == "--compile" and following.startswith("--") else argument
 
 
 def _lists(arguments: Iterable[str]) -> list[str]:

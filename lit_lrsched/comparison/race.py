@@ -371,13 +371,18 @@ class _Race:
             optimizer=self.grid.optimizer,
             epochs=self.epochs,
             device=self.ranks.device,
-            compile=self._pays_to_compile() if self.compile is None else self.compile,
+            compile=self._compiles(),
         )
 
-    def _pays_to_compile(self) -> bool:
+    def _compiles(self) -> bool:
+        compiler = os.environ.get("CXX", "g++")  # as torch looks for it
+        found = shutil.which(compiler) is not None
+        if self.compile and not found:
+            raise InputError(f"compile=True needs a C++ compiler, and {compiler} is not there: install it, or leave it")
+        if self.compile is not None:
+            return self.compile
         # By the size of the whole race, not by a clock, so that one that is taken up again computes as it did before.
-        runs = len(self.grid.entries())
-        return runs >= _WORTH_COMPILING and self.ranks.device.type == "cpu" and shutil.which("g++") is not None
+        return found and self.ranks.device.type == "cpu" and len(self.grid.entries()) >= _WORTH_COMPILING
 
     def _check_metric(self, chunk: Chunk) -> None:
         for name, logged in {self.metric: chunk.curves, _test_metric(self.metric): chunk.final}.items():
