@@ -9,6 +9,7 @@ Every run is trained under a schedule of steps. At a random moment it gets SIGKI
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import random
 import signal
@@ -54,6 +55,7 @@ def check(folder: Path) -> str:
 
     from lit_lrsched import Horizon, WarmupCosine, table
 
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of the repeated steps that it has forgotten
     accumulator = EventAccumulator(str(folder / RUN), size_guidance={"scalars": 0})
     accumulator.Reload()
     logged = accumulator.Scalars("lr/group0")
