@@ -299,9 +299,11 @@ def thumbnail(view: View) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 2.8), dpi=100, facecolor="white")
-    axes = figure.add_axes((0.11, 0.11, 0.8, 0.76))  # to find out by itself what room it needs takes twice the time
+    axes = figure.add_axes((0.11, 0.1, 0.86, 0.78))  # to find out by itself what room it needs takes twice the time
     _draw_small(axes, view, view.plan.title, phases_named=True)
-    _mark_peak_and_end(axes, view, next(iter(view.curve.values)))
+    peak, end = max(view.curve.main), view.curve.main[-1]
+    if 0.1 * peak < end < 0.9 * peak:  # else the labels would run into each other
+        axes.set_yticks([0, end, peak])
     return figure
 
 

@@ -59,7 +59,8 @@ def rerun(block: str, folder: str) -> str:
         if done.returncode:
             sys.exit(f"`{command}` failed with status {done.returncode}:\n{done.stderr}")
         output = re.sub(r"^.*\r", "", done.stdout, flags=re.MULTILINE)  # a bar redraws its line
-        output = "".join(line.rstrip() + "\n" for line in PROGRESS.sub("", output).strip("\n").splitlines())
+        output = re.sub(r"^(Training .*)\n\n", r"\1\n", PROGRESS.sub("", output))  # the bar stood in between
+        output = "".join(line.rstrip() + "\n" for line in output.strip("\n").splitlines())
         shown += f"$ {command}\n{output}"
     return shown
 
