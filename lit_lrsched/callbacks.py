@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, Optional, Union, cast
 
 from torch.optim import Optimizer
@@ -12,38 +11,10 @@ from tqdm import tqdm
 from lit_lrsched.configure import AnySchedule, LRSchedulerCallable, ScheduleKeeper, keep_schedules, schedule_config
 from lit_lrsched.errors import InputError
 from lit_lrsched.lightning_package import Callback, LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
-from lit_lrsched.scheduled_lr import OnHorizonChange, group_names, set_value
+from lit_lrsched.scheduled_lr import OnHorizonChange, set_value
 from lit_lrsched.schedules import Interval, Schedule, ScheduleLike
 from lit_lrsched.schedules.core import describe
-
-
-def learning_rates(optimizers: Sequence[Optimizer]) -> dict[str, float]:
-    """Returns the present learning rate of every param group, by the name under which it is logged.
-
-    >>> import torch
-    >>> backbone, head = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
-    >>> groups = [{"params": [backbone], "lr": 0.01, "name": "backbone"}, {"params": [head]}]
-    >>> learning_rates([torch.optim.SGD(groups, lr=0.1)])
-    {'lr/backbone': 0.01, 'lr/group1': 0.1}
-    """
-    return _group_values(optimizers, "lr", lambda group: group["lr"])
-
-
-def _group_values(
-    optimizers: Sequence[Optimizer], quantity: str, read: Callable[[dict[str, Any]], Any]
-) -> dict[str, float]:
-    values = {}
-    for number, optimizer in enumerate(optimizers):
-        prefix = f"{quantity}/optimizer{number}" if len(optimizers) > 1 else quantity
-        for name, group in zip(group_names(optimizer), optimizer.param_groups, strict=True):
-            value = read(group)
-            if value is not None:
-                values[f"{prefix}/{name}"] = float(value)
-    return values
-
-
-def _momentum(group: dict[str, Any]) -> Any:
-    return group["betas"][0] if "betas" in group else group.get("momentum")
+from lit_lrsched.slots import values_of
 
 
 class ApplySchedule(ScheduleKeeper):
@@ -178,7 +149,7 @@ class LearningRateLogger(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the rates that the epoch begins with."""
         self._print_finished_epoch(trainer)
-        self._epoch_started = (trainer.current_epoch, learning_rates(trainer.optimizers))
+        self._epoch_started = (trainer.current_epoch, values_of(trainer.optimizers, ["lr"]))
         self._log(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -191,11 +162,8 @@ class LearningRateLogger(Callback):
         self._print_finished_epoch(trainer)
 
     def _log(self, trainer: Trainer) -> None:
-        values = learning_rates(trainer.optimizers)
-        if self.momentum:
-            values.update(_group_values(trainer.optimizers, "momentum", _momentum))
-        if self.weight_decay:
-            values.update(_group_values(trainer.optimizers, "weight_decay", lambda group: group.get("weight_decay")))
+        asked = {"lr": True, "momentum": self.momentum, "weight_decay": self.weight_decay}
+        values = values_of(trainer.optimizers, [quantity for quantity, wanted in asked.items() if wanted])
         self._logged_step = trainer.global_step
         for logger in trainer.loggers:
             logger.log_metrics(values, step=self._logged_step)
@@ -206,7 +174,7 @@ class LearningRateLogger(Callback):
             return
         epoch, used = self._epoch_started
         names = [type(optimizer).__name__ for optimizer in trainer.optimizers for _ in optimizer.param_groups]
-        after = learning_rates(trainer.optimizers)
+        after = values_of(trainer.optimizers, ["lr"])
         for optimizer_name, (name, rate) in zip(names, used.items(), strict=False):
             label = "lr" if len(used) == 1 else name
             tqdm.write(f"Epoch {epoch}: {optimizer_name} {label} {rate:.4f} -> {after[name]:.4f}")  # above any bar

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-from lit_lrsched.callbacks import learning_rates
+from lit_lrsched.slots import values_of
 
 
 class RunProgressBar(TQDMProgressBar):
@@ -79,5 +79,5 @@ class RunProgressBar(TQDMProgressBar):
         """Returns what stands behind the bar: the first param group's learning rate, then the module's metrics."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        rates = learning_rates(trainer.optimizers)
+        rates = values_of(trainer.optimizers, ["lr"])
         return {**({"lr": f"{next(iter(rates.values())):.4g}"} if rates else {}), **metrics}

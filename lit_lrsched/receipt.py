@@ -13,9 +13,10 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.hooks import RemovableHandle
 
 from lit_lrsched.lightning_package import Callback, LightningModule, Trainer
-from lit_lrsched.replay import Replay, Slot, Stepped, slots_of, stepped_of
+from lit_lrsched.replay import Replay, Stepped, stepped_of
 from lit_lrsched.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules import PlateauState
+from lit_lrsched.slots import Slot, slots_of
 
 
 class Departure(NamedTuple):
@@ -205,7 +206,7 @@ class _ByReplay:
     def start_at(self, step: int, epoch: int, trainer: Trainer) -> None:
         cycles = any(getattr(scheduler, "cycle_momentum", False) for scheduler in self.schedulers)
         quantities = ("lr", "momentum") if cycles else ("lr",)
-        self._slots = [slot for slot in slots_of([self._optimizer]) if slot.quantity in quantities]
+        self._slots = slots_of([self._optimizer], quantities)
         if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in self.schedulers):
             self._replay = Replay([self._optimizer], self._stepped)  # with what it knows of the metric so far
         else:

@@ -16,10 +16,11 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.plan import MadeFor, Plan, is_constant, notes_on, plateau_states, title_of
-from lit_lrsched.scheduled_lr import ScheduledLR, group_names
+from lit_lrsched.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules import Horizon, Interval
 from lit_lrsched.schedules.compose import spans
 from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.slots import slots_of, values_of
 from lit_lrsched.stand_in import StandIn
 
 
@@ -138,40 +139,6 @@ class Replay:
                 one.scheduler.step()
             elif metric is not None:
                 one.scheduler.step(metric)
-
-
-class Slot(NamedTuple):
-    """Where a value of an optimizer stands, and the name under which it is logged."""
-
-    name: str
-    quantity: str
-    optimizer: int
-    group_number: int
-    group: dict[str, Any]
-    key: str
-
-    def read(self) -> float:
-        """Returns the value."""
-        value = self.group[self.key]
-        return float(value[0] if self.key == "betas" else value)
-
-
-def slots_of(optimizers: Sequence[Optimizer]) -> list[Slot]:
-    """Returns the learning rates, momenta and weight decays of optimizers, in this order."""
-    found = []
-    for quantity, keys in (("lr", ("lr",)), ("momentum", ("betas", "momentum")), ("weight_decay", ("weight_decay",))):
-        for number, optimizer in enumerate(optimizers):
-            prefix = f"{quantity}/optimizer{number}" if len(optimizers) > 1 else quantity
-            for index, (name, group) in enumerate(zip(group_names(optimizer), optimizer.param_groups, strict=True)):
-                key = next((key for key in keys if group.get(key) is not None), None)
-                if key:
-                    found.append(Slot(f"{prefix}/{name}", quantity, number, index, group, key))
-    return found
-
-
-def values_of(optimizers: Sequence[Optimizer]) -> dict[str, float]:
-    """Returns what optimizers are set to, by name."""
-    return {slot.name: slot.read() for slot in slots_of(optimizers)}
 
 
 def plan_run(

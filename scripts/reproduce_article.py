@@ -18,8 +18,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from lit_lrsched.callbacks import learning_rates
 from lit_lrsched.cli import Command, quiet_lightning
+from lit_lrsched.slots import values_of
 
 CONFIGURATIONS = Path(__file__).parent / "article"
 # In colours that colour-blind people can tell apart (Okabe and Ito 2008).
@@ -38,7 +38,7 @@ class Curves(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the learning rate that the epoch uses."""
-        self.rates += learning_rates(trainer.optimizers).values()
+        self.rates += values_of(trainer.optimizers, ["lr"]).values()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the validation accuracy."""

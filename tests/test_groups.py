@@ -25,8 +25,8 @@ from lit_lrsched import (
     ScheduledLR,
     table,
 )
-from lit_lrsched.callbacks import learning_rates
 from lit_lrsched.errors import InputError
+from lit_lrsched.slots import values_of
 from tests.training import Numbers, SaveAt, Small, sgd, small, used_by
 
 HORIZON = Horizon(4)
@@ -123,7 +123,7 @@ def test_groups_are_called_by_their_names_if_those_tell_them_apart():
     first, second, third = weights(3)
     groups = [{"params": [first], "name": "a"}, {"params": [second], "name": "a"}, {"params": [third], "name": "b"}]
     optimizer = SGD(groups, lr=0.1)
-    assert list(learning_rates([optimizer])) == ["lr/group0", "lr/group1", "lr/b"]
+    assert list(values_of([optimizer], ["lr"])) == ["lr/group0", "lr/group1", "lr/b"]
     scheduler = ScheduledLR(optimizer, Constant(), HORIZON, groups={"lr/group1": Constant(2.0)})
     assert scheduler.get_last_lr() == [0.1, 0.2, 0.1]
 

@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR, ReduceLROnPlateau, StepLR
 
 from lit_lrsched import Constant, InverseTime, LearningRateLogger, schedule_config
-from lit_lrsched.callbacks import learning_rates
+from lit_lrsched.slots import values_of
 from tests.reading import scalar_tags, scalars
 from tests.tiny import Tiny, tiny_trainer
 
@@ -288,5 +288,5 @@ def test_fast_dev_run_writes_nothing(in_tmp: Path, capsys):
 
 def test_learning_rates_of_a_bare_optimizer():
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
-    assert learning_rates([optimizer]) == {"lr/group0": 0.5}
-    assert learning_rates([]) == {}
+    assert values_of([optimizer], ["lr"]) == {"lr/group0": 0.5}
+    assert values_of([], ["lr"]) == {}

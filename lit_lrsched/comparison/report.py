@@ -19,7 +19,15 @@ import numpy.typing as npt
 
 from lit_lrsched.comparison.baseline import Gain
 from lit_lrsched.comparison.records import Record
-from lit_lrsched.comparison.statistics import Difference, Mode, Run, ScheduleSummary, Summary, verdict, worst_value
+from lit_lrsched.comparison.statistics import (
+    Difference,
+    Mode,
+    ScheduleSummary,
+    Summary,
+    filled_curves,
+    verdict,
+    worst_value,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -146,23 +154,12 @@ def courses(results: Results, loss: str | None = None) -> list[Course]:
     found = []
     for row in results.summary.schedules:
         setting = (row.schedule, row.lr, row.momentum)
-        values = _filled([run for run in runs if (run.schedule, run.lr, run.momentum) == setting], worst, epochs)
+        members = [run for run in runs if (run.schedule, run.lr, run.momentum) == setting]
+        values = filled_curves(members, math.nan if worst is None else worst, epochs)
         low, high = np.quantile(values, [0.25, 0.75], axis=0)
         rates = row.lr * np.asarray(results.factors[row.schedule], dtype=float)
         found.append(Course(row, rates, values.mean(axis=0), low, high))
     return found
-
-
-def _filled(runs: Sequence[Run], worst: float | None, epochs: int) -> FloatArray:
-    """Returns curves ``[runs, epochs]``, filled as :func:`~lit_lrsched.comparison.statistics.mean_curve` does."""
-    fill = math.nan if worst is None else worst
-    values = np.full((len(runs), epochs), fill)
-    for row, run in zip(values, runs, strict=True):
-        curve = np.array(run.curve)[:epochs]
-        if curve.size:
-            row[: len(curve)] = np.where(np.isfinite(curve), curve, fill)
-            row[len(curve) :] = fill if run.broken else row[len(curve) - 1]
-    return values
 
 
 def metric_range(drawn: Sequence[Course], mode: Mode) -> tuple[float, float]:

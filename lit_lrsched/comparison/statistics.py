@@ -500,12 +500,18 @@ def mean_curve(runs: Sequence[Run], worst: float) -> FloatArray:
     [0.6, 0.8]
     """
     epochs = max((len(run.curve) for run in runs), default=0)
+    return np.asarray(filled_curves(runs, worst, epochs).mean(axis=0))
+
+
+def filled_curves(runs: Sequence[Run], worst: float, epochs: int) -> FloatArray:
+    """Returns the validation metric of runs after each epoch, ``[runs, epochs]``, filled as :func:`mean_curve` says."""
     rows = []
     for run in runs:
-        rest = worst if run.broken or not run.curve else run.curve[-1]
-        rows.append([*run.curve, *[rest] * (epochs - len(run.curve))])
+        curve = run.curve[:epochs]
+        rest = worst if run.broken or not curve else curve[-1]
+        rows.append([*curve, *[rest] * (epochs - len(curve))])
     values = np.array(rows, dtype=float).reshape(len(runs), epochs)
-    return np.asarray(np.where(np.isfinite(values), values, worst).mean(axis=0))
+    return np.where(np.isfinite(values), values, worst)
 
 
 def time_to_target(curve: Sequence[float] | FloatArray, target: float, mode: Mode) -> int | None:
