@@ -441,11 +441,14 @@ class Command(ScheduleCLI):
         )
         parser.link_arguments("data.num_features", "model.init_args.in_features", apply_on="instantiate")
 
+    def after_instantiate_classes(self) -> None:
+        """Keeps quiet about the interval of steps between logs where there are none."""
+        if isinstance(self.model, IonosphereClassifier) or self.subcommand in _OWN_SUBCOMMANDS:
+            warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")
+
     def before_fit(self) -> None:
         """Says what is about to be trained."""
         trainer = self.trainer
-        if isinstance(self.model, IonosphereClassifier):  # which logs each epoch, so no interval of steps is too long
-            warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")
         if trainer.is_global_zero:
             parameters = sum(parameter.numel() for parameter in self.model.parameters())
             device = trainer.strategy.root_device.type

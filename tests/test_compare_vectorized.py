@@ -195,11 +195,12 @@ def test_every_member_equals_fit(optimizer: Any) -> None:
         assert_equal(together[run], alone(training, recipe, optimizer, 2), atol=1e-5)
 
 
-def test_members_still_equal_fit_after_fifty_epochs(run_all: bool) -> None:
-    seeds = range(200) if run_all else (5, 17)
-    trainings = [Training(seed, ramp(50), momenta=0.9) for seed in seeds]
-    together = race(trainings, shipped, epochs=50)
-    singles = [alone(training, shipped, SGD, 50) for training in trainings]
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adamw"])
+def test_members_still_equal_fit_after_fifty_epochs(name: str, run_all: bool) -> None:
+    seeds, optimizer = range(200) if run_all else (5, 17), OPTIMIZERS[name]
+    trainings = [Training(seed, ramp(50, 0.01 if name == "adamw" else 0.1)) for seed in seeds]
+    together = race(trainings, shipped, epochs=50, optimizer=optimizer)
+    singles = [alone(training, shipped, optimizer, 50) for training in trainings]
     same = [together[run]["test_acc"] == np.float32(single["test_acc"]) for run, single in enumerate(singles)]
     assert np.mean(same) >= 0.99
 
