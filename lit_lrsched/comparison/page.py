@@ -48,7 +48,6 @@ def page(results: Results) -> str:
     summary = results.summary
     first, second = verdict(summary)
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    notes = [*([str(results.gain)] if results.gain else []), *edges(summary)]
     sections = [_ahead(summary), _numbers(summary), _cards(results), _maps(results), _how(results)]
     return f"""<!doctype html>
 <html lang="en">
@@ -67,8 +66,9 @@ def page(results: Results) -> str:
 <p class="eyebrow">Learning-rate schedules · {escape(results.model)} · {escape(results.data)}</p>
 <h1>{escape(first)}</h1>
 <p class="lead">{escape(second)}</p>
+{f'<p class="lead">{escape(str(results.gain))}</p>' if results.gain else ""}
 <p class="facts">{escape(_facts(results))}</p>
-{"".join(f'<p class="note">{escape(sentence)}</p>' for sentence in notes)}
+{"".join(f'<p class="note">{escape(sentence)}</p>' for sentence in edges(summary))}
 </header>
 {"".join(sections)}
 <footer>Beside this page: results.csv (a row a run), curves.npz (every epoch of every run), summary.json, the pictures
