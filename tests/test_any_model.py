@@ -16,6 +16,7 @@ from tests.reading import scalars
 RUN = Path("lightning_logs/version_0")
 WARMUP = ["--lr_scheduler", "WarmupCosine", "--lr_scheduler.warmup", "25%"]
 SHORT = ["--trainer.max_epochs=2", "--trainer.limit_train_batches=4", "--trainer.limit_val_batches=1"]
+SHORT += ["--trainer.log_every_n_steps=1"]  # Lightning warns of intervals that are longer than an epoch
 BORING = ["fit", "--model", "lightning.pytorch.demos.boring_classes.BoringModel", *SHORT, "--lr_logger.each_step=true"]
 FACTORS = table(WarmupCosine("25%"), Horizon(8, 4))
 

@@ -46,7 +46,7 @@ class Memory(Logger):
 def fit(configure, callback: LearningRateLogger | None = None, batches: int = 2, **options) -> Memory:
     memory = Memory()
     callback = callback or LearningRateLogger()
-    options = {"logger": memory, "max_epochs": 3, "log_every_n_steps": 1, **options}
+    options = {"logger": memory, "max_epochs": 3, **options}
     tiny_trainer(callbacks=[callback], **options).fit(Tiny(configure, batches))
     return memory
 

@@ -60,5 +60,5 @@ class Tiny(LightningModule):
 
 
 def tiny_trainer(**options: Any) -> Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "log_every_n_steps": 1}
     return Trainer(**{**quiet, "accelerator": "cpu", "enable_model_summary": False, "max_epochs": 5, **options})
