@@ -30,6 +30,8 @@ class FromTorch(Schedule):
     Absolute rates among the arguments (``max_lr``, ``base_lr``, ``eta_min``) are therefore multiples of the base rate.
     Momentum that the scheduler cycles follows along, relative to the momentum it starts from.
 
+    Use it to compose, preview, resume or race one of torch's own like any other schedule.
+
     Args:
         scheduler: Name of a class in ``torch.optim.lr_scheduler``, import path of any other, or a callable that takes
             an optimizer and returns a scheduler.

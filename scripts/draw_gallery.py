@@ -1,9 +1,8 @@
-#!/usr/bin/env python
-"""Draws every shape and recipe into one picture: ``scripts/draw_gallery.py [gallery.png]``."""
+"""The pictures of the gallery: every schedule with arguments that show what it does. ``readme.py`` writes them."""
 
 from __future__ import annotations
 
-import sys
+from matplotlib.figure import Figure
 
 from lit_lrsched import (
     Chain,
@@ -35,7 +34,7 @@ from lit_lrsched import (
     WarmupStableDecay,
 )
 from lit_lrsched.plan import plan_of
-from lit_lrsched.preview import View, gallery
+from lit_lrsched.preview import View, gallery, thumbnail
 
 HORIZON = Horizon(1050, steps_per_epoch=10)
 LOSS = [1 / (1 + min(epoch, 30)) - 0.002 * (min(epoch, 60) > 55) for epoch in range(100)]  # stalls, recovers, stalls
@@ -68,14 +67,13 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-def main(path: str = "gallery.png") -> None:
-    """Draws them all."""
+def pictures() -> dict[str, Figure]:
+    """Returns all schedules in one picture, ``gallery.png``, and one picture for each."""
     views = {
         name: View.of(plan_of(schedule, HORIZON, metric=LOSS if name == "Plateau" else ()))
         for name, schedule in SCHEDULES.items()
     }
-    gallery(views, columns=6).savefig(path)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    return {
+        "gallery.png": gallery(views, columns=6),
+        **{f"gallery/{name}.png": thumbnail(view) for name, view in views.items()},
+    }

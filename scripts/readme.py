@@ -1,7 +1,7 @@
-"""Regenerates what the documents show: runs every marked command and puts its real output below it.
+"""Regenerates what the documents show: runs every marked command, puts its real output below it, and draws.
 
-    python scripts/readme.py            # write README.md and docs/gallery.md anew
-    python scripts/readme.py --check    # fail when a document is stale, up to numbers that depend on the machine
+    python scripts/readme.py            # write README.md, docs/gallery.md and the pictures that need no browser anew
+    python scripts/readme.py --check    # fail when one is stale, up to numbers that depend on the machine
 
 A marked block is a ``console`` block below a line ``<!-- run -->``; its lines that begin with ``$`` are the commands.
 All of them run in one empty folder, one after another.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import os
 import re
 import subprocess
@@ -18,11 +19,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import lit_lrsched
-from lit_lrsched import schedules
-from lit_lrsched.schedules import Schedule
+import draw_gallery
+from matplotlib.image import imread
+
+from lit_lrsched import Custom, FromTorch
 
 ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "img"
 BLOCK = re.compile(r"(<!-- run -->\n```console\n)(.*?)(```)", re.DOTALL)
 PROGRESS = re.compile(r"^.*(\d+%\|| \d+/\d+ \[).*$\n?", re.MULTILINE)
 
@@ -33,19 +36,42 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="fail when a document is stale")
     check = parser.parse_args().check
     stale = []
-    for path, text in {ROOT / "README.md": readme(), ROOT / "docs" / "gallery.md": gallery()}.items():
-        if not check:
-            path.write_text(text)
-        elif masked(path.read_text()) != masked(text):
-            stale.append(str(path.relative_to(ROOT)))
+    with tempfile.TemporaryDirectory() as folder:
+        for path, text in {ROOT / "README.md": readme(folder), ROOT / "docs" / "gallery.md": gallery()}.items():
+            if not check:
+                path.write_text(text)
+            elif masked(path.read_text()) != masked(text):
+                stale.append(str(path.relative_to(ROOT)))
+        for name, png in pictures(folder).items():
+            path = IMAGES / name
+            if not check:
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(png)
+            elif not path.exists() or not look_alike(path.read_bytes(), png):
+                stale.append(str(path.relative_to(ROOT)))
     if stale:
         sys.exit(f"stale: {', '.join(stale)}: run python scripts/readme.py")
 
 
-def readme() -> str:
-    """Returns the README with what its commands print now."""
-    with tempfile.TemporaryDirectory() as folder:
-        return BLOCK.sub(lambda match: match[1] + rerun(match[2], folder) + match[3], (ROOT / "README.md").read_text())
+def readme(folder: str) -> str:
+    """Returns the README with what its commands print now, run in a folder."""
+    return BLOCK.sub(lambda match: match[1] + rerun(match[2], folder) + match[3], (ROOT / "README.md").read_text())
+
+
+def pictures(folder: str) -> dict[str, bytes]:
+    """Returns the gallery's pictures, and the one that the README's preview has left in the folder."""
+    found = {"preview.png": Path(folder, "preview.png").read_bytes()}
+    for name, figure in draw_gallery.pictures().items():
+        file = io.BytesIO()
+        figure.savefig(file, format="png")
+        found[name] = file.getvalue()
+    return found
+
+
+def look_alike(one: bytes, other: bytes) -> bool:
+    """Tells whether two pictures show the same, up to how a line is smoothed."""
+    a, b = (imread(io.BytesIO(png)) for png in (one, other))
+    return a.shape == b.shape and bool(abs(a - b).mean() < 0.005)
 
 
 def rerun(block: str, folder: str) -> str:
@@ -73,28 +99,25 @@ def masked(text: str) -> str:
 
 def gallery() -> str:
     """Returns the page of all schedules: what their docstrings say, and their picture."""
-    classes = [
-        value
-        for name in lit_lrsched.__all__
-        if isinstance(value := getattr(schedules, name, None), type)
-        and issubclass(value, Schedule)
-        and value is not Schedule
-    ]
     parts = [
         "# Gallery\n\nEvery schedule of the package, drawn over 105 epochs.\n\n![All schedules](img/gallery.png)\n"
     ]
-    for each in sorted(classes, key=lambda each: (each.__module__, each.__name__)):
+    # FromTorch and Custom, which look like whatever they carry, have no picture.
+    classes = {name: type(schedule) for name, schedule in draw_gallery.SCHEDULES.items()}
+    classes |= {each.__name__: each for each in (FromTorch, Custom)}
+    for name, each in classes.items():
         text = inspect.cleandoc(each.__doc__ or "").split("\n>>>")[0]
         text = re.sub(r":(?:class|func|meth):`~?(?:\w+\.)*(\w+)`", r"`\1`", text).replace("``", "`")
         text = re.sub(r"^(Args|Raises|Returns):\n((?:    .*\n?|\n)+)", _as_list, text, flags=re.MULTILINE)
-        parts.append(f"## {each.__name__}\n\n{text.strip()}\n")
+        picture = f"![{name}](img/gallery/{name}.png)\n\n" if name in draw_gallery.SCHEDULES else ""
+        parts.append(f"## {name}\n\n{picture}{text.strip()}\n".replace("\n\n- *refused", "\n- *refused"))
     return "\n".join(parts)
 
 
 def _as_list(match: re.Match[str]) -> str:
     items = re.sub(r"\n {8,}", " ", match[2])
     items = items.replace("InputError: ", "*refused:* ")
-    return "".join(f"- {line.strip()}\n" for line in items.splitlines() if line.strip())
+    return "".join(f"- {line.strip()}\n" for line in items.splitlines() if line.strip()) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Takes the README's pictures from real runs: preview, report, and TensorBoard in headless Chromium.
+"""Takes screenshots of real runs for the README: the report and TensorBoard, in headless Chromium.
 
 python scripts/screenshots.py [--chromium /usr/bin/chromium]
 """
@@ -44,7 +44,6 @@ def main() -> None:
         sys.exit("error: there is no chromium on PATH: install it, or give --chromium")
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        lit_lrsched(folder, "preview", *WARMUP, "--png", str(IMAGES / "preview.png"))
         lit_lrsched(folder, "fit", *WARMUP)
         lit_lrsched(folder, "compare", "--folder=lightning_logs/compare")
         report = f"file://{folder}/lightning_logs/compare/report.html"

@@ -114,6 +114,8 @@ class Chain(Schedule):
 
     t is the step. Each phase starts at 0 on its own clock. Past the last phase its end is held.
 
+    Use it for whatever has phases and is none of the recipes.
+
     Args:
         phases: The phases in order. At most one may have no ``lasts``: it takes the rest, wherever it stands. A phase
             counted in percent that rounds to no steps is skipped.
@@ -190,6 +192,8 @@ class Chain(Schedule):
 class Product(Schedule):
     """The product of its schedules at the same step: ``schedules[0] * schedules[1] * ...``.
 
+    Use it to lay one curve over another, a warmup over a staircase say.
+
     Args:
         schedules: The schedules to multiply, all on the same clock and horizon.
 
@@ -219,6 +223,8 @@ class Repeat(Schedule):
 
     t is the step, P the steps in ``every`` and ``c = floor(t / P)`` counts the cycles. At the end of the horizon no new
     cycle begins: the end of the last is held.
+
+    Use it for cycles of any shape.
 
     Args:
         schedule: What is repeated, on a clock and a horizon of its own.

@@ -18,6 +18,8 @@ class Custom(Schedule):
     In Python, pass the function itself wherever a schedule goes; this class names one from the command line or YAML.
     Return the multiplier of the base learning rate, never a learning rate.
 
+    Use it for a curve that is easier to program than to compose.
+
     Args:
         function: Import path, ``"package.module.function"``, of a pure ``(step, horizon) -> float``.
 

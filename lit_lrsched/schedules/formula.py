@@ -62,6 +62,8 @@ class Formula(Schedule):
     ``sqrt exp log cos sin floor ceil min max abs``, and ``pi``. Operators: ``+ - * / // % **``, comparisons,
     ``and or not`` and ``a if condition else b``.
 
+    Use it to try a curve without writing a file.
+
     Args:
         factor: The formula. It gives the multiplier of the base learning rate, so at least 0, never a learning rate.
 

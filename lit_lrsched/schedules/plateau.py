@@ -46,6 +46,8 @@ class Plateau(Schedule):
     metric does is not known beforehand. Whoever trains keeps a :class:`PlateauState`, passes it through
     :meth:`update` once for each value of the metric, and multiplies by its ``factor``.
 
+    Use it when a metric shall say when to go down, not the clock.
+
     Args:
         schedule: The schedule that is multiplied, a warmup say; by default 1 throughout.
         monitor: Name of the logged metric.

@@ -38,6 +38,8 @@ class WarmupLinear(Schedule):
     ``(t + 1) / (W + 1)`` for t < W, then ``end + (1 - end) * (T - t) / (T - W)``, where t is the step, W the steps in
     ``warmup`` and T the horizon.
 
+    Use it to fine-tune transformers.
+
     Args:
         warmup: Duration of the warmup, from ``start`` to 1.
         start: Factor at step 0, finite and at least 0; by default 1 / (W + 1), so that no step trains at rate 0.
@@ -45,6 +47,8 @@ class WarmupLinear(Schedule):
 
     Raises:
         InputError: When a duration or a factor is wrong, or, once the horizon is known, the warmup is longer than it.
+
+    Source: Devlin et al. 2018, "BERT", https://arxiv.org/abs/1810.04805, appendix A.2.
 
     >>> from lit_lrsched.schedules import Horizon, table
     >>> [round(factor, 4) for factor in table(WarmupLinear(warmup="3st"), Horizon(7))]
@@ -82,6 +86,9 @@ class WarmupCosine(Schedule):
     ``(t + 1) / (W + 1)`` for t < W, then ``end + (1 - end) * (1 + cos(pi * (t - W) / (T - W))) / 2``, where t is the
     step, W the steps in ``warmup`` and T the horizon.
 
+    Use it to train from scratch for a known time, above all with large batches or Adam, whose first steps at the full
+    rate may diverge.
+
     Args:
         warmup: Duration of the warmup, from ``start`` to 1.
         start: Factor at step 0, finite and at least 0; by default 1 / (W + 1), so that no step trains at rate 0.
@@ -89,6 +96,9 @@ class WarmupCosine(Schedule):
 
     Raises:
         InputError: When a duration or a factor is wrong, or, once the horizon is known, the warmup is longer than it.
+
+    Source: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 2.2 (the warmup); Brown et al. 2020, "GPT-3",
+    https://arxiv.org/abs/2005.14165, appendix B (with the cosine).
 
     >>> from lit_lrsched.schedules import Horizon, table
     >>> [round(factor, 4) for factor in table(WarmupCosine(warmup="3st"), Horizon(7))]
@@ -123,6 +133,8 @@ class WarmupInverseSqrt(Schedule):
 
     ``(t + 1) / (W + 1)`` for t < W, then ``end + (1 - end) / sqrt(1 + (t - W) / every)``, where t is the step and W
     the steps in ``warmup``.
+
+    Use it for transformers whose training has no set end.
 
     Args:
         warmup: Duration of the warmup, from ``start`` to 1.
@@ -175,6 +187,8 @@ class WarmupStableDecay(Schedule):
     ``(t + 1) / (W + 1)`` for t < W, then 1, then ``shape`` over the last D steps, where t is the step, W the steps in
     ``warmup`` and D those in ``decay``.
 
+    Use it when the length of training may still change: any point of the long stretch can be cooled down.
+
     Args:
         warmup: Duration of the warmup, from ``start`` to 1.
         decay: Duration of the cooldown.
@@ -224,6 +238,8 @@ class OneCycle(Schedule):
 
     From ``low`` to 1 over ``up``; then, with ``down``, back to ``low`` over ``down`` and from there to ``end`` over the
     rest; without it, straight to ``end`` over the rest. The peak is the base learning rate.
+
+    Use it for short trainings at a high peak rate.
 
     Args:
         up: Duration of the way up.
@@ -303,6 +319,8 @@ class CosineRestarts(Schedule):
     v is the step within its cycle. The first cycle has P steps, those in ``period``, and each later one ``multiplier``
     times those before: cycle c starts at ``P * (multiplier ** c - 1) / (multiplier - 1)``, or ``P * c`` when it is 1.
     At the end of the horizon no new cycle begins: the end of the last is held.
+
+    Use it to have a good model at the end of every cycle: to stop at any of them, or for an ensemble.
 
     Args:
         period: Duration of the first cycle; at least a step.

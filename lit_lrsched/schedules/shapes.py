@@ -29,6 +29,8 @@ from lit_lrsched.schedules.core import (
 class Constant(Schedule):
     """The same factor at every step: ``factor``.
 
+    Use it as the baseline that every other schedule has to beat, and as a phase of a :class:`Chain`.
+
     Args:
         factor: The factor, finite and at least 0.
 
@@ -56,6 +58,8 @@ class Linear(Schedule):
 
     t is the step and T the steps in ``over``. Rising lines (a warmup) and falling ones (a decay) are the same class.
 
+    Use it as the first decay to try: run down to 0 over the whole training it is hard to beat.
+
     Args:
         start: Factor at step 0, finite and at least 0.
         end: Factor at step T and ever after, finite and at least 0.
@@ -63,6 +67,8 @@ class Linear(Schedule):
 
     Raises:
         InputError: When a factor is negative or not finite, or ``over`` is not a duration.
+
+    Source: Defazio et al. 2023, "When, Why and How Much?", https://arxiv.org/abs/2310.07831 (over a whole training).
 
     >>> from lit_lrsched.schedules import Horizon, table
     >>> table(Linear(end=0.5, over="4st"), Horizon(6))
@@ -91,6 +97,8 @@ class Cosine(Schedule):
     """Half a cosine wave: ``end + (start - end) * (1 + cos(pi * u)) / 2`` with ``u = min(t / T, 1)``.
 
     t is the step and T the steps in ``over``.
+
+    Use it when the length of training is known: the rate stays high for long and lands softly.
 
     Args:
         start: Factor at step 0, finite and at least 0.
@@ -130,6 +138,8 @@ class Polynomial(Schedule):
 
     t is the step and T the steps in ``over``.
 
+    Use it to choose how early the rate falls; networks for segmentation are often trained with a power of 0.9.
+
     Args:
         power: Exponent, finite and above 0: 1 is a straight line, above 1 falls early, below 1 falls late.
         start: Factor at step 0, finite and at least 0.
@@ -138,6 +148,8 @@ class Polynomial(Schedule):
 
     Raises:
         InputError: When ``power`` is not above 0, a factor is negative or not finite, or ``over`` is not a duration.
+
+    Source: Chen et al. 2016, "DeepLab", https://arxiv.org/abs/1606.00915 (the "poly" policy).
 
     >>> from lit_lrsched.schedules import Horizon, table
     >>> table(Polynomial(power=2.0, over="4st"), Horizon(6))
@@ -168,6 +180,8 @@ class OneMinusSqrt(Schedule):
     """Steep at first, then flat: ``end + (start - end) * (1 - sqrt(u))`` with ``u = min(t / T, 1)``.
 
     t is the step and T the steps in ``over``.
+
+    Use it as the cooldown after a long stretch at a constant rate.
 
     Args:
         start: Factor at step 0, finite and at least 0.
@@ -208,6 +222,8 @@ class Rex(Schedule):
 
     t is the step and T the steps in ``over``.
 
+    Use it for short trainings, for which it was proposed.
+
     Args:
         start: Factor at step 0, finite and at least 0.
         end: Factor at step T and ever after, finite and at least 0.
@@ -245,6 +261,8 @@ class Rex(Schedule):
 class Exponential(Schedule):
     """A constant ratio: ``gamma ** (t / every)``, where t is the step.
 
+    Use it when the end of training is open: the curve does not depend on the horizon.
+
     Args:
         gamma: Ratio between two factors that lie ``every`` apart; finite and above 0.
         every: Duration over which the factor is multiplied by ``gamma`` once; at least a step.
@@ -274,6 +292,8 @@ class Exponential(Schedule):
 @dataclass(frozen=True)
 class InverseTime(Schedule):
     """Decays as one over time: ``1 / (1 + alpha * t / every)``, where t is the step.
+
+    Use it when the end of training is open and the rate may fall fast at first, then ever more slowly.
 
     Args:
         alpha: Speed of the decay, finite and at least 0: the factor is 1/2 after ``every / alpha``.
@@ -306,6 +326,8 @@ class InverseTime(Schedule):
 class InverseSqrt(Schedule):
     """Decays as one over the square root of time: ``end + (1 - end) / sqrt(1 + t / every)``, where t is the step.
 
+    Use it for long trainings whose end is open, those of transformers above all.
+
     Args:
         every: Duration in which time is counted; at least a step: with ``end`` 0 the factor is 1/2 after 3 of them.
         end: The factor that it tends to, finite and at least 0.
@@ -337,12 +359,16 @@ class InverseSqrt(Schedule):
 class Step(Schedule):
     """A staircase: ``gamma ** floor(t / every)``, where t is the step.
 
+    Use it when the time after which a rate has done its work is known, as for image classifiers.
+
     Args:
         every: Duration of a stair; at least a step.
         gamma: Ratio between a stair and the one before, finite and above 0.
 
     Raises:
         InputError: When ``gamma`` is not above 0 or ``every`` is not a duration.
+
+    Source: He et al. 2015, "Deep Residual Learning", https://arxiv.org/abs/1512.03385, section 3.4 (drops by 10).
 
     >>> from lit_lrsched.schedules import Horizon, table
     >>> table(Step(every="2st", gamma=0.5), Horizon(5))
@@ -365,6 +391,8 @@ class Step(Schedule):
 class MultiStep(Schedule):
     """Drops at given times: ``gamma ** (number of milestones m with m <= t)``, where t is the step.
 
+    Use it to repeat published recipes, whose rates drop at given epochs.
+
     Args:
         milestones: Times of the drops, counted from the start of the horizon, in increasing order.
         gamma: Ratio of a drop, finite and above 0.
@@ -372,6 +400,8 @@ class MultiStep(Schedule):
     Raises:
         InputError: When ``gamma`` is not above 0, a milestone is not a duration, or they are out of order: where the
             units agree at construction, otherwise when the horizon is known.
+
+    Source: He et al. 2015, "Deep Residual Learning", https://arxiv.org/abs/1512.03385, section 4.2 (two drops by 10).
 
     >>> from lit_lrsched.schedules import Horizon, table
     >>> table(MultiStep(["2st", "80%"], gamma=0.5), Horizon(5))
@@ -404,6 +434,8 @@ class Triangle(Schedule):
 
     t is the step and P the steps in ``period``; ``c = floor(t / P)`` counts the cycles and ``v = t / P - c`` is the
     place in one. The factor is ``low`` at both ends of a cycle and at its peak in the middle.
+
+    Use it to look for good rates, and to leave poor minima again.
 
     Args:
         period: Duration of a cycle, up and down; at least a step.
@@ -450,6 +482,8 @@ class Piecewise(Schedule):
 
     t is the step, (a, f) the last point at or before it and (b, g) the next. The first factor is held before the first
     point, the last one after the last point.
+
+    Use it to write down a curve that no formula gives.
 
     Args:
         points: Pairs (time, factor) in increasing order of time. A time is counted from the start of the horizon and
