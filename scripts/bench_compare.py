@@ -77,7 +77,8 @@ def fit(seed: int, width: int = 34) -> None:
 def trainings(runs: int) -> list[Training]:
     """Returns trainings over the seeds, each with a rate of its own."""
     steps = EPOCHS * len(recipe(0)[1].train_dataloader())
-    return [Training(run % SEEDS, np.linspace(0.1, 0.05, steps) * 0.999 ** (run // SEEDS)) for run in range(runs)]
+    rates = np.linspace(0.1, 0.05, steps)
+    return [Training(run % SEEDS, np.float64(0.999 ** (run // SEEDS)) * rates) for run in range(runs)]
 
 
 def race(runs: int, width: int = 34, device: str = "cpu", compile: bool = False) -> tuple[float, VectorizedRace]:
