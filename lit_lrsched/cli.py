@@ -188,7 +188,9 @@ class ScheduleCLI(LightningCLI):
             kwargs["logger"] = DummyLogger()  # they write no run
         else:
             callbacks += [Receipt(), Storyboard(), StopCleanly(self._going_on)]
-            if options.logger in (None, True) and not options.barebones:
+            if options.logger is False or options.barebones:
+                self.save_config_callback = None  # there is no run's folder to keep it in, and others may hold theirs
+            elif options.logger in (None, True):
                 kwargs["logger"] = self._logger(options.default_root_dir or ".")
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
@@ -463,9 +465,9 @@ class Command(ScheduleCLI):
             (metrics,) = trainer.test(self.model, self.datamodule, verbose=False)
             if trainer.is_global_zero:
                 self._print_metrics(metrics)
-        folder = _run_folder(trainer)
-        if trainer.is_global_zero and folder is not None and any(folder.glob("events*")):
-            print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(_shortest(folder)))}")
+        boards = [Path(logger.log_dir) for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if trainer.is_global_zero and boards:
+            print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(_shortest(boards[0])))}")
 
     def predict(self, **kwargs: Any) -> None:
         """Predicts every row and writes the predictions, one line a row, beside the run's configuration."""
