@@ -71,6 +71,11 @@ class RunProgressBar(TQDMProgressBar):
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._show_metrics(trainer, pl_module)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Ends the bar's line, so that what is said next begins one of its own."""
+        if self._train_progress_bar is not None:
+            self._train_progress_bar.close()
+
     def _show_metrics(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.is_enabled:
             self.train_progress_bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
