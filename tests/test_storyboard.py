@@ -19,9 +19,9 @@ def get():
 
     # Lightning and torch may have configured absl before.
     board = program.TensorBoard()
-    board.configure(
-        argv=[None, "--logdir", "lightning_logs", "--port", "0", "--host", "127.0.0.1", "--load_fast", "false"]
-    )
+    # Read once, before it answers: a thread that reads again and again would outlive the folder.
+    once = ["--load_fast", "false", "--reload_interval", "0", "--reload_task", "blocking"]
+    board.configure(argv=[None, "--logdir", "lightning_logs", "--port", "0", "--host", "127.0.0.1", *once])
     address = board.launch()
 
     def fetch(path: str, body: dict | None = None):
