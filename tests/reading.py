@@ -7,7 +7,8 @@ from pathlib import Path
 
 def scalars(run: Path, tag: str) -> list[float]:
     """The values of one scalar, in order, from all the event files of a run."""
-    return [event.value for event in _events(run).Scalars(tag)]
+    # By step: files that one process writes within a second are not always read in the order of their making.
+    return [event.value for event in sorted(_events(run).Scalars(tag), key=lambda event: event.step)]
 
 
 def scalar_tags(run: Path) -> set[str]:
