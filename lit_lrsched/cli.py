@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import shlex
 import shutil
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MethodType
-from typing import Any, Literal, Optional, Union, cast
+from typing import Any, Literal, Optional, Union, cast, get_type_hints
 from unittest.mock import patch
 
 import torch
@@ -33,6 +34,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.audit import Finding
 from lit_lrsched.callbacks import ApplySchedule, LearningRateLogger
+from lit_lrsched.class_choice import OwnArguments
 from lit_lrsched.errors import InputError
 from lit_lrsched.fit_plan import DoesNotFit, configure, plan_fit, plans_of
 from lit_lrsched.from_torch import FromTorch
@@ -62,11 +64,13 @@ _OWN_SUBCOMMANDS = {
     "preview": "Show the learning rate that fit would use, without training.",
     "compare": "Race schedules against each other over peak rates and seeds, and say which differ.",
 }
+_LOADERS = tuple(f"{stage}_dataloader" for stage in ("train", "val", "test", "predict"))
+_WIDTH = inspect.signature(IonosphereClassifier).parameters["in_features"].default
 _OPTIONS = ("optimizer", "lr_scheduler", "lr_interval", "lr_monitor", "lr_groups", "on_horizon_change")
 LRSchedulerOption = Union[Schedule, Callable[[Optimizer], LRScheduler], None]
 
 
-class ScheduleParser(OneLineErrors, LightningArgumentParser):
+class ScheduleParser(OneLineErrors, OwnArguments):
     """Lightning's parser, which answers a mistake with one line and exit status 2."""
 
 
@@ -415,12 +419,27 @@ class Command(ScheduleCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """Leaves a model that brings its own data alone, unless other data was asked for."""
+        """Gives the worked example's data to its own model alone, unless they were asked for, and makes it as wide.
+
+        Raises:
+            InputError: When another model has no data.
+        """
         super().before_instantiate_classes()
-        config = self.config[self.subcommand] if self.subcommand else self.config
-        brings_data = import_from(config.model.class_path).train_dataloader is not LightningModule.train_dataloader
-        if brings_data and config.data is not None and import_from(config.data.class_path) is IonosphereDataModule:
-            config.data = None
+        config, parser = self.config[self.subcommand], self._parser(self.subcommand)
+        model = _class_at(config.model.class_path)
+        is_ours = issubclass(model, IonosphereClassifier)
+        if not (parser.was_given("data") or self.parser.was_given(f"{self.subcommand}.data")):
+            if any(getattr(model, name) is not getattr(LightningModule, name) for name in _LOADERS):
+                config.data = None
+            elif not is_ours:
+                raise InputError(
+                    f"{model.__name__} has no data: give --data with a LightningDataModule, or the model a "
+                    f"train_dataloader (--data {IonosphereDataModule.__name__} trains it on the worked example's)"
+                )
+        width = (config.model.get("init_args") or {}).get("in_features")
+        if is_ours and config.data is not None and width == _WIDTH and not parser.was_typed("model.in_features"):
+            # Made here and not with the parser, where it would take `in_features` of every model for its own.
+            parser.link_arguments("data", "model.init_args.in_features", _width_of, apply_on="instantiate")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the checkpoint of the last epoch and the progress bar, unless they are turned off."""
@@ -441,10 +460,20 @@ class Command(ScheduleCLI):
                 "data": {"class_path": import_path(IonosphereDataModule)},
             }
         )
-        parser.link_arguments("data.num_features", "model.init_args.in_features", apply_on="instantiate")
 
     def after_instantiate_classes(self) -> None:
-        """Keeps quiet about the interval of steps between logs where there are none."""
+        """Keeps quiet about the interval of steps between logs where there are none.
+
+        Raises:
+            InputError: When the worked example's model was given another width than the data have.
+        """
+        if isinstance(self.model, IonosphereClassifier) and self.datamodule is not None:
+            width = self.model.hparams.in_features
+            if width != (of_data := _width_of(self.datamodule, width)):
+                raise InputError(
+                    f"model.in_features={width}, but {type(self.datamodule).__name__} has {of_data} features: "
+                    "leave in_features out, or give the data that it was made for"
+                )
         if isinstance(self.model, IonosphereClassifier) or self.subcommand in _OWN_SUBCOMMANDS:
             warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")
 
@@ -483,6 +512,18 @@ class Command(ScheduleCLI):
         print("Test metrics of the final weights:")
         for name, value in metrics.items():
             print(f"  {name:<{width}}  {value:.4f}")
+
+
+def _class_at(path: str) -> type[LightningModule]:
+    """Returns the class of modules that a configuration names; it may name a function that makes one."""
+    found = import_from(path)
+    return found if isinstance(found, type) else get_type_hints(found).get("return", LightningModule)
+
+
+def _width_of(data: LightningDataModule, otherwise: int = _WIDTH) -> int:
+    """Returns how many features a row has, where the data say so."""
+    width: int = getattr(data, "num_features", otherwise)
+    return width
 
 
 def _shortest(path: Path) -> Path:

@@ -45,7 +45,15 @@ class Quiet(LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)]
 
 
-QUIET = ["fit", "--model", "tests.test_any_model.Quiet", *SHORT, "--lr_logger.each_step=true"]
+QUIET = [
+    "fit",
+    "--model",
+    "tests.test_any_model.Quiet",
+    "--data",
+    "IonosphereDataModule",
+    *SHORT,
+    "--lr_logger.each_step=true",
+]
 
 
 @pytest.fixture(autouse=True)

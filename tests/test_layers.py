@@ -56,7 +56,7 @@ LAYERS = {
     ),
     # Imported by nobody but the last, and there when it is run.
     "command": Layer(
-        "cli by_hand",
+        "cli by_hand class_choice",
         "errors schedules plans tools torch lightning ionosphere comparison",
         "torch lightning jsonargparse yaml",
     ),

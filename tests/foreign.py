@@ -1,0 +1,86 @@
+"""Classes that are not ours, with parameters that are called as ours are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class MLP(LightningModule):
+    """Tells whether the first of ten features is positive."""
+
+    def __init__(self, in_features: int = 10, hidden: int = 128, depth: int = 1) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        inner = [nn.Linear(hidden, hidden) for _ in range(depth - 1)]
+        self.network = nn.Sequential(nn.Linear(in_features, hidden), *inner, nn.ReLU(), nn.Linear(hidden, 1))
+
+    def step(self, stage: str, batch: Any) -> Tensor:
+        x, y = batch
+        logits = self.network(x)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, y)
+        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True)
+        self.log(f"{stage}_acc", ((logits > 0) == y.bool()).float().mean(), on_step=False, on_epoch=True)
+        return loss
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.step("train", batch)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.step("val", batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.step("test", batch)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+
+class Data(LightningDataModule):
+    """Ten random features."""
+
+    def __init__(
+        self, batch_size: int = 64, seed: int = 1234, num_workers: int = 0, standardize: bool = True, rows: int = 128
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        x = torch.randn(rows, 10, generator=torch.Generator().manual_seed(seed))
+        self.rows, self.batch_size = TensorDataset(x, (x[:, :1] > 0).float()), batch_size
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.rows, self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(self.rows, self.batch_size)
+
+    def test_dataloader(self) -> Any:
+        return DataLoader(self.rows, self.batch_size)
+
+
+class WideData(Data):
+    """The same, and it says how wide it is."""
+
+    def __init__(self, batch_size: int = 32) -> None:
+        super().__init__(batch_size)
+        self.num_features = 10
+
+
+class OtherwiseWide(Data):
+    """The same, and it calls something else by that name."""
+
+    num_features = 3
+
+
+class SelfFed(MLP):
+    """Brings its own data."""
+
+    def train_dataloader(self) -> Any:
+        return Data().train_dataloader()
+
+
+def made_by_a_function(hidden: int = 3) -> MLP:
+    return MLP(hidden=hidden)
