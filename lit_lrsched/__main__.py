@@ -16,7 +16,7 @@ def main() -> None:
     # As with `python -m`: classes and functions in the folder where the command is typed can be named.
     if "" not in sys.path:
         sys.path.insert(0, "")
-    sys.argv[1:] = _lists(_shipped_config(argument) for argument in _switched_on(sys.argv[1:]))
+    sys.argv[1:] = _lists(_shipped_config(argument) for argument in _switched_on(sys.argv[1:] or ["--help"]))
     try:
         run = _program(sys.argv[1:])
         run()

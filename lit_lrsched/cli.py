@@ -21,10 +21,9 @@ import yaml  # type: ignore[import-untyped]
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.cli import ReduceLROnPlateau as _LightningPlateau
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -46,6 +45,7 @@ from lit_lrsched.plain import import_from, import_path
 from lit_lrsched.preview import View, named, show
 from lit_lrsched.progress import RunProgressBar
 from lit_lrsched.receipt import Receipt
+from lit_lrsched.run_folder import CONFIG, LastCheckpoint, RunFolder, SaveConfig
 from lit_lrsched.scheduled_lr import OnHorizonChange
 from lit_lrsched.schedules import Interval, Schedule
 from lit_lrsched.storyboard import Storyboard
@@ -89,7 +89,8 @@ class ScheduleCLI(LightningCLI):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._from_process = kwargs.get("args") is None
-        super().__init__(*args, **{"parser_class": ScheduleParser, "auto_configure_optimizers": False, **kwargs})
+        own = {"parser_class": ScheduleParser, "save_config_callback": SaveConfig, "auto_configure_optimizers": False}
+        super().__init__(*args, **{**own, **kwargs})
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of this class, and the callbacks that are there by default."""
@@ -148,6 +149,9 @@ class ScheduleCLI(LightningCLI):
             getattr(self, subcommand)(**self._prepare_subcommand_kwargs(subcommand))
             return
         begun = time.time()
+        saves = "folder" in self.save_config_kwargs and not self.save_config_kwargs.get("overwrite")
+        if saves and self.trainer.is_global_zero and isinstance(self.trainer.logger, (TensorBoardLogger, CSVLogger)):
+            self.run_folder.refuse_another_run(self.trainer)  # before these loggers write there
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
@@ -157,10 +161,11 @@ class ScheduleCLI(LightningCLI):
 
     def _discard_refused_start(self, begun: float) -> None:
         """Removes the run's folder when nothing was trained: it holds a configuration and no result."""
-        folder = _run_folder(self.trainer)
-        if folder is None or self.trainer.global_step > 0 or not self.trainer.is_global_zero:
+        folder = self.run_folder(self.trainer)
+        began = folder is None or not self.run_folder.is_new or self.trainer.global_step > 0
+        if began or not self.trainer.is_global_zero:
             return
-        contents = [path for path in folder.rglob("*") if path.is_file()]
+        contents = [path for path in Path(folder).rglob("*") if path.is_file()]
         if contents and all(path.stat().st_mtime >= begun - 1 for path in contents):
             shutil.rmtree(folder)
 
@@ -176,6 +181,7 @@ class ScheduleCLI(LightningCLI):
                 arguments[name] = value
         elif "lr_scheduler" not in given and given.keys() != {"optimizer"}:
             raise InputError(f"--{min(given.keys() - {'optimizer'})} says nothing by itself: give --lr_scheduler too")
+        self.run_folder = RunFolder(config.get("ckpt_path") if self.subcommand == "fit" else None)
         checkpoint = config.get("ckpt_path") or "last"
         is_path = checkpoint not in ("last", "best", "hpc") and "://" not in checkpoint
         if is_path and not Path(checkpoint).exists():
@@ -196,6 +202,8 @@ class ScheduleCLI(LightningCLI):
                 self.save_config_callback = None  # there is no run's folder to keep it in, and others may hold theirs
             elif options.logger in (None, True):
                 kwargs["logger"] = self._logger(options.default_root_dir or ".")
+        if self.save_config_callback is not None and issubclass(self.save_config_callback, SaveConfig):
+            self.save_config_kwargs["folder"] = self.run_folder
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def _applied_from_outside(self) -> list[Callback]:
@@ -231,10 +239,10 @@ class ScheduleCLI(LightningCLI):
 
     def _going_on(self) -> list[str]:
         """Returns the command that repeats this run, to which the checkpoint is added."""
-        folder = _run_folder(self.trainer)
-        if folder is None or not (folder / "config.yaml").exists():
+        folder = self.run_folder(self.trainer)
+        if folder is None or not Path(folder, CONFIG).exists():
             return ["lit-lrsched", *sys.argv[1:]]
-        return ["lit-lrsched", "fit", "--config", str(_shortest(folder / "config.yaml"))]
+        return ["lit-lrsched", "fit", "--config", str(_shortest(Path(folder, CONFIG)))]
 
     def preview(
         self,
@@ -399,12 +407,6 @@ class _NoProfiler(PassThroughProfiler):
         return self._nothing
 
 
-def _run_folder(trainer: Trainer) -> Path | None:
-    # Not `trainer.log_dir`, which talks to the other processes, and they may be gone.
-    folder = getattr(trainer.logger, "log_dir", None)
-    return Path(folder) if folder else None
-
-
 class Command(ScheduleCLI):
     """The command ``lit-lrsched``: the worked example by default."""
 
@@ -446,7 +448,7 @@ class Command(ScheduleCLI):
         options = self._get(self.config_init, "trainer")
         own: list[Callback] = []
         if options.enable_checkpointing is not False and not options.barebones:
-            own.append(ModelCheckpoint(filename="last", enable_version_counter=False))
+            own.append(LastCheckpoint(self.run_folder))
         if options.enable_progress_bar is not False and not options.barebones:
             own.append(RunProgressBar())
         self.trainer_defaults["callbacks"] = own
@@ -503,7 +505,7 @@ class Command(ScheduleCLI):
         predictions: list[Any] = self.trainer.predict(**kwargs) or []
         if predictions and self.trainer.world_size == 1 and all(isinstance(batch, Tensor) for batch in predictions):
             rows = torch.cat([batch.reshape(len(batch), -1) for batch in predictions]).tolist()
-            path = (_run_folder(self.trainer) or Path()) / "predictions.csv"
+            path = Path(self.run_folder(self.trainer) or "", "predictions.csv")
             path.write_text("".join(",".join(map(repr, row)) + "\n" for row in rows))
             print(f"{len(rows)} predictions: {_shortest(path)}")
 

@@ -56,7 +56,7 @@ LAYERS = {
     ),
     # Imported by nobody but the last, and there when it is run.
     "command": Layer(
-        "cli by_hand class_choice",
+        "cli by_hand class_choice run_folder",
         "errors schedules plans tools torch lightning ionosphere comparison",
         "torch lightning jsonargparse yaml",
     ),

@@ -1,0 +1,116 @@
+"""Each run keeps its configuration and its checkpoint in a folder of its own, whatever logs it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+SHORT = ["fit", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.limit_train_batches=3"]
+TRACKER = "tests.foreign.Tracker"
+
+
+def logged_by(*loggers: tuple[str, dict]) -> list[str]:
+    written = [{"class_path": name, "init_args": arguments} for name, arguments in loggers]
+    Path("logger.yaml").write_text(yaml.safe_dump({"trainer": {"logger": written}}))
+    return [*SHORT, "--config=logger.yaml"]
+
+
+def runs() -> list[str]:
+    """The folders that hold the files of one run: configuration and checkpoint."""
+    folders = [path.parent for path in sorted(Path().rglob("config.yaml"))]
+    assert all((folder / "checkpoints" / "last.ckpt").is_file() for folder in folders)
+    assert len(list(Path().rglob("last.ckpt"))) == len(folders)
+    return [str(folder) for folder in folders]
+
+
+LOGGERS = {
+    "no log_dir": ([(TRACKER, {})], "tracked/mine"),
+    "no folder": ([(TRACKER, {"folder": None})], "mine"),
+    "one name for all runs": ([(TRACKER, {"version": "same"})], "tracked/mine"),
+    "no name at all": ([(TRACKER, {"folder": None, "project": None, "version": None})], "lightning_logs"),
+    "csv": ([("CSVLogger", {"save_dir": "logs", "name": "mine"})], "logs/mine"),
+    "several": ([(TRACKER, {}), ("TensorBoardLogger", {"save_dir": "board"})], "tracked/mine"),
+}
+
+
+@pytest.mark.parametrize("name", LOGGERS)
+def test_two_runs_have_a_folder_each(command, name):
+    loggers, parent = LOGGERS[name]
+    arguments = logged_by(*loggers)
+    for hidden in (3, 4):
+        assert command(*arguments, f"--model.hidden={hidden}") == 0, command.err
+    folders = runs()
+    assert len(folders) == 2
+    assert {os.path.dirname(folder) for folder in folders} == {parent}
+    saved = [yaml.safe_load(Path(folder, "config.yaml").read_text()) for folder in folders]
+    assert {config["model"]["init_args"]["hidden"] for config in saved} == {3, 4}
+    tensorboard = "TensorBoard: tensorboard --logdir board/lightning_logs/version_1"
+    assert ("TensorBoard" in command.out) == (name == "several")
+    assert name != "several" or tensorboard in command.out
+
+
+def test_no_logger_no_folder(command):
+    assert command(*SHORT, "--trainer.logger=false") == 0
+    assert not Path("config.yaml").exists()
+    assert command(*SHORT, "--trainer.fast_dev_run=true") == 0
+    assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.parametrize("logger", ["CSVLogger", "TensorBoardLogger"])
+def test_the_folder_of_another_run_is_refused_and_left_alone(command, logger):
+    arguments = logged_by((logger, {"save_dir": "logs", "name": "mine", "version": "same"}))
+    assert command(*arguments) == 0
+    (folder,) = runs()
+    before = {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+    assert command(*arguments, "--model.hidden=3") == 2
+    assert command.err == f"error: an earlier run is in {folder}: give the logger another name or version\n"
+    assert {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()} == before
+
+
+def test_a_run_goes_on_in_its_folder(command):
+    arguments = logged_by((TRACKER, {"version": "same"}))
+    assert command(*arguments) == 0
+    checkpoint = str(Path("tracked/mine/same/checkpoints/last.ckpt"))
+    assert command(*arguments, "--trainer.max_epochs=2", "--ckpt_path", checkpoint) == 0
+    assert runs() == ["tracked/mine/same"]
+
+
+def test_a_refused_start_leaves_nothing(command):
+    arguments = logged_by((TRACKER, {}))
+    assert command(*arguments, "--lr_scheduler=WarmupCosine", "--lr_scheduler.warmup=10ep") == 2
+    assert not list(Path().rglob("config.yaml"))
+
+
+def test_predictions_stand_beside_the_configuration(command):
+    arguments = logged_by((TRACKER, {}))
+    assert command(*arguments) == 0
+    (folder,) = runs()
+    checkpoint = str(Path(folder, "checkpoints", "last.ckpt"))
+    assert command("predict", "--config=logger.yaml", "--ckpt_path", checkpoint) == 0
+    (predictions,) = Path().rglob("predictions.csv")
+    assert (predictions.parent / "config.yaml").is_file()
+    assert str(predictions.parent) != folder
+
+
+@pytest.mark.filterwarnings("ignore")  # W&B's own
+def test_weights_and_biases(command, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    arguments = logged_by(("WandbLogger", {"offline": True, "project": "mine", "save_dir": "tracked"}))
+    assert command(*arguments) == 0, command.err
+    import wandb
+
+    wandb.finish()  # as the end of a process does
+    assert command(*arguments) == 0, command.err
+    wandb.teardown()
+    assert len(runs()) == 2
+
+
+def test_a_bare_command_prints_help(command):
+    assert command() == 0
+    assert command.out.startswith("usage: lit-lrsched")
+    assert all(name in command.out for name in ("fit", "preview", "compare"))
+    assert command.err == ""
