@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Optional, Union, cast
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CyclicLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 from tqdm import tqdm
 
 from lit_lrsched.configure import AnySchedule, LRSchedulerCallable, ScheduleKeeper, keep_schedules, schedule_config
@@ -71,13 +72,7 @@ class ApplySchedule(ScheduleKeeper):
             )
         if present:
             rank_zero_info(f"{describe(self.schedule)} takes the place of {module}'s {' and '.join(present)}.")
-        for config in trainer.lr_scheduler_configs:
-            _show_peak(config.scheduler)
-        for optimizer in trainer.optimizers:
-            for group in optimizer.param_groups:
-                rate = float(group.pop("max_lr", group.get("initial_lr", group["lr"])))
-                set_value(group, "lr", rate)
-                group["initial_lr"] = rate
+        undo_schedulers(trainer.optimizers, [config.scheduler for config in trainer.lr_scheduler_configs])
         keep_schedules(trainer, self)
         self.steps_by_hand = not pl_module.automatic_optimization
         trainer.strategy.lr_scheduler_configs = [self._config(optimizer, trainer) for optimizer in trainer.optimizers]
@@ -98,14 +93,36 @@ class ApplySchedule(ScheduleKeeper):
         return LRSchedulerConfig(**config, reduce_on_plateau=follows)
 
 
-def _show_peak(scheduler: Any) -> None:
-    # CyclicLR overwrites the rate that the optimizer was given, as OneCycleLR does, but unlike it leaves no note of the
-    # peak in the param group.
+def undo_schedulers(optimizers: Sequence[Optimizer], schedulers: Iterable[Any]) -> None:
+    """Sets optimizers back to what they were given before schedulers were made for them.
+
+    To the rate that the optimizer was given, or the peak of a scheduler that overwrites that with its own; and to its
+    own momentum, where a scheduler cycles that.
+    """
+    for scheduler in schedulers:
+        _undo_cycles(scheduler)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            rate = float(group.pop("max_lr", group.get("initial_lr", group["lr"])))
+            for note in ("min_lr", "max_momentum", "base_momentum"):
+                group.pop(note, None)
+            set_value(group, "lr", rate)
+            group["initial_lr"] = rate
+
+
+def _undo_cycles(scheduler: Any) -> None:
     for inner in getattr(scheduler, "_schedulers", []):
-        _show_peak(inner)
-    if isinstance(scheduler, CyclicLR):
-        for group, peak in zip(scheduler.optimizer.param_groups, scheduler.max_lrs, strict=True):
-            group["max_lr"] = peak
+        _undo_cycles(inner)
+    if not isinstance(scheduler, (CyclicLR, OneCycleLR)):
+        return
+    optimizer = scheduler.optimizer
+    for number, group in enumerate(optimizer.param_groups):
+        if isinstance(scheduler, CyclicLR):
+            # It overwrites the rate as OneCycleLR does, but unlike it leaves no note of the peak in the param group.
+            group["max_lr"] = scheduler.max_lrs[number]
+        if scheduler.cycle_momentum:
+            key = "betas" if "betas" in optimizer.defaults else "momentum"
+            group[key] = optimizer.defaults[key]
 
 
 class LearningRateLogger(Callback):

@@ -7,6 +7,7 @@ import logging
 import shlex
 import shutil
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +29,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.audit import Finding
@@ -41,7 +42,7 @@ from lit_lrsched.interrupt import StopCleanly
 from lit_lrsched.ionosphere import IonosphereClassifier, IonosphereDataModule
 from lit_lrsched.lightning_package import rank_zero_info
 from lit_lrsched.parse_errors import OneLineErrors, mistake_behind
-from lit_lrsched.plain import import_from, import_path
+from lit_lrsched.plain import import_from, import_path, to_plain
 from lit_lrsched.preview import View, named, show
 from lit_lrsched.progress import RunProgressBar
 from lit_lrsched.receipt import Receipt
@@ -315,14 +316,17 @@ class ScheduleCLI(LightningCLI):
         """Races every schedule over the same peak rates and seeds, and says which differ by more than luck.
 
         Each schedule is tuned on validation data and judged on test data. The same command takes an interrupted race
-        up again. ``--trainer.max_epochs`` sets the length of each training.
+        up again. ``--trainer.max_epochs`` sets the length of each training. The module keeps its optimizer, unless
+        ``--optimizer`` gives another; what races is said first.
 
         Args:
             model: The module to train.
             datamodule: The data to train it on; one that takes ``seed`` is split anew for every seed.
-            schedules: What races, by name or as a list. Default: the tutorial's four and six from the catalogue.
-            lrs: Peak learning rates. Default: 0.03 to 3 in five steps.
-            momenta: Momenta. Default: 0 and 0.9 for SGD, the optimizer's own for others.
+            schedules: What races, by name or as a list. Default: the tutorial's four and six from the catalogue. That
+                of --lr_scheduler races too.
+            lrs: Peak learning rates. Default: 0.1, 0.3, 1, 3 and 10 times the optimizer's own; 0.03 to 3 for the worked
+                example with SGD.
+            momenta: Momenta. Default: the optimizer's own; 0 and 0.9 for the worked example with SGD.
             seeds: How many seeds, or which.
             metric: The logged metric that tunes, such as val_acc; test_acc then judges.
             mode: max when the metric should be high, min when it should be low.
@@ -337,27 +341,33 @@ class ScheduleCLI(LightningCLI):
             InputError: For an empty grid or an unknown metric.
         """
         from lit_lrsched.comparison import defaults
-        from lit_lrsched.comparison.grid import Grid
+        from lit_lrsched.comparison.grid import grid_of
+        from lit_lrsched.comparison.own_optimizer import OwnOptimizer
         from lit_lrsched.comparison.race import race
 
         if datamodule is None:
             raise InputError("a race needs data with a test part: give --data")
         config = self.config[self.subcommand]
-        optimizer = self._get(self.config_init, "optimizer") or getattr(model, "optimizer", None) or SGD
-        takes_momentum = "momentum" in optimizer([torch.nn.Parameter(torch.zeros(1))]).defaults
-        grid = Grid(
-            defaults.SCHEDULES if schedules is None else named(schedules),
-            defaults.LRS if lrs is None else lrs,
-            (defaults.MOMENTA if takes_momentum else (None,)) if momenta is None else momenta,
-            tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
-            optimizer,
-            self._get(self.config_init, "lr_interval"),
-            self._get(self.config_init, "lr_monitor"),
-        )
+        if self._get(self.config_init, "lr_groups"):
+            raise InputError("a race has no schedules for single groups or momentum: leave --lr_groups out")
         epochs = self.trainer.max_epochs or 0
+        grid = grid_of(
+            self._from_seed,
+            self._racing(defaults.SCHEDULES if schedules is None else named(schedules)),
+            lrs=lrs,
+            momenta=momenta,
+            seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+            optimizer=self._get(self.config_init, "optimizer"),
+            epochs=epochs,
+            interval=self._get(self.config_init, "lr_interval"),
+            monitor=self._get(self.config_init, "lr_monitor"),
+        )
+        if export is not None and isinstance(grid.optimizer, OwnOptimizer):
+            grid.optimizer.written()  # so that it is refused before the race and not after it
         size = f"{len(grid.schedules)} schedules x {len(grid.lrs)} rates x {len(grid.momenta)} momenta"
         if self.trainer.is_global_zero:
             print(f"{len(grid.entries())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
+            print(textwrap.fill(grid.opening(), 100))
         parts = yaml.safe_load(self._parser("compare").dump(config, skip_validation=True))
         finished = race(
             grid,
@@ -382,6 +392,14 @@ class ScheduleCLI(LightningCLI):
         if export is not None:
             finished.export(export, {name: parts[name] for name in ("model", "data") if parts.get(name)})
             print(f"The best: lit-lrsched fit --config {shlex.quote(export)}")
+
+    def _racing(self, schedules: dict[str, Any]) -> dict[str, Any]:
+        """Returns the schedules that race: these, and the one that ``fit`` would use if it was given."""
+        given = self._get(self.config_init, "lr_scheduler")
+        if given is None or any(to_plain(given) == to_plain(schedule) for schedule in schedules.values()):
+            return schedules
+        (name,) = named([given])
+        return {**schedules, (f"{name} (--lr_scheduler)" if name in schedules else name): given}
 
     def _from_seed(self, seed: int) -> tuple[LightningModule, LightningDataModule]:
         """Builds model and data anew, as a ``fit`` with this seed would."""

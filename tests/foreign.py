@@ -11,6 +11,8 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lit_lrsched import Cosine, schedule_config
+
 
 class MLP(LightningModule):
     """Tells whether the first of ten features is positive."""
@@ -40,6 +42,50 @@ class MLP(LightningModule):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+
+class Grouped(MLP):
+    """Two param groups of other rates and decays, and a schedule that asks the trainer for its length."""
+
+    def configure_optimizers(self) -> Any:
+        first, last = self.network[0], self.network[-1]
+        groups = [
+            {"params": first.parameters(), "lr": 1e-3, "name": "first"},
+            {"params": last.parameters(), "lr": 4e-3, "weight_decay": 0.0, "name": "last"},
+        ]
+        optimizer = torch.optim.AdamW(groups, weight_decay=0.2)
+        steps = int(self.trainer.estimated_stepping_batches)
+        one_cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, [1e-3, 4e-3], total_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": one_cycle, "interval": "step"}}
+
+
+class Decayed(MLP):
+    """One group, with settings of its own and a schedule of ours."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.02, momentum=0.8, weight_decay=0.3, nesterov=True)
+        return schedule_config(optimizer, Cosine(), self.trainer)
+
+
+class HeadOnly(MLP):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.RMSprop(self.network[-1].parameters(), lr=1e-3)
+
+
+class Several(MLP):
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.Adam(layer.parameters()) for layer in (self.network[0], self.network[-1])]
+
+
+class GAN(Several):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+
+class NoOptimizer(MLP):
+    def configure_optimizers(self) -> None:
+        return None
 
 
 class Data(LightningDataModule):

@@ -390,6 +390,19 @@ def test_a_scheduler_of_the_modules_own_is_replaced_on_request(name, caplog):
     assert f"WarmupCosine takes the place of Small's {name}." in caplog.messages
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=12),
+        lambda optimizer: lr_scheduler.CyclicLR(optimizer, 0.001, 0.1),
+    ],
+    ids=["OneCycleLR", "CyclicLR"],
+)
+def test_momentum_that_a_replaced_scheduler_cycled_is_the_optimizers_own_again(make):
+    used = used_by(with_scheduler(make), ApplySchedule(SCHEDULE, replace=True))
+    assert used.momenta == [[0.9]] * 12
+
+
 def test_a_scheduler_of_torch_is_put_on_a_module_as_well():
     def halving(optimizer: SGD) -> lr_scheduler.StepLR:
         return lr_scheduler.StepLR(optimizer, 1, 0.5)

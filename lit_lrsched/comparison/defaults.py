@@ -1,12 +1,15 @@
-"""What races when nothing is asked for: the tutorial's four schedules and six from the catalogue."""
+"""What races when nothing is asked for: schedules, and the rates and momenta that go with a module's optimizer."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
+from lightning.pytorch import LightningModule
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR
 
+from lit_lrsched.ionosphere import IonosphereClassifier
 from lit_lrsched.ionosphere.article import inverse_time
 from lit_lrsched.schedules import Constant, Cosine, Linear, OneCycle, Plateau, WarmupCosine, WarmupStableDecay
 
@@ -22,6 +25,26 @@ SCHEDULES: dict[str, Any] = {
     "one cycle": OneCycle(),
     "plateau": Plateau(monitor="val_acc", mode="max", factor=0.5, patience=5),
 }
+SEEDS = 20
+
+# Of the worked example with SGD.
 LRS = (0.03, 0.1, 0.3, 1.0, 3.0)
 MOMENTA = (0.0, 0.9)
-SEEDS = 20
+
+# Of any other: times its own rate.
+AROUND = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+def rates_and_momenta(
+    module: LightningModule, optimizer: type[Optimizer], lr: float
+) -> tuple[tuple[float, ...], tuple[float | None, ...]]:
+    """Returns the peak rates and momenta to race with; None for the optimizer's own momentum.
+
+    Args:
+        module: The module.
+        optimizer: Its optimizer's class.
+        lr: The rate that the optimizer was given.
+    """
+    if isinstance(module, IonosphereClassifier) and optimizer is SGD:
+        return LRS, MOMENTA
+    return tuple(float(f"{factor * lr:.6g}") for factor in AROUND), (None,)

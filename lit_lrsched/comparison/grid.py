@@ -15,10 +15,14 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from lit_lrsched.comparison import defaults
+from lit_lrsched.comparison.batches import Recipe
+from lit_lrsched.comparison.own_optimizer import OwnOptimizer, ask, unscheduled
+from lit_lrsched.comparison.sequential import Configure
 from lit_lrsched.comparison.vectorized import FloatArray, OptimizerCallable, Training
 from lit_lrsched.configure import AnySchedule, LRSchedulerCallable, is_schedule, schedule_config
 from lit_lrsched.errors import InputError
-from lit_lrsched.scheduled_lr import ScheduledLR
+from lit_lrsched.scheduled_lr import ScheduledLR, set_value
 from lit_lrsched.schedules import Horizon, Interval, Plateau, ScheduleLike
 from lit_lrsched.schedules.core import stride_of
 
@@ -49,7 +53,7 @@ class Grid:
         lrs: Peak learning rates, the same for every schedule.
         momenta: Momenta; ``(None,)`` for the optimizer's own.
         seeds: Seeds.
-        optimizer: Takes parameters and returns the optimizer; its learning rate and momentum are replaced.
+        optimizer: The module's own, or what takes parameters and returns one; its rate and momentum are replaced.
         interval: When to step: None for ``"step"`` with schedules and ``"epoch"`` with torch's.
         monitor: Metric that torch's ``ReduceLROnPlateau`` follows.
 
@@ -61,7 +65,7 @@ class Grid:
     lrs: Sequence[float]
     momenta: Sequence[float | None]
     seeds: Sequence[int]
-    optimizer: OptimizerCallable
+    optimizer: OptimizerCallable | OwnOptimizer
     interval: Interval | None = None
     monitor: str | None = None
 
@@ -81,38 +85,61 @@ class Grid:
 
     def entries(self) -> list[Entry]:
         """Returns every combination, in a fixed order."""
-        own = momentum_of(self.optimizer([torch.nn.Parameter(torch.zeros(1))]).param_groups[0])
-        momenta = [own if momentum is None else momentum for momentum in self.momenta]
+        momenta = [self._own_momentum if momentum is None else momentum for momentum in self.momenta]
         return [Entry(*each) for each in product(self.schedules, self.lrs, dict.fromkeys(momenta), self.seeds)]
 
-    def make_optimizer(self, parameters: Iterable[Any], entry: Entry) -> Optimizer:
-        """Returns the optimizer of one training, at its peak rate and momentum."""
-        optimizer = self.optimizer(cast("Any", parameters))
+    def opening(self) -> str:
+        """Returns in a sentence or two what races."""
+        own = self.optimizer if isinstance(self.optimizer, OwnOptimizer) else None
+        text = f"Optimizer: {own or f'{type(made(self.optimizer)).__name__}, as given'}; "
+        text += f"peak rates {_listed(self.lrs)}{f' (its own: {own.lr:g})' if own else ''}"
+        momenta = [momentum for momentum in self.momenta if momentum is not None]
+        text += f"; momenta {_listed(momenta)}." if momenta else "."
+        if own and len(own.groups) > 1:
+            rates = _listed(float(group["lr"]) for group in own.groups)
+            text += f" The peak rates are the first param group's; all {len(own.groups)} keep their ratio, {rates}."
+        if own and own.schedule and own.schedule not in self.schedules:
+            text += f" Its {own.schedule} gives way to the schedules that race."
+        return text
+
+    @property
+    def _own_momentum(self) -> float | None:
+        own = self.optimizer
+        return momentum_of(own.groups[0] if isinstance(own, OwnOptimizer) else made(own).param_groups[0])
+
+    def _set(self, optimizer: Optimizer, entry: Entry) -> Optimizer:
+        """Sets an optimizer to the peak rate and the momentum of one training."""
+        first = float(optimizer.param_groups[0]["lr"])
+        keeps_momentum = None in self.momenta and entry.momentum == self._own_momentum
         for group in optimizer.param_groups:
-            group["lr"] = entry.lr
-            if entry.momentum is None:
-                continue
-            if "betas" in group:
-                group["betas"] = (entry.momentum, *group["betas"][1:])
-            elif "momentum" in group:
-                group["momentum"] = entry.momentum
-            else:
+            rate = float(group["lr"])
+            set_value(group, "lr", entry.lr if rate == first else entry.lr * (rate / first))
+            group.pop("initial_lr", None)
+        for group in () if keeps_momentum or entry.momentum is None else optimizer.param_groups:
+            if momentum_of(group) is None:
                 raise InputError(f"{type(optimizer).__name__} has no momentum: leave momenta out")
+            set_value(group, "momentum", cast("float", entry.momentum))
         return optimizer
 
-    def configure(self, entry: Entry) -> Callable[[LightningModule, Trainer], dict[str, Any]]:
+    def configure(self, entry: Entry) -> Configure:
         """Returns what gives a module of its own trainer this training's optimizer and schedule."""
-        return lambda module, trainer: schedule_config(
-            self.make_optimizer(module.parameters(), entry),
-            self.schedules[entry.schedule],
-            trainer,
-            interval=self.interval,
-            monitor=self.monitor,
-        )
+
+        def configure(module: LightningModule, trainer: Trainer, own: Callable[[], Any]) -> dict[str, Any]:
+            brought = isinstance(self.optimizer, OwnOptimizer)
+            optimizer = unscheduled(own()) if brought else self.optimizer(module.parameters())
+            return schedule_config(
+                self._set(optimizer, entry),
+                self.schedules[entry.schedule],
+                trainer,
+                interval=self.interval,
+                monitor=self.monitor,
+            )
+
+        return configure
 
     def training(self, entry: Entry, horizon: Horizon) -> Training:
         """Returns the same as plain numbers for every step."""
-        optimizer = self.make_optimizer([torch.nn.Parameter(torch.zeros(1))], entry)
+        optimizer = self._set(made(self.optimizer), entry)
         schedule = self.schedules[entry.schedule]
         if is_schedule(schedule):
             interval = self.interval or "step"
@@ -138,6 +165,66 @@ class Grid:
             cooldown=scheduler.cooldown,
             min_factor=min(1.0, float(scheduler.min_lrs[0]) / entry.lr),
         )
+
+
+def grid_of(
+    recipe: Recipe,
+    schedules: Mapping[str, AnySchedule],
+    *,
+    lrs: Sequence[float] | None,
+    momenta: Sequence[float | None] | None,
+    seeds: Sequence[int],
+    optimizer: OptimizerCallable | None,
+    epochs: int,
+    interval: Interval | None = None,
+    monitor: str | None = None,
+) -> Grid:
+    """Returns what races, where None stands for what goes with the module and its optimizer.
+
+    Args:
+        recipe: Takes a seed and returns the module and its data.
+        schedules: The schedules by name.
+        lrs: Peak learning rates. None: those around the optimizer's own.
+        momenta: Momenta. None: the optimizer's own, but for the worked example.
+        seeds: Seeds.
+        optimizer: Takes parameters and returns the optimizer. None: the module's own.
+        epochs: Epochs of each training.
+        interval: When to step.
+        monitor: Metric that torch's ``ReduceLROnPlateau`` follows.
+
+    Raises:
+        InputError: When the module does not let a race set one optimizer's rate, or a list is empty.
+    """
+    if epochs < 1:
+        raise InputError(f"epochs={epochs} trains nothing: give at least 1")
+    module, data = recipe(next(iter(seeds), 0))
+    if not module.automatic_optimization:
+        raise InputError(
+            f"{type(module).__name__} optimizes by hand (automatic_optimization=False), so its optimizers and their "
+            "steps are its own: a race needs a module that leaves them to the trainer"
+        )
+    chosen = ask(module, data, epochs) if optimizer is None else optimizer
+    kind = chosen.func if isinstance(chosen, OwnOptimizer) else type(made(chosen))
+    own_lr = chosen.lr if isinstance(chosen, OwnOptimizer) else float(made(chosen).param_groups[0]["lr"])
+    default_lrs, default_momenta = defaults.rates_and_momenta(module, kind, own_lr)
+    return Grid(
+        schedules,
+        default_lrs if lrs is None else lrs,
+        default_momenta if momenta is None else momenta,
+        seeds,
+        chosen,
+        interval,
+        monitor,
+    )
+
+
+def made(optimizer: OptimizerCallable) -> Optimizer:
+    """Returns an optimizer of a stand-in parameter, which shows its settings."""
+    return optimizer([torch.nn.Parameter(torch.zeros(1))])
+
+
+def _listed(numbers: Iterable[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
 
 
 def momentum_of(group: Mapping[str, Any]) -> float | None:

@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.strategies import Strategy
-from torch.optim import SGD
 from tqdm import tqdm
 
 from lit_lrsched.comparison.baseline import gain_over_baseline
 from lit_lrsched.comparison.batches import Recipe
-from lit_lrsched.comparison.defaults import LRS, SEEDS
+from lit_lrsched.comparison.defaults import SEEDS
 from lit_lrsched.comparison.export import export_best
 from lit_lrsched.comparison.functional import NotVectorizable
-from lit_lrsched.comparison.grid import Entry, Grid
+from lit_lrsched.comparison.grid import Entry, Grid, grid_of
+from lit_lrsched.comparison.own_optimizer import OwnOptimizer
 from lit_lrsched.comparison.ranks import Ranks
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
 from lit_lrsched.comparison.report import Results, write_report
@@ -86,11 +86,12 @@ class Comparison:
         """Writes the winning configuration, ready for ``lit-lrsched fit --config``.
 
         Raises:
-            InputError: When every run diverged, or the schedule is a function that no import path leads to.
+            InputError: When every run diverged, the schedule is a function that no import path leads to, or the
+                module's own optimizer has param groups.
         """
-        export_best(
-            Path(path), self.summary, self.grid.schedules, self.grid.optimizer, self.results.epochs, config=config
-        )
+        optimizer = self.grid.optimizer
+        optimizer = optimizer.written() if isinstance(optimizer, OwnOptimizer) else optimizer
+        export_best(Path(path), self.summary, self.grid.schedules, optimizer, self.results.epochs, config=config)
 
 
 def compare(
@@ -98,10 +99,10 @@ def compare(
     data: Callable[..., LightningDataModule] | LightningDataModule,
     schedules: Mapping[str, AnySchedule],
     *,
-    lrs: Sequence[float] = LRS,
+    lrs: Sequence[float] | None = None,
     momenta: Sequence[float | None] = (None,),
     seeds: int | Sequence[int] = SEEDS,
-    optimizer: OptimizerCallable = SGD,
+    optimizer: OptimizerCallable | None = None,
     epochs: int = 50,
     metric: str = "val_acc",
     mode: Mode = "max",
@@ -125,10 +126,13 @@ def compare(
             that the split varies with it. An instance serves as the pattern.
         schedules: What races, by name: schedules, functions ``(step, horizon) -> float``, or callables that take an
             optimizer and return a torch scheduler.
-        lrs: Peak learning rates.
+        lrs: Peak learning rates; of the first param group, to which the others keep their ratio. None: 0.1, 0.3, 1, 3
+            and 10 times the optimizer's own, or 0.03 to 3 for the worked example with SGD.
         momenta: Momenta, or first betas; None is the optimizer's own.
         seeds: How many seeds, from 0 on, or which.
-        optimizer: Takes parameters and returns the optimizer. Vectorized: SGD, Adam and AdamW.
+        optimizer: Takes parameters and returns the optimizer. None: the module's own, as ``configure_optimizers``
+            returns it, with its settings and param groups; the schedules take the place of its scheduler. Vectorized:
+            SGD, Adam and AdamW.
         epochs: Epochs of each training.
         metric: The metric after the last epoch that tunes, such as ``val_acc``; ``test_acc`` then judges.
         mode: ``"max"`` when the metric should be high, ``"min"`` when it should be low.
@@ -148,7 +152,8 @@ def compare(
         The comparison; its folder holds the report.
 
     Raises:
-        InputError: For an empty grid, an unknown metric, or a module that ``engine="vectorized"`` cannot train.
+        InputError: For an empty grid, an unknown metric, a module with several optimizers or manual optimization, or
+            one that ``engine="vectorized"`` cannot train.
 
     Example::
 
@@ -156,10 +161,22 @@ def compare(
         race.show()
     """
     numbers = range(seeds) if isinstance(seeds, int) else seeds
-    grid = Grid(schedules, lrs, momenta, tuple(numbers), optimizer, interval, monitor)
+    recipe = _recipe(model, data)
+    grid = grid_of(
+        recipe,
+        schedules,
+        lrs=lrs,
+        momenta=momenta,
+        seeds=tuple(numbers),
+        optimizer=optimizer,
+        epochs=epochs,
+        interval=interval,
+        monitor=monitor,
+    )
+    rank_zero_info(grid.opening())
     return race(
         grid,
-        _recipe(model, data),
+        recipe,
         {"model": _name(model), "data": _name(data)},
         identity=[_identity(model), _identity(data)],
         epochs=epochs,
@@ -207,8 +224,6 @@ def race(
         strategy: Where to train, and in which processes.
         folder: Where the results go.
     """
-    if epochs < 1:
-        raise InputError(f"epochs={epochs} trains nothing: give at least 1")
     if reference is None and "constant" in grid.schedules:
         reference = "constant"
     if reference is not None and reference not in grid.schedules:

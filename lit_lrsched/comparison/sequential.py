@@ -16,8 +16,8 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lit_lrsched.comparison.batches import Recipe
 from lit_lrsched.comparison.vectorized import Chunk
 
-#: Returns what ``configure_optimizers`` of one run's module returns.
-Configure = Callable[[LightningModule, Trainer], dict[str, Any]]
+#: Returns what ``configure_optimizers`` of one run's module returns, given the module, its trainer and its own method.
+Configure = Callable[[LightningModule, Trainer, Callable[[], Any]], dict[str, Any]]
 
 
 def race_one_by_one(
@@ -36,7 +36,7 @@ def race_one_by_one(
         Chunks of one run.
     """
     for run, (seed, configured) in enumerate(zip(seeds, configure, strict=True)):
-        with _quietly():
+        with quietly():
             yield _train(recipe, run, seed, configured, epochs, device)
 
 
@@ -54,7 +54,8 @@ def _train(recipe: Recipe, run: int, seed: int, configure: Configure, epochs: in
         num_sanity_val_steps=0,  # it would count towards metrics that are never reset
         callbacks=[trace],
     )
-    cast("Any", module).configure_optimizers = lambda: configure(module, trainer)
+    own = module.configure_optimizers
+    cast("Any", module).configure_optimizers = lambda: configure(module, trainer, own)
     trainer.fit(module, data)
     broken = not all(parameter.isfinite().all() for parameter in module.parameters())
     final = trainer.test(module, data, verbose=False)[0] if is_overridden("test_step", module) else {}
@@ -92,7 +93,7 @@ class _Trace(Callback):
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Keeps a hundred trainers from saying a hundred times what each says once."""
     loggers = [
         logging.getLogger(name)
