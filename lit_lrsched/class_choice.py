@@ -29,7 +29,7 @@ class OwnArguments(LightningArgumentParser):
 
     def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
         """Returns the defaults; of a default class its name alone: the class that is chosen in the end is completed."""
-        defaults = super().get_defaults(*args, **kwargs)
+        defaults: Namespace = super().get_defaults(*args, **kwargs)
         for action in self._actions:
             if isinstance(action.default, Namespace) and "class_path" in action.default:
                 defaults[action.dest] = action.default.clone()
@@ -37,7 +37,7 @@ class OwnArguments(LightningArgumentParser):
 
     def parse_string(self, *args: Any, **kwargs: Any) -> Namespace:
         """Parses a configuration; where the command line names another class, without the arguments of this one."""
-        parsed = super().parse_string(*args, **kwargs)
+        parsed: Namespace = super().parse_string(*args, **kwargs)
         self._configurations.append(parsed)
         self._forget_unchosen(parsed)
         return parsed
@@ -47,7 +47,8 @@ class OwnArguments(LightningArgumentParser):
         if namespace is not None:
             namespace = namespace.clone()
             _forget_replaced(namespace, obj)
-        return super().parse_object(obj, namespace, *args, **kwargs)
+        parsed: Namespace = super().parse_object(obj, namespace, *args, **kwargs)
+        return parsed
 
     def was_typed(self, key: str) -> bool:
         """Returns whether an option, or a part of it, stands on the command line."""

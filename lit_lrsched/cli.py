@@ -163,8 +163,9 @@ class ScheduleCLI(LightningCLI):
     def _discard_refused_start(self, begun: float) -> None:
         """Removes the run's folder when nothing was trained: it holds a configuration and no result."""
         folder = self.run_folder(self.trainer)
-        began = folder is None or not self.run_folder.is_new or self.trainer.global_step > 0
-        if began or not self.trainer.is_global_zero:
+        if folder is None or not self.run_folder.is_new:
+            return
+        if self.trainer.global_step > 0 or not self.trainer.is_global_zero:
             return
         contents = [path for path in Path(folder).rglob("*") if path.is_file()]
         if contents and all(path.stat().st_mtime >= begun - 1 for path in contents):
@@ -445,10 +446,11 @@ class Command(ScheduleCLI):
             InputError: When another model has no data.
         """
         super().before_instantiate_classes()
-        config, parser = self.config[self.subcommand], self._parser(self.subcommand)
+        config, parser = self.config[self.subcommand], cast("ScheduleParser", self._parser(self.subcommand))
         model = _class_at(config.model.class_path)
         is_ours = issubclass(model, IonosphereClassifier)
-        if not (parser.was_given("data") or self.parser.was_given(f"{self.subcommand}.data")):
+        above = cast("ScheduleParser", self.parser)
+        if not (parser.was_given("data") or above.was_given(f"{self.subcommand}.data")):
             if any(getattr(model, name) is not getattr(LightningModule, name) for name in _LOADERS):
                 config.data = None
             elif not is_ours:
@@ -488,7 +490,7 @@ class Command(ScheduleCLI):
             InputError: When the worked example's model was given another width than the data have.
         """
         if isinstance(self.model, IonosphereClassifier) and self.datamodule is not None:
-            width = self.model.hparams.in_features
+            width = self.model.hparams["in_features"]
             if width != (of_data := _width_of(self.datamodule, width)):
                 raise InputError(
                     f"model.in_features={width}, but {type(self.datamodule).__name__} has {of_data} features: "

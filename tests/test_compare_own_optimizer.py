@@ -115,7 +115,7 @@ def test_a_part_of_the_parameters_and_another_class(tmp_path):
     [
         (GAN, "GAN optimizes by hand"),
         (NoOptimizer, "NoOptimizer has no optimizer, so there is no rate to race"),
-        (Several, "Several has 2 optimizers, and a race sets the rate of one"),
+        (Several, "Several has several optimizers, and a race sets the rate of one"),
     ],
 )
 def test_what_cannot_race_is_refused(command, model, told):

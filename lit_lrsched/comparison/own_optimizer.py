@@ -70,8 +70,8 @@ class OwnOptimizer:
         """
         if not self.is_whole:
             raise InputError(
-                f"the optimizer of {self.module} has param groups, or leaves parameters out, which no configuration can "
-                "say, so there is nothing to export: set the rates in configure_optimizers"
+                f"the optimizer of {self.module} has param groups, or leaves parameters out, which no configuration says, "
+                "so there is nothing to export: set the rates in configure_optimizers"
             )
         return partial(self.func, **self._settings())
 
@@ -103,14 +103,17 @@ def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> OwnO
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    with quietly():
-        optimizers, steppeds, _ = configure(trainer, module, data)
+    try:
+        with quietly():
+            optimizers, steppeds, _ = configure(trainer, module, data)
+    except RuntimeError as error:
+        if "multiple optimizers" not in str(error):
+            raise
+        raise InputError(
+            f"{name} has several optimizers, and a race sets the rate of one: return one from it"
+        ) from None
     if not any(optimizer.param_groups for optimizer in optimizers):
         raise InputError(f"{name} has no optimizer, so there is no rate to race: give optimizer, or return one from it")
-    if len(optimizers) > 1:
-        raise InputError(
-            f"{name} has {len(optimizers)} optimizers, and a race sets the rate of one: return one from it"
-        )
     (optimizer,) = optimizers
     schedulers = [stepped.scheduler for stepped in steppeds]
     undo_schedulers([optimizer], schedulers)
