@@ -70,8 +70,8 @@ class OwnOptimizer:
         """
         if not self.is_whole:
             raise InputError(
-                f"the optimizer of {self.module} has param groups, or leaves parameters out, which no configuration says, "
-                "so there is nothing to export: set the rates in configure_optimizers"
+                f"the optimizer of {self.module} has param groups, or leaves parameters out, which no configuration "
+                "says, so there is nothing to export: set the rates in configure_optimizers"
             )
         return partial(self.func, **self._settings())
 
