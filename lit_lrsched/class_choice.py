@@ -51,13 +51,13 @@ class OwnArguments(LightningArgumentParser):
         return parsed
 
     def was_typed(self, key: str) -> bool:
-        """Returns whether an option, or a part of it, stands on the command line."""
+        """Returns whether an option stands on the command line."""
         options = (argument.partition("=")[0].replace(".init_args.", ".") for argument in self._typed())
-        return any(option == f"--{key}" or option.startswith(f"--{key}.") for option in options)
+        return f"--{key}" in options
 
-    def was_given(self, key: str) -> bool:
-        """Returns whether an option, or a part of it, was given: on the command line or in a configuration."""
-        return self.was_typed(key) or any(one.get(key) is not None for one in self._configurations)
+    def was_chosen(self, key: str) -> bool:
+        """Returns whether the command line or a configuration names a class for an option, not its arguments alone."""
+        return self.was_typed(key) or any(_is_class(one.get(key)) for one in self._configurations)
 
     def _typed(self) -> Sequence[str]:
         return getattr(self, "args", ())  # jsonargparse sets them when it parses a command line

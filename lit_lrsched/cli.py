@@ -450,7 +450,7 @@ class Command(ScheduleCLI):
         model = _class_at(config.model.class_path)
         is_ours = issubclass(model, IonosphereClassifier)
         above = cast("ScheduleParser", self.parser)
-        if not (parser.was_given("data") or above.was_given(f"{self.subcommand}.data")):
+        if not (parser.was_chosen("data") or above.was_chosen(f"{self.subcommand}.data")):
             if any(getattr(model, name) is not getattr(LightningModule, name) for name in _LOADERS):
                 config.data = None
             elif not is_ours:

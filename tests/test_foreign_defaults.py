@@ -89,6 +89,8 @@ def test_a_foreign_model_without_data_is_not_given_the_examples(command, subcomm
     assert command(subcommand, *MODEL) == 2
     assert command.err.startswith("error: MLP has no data: give --data with a LightningDataModule")
     assert command.err.count("\n") == 1
+    assert command(subcommand, *MODEL, "--data.batch_size=8") == 2  # arguments choose no class
+    assert command.err.startswith("error: MLP has no data")
     assert not Path("lightning_logs").exists()
 
 
