@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Optional, Union, cast
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, ReduceLROnPlateau
 from tqdm import tqdm
 
-from lit_lrsched.configure import AnySchedule, LRSchedulerCallable, ScheduleKeeper, keep_schedules, schedule_config
+from lit_lrsched.configure import (
+    AnySchedule,
+    LRSchedulerCallable,
+    ScheduleKeeper,
+    keep_schedules,
+    may_step_schedules,
+    schedule_config,
+)
 from lit_lrsched.errors import InputError
+from lit_lrsched.kept import KeptScheduler
 from lit_lrsched.lightning_package import Callback, LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
 from lit_lrsched.scheduled_lr import OnHorizonChange, set_value
 from lit_lrsched.schedules import Interval, Schedule, ScheduleLike
@@ -20,8 +29,9 @@ from lit_lrsched.slots import values_of
 class ApplySchedule(ScheduleKeeper):
     """Gives any LightningModule a schedule without touching its code.
 
-    The module keeps its optimizer. One that steps several optimizers by hand gets the schedule for each of them, and a
-    step of the schedule is then a training batch.
+    The module keeps its optimizer. One that steps several optimizers by hand gets the schedule for each of them. A step
+    of the schedule is then a training batch, whatever the module steps itself: its own calls of
+    ``lr_schedulers().step()`` do nothing, nor do those of a ``lr_scheduler_step`` that it overrides.
 
     Args:
         schedule: A :class:`~lit_lrsched.Schedule`, a function ``(step, horizon) -> float``, or a callable that takes
@@ -71,15 +81,19 @@ class ApplySchedule(ScheduleKeeper):
             )
         if present:
             rank_zero_info(f"{describe(self.schedule)} takes the place of {module}'s {' and '.join(present)}.")
+            _check_shape(pl_module, len(present), len(trainer.optimizers))
+        own_rates = {float(rate) for config in trainer.lr_scheduler_configs for rate in config.scheduler.get_last_lr()}
         for config in trainer.lr_scheduler_configs:
             _show_peak(config.scheduler)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
-                rate = float(group.pop("max_lr", group.get("initial_lr", group["lr"])))
+                now = float(group["lr"])
+                peak = float(group.pop("max_lr", group.get("initial_lr", now)))
+                # What the replaced scheduler has not set was found or set since, for instance by LearningRateFinder.
+                rate = peak if not present or now in own_rates else now
                 set_value(group, "lr", rate)
                 group["initial_lr"] = rate
         keep_schedules(trainer, self)
-        self.steps_by_hand = not pl_module.automatic_optimization
         trainer.strategy.lr_scheduler_configs = [self._config(optimizer, trainer) for optimizer in trainer.optimizers]
 
     def _config(self, optimizer: Optimizer, trainer: Trainer) -> LRSchedulerConfig:
@@ -95,7 +109,25 @@ class ApplySchedule(ScheduleKeeper):
         follows = isinstance(config["scheduler"], ReduceLROnPlateau)
         if follows and not trainer.lightning_module.automatic_optimization:
             raise InputError("ReduceLROnPlateau cannot follow a module that steps its optimizers by hand: use Plateau")
+        kept = follows or isinstance(config["scheduler"], KeptScheduler)
+        if not kept and may_step_schedules(trainer.lightning_module):
+            config["scheduler"] = KeptScheduler(config["scheduler"])
         return LRSchedulerConfig(**config, reduce_on_plateau=follows)
+
+
+def _check_shape(module: LightningModule, before: int, now: int) -> None:
+    """Refuses a module whose code would find one scheduler where it expects several, or the other way round."""
+    if before != now and not module.automatic_optimization and _mentions(module, "lr_schedulers"):
+        raise InputError(
+            f"{type(module).__name__} calls lr_schedulers() and expects {before} there, but would find {now}, one for "
+            "each optimizer: leave these calls out, the schedule is stepped without them"
+        )
+
+
+def _mentions(module: LightningModule, name: str) -> bool:
+    classes = [kind for kind in type(module).__mro__ if not issubclass(LightningModule, kind)]
+    functions = (inspect.unwrap(member) for kind in classes for member in vars(kind).values() if callable(member))
+    return any(name in function.__code__.co_names for function in functions if hasattr(function, "__code__"))
 
 
 def _show_peak(scheduler: Any) -> None:

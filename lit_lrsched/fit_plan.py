@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
+from lightning.pytorch.loops.utilities import _parse_loop_limits
 from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn, TrainerStatus
 from torch.optim import Optimizer
@@ -49,6 +50,10 @@ def configure(trainer: Trainer, model: LightningModule, datamodule: LightningDat
     trainer.state.status = TrainerStatus.RUNNING
     trainer.state.stage = RunningStage.TRAINING
     trainer.strategy._lightning_module = model
+    loop = trainer.fit_loop
+    loop.min_epochs, loop.max_epochs = _parse_loop_limits(
+        loop.min_steps, loop.max_steps, loop.min_epochs, loop.max_epochs, trainer
+    )
     trainer._data_connector.attach_data(model, datamodule=datamodule)
     trainer.strategy.connect(model)
     trainer._callback_connector._attach_model_callbacks()
