@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Optional, Union, cast
 
 from torch.optim import Optimizer
@@ -14,11 +13,10 @@ from lit_lrsched.configure import (
     LRSchedulerCallable,
     ScheduleKeeper,
     keep_schedules,
-    may_step_schedules,
+    mentions,
     schedule_config,
 )
 from lit_lrsched.errors import InputError
-from lit_lrsched.kept import KeptScheduler
 from lit_lrsched.lightning_package import Callback, LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
 from lit_lrsched.scheduled_lr import OnHorizonChange, set_value
 from lit_lrsched.schedules import Interval, Schedule, ScheduleLike
@@ -109,25 +107,18 @@ class ApplySchedule(ScheduleKeeper):
         follows = isinstance(config["scheduler"], ReduceLROnPlateau)
         if follows and not trainer.lightning_module.automatic_optimization:
             raise InputError("ReduceLROnPlateau cannot follow a module that steps its optimizers by hand: use Plateau")
-        kept = follows or isinstance(config["scheduler"], KeptScheduler)
-        if not kept and may_step_schedules(trainer.lightning_module):
-            config["scheduler"] = KeptScheduler(config["scheduler"])
         return LRSchedulerConfig(**config, reduce_on_plateau=follows)
 
 
 def _check_shape(module: LightningModule, before: int, now: int) -> None:
     """Refuses a module whose code would find one scheduler where it expects several, or the other way round."""
-    if before != now and not module.automatic_optimization and _mentions(module, "lr_schedulers"):
+    kinds = [kind for kind in type(module).__mro__ if not issubclass(LightningModule, kind)]
+    calls = mentions([member for kind in kinds for member in vars(kind).values()], "lr_schedulers")
+    if before != now and calls and not module.automatic_optimization:
         raise InputError(
             f"{type(module).__name__} calls lr_schedulers() and expects {before} there, but would find {now}, one for "
             "each optimizer: leave these calls out, the schedule is stepped without them"
         )
-
-
-def _mentions(module: LightningModule, name: str) -> bool:
-    classes = [kind for kind in type(module).__mro__ if not issubclass(LightningModule, kind)]
-    functions = (inspect.unwrap(member) for kind in classes for member in vars(kind).values() if callable(member))
-    return any(name in function.__code__.co_names for function in functions if hasattr(function, "__code__"))
 
 
 def _show_peak(scheduler: Any) -> None:

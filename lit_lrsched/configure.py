@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, Union, cast
 
 import torch
@@ -63,9 +63,9 @@ def schedule_config(
         ``{"optimizer", "lr_scheduler": {"scheduler", "interval", "monitor", "name"}}``, only ``{"optimizer"}``
         without a schedule. The name is None: it is the param groups, not the scheduler, that get logged.
 
-        In a module with manual optimization, or with a ``lr_scheduler_step`` of its own, a schedule is stepped for it:
-        after each training batch, or each epoch. The module's own calls of ``lr_schedulers().step()`` do nothing. A
-        torch scheduler is left to such a module.
+        In a module with manual optimization, or with a ``lr_scheduler_step`` of its own, the scheduler is stepped for
+        it: after each training batch, or each epoch. The module's own calls of ``lr_schedulers().step()`` do nothing.
+        ``ReduceLROnPlateau`` alone is left to such a module, which knows when to show it its metric.
 
     Raises:
         InputError: When the length of training is unknown, the schedule does not fit it, or a metric-driven scheduler
@@ -87,8 +87,6 @@ def schedule_config(
         schedule = cast("ScheduleLike", schedule)
         interval = interval or "step"
         scheduler: LRScheduler = _bind(optimizer, schedule, trainer, interval, groups, on_horizon_change)
-        if may_step_schedules(trainer.lightning_module):
-            scheduler = KeptScheduler(scheduler)
         if isinstance(schedule, Plateau):
             monitor = monitor or schedule.monitor
         keep_schedules(trainer)
@@ -101,13 +99,16 @@ def schedule_config(
             raise InputError(
                 f"groups go with lit_lrsched's schedules: wrap it, FromTorch({type(scheduler).__name__!r})"
             )
+    if _may_step_schedules(trainer.lightning_module) and not isinstance(scheduler, ReduceLROnPlateau):
+        scheduler = KeptScheduler(scheduler)
+        keep_schedules(trainer)
     config = {"scheduler": scheduler, "interval": interval, "monitor": monitor, "name": None}
     if not trainer.lightning_module.automatic_optimization:
         del config["monitor"]  # Lightning warns that it ignores this key in manual optimisation
     return {"optimizer": optimizer, "lr_scheduler": config}
 
 
-def may_step_schedules(module: LightningModule) -> bool:
+def _may_step_schedules(module: LightningModule) -> bool:
     """Tells whether it is the module that steps schedulers, rather than the trainer."""
     own_hook = getattr(module.lr_scheduler_step, "__func__", None) is not LightningModule.lr_scheduler_step
     return own_hook or not module.automatic_optimization
@@ -405,9 +406,23 @@ def takes_over(trainer: Trainer) -> list[str]:
     found = []
     averaging = _callback(trainer, StochasticWeightAveraging)
     if averaging is not None:
-        begins = f"epoch {averaging.swa_start}"
-        found.append(f"StochasticWeightAveraging sets the learning rate from {begins} on: the plan holds until then")
+        found.append(
+            "StochasticWeightAveraging sets the learning rate itself from its swa_epoch_start on: "
+            "the plan holds until then"
+        )
+    module = trainer.lightning_module
+    if mentions([vars(kind).get("optimizer_step") for kind in type(module).__mro__[:-1]], "param_groups"):
+        found.append(
+            f"{type(module).__name__}.optimizer_step works on param_groups: where it sets a learning rate, that one is "
+            "used and not the planned one"
+        )
     return found
+
+
+def mentions(functions: Iterable[Any], name: str) -> bool:
+    """Tells whether the code of a function names an attribute."""
+    codes = (getattr(inspect.unwrap(function), "__code__", None) for function in functions if callable(function))
+    return any(name in code.co_names for code in codes if code is not None)
 
 
 def _check_max_steps(trainer: Trainer) -> None:
