@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar, Union, cast
 
 import torch
@@ -376,7 +376,7 @@ def _begin(trainer: Trainer, scheduler: ScheduledLR) -> None:
     """Takes up what was changed between the making of a schedule and the first step."""
     if scheduler.steps_reached is None:  # not of our making
         return
-    scheduler.take_rates()
+    scheduler.take_rates(_found_rates(trainer))
     old, new = scheduler.horizon, horizon_of(trainer)
     if old != new:
         scheduler.plan_anew(new)
@@ -388,15 +388,19 @@ def _begin(trainer: Trainer, scheduler: ScheduledLR) -> None:
 
 def rates_from_elsewhere(trainer: Trainer) -> str:
     """Returns the base rates, and who has set them, where it was not ``configure_optimizers``; otherwise nothing."""
-    finder = _callback(trainer, LearningRateFinder)
-    found = finder is not None and finder.optimal_lr is not None
-    schedulers = [scheduler for scheduler, _ in _scheduled(trainer)]
-    if not found and not any(scheduler.taken for scheduler in schedulers):
+    taken = [rate for scheduler, _ in _scheduled(trainer) for rate in scheduler.taken.values()]
+    if not taken:
         return ""
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    rates = dict.fromkeys(f"{float(group.get('initial_lr', group['lr'])):.6g}" for group in groups)
+    found = set(taken) <= set(_found_rates(trainer))
     who = "LearningRateFinder" if found else "something else than configure_optimizers"
-    return f"{', '.join(rates)}, set before training by {who}"
+    return f"{', '.join(dict.fromkeys(f'{rate:.6g}' for rate in taken))}, set before training by {who}"
+
+
+def _found_rates(trainer: Trainer) -> Collection[float]:
+    """Returns the rates that a finder has tried, of which it has set one."""
+    finder = _callback(trainer, LearningRateFinder)
+    tried: list[float] = finder.optimal_lr.results["lr"] if finder and finder.optimal_lr else []
+    return tried
 
 
 def takes_over(trainer: Trainer) -> list[str]:

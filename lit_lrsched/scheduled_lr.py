@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -151,11 +151,20 @@ class ScheduledLR(LRScheduler):
         self._check()
         self._apply()
 
-    def take_rates(self) -> None:
-        """Makes the learning rates that another hand has set before the first step the base rates."""
-        groups = self.optimizer.param_groups[: self._known_groups]
-        now = {index: float(group["lr"]) for index, group in enumerate(groups)}
-        self._take({index: rate for index, rate in now.items() if rate != float(self._last_lr[index])})
+    def take_rates(self, found: Collection[float] = ()) -> None:
+        """Makes the learning rates that another hand has set before the first step the base rates, and keeps them.
+
+        Args:
+            found: Rates that another hand is known to have set; those that are base rates already are kept as well.
+        """
+        rates = {}
+        for index, group in enumerate(self.optimizer.param_groups[: self._known_groups]):
+            now, base = float(group["lr"]), float(group["initial_lr"])
+            if now != float(self._last_lr[index]):
+                rates[index] = now
+            elif base in found:
+                rates[index] = base
+        self._take(rates)
 
     def _take(self, rates: dict[int, float]) -> None:
         if not rates:
