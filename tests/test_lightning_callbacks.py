@@ -143,9 +143,7 @@ def test_a_schedule_that_does_not_fit_the_found_batch_size_is_refused():
     class Warm(Line):
         def configure_optimizers(self) -> Any:
             optimizer = torch.optim.SGD(self.parameters(), lr=self.lr)
-            return schedule_config(
-                optimizer, {"class_path": "lit_lrsched.WarmupCosine", "init_args": WARMUP}, self.trainer
-            )
+            return schedule_config(optimizer, WarmupCosine("20st"), self.trainer)
 
     with pytest.raises(InputError, match="needs 20 steps but training has 16"):
         quiet_trainer(BatchSizeFinder(max_trials=2), max_epochs=EPOCHS).fit(Warm("module"))
