@@ -19,6 +19,7 @@ from lit_lrsched import (
     Horizon,
     LearningRateLogger,
     ScheduledLR,
+    WarmupCosine,
     schedule_config,
     table,
 )
