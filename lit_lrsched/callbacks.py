@@ -9,7 +9,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
 from tqdm import tqdm
 
-from lit_lrsched.configure import AnySchedule, LRSchedulerCallable, ScheduleKeeper, keep_schedules, schedule_config
+from lit_lrsched.configure import (
+    AnySchedule,
+    LRSchedulerCallable,
+    ScheduleKeeper,
+    keep_schedules,
+    mentions,
+    schedule_config,
+)
 from lit_lrsched.errors import InputError
 from lit_lrsched.lightning_package import Callback, LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
 from lit_lrsched.scheduled_lr import OnHorizonChange, set_value
@@ -21,8 +28,9 @@ from lit_lrsched.slots import values_of
 class ApplySchedule(ScheduleKeeper):
     """Gives any LightningModule a schedule without touching its code.
 
-    The module keeps its optimizer. One that steps several optimizers by hand gets the schedule for each of them, and a
-    step of the schedule is then a training batch.
+    The module keeps its optimizer. One that steps several optimizers by hand gets the schedule for each of them. A step
+    of the schedule is then a training batch, whatever the module steps itself: its own calls of
+    ``lr_schedulers().step()`` do nothing, nor do those of a ``lr_scheduler_step`` that it overrides.
 
     Args:
         schedule: A :class:`~lit_lrsched.Schedule`, a function ``(step, horizon) -> float``, or a callable that takes
@@ -72,9 +80,9 @@ class ApplySchedule(ScheduleKeeper):
             )
         if present:
             rank_zero_info(f"{describe(self.schedule)} takes the place of {module}'s {' and '.join(present)}.")
+            _check_shape(pl_module, len(present), len(trainer.optimizers))
         undo_schedulers(trainer.optimizers, [config.scheduler for config in trainer.lr_scheduler_configs])
         keep_schedules(trainer, self)
-        self.steps_by_hand = not pl_module.automatic_optimization
         trainer.strategy.lr_scheduler_configs = [self._config(optimizer, trainer) for optimizer in trainer.optimizers]
 
     def _config(self, optimizer: Optimizer, trainer: Trainer) -> LRSchedulerConfig:
@@ -93,17 +101,33 @@ class ApplySchedule(ScheduleKeeper):
         return LRSchedulerConfig(**config, reduce_on_plateau=follows)
 
 
+def _check_shape(module: LightningModule, before: int, now: int) -> None:
+    """Refuses a module whose code would find one scheduler where it expects several, or the other way round."""
+    kinds = [kind for kind in type(module).__mro__ if not issubclass(LightningModule, kind)]
+    calls = mentions([member for kind in kinds for member in vars(kind).values()], "lr_schedulers")
+    if before != now and calls and not module.automatic_optimization:
+        raise InputError(
+            f"{type(module).__name__} calls lr_schedulers() and expects {before} there, but would find {now}, one for "
+            "each optimizer: leave these calls out, the schedule is stepped without them"
+        )
+
+
 def undo_schedulers(optimizers: Sequence[Optimizer], schedulers: Iterable[Any]) -> None:
     """Sets optimizers back to what they were given before schedulers were made for them.
 
     To the rate that the optimizer was given, or the peak of a scheduler that overwrites that with its own; and to its
     own momentum, where a scheduler cycles that.
     """
+    schedulers = list(schedulers)
+    set_by_them = {float(rate) for scheduler in schedulers for rate in scheduler.get_last_lr()}
     for scheduler in schedulers:
         _undo_cycles(scheduler)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            rate = float(group.pop("max_lr", group.get("initial_lr", group["lr"])))
+            now = float(group["lr"])
+            peak = float(group.pop("max_lr", group.get("initial_lr", now)))
+            # What no scheduler has set was found or set since, for instance by LearningRateFinder.
+            rate = peak if not schedulers or now in set_by_them else now
             for note in ("min_lr", "max_momentum", "base_momentum"):
                 group.pop(note, None)
             set_value(group, "lr", rate)

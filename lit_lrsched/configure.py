@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Union, cast
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar, Union, cast
 
 import torch
 from torch import Tensor
@@ -13,10 +13,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.errors import InputError
+from lit_lrsched.kept import KeptScheduler, kept_by
 from lit_lrsched.lightning_package import (
     Callback,
     GradientAccumulationScheduler,
+    LearningRateFinder,
     LightningModule,
+    StochasticWeightAveraging,
     Trainer,
     rank_zero_info,
     rank_zero_warn,
@@ -28,6 +31,7 @@ from lit_lrsched.schedules.core import stride_of
 
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
 AnySchedule = Union[ScheduleLike, LRSchedulerCallable, Mapping[str, Any]]
+_Callback = TypeVar("_Callback", bound=Callback)
 
 
 def schedule_config(
@@ -58,6 +62,10 @@ def schedule_config(
     Returns:
         ``{"optimizer", "lr_scheduler": {"scheduler", "interval", "monitor", "name"}}``, only ``{"optimizer"}``
         without a schedule. The name is None: it is the param groups, not the scheduler, that get logged.
+
+        In a module with manual optimization, or with a ``lr_scheduler_step`` of its own, the scheduler is stepped for
+        it: after each training batch, or each epoch. The module's own calls of ``lr_schedulers().step()`` do nothing.
+        ``ReduceLROnPlateau`` alone is left to such a module, which knows when to show it its metric.
 
     Raises:
         InputError: When the length of training is unknown, the schedule does not fit it, or a metric-driven scheduler
@@ -91,10 +99,19 @@ def schedule_config(
             raise InputError(
                 f"groups go with lit_lrsched's schedules: wrap it, FromTorch({type(scheduler).__name__!r})"
             )
+    if _may_step_schedules(trainer.lightning_module) and not isinstance(scheduler, ReduceLROnPlateau):
+        scheduler = KeptScheduler(scheduler)
+        keep_schedules(trainer)
     config = {"scheduler": scheduler, "interval": interval, "monitor": monitor, "name": None}
     if not trainer.lightning_module.automatic_optimization:
         del config["monitor"]  # Lightning warns that it ignores this key in manual optimisation
     return {"optimizer": optimizer, "lr_scheduler": config}
+
+
+def _may_step_schedules(module: LightningModule) -> bool:
+    """Tells whether it is the module that steps schedulers, rather than the trainer."""
+    own_hook = getattr(module.lr_scheduler_step, "__func__", None) is not LightningModule.lr_scheduler_step
+    return own_hook or not module.automatic_optimization
 
 
 def _bind(
@@ -175,17 +192,27 @@ def _stepping_batches(trainer: Trainer) -> float:
     if trainer.limit_train_batches == 0:
         return 0
     accumulation, batches = _accumulation(trainer), trainer.num_training_batches
-    if accumulation is None or batches == math.inf or trainer.max_epochs in (None, -1):
+    averaging = _callback(trainer, StochasticWeightAveraging)
+    if not (accumulation or averaging) or batches == math.inf or trainer.max_epochs in (None, -1):
         return trainer.estimated_stepping_batches
+    # To measure statistics of BatchNorm, averaging adds an epoch at the end, which takes no steps.
+    epochs = min(trainer.max_epochs, getattr(averaging, "swa_end", math.inf) + 1)
     steps = sum(
-        math.ceil(batches / accumulation.get_accumulate_grad_batches(epoch)) for epoch in range(trainer.max_epochs)
+        math.ceil(
+            batches
+            / (accumulation.get_accumulate_grad_batches(epoch) if accumulation else trainer.accumulate_grad_batches)
+        )
+        for epoch in range(int(epochs))
     )
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
 def _accumulation(trainer: Trainer) -> GradientAccumulationScheduler | None:
-    found = (one for one in callbacks_of(trainer) if isinstance(one, GradientAccumulationScheduler))
-    return next(found, None)
+    return _callback(trainer, GradientAccumulationScheduler)
+
+
+def _callback(trainer: Trainer, kind: type[_Callback]) -> _Callback | None:
+    return next((one for one in callbacks_of(trainer) if isinstance(one, kind)), None)
 
 
 def _why_no_epochs(trainer: Trainer) -> str | None:
@@ -215,8 +242,8 @@ def steps_reached(trainer: Trainer) -> int:
 class ScheduleKeeper(Callback):
     """Does for schedules what the trainer does not.
 
-    It tells of resuming, shows each plateau its metric, steps the schedules of a module that steps its optimizers by
-    hand, where :class:`~lit_lrsched.ApplySchedule` gave it them, and warns of what no horizon could foresee.
+    It tells of resuming, shows each plateau its metric, steps the schedules of a module that may step them itself (see
+    :class:`~lit_lrsched.kept.KeptScheduler`), and warns of what no schedule could foresee.
 
     A plateau sees its metric once after each validation, or after each epoch when it is one of training.
     :func:`schedule_config` puts a keeper into the trainer, before all other callbacks: so what these log, and write
@@ -224,7 +251,6 @@ class ScheduleKeeper(Callback):
     """
 
     def __init__(self) -> None:
-        self.steps_by_hand = False
         self._forget()
 
     def _forget(self) -> None:
@@ -233,48 +259,65 @@ class ScheduleKeeper(Callback):
         self._of_validation: set[str] = set()
         self._validated = False
         self._epoch_is_over = False
+        self._told_of_calls = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says from which rate to which a resumed run goes on, also where the checkpoint knew no such schedule."""
+        """Takes up what callbacks have changed since the schedule was made, or tells from where a resumed run goes on.
+
+        Warns of what will take the learning rate out of the schedule's hands.
+        """
         self._forget()
         _resume_data(trainer)
         self._planned_by = _what_plans(trainer)
         for scheduler, _ in _scheduled(trainer):
             done = steps_reached(trainer)
-            if scheduler.resumed is None and done > 0:
+            if done == 0:
+                _begin(trainer, scheduler)
+                continue
+            if scheduler.resumed is None:
                 scheduler.join(done // stride_of(scheduler.interval, scheduler.horizon))
-            if scheduler.resumed:
-                rank_zero_info(scheduler.resumed)
+            rank_zero_info(scheduler.resumed)
+        self._warn_of_length(trainer)
+        if rates := rates_from_elsewhere(trainer):
+            rank_zero_info(f"The base learning rate is {rates}.")
+        for what in takes_over(trainer):
+            rank_zero_warn(what)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows plateaus the training metric of the epoch before. Warns when the data has changed its length."""
         self._show_training(trainer)
-        if self._planned_by == (now := _what_plans(trainer)):
-            return
-        self._planned_by = now
+        if self._planned_by != (now := _what_plans(trainer)):
+            self._planned_by = now
+            self._warn_of_length(trainer)
+
+    def _warn_of_length(self, trainer: Trainer) -> None:
         for scheduler, _ in _scheduled(trainer)[:1]:
-            old, new = scheduler.horizon, horizon_of(trainer)
-            rank_zero_warn(
-                f"the schedule was made for {old.steps} steps ({old.steps_per_epoch} an epoch) and does not follow: as "
-                f"of epoch {trainer.current_epoch}, training is one of {new.steps} ({new.steps_per_epoch} an epoch)"
-            )
+            old = scheduler.horizon
+            if scheduler.steps_reached and old != (new := horizon_of(trainer)):
+                rank_zero_warn(
+                    f"the schedule was made for {old.steps} steps ({old.steps_per_epoch} an epoch) and does not "
+                    f"follow: as of epoch {trainer.current_epoch}, training is one of {new.steps} "
+                    f"({new.steps_per_epoch} an epoch)"
+                )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Steps the schedules of a module that steps its optimizers by hand: the trainer does not."""
-        if pl_module.automatic_optimization:
-            return
-        steps, batches = trainer.global_step, trainer.fit_loop.total_batch_idx + 1
-        limits_others = trainer.max_steps != -1 and (self.steps_by_hand or len(trainer.optimizers) > 1)
-        if limits_others and steps != batches and _scheduled(trainer):
-            raise InputError(
-                f"max_steps={trainer.max_steps} counts every step that {type(pl_module).__name__} takes by hand, "
-                f"{steps} in {batches} batches, so a schedule cannot tell where training ends: set max_epochs instead"
-            )
-        for config in trainer.lr_scheduler_configs if self.steps_by_hand else ():
-            if config.interval == "step" or trainer.is_last_batch:
-                cast("Any", config.scheduler).step()
+        """Steps the schedules of a module that may step them itself: the trainer leaves that to the module."""
+        for config in trainer.lr_scheduler_configs:
+            if not isinstance(config.scheduler, KeptScheduler):
+                continue
+            if not pl_module.automatic_optimization and isinstance(config.scheduler.scheduler, ScheduledLR):
+                _check_max_steps(trainer)
+            by_step = config.interval == "step"
+            if not trainer.fit_loop._should_accumulate() if by_step else trainer.is_last_batch:
+                config.scheduler.advance()
+            if config.scheduler.was_called and not self._told_of_calls:
+                self._told_of_calls = True
+                rank_zero_info(
+                    f"{type(pl_module).__name__} calls its scheduler's step() itself. These calls do nothing: "
+                    f"the schedule is stepped for it after each {'training batch' if by_step else 'epoch'}."
+                )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes what is logged already: only what the validation logs anew is a metric of its own."""
@@ -329,6 +372,72 @@ def callbacks_of(trainer: Trainer) -> list[Callback]:
     return callbacks
 
 
+def _begin(trainer: Trainer, scheduler: ScheduledLR) -> None:
+    """Takes up what was changed between the making of a schedule and the first step."""
+    if scheduler.steps_reached is None:  # not of our making
+        return
+    scheduler.take_rates(_found_rates(trainer))
+    old, new = scheduler.horizon, horizon_of(trainer)
+    if old != new:
+        scheduler.plan_anew(new)
+        rank_zero_info(
+            f"The schedule is planned anew for {new.steps} steps ({new.steps_per_epoch} an epoch), "
+            f"not {old.steps} ({old.steps_per_epoch} an epoch)."
+        )
+
+
+def rates_from_elsewhere(trainer: Trainer) -> str:
+    """Returns the base rates, and who has set them, where it was not ``configure_optimizers``; otherwise nothing."""
+    taken = [rate for scheduler, _ in _scheduled(trainer) for rate in scheduler.taken.values()]
+    if not taken:
+        return ""
+    found = set(taken) <= set(_found_rates(trainer))
+    who = "LearningRateFinder" if found else "something else than configure_optimizers"
+    return f"{', '.join(dict.fromkeys(f'{rate:.6g}' for rate in taken))}, set before training by {who}"
+
+
+def _found_rates(trainer: Trainer) -> Collection[float]:
+    """Returns the rates that a finder has tried, of which it has set one."""
+    finder = _callback(trainer, LearningRateFinder)
+    tried: list[float] = finder.optimal_lr.results["lr"] if finder and finder.optimal_lr else []
+    return tried
+
+
+def takes_over(trainer: Trainer) -> list[str]:
+    """Returns what will take the learning rate out of the schedule's hands, a sentence each."""
+    if not trainer.lr_scheduler_configs:
+        return []
+    found = []
+    averaging = _callback(trainer, StochasticWeightAveraging)
+    if averaging is not None:
+        found.append(
+            "StochasticWeightAveraging sets the learning rate itself from its swa_epoch_start on: "
+            "the plan holds until then"
+        )
+    module = trainer.lightning_module
+    if mentions([vars(kind).get("optimizer_step") for kind in type(module).__mro__[:-1]], "param_groups"):
+        found.append(
+            f"{type(module).__name__}.optimizer_step works on param_groups: where it sets a learning rate, that one is "
+            "used and not the planned one"
+        )
+    return found
+
+
+def mentions(functions: Iterable[Any], name: str) -> bool:
+    """Tells whether the code of a function names an attribute."""
+    codes = (getattr(inspect.unwrap(function), "__code__", None) for function in functions if callable(function))
+    return any(name in code.co_names for code in codes if code is not None)
+
+
+def _check_max_steps(trainer: Trainer) -> None:
+    steps, batches = trainer.global_step, trainer.fit_loop.total_batch_idx + 1
+    if trainer.max_steps != -1 and steps != batches:
+        raise InputError(
+            f"max_steps={trainer.max_steps} counts every step that {type(trainer.lightning_module).__name__} takes by "
+            f"hand, {steps} in {batches} batches, so a schedule cannot tell where training ends: set max_epochs instead"
+        )
+
+
 def _what_plans(trainer: Trainer) -> tuple[Any, ...]:
     return trainer.num_training_batches, trainer.max_epochs, trainer.max_steps
 
@@ -360,7 +469,7 @@ def _plateaus(trainer: Trainer) -> list[tuple[ScheduledLR, str]]:
 
 def _scheduled(trainer: Trainer) -> list[tuple[ScheduledLR, str]]:
     return [
-        (config.scheduler, config.monitor or str(getattr(config.scheduler.schedule, "monitor", "")))
+        (scheduler, config.monitor or str(getattr(scheduler.schedule, "monitor", "")))
         for config in trainer.lr_scheduler_configs
-        if isinstance(config.scheduler, ScheduledLR)
+        if isinstance(scheduler := kept_by(config.scheduler), ScheduledLR)
     ]

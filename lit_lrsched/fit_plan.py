@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
 from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
+from lightning.pytorch.loops.utilities import _parse_loop_limits
 from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn, TrainerStatus
 from torch.optim import Optimizer
 
 from lit_lrsched.audit import Finding
 from lit_lrsched.callbacks import ApplySchedule
-from lit_lrsched.configure import AnySchedule, horizon_of, schedule_config
+from lit_lrsched.configure import AnySchedule, horizon_of, schedule_config, takes_over
 from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.kept import KeptScheduler, kept_by
 from lit_lrsched.logged_names import logged_names
 from lit_lrsched.plan import Plan, read_metric
 from lit_lrsched.replay import Pace, Replay, Stepped, plan_run, stepped_of
@@ -49,6 +51,10 @@ def configure(trainer: Trainer, model: LightningModule, datamodule: LightningDat
     trainer.state.status = TrainerStatus.RUNNING
     trainer.state.stage = RunningStage.TRAINING
     trainer.strategy._lightning_module = model
+    loop = trainer.fit_loop
+    loop.min_epochs, loop.max_epochs = _parse_loop_limits(
+        loop.min_steps, loop.max_steps, loop.min_epochs, loop.max_epochs, trainer
+    )
     trainer._data_connector.attach_data(model, datamodule=datamodule)
     trainer.strategy.connect(model)
     trainer._callback_connector._attach_model_callbacks()
@@ -123,15 +129,23 @@ def plans_of(
             refused.append(Finding("failure", f"{name}: {error}"))
             continue
         config: dict[str, Any] = returned.get("lr_scheduler", {})
-        steppeds = [Stepped(config["scheduler"], config["interval"], 1, config.get("monitor"))] if config else []
+        steppeds = (
+            [Stepped(kept_by(config["scheduler"]), config["interval"], 1, config.get("monitor"))] if config else []
+        )
         plans[name] = plan_run([optimizer], steppeds, configured.pace)
     return plans, refused
 
 
+_FINDERS: dict[type[Callback], str] = {
+    LearningRateFinder: "LearningRateFinder sets another base rate before training: shown for the configured one",
+    BatchSizeFinder: "BatchSizeFinder changes the number of steps before training: shown for the configured batch size",
+}
+
+
 def _findings(trainer: Trainer, steppeds: Sequence[Stepped], monitors: set[str]) -> list[Finding]:
     found = []
-    brought = any(isinstance(callback, ApplySchedule) for callback in _callbacks(trainer))
-    if not trainer.lightning_module.automatic_optimization and not brought:
+    kept = all(isinstance(config.scheduler, KeptScheduler) for config in trainer.strategy.lr_scheduler_configs)
+    if not trainer.lightning_module.automatic_optimization and not kept:
         text = "the module steps its schedulers itself (manual optimization): shown as if it did so once every interval"
         found.append(Finding("warning", text))
     if any(isinstance(callback, GradientAccumulationScheduler) for callback in _callbacks(trainer)):
@@ -140,6 +154,10 @@ def _findings(trainer: Trainer, steppeds: Sequence[Stepped], monitors: set[str])
             "set trainer.accumulate_grad_batches instead"
         )
         found.append(Finding("warning", text))
+    found += [Finding("warning", text) for text in takes_over(trainer)]
+    for kind, text in _FINDERS.items():
+        if any(isinstance(callback, kind) for callback in _callbacks(trainer)):
+            found.append(Finding("warning", text))
     for one in steppeds:
         if one.frequency > 1 and one.interval == "step":
             text = (

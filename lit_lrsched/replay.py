@@ -15,6 +15,7 @@ from torch.optim import lr_scheduler as torch_schedulers
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.errors import InputError
+from lit_lrsched.kept import kept_by
 from lit_lrsched.plan import MadeFor, Plan, is_constant, notes_on, plateau_states, title_of
 from lit_lrsched.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules import Horizon, Interval
@@ -36,7 +37,7 @@ class Stepped(NamedTuple):
 def stepped_of(config: Any) -> Stepped:
     """Returns Lightning's ``LRSchedulerConfig`` as ours."""
     interval: Interval = "step" if config.interval == "step" else "epoch"
-    return Stepped(config.scheduler, interval, config.frequency, config.monitor)
+    return Stepped(kept_by(config.scheduler), interval, config.frequency, config.monitor)
 
 
 @dataclass(frozen=True)

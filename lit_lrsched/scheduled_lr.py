@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -84,12 +84,16 @@ class ScheduledLR(LRScheduler):
         self._optimizer_stepped = False
         self._drives = _drives(optimizer, schedule, {**companions(schedule), **(groups or {})})
         self._joined: dict[int, float] = {}
+        self.taken: dict[int, float] = {}
         self._known_groups = len(optimizer.param_groups)
+        self._check()
+        super().__init__(optimizer)
+
+    def _check(self) -> None:
         # A schedule that does not fit, or breaks down on the way, is better refused now than in the middle of a run.
         for drive in self._drives:
             for percent in range(101):
-                factor_at(drive.schedule, (horizon.steps - 1) * percent // 100, horizon)
-        super().__init__(optimizer)
+                factor_at(drive.schedule, (self.horizon.steps - 1) * percent // 100, self.horizon)
 
     @property
     def position(self) -> int:
@@ -133,6 +137,51 @@ class ScheduledLR(LRScheduler):
             raise InputError(f"{describe(self.schedule)} follows no metric: wrap it, Plateau(schedule=...)")
         self._adopt_late_groups()
         self.plateau = self.schedule.update(self.plateau, metric)
+        self._apply()
+
+    def plan_anew(self, horizon: Horizon) -> None:
+        """Takes another horizon before the first step: a batch size found by trial gives a run another length.
+
+        Raises:
+            InputError: When the schedule does not fit it.
+        """
+        self.horizon = horizon
+        self._stride = stride_of(self.interval, horizon)
+        self._clock = _Clock(horizon)
+        self._check()
+        self._apply()
+
+    def take_rates(self, found: Collection[float] = ()) -> None:
+        """Makes the learning rates that another hand has set before the first step the base rates, and keeps them.
+
+        Args:
+            found: Rates that another hand is known to have set; those that are base rates already are kept as well.
+        """
+        rates = {}
+        for index, group in enumerate(self.optimizer.param_groups[: self._known_groups]):
+            now, base = float(group["lr"]), float(group["initial_lr"])
+            if now != float(self._last_lr[index]):
+                rates[index] = now
+            elif base in found:
+                rates[index] = base
+        self._take(rates)
+
+    def _take(self, rates: dict[int, float]) -> None:
+        if not rates:
+            return
+        self.taken = dict(rates)
+        for index, rate in rates.items():
+            self.optimizer.param_groups[index]["initial_lr"] = rate
+        self._drives = [
+            _Drive(
+                drive.schedule,
+                [
+                    slot._replace(base=rates[slot.group]) if slot.quantity == "lr" and slot.group in rates else slot
+                    for slot in drive.slots
+                ],
+            )
+            for drive in self._drives
+        ]
         self._apply()
 
     def join(self, tick: int) -> None:
@@ -192,6 +241,8 @@ class ScheduledLR(LRScheduler):
             "driven": [list(slot) for drive in self._drives for slot in drive.slots if slot.quantity != "lr"],
             "joined": dict(self._joined),
         }
+        if self.taken:
+            state["taken"] = dict(self.taken)
         if self.plateau is not None:
             state["plateau"] = dataclasses.asdict(self.plateau)
         return state
@@ -212,6 +263,7 @@ class ScheduledLR(LRScheduler):
         if self.plateau is not None and "plateau" in state_dict:
             self.plateau = PlateauState(**state_dict["plateau"])
         self._take_joined(state_dict["joined"])
+        self._take(state_dict.get("taken", {}))
         if (old, self.interval) != (self.horizon, state_dict["interval"]):
             self._change(old, state_dict["interval"])
         self._release(state_dict["driven"])

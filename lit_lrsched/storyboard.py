@@ -121,7 +121,7 @@ def _hyperparameters(trainer: Trainer) -> dict[str, Any]:
     configs = trainer.lr_scheduler_configs
     if not configs:
         return {**columns, "schedule": "none"}
-    scheduler = configs[0].scheduler
+    scheduler = stepped_of(configs[0]).scheduler
     if isinstance(scheduler, ScheduledLR):
         try:
             plain = to_plain(scheduler.schedule)

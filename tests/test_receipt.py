@@ -162,9 +162,70 @@ class ByHand(Tiny):
         optimizer.step()
 
 
-def test_manual_optimization_is_left_alone(capsys):
-    receipt_of(Tiny.make_optimizer, module=ByHand)
-    assert "plan" not in capsys.readouterr().out
+def test_manual_optimization_without_a_schedule_has_a_constant_plan():
+    assert receipt_of(Tiny.make_optimizer, module=ByHand) == "learning rate followed the plan (55 of 55 steps)"
+    assert "left the plan at step 20" in receipt_of(Tiny.make_optimizer, Meddler(), module=ByHand)
+
+
+def test_a_metric_that_nobody_sees_is_said_to_be_unchecked():
+    def configure_optimizers(module: Tiny):
+        optimizer = module.make_optimizer()
+        return {"optimizer": optimizer, "lr_scheduler": {**BY_STEP, "scheduler": ReduceLROnPlateau(optimizer)}}
+
+    text = receipt_of(configure_optimizers, module=Logging)
+    assert text.startswith("learning rate was not checked against a plan: ReduceLROnPlateau follows its metric within")
+
+
+BY_STEP = {"interval": "step", "monitor": "train_loss"}
+
+
+class Logging(Tiny):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("train_loss", loss)
+        return loss
+
+
+class Exploding(Logging):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss * float("nan") if self.current_epoch == 2 and batch_idx == 3 else loss
+
+
+class ExplodingByHand(ByHand, Exploding):
+    pass
+
+
+@pytest.mark.parametrize(("module", "loss"), [(Exploding, "the training loss"), (ExplodingByHand, "train_loss")])
+def test_a_run_that_broke_down_says_so(module, loss, capsys):
+    receipt_of(configured_by(Cosine()), module=module)
+    broken, rates = capsys.readouterr().out.splitlines()[-2:]
+    assert broken == (
+        f"training broke down: {loss} is nan in epoch 2; at the end of training these weights are not "
+        "finite: backbone.weight, backbone.bias, head.weight, ...: lower the learning rate, or look for nan in the data"
+    )
+    assert rates == "learning rate followed the plan (55 of 55 steps)"
+
+
+def test_a_logged_loss_that_is_not_a_number():
+    class Undefined(Tiny):
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", float("nan") if self.current_epoch == 3 else 1.0)
+            self.log("val_auc", float("nan"))  # of too few samples, say: not a loss
+
+    text = receipt_of(configured_by(Cosine()), module=Undefined)
+    assert text.startswith("training broke down: val_loss is nan in epoch 3: lower the learning rate, or ")
+    assert text.endswith("\nlearning rate followed the plan (55 of 55 steps)")
+
+
+def test_weights_that_the_last_step_spoiled():
+    class Spoiling(Callback):
+        def on_train_end(self, trainer, pl_module):
+            pl_module.head.bias.data.fill_(float("inf"))
+
+    receipt = Receipt()
+    tiny_trainer(callbacks=[Spoiling(), receipt]).fit(Tiny(configured_by(Cosine())))
+    assert "at the end of training these weights are not finite: head.bias: lower" in receipt.text()
 
 
 def test_nothing_is_left_on_the_optimizer():

@@ -333,7 +333,9 @@ def test_the_learning_rate_finder_works_on_the_bare_rate_and_the_schedule_comes_
 
 @pytest.mark.filterwarnings("ignore:Swapping scheduler", "ignore:SWA is currently only supported every epoch")
 def test_stochastic_weight_averaging_takes_over_when_its_time_comes():
-    used = used_by(small(Linear()), StochasticWeightAveraging(swa_lrs=0.05, swa_epoch_start=2, annealing_epochs=1))
+    averaging = StochasticWeightAveraging(swa_lrs=0.05, swa_epoch_start=2, annealing_epochs=1)
+    with pytest.warns(UserWarning, match="StochasticWeightAveraging sets the learning rate itself"):
+        used = used_by(small(Linear()), averaging)
     # From the second epoch on its own scheduler is in charge: that holds the rate which it finds for an epoch, and
     # then is at its own.
     assert used.first_rates[:4] == pytest.approx([0.1 * (1 - n / 12) for n in range(4)])
