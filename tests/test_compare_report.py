@@ -23,15 +23,19 @@ from hypothesis import strategies as st
 
 from lit_lrsched import Constant, Cosine, Horizon, Linear, Rex, table
 from lit_lrsched.comparison import records as records_module
-from lit_lrsched.comparison.baseline import gain_over_baseline
-from lit_lrsched.comparison.event_files import write_event_files
+from lit_lrsched.comparison.evidence.runs import Mode, mean_curve, worst_value
+from lit_lrsched.comparison.evidence.summary import summarize
+from lit_lrsched.comparison.evidence.tuning_gain import gain_over_baseline
+from lit_lrsched.comparison.evidence.verdict import verdict
 from lit_lrsched.comparison.export import export_best
-from lit_lrsched.comparison.page import page
-from lit_lrsched.comparison.pictures import spread, write_pictures
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics
-from lit_lrsched.comparison.report import Results, courses, decimals, number, summary_dict, write_report
-from lit_lrsched.comparison.statistics import Mode, mean_curve, summarize, verdict, worst_value
-from lit_lrsched.comparison.terminal import show
+from lit_lrsched.comparison.report.event_files import write_event_files
+from lit_lrsched.comparison.report.page import page
+from lit_lrsched.comparison.report.pictures import spread, write_pictures
+from lit_lrsched.comparison.report.results import Results, courses
+from lit_lrsched.comparison.report.terminal import show
+from lit_lrsched.comparison.report.words import decimals, number
+from lit_lrsched.comparison.report.write import summary_dict, write_report
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.custom import halve_every_epoch
 from tests.reading import scalar_tags, scalars

@@ -230,7 +230,9 @@ def race(
     records = running.finish()
     judged = _test_metric(metric)
     runs = [record.run(metric, judged) for record in records]
-    summary = summarize(runs, metric=judged, mode=mode, reference=reference, target=target, splits=splits_of(recipe, grid.seeds))
+    summary = summarize(
+        runs, metric=judged, mode=mode, reference=reference, target=target, splits=splits_of(recipe, grid.seeds)
+    )
     results = Results(
         records=records,
         summary=summary,

@@ -32,6 +32,7 @@ _EXACT_SEEDS = 17
 _DRAWS = 99_999
 _BLOCK = 8_192  # patterns in memory at a time
 
+_LIMIT_DRAWS = 1_999
 _RESAMPLES = 9_999
 _ROUNDING = 1e-12  # relative size below which a difference is rounding
 _MOST_SEEDS = 10_000  # a difference that takes more seeds to show is none that matters
@@ -346,11 +347,11 @@ def _levels(gains: FloatArray, order: Sequence[int], picked: bool, alpha: float)
     from scipy.stats import norm
 
     centered = gains - gains.mean(axis=0)
-    drawn = np.random.default_rng(0).normal(size=(_RESAMPLES, len(gains))) @ centered
+    drawn = np.random.default_rng(0).normal(size=(_LIMIT_DRAWS, len(gains))) @ centered
     families = _Families(drawn, centered, order, picked)
-    levels = {i: 2 * float(norm.sf(np.quantile(families.largest(i), 1 - alpha))) for i in order}
-    levels[order[0]] = alpha  # one comparison needs no correction
-    return {i: min(alpha, level) for i, level in levels.items()}
+    bounds = np.quantile([families.largest(i) for i in order], 1 - alpha, axis=1)
+    levels = np.minimum(alpha, 2 * norm.sf(bounds)).tolist()
+    return {**dict(zip(order, levels, strict=True)), order[0]: alpha}  # one comparison needs no correction
 
 
 def _more_seeds(gain: FloatArray, corrected: float, alpha: float, level: float) -> int | None:
@@ -381,14 +382,14 @@ def seeds_needed(
 ) -> int | None:
     """Returns how many more seeds would be needed to tell apart a given difference.
 
-   The smallest n with ``n >= ((t(1 - alpha/2) + t(power)) * sd / difference) ** 2``, t the quantiles of Student's t
+    The smallest n with ``n >= ((t(1 - alpha/2) + t(power)) * sd / difference) ** 2``, t the quantiles of Student's t
     with n - 1 degrees of freedom and sd the standard deviation of the paired differences, and with ``2 ** (1 - n) <=
     alpha``, the least p that n seeds can show.
 
     Args:
         differences: Finite differences, one a seed, at least 2.
         difference: True mean difference to tell apart; None for the mean of ``differences``.
-        alpha: Level of the test in (0, 1); divided by the multiplier where several are tested together.
+        alpha: Level of the test in (0, 1); smaller where several are tested together.
         power: Chance of telling it apart, in (0.5, 1).
 
     Returns:
@@ -429,5 +430,3 @@ def least_seeds(alpha: float) -> int:
     [6, 11]
     """
     return max(2, math.ceil(1 - math.log2(alpha)))
-
-

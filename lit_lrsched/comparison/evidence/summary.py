@@ -392,5 +392,3 @@ def summarize(
         wider_lrs=wider(sorted({setting.lr for setting in settings}), list(edges.values())) if edges else (),
         splits=splits,
     )
-
-

@@ -131,7 +131,8 @@ def _behind(summary: Summary) -> str:
             f'<span class="track">{lines}{marks}</span><span class="value">{number(row.mean, places)}</span></div>'
         )
     labels = "".join(f'<span style="left:{scale.percent(x)}">{scale.label(x)}</span>' for x in scale.ticks)
-    about = f"Difference of {escape(summary.metric)} from {escape(str(summary.best))} on test data, seed by seed: left of 0 is worse"
+    metric, best = escape(summary.metric), escape(str(summary.best))
+    about = f"Difference of {metric} from {best} on test data, seed by seed: left of 0 is worse"
     if any(row.against_best and row.against_best.low is not None for row in rows):
         about += (
             f". Bars: {_percent(summary)} intervals that hold for all at once, the pick of the best included; one that "
@@ -211,8 +212,8 @@ def _numbers(summary: Summary) -> str:
     if resplit:
         about += ". P, new rows: the same with the overlap of the splits allowed for"
     about += (
-        ". More seeds: how many should tell the two apart, were the difference really this one; a dash where it is most "
-        "likely luck."
+        ". More seeds: how many should tell the two apart, were the difference really this one; a dash where it is "
+        "most likely luck."
     )
     if summary.target is not None and reference is not None:
         about += f" Epochs to {number(summary.target, places)}: when the mean validation curve gets there."
@@ -398,7 +399,7 @@ def _maps(results: Results) -> str:
 """
 
 
-# --- What tuning brings ------------------------------------------------------------------------------------------------
+# --- What tuning brings -----------------------------------------------------------------------------------------------
 
 
 def _tuning(results: Results) -> str:
@@ -453,8 +454,8 @@ def _judgement(results: Results) -> list[str]:
         tests = (
             f"Intervals of a mean are BCa bootstrap intervals of {_percent(summary)}. Each p is that of a paired "
             f"sign-flip permutation test against {against}, corrected by a step-down max-T so that the chance of "
-            f"declaring any difference where there is none is at most {100 * summary.alpha:g} % for each such question. "
-            "The interval of a difference excludes 0 exactly when its p says that there is one."
+            f"declaring any difference where there is none is at most {100 * summary.alpha:g} % for each such "
+            "question. The interval of a difference excludes 0 exactly when its p says that there is one."
         )
     else:
         tests = "One seed shows no spread: there are no intervals and no tests."
@@ -475,8 +476,8 @@ def _execution(results: Results) -> list[str]:
     else:
         took = "All runs were there already: nothing had to be trained."
     return [
-        "The numbers speak about these data, over the seeds' splits, initial weights and batch orders. They are no claim "
-        "about other data.",
+        "The numbers speak about these data, over the seeds' splits, initial weights and batch orders. They are no "
+        "claim about other data.",
         f"Engine: {results.engine} ({results.reason}). {took}",
     ]
 
