@@ -62,15 +62,17 @@ def show(summary: Summary, file: TextIO | None = None) -> None:
     console.print(table)
     console.print()
     seeds = summary.seeds
-    if len(seeds) == 1:
-        notes = [f"{summary.metric} of seed {seeds[0]}"]
-    else:
-        notes = [f"mean {summary.metric} over {len(seeds)} seeds"]
-        if len(summary.schedules) > len(summary.out) + 1:
-            notes.append(f"vs best: paired difference, simultaneous {100 * (1 - summary.alpha):g} % interval")
+    means = f"{summary.metric} of seed {seeds[0]}"
+    if len(seeds) > 1:
+        means = f"mean {summary.metric} over {len(seeds)} seeds"
     if len(summary.tied) > 1:
-        notes.append("* cannot be told from the best")
-    console.print(Text(safe("; ".join(notes) + "."), style="dim"))
+        means += "; * cannot be told from the best"
+    notes = [f"{means}."]
+    if any(row.against_best and row.against_best.low is not None for row in summary.schedules):
+        level = f"{100 * (1 - summary.alpha):g} %"
+        notes.append(f"vs best: paired difference, seed by seed, with its simultaneous {level} interval.")
+    for note in notes:
+        console.print(Text(safe(note), style="dim"))
     for sentence in edges(summary):
         console.print(Text(safe(sentence), style="dim"))
     if overlap := overlap_in_words(summary):

@@ -55,11 +55,11 @@ def difference_interval(difference: Difference | None, places: int) -> str:
     """Returns the interval of a difference as text.
 
     >>> difference_interval(Difference(-0.012, -0.0312, 0.0049, 0.2, 0.3, None), 3)
-    '-0.031 to +0.005'
+    '-0.031 to 0.005'
     """
     if difference is None or difference.low is None or difference.high is None:
         return NOTHING
-    return f"{number(difference.low, places, sign=True)} to {number(difference.high, places, sign=True)}"
+    return f"{number(difference.low, places)} to {number(difference.high, places)}"
 
 
 def probability(difference: Difference | None) -> str:
