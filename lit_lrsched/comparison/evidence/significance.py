@@ -51,7 +51,7 @@ class Difference:
         p_corrected: The p corrected for the whole family of comparisons (max-T).
         more_seeds: How many more seeds should tell the two apart with 80 % power under the same correction, were the
             difference really ``gain``. 0 when they are told apart already. None when ``p_corrected`` is above 0.5, so
-            that the gain is most likely luck, when it takes more than 10,000, and for a single seed.
+            that luck alone often gives as much, when it takes more than 10,000, and for a single seed.
         resplit: The same comparison with the overlap of the splits allowed for; None where that is not known.
     """
 

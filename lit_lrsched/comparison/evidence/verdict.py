@@ -132,7 +132,7 @@ def _outlook(summary: Summary, behind: dict[str, Difference], rival: str) -> str
         return f"~{more} more seeds should {purpose}"
     if gain == 0:
         return "no number of seeds would settle it"
-    return f"{'such a lead' if nearest == rival else f'its lead over {nearest}'} is most likely luck"
+    return f"luck alone often gives {'such a lead' if nearest == rival else f'its lead over {nearest}'}"
 
 
 def _percent(summary: Summary) -> str:

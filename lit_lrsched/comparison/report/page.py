@@ -118,7 +118,7 @@ def _behind(summary: Summary) -> str:
     ends = [x for row in rows if (d := row.against_best) for x in (d.gain, d.low, d.high) if x is not None]
     scale = _Scale.around([0.0, *ends])
     lines = "".join(f'<i class="tick" style="left:{scale.percent(x)}"></i>' for x in scale.ticks)
-    lines += f'<i class="reference" style="left:{scale.percent(0.0)}"></i>'
+    lines += f'<i class="zero" style="left:{scale.percent(0.0)}"></i>'
     drawn = []
     for row in rows:
         marks, difference = "", row.against_best
@@ -212,8 +212,8 @@ def _numbers(summary: Summary) -> str:
     if resplit:
         about += ". P, new rows: the same with the overlap of the splits allowed for"
     about += (
-        ". More seeds: how many should tell the two apart, were the difference really this one; a dash where it is "
-        "most likely luck."
+        ". More seeds: how many should tell the two apart, were the difference really this one; a dash where luck "
+        "alone often gives as much."
     )
     if summary.target is not None and reference is not None:
         about += f" Epochs to {number(summary.target, places)}: when the mean validation curve gets there."
