@@ -308,7 +308,7 @@ class _Families:
     def largest(self, last: int, without: int | None = None) -> FloatArray:
         """Returns it for the family of a schedule, one comparison with the base left out where asked for."""
         family = [i for i in self._order[: self._order.index(last) + 1] if i != without]
-        return np.maximum(self._among[last], self._with_base[:, family].max(axis=1, initial=0))
+        return np.asarray(np.maximum(self._among[last], self._with_base[:, family].max(axis=1, initial=0)))
 
 
 def _interval(
