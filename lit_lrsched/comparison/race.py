@@ -224,8 +224,9 @@ def race(
     if folder is None:
         folder = Path("lightning_logs") / f"compare-{_fingerprint([_identity(vars(grid)), identity, epochs])}"
     folder = Path(folder)
-    if warning := few_seeds_in_words(len(grid.schedules), len(grid.seeds)):
-        rank_zero_info(warning)
+    warning = few_seeds_in_words(len(grid.schedules), len(grid.seeds))
+    if warning and strategy.is_global_zero:
+        print(warning)
     running = _Race(grid, recipe, epochs, folder, metric, engine, compile, Ranks(strategy))
     records = running.finish()
     judged = _test_metric(metric)
