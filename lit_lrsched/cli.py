@@ -388,6 +388,8 @@ class ScheduleCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         finished.show()
+        if finished.summary.wider_lrs:
+            print(f"The wider grid: --lrs '[{', '.join(f'{lr:g}' for lr in finished.summary.wider_lrs)}]'")
         print(f"Report: {finished.folder / 'report.html'}")
         print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(finished.folder / 'tensorboard'))}")
         if export is not None:

@@ -35,11 +35,20 @@ def to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
         return {"class_path": import_path(type(value)), "init_args": to_plain(arguments)}
-    if isinstance(value, partial) and value.func.__module__.startswith("jsonargparse"):
-        value = partial(value.args[-1], **value.keywords)  # the class stands behind jsonargparse's own arguments
-    if isinstance(value, partial) and not value.args:
-        return {"class_path": import_path(value.func), "init_args": to_plain(value.keywords)}
+    if isinstance(value, partial) and (_is_jsonargparse(value) or not value.args):
+        return {"class_path": import_path(without_partial(value)), "init_args": to_plain(value.keywords)}
     return {"class_path": import_path(value)}
+
+
+def without_partial(value: Any) -> Any:
+    """Returns the class or function that a ``functools.partial``, also one made by jsonargparse, calls in the end."""
+    if not isinstance(value, partial):
+        return value
+    return value.args[-1] if _is_jsonargparse(value) else value.func
+
+
+def _is_jsonargparse(value: partial[Any]) -> bool:
+    return value.func.__module__.startswith("jsonargparse")  # the class stands behind jsonargparse's own arguments
 
 
 def import_path(value: Any) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
     StepLR,
 )
+from torch.utils.data import DataLoader, TensorDataset
 
 from lit_lrsched import (
     Constant,
@@ -40,6 +41,7 @@ from lit_lrsched import (
 )
 from lit_lrsched.__main__ import _switched_on
 from lit_lrsched.comparison.records import RecordStore
+from lit_lrsched.comparison.splits import splits_of
 from lit_lrsched.errors import InputError
 
 
@@ -178,6 +180,53 @@ def test_the_command(command):
     best = yaml.safe_load(Path("best.yaml").read_text())
     assert best["optimizer"]["init_args"]["momentum"] == 0.9
     assert command("fit", "--config=best.yaml", "--trainer.max_epochs=1") == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_the_command_says_what_it_cannot_decide(command):
+    options = ["--schedules=[Constant, Linear]", "--lrs=[0.001,0.003]", "--momenta=[0.9]", "--trainer.max_epochs=1"]
+    assert command("compare", *options, "--seeds=5", "--optimizer=Adam", "--folder=race") == 0
+    # Before the first run, that five seeds decide nothing.
+    said = command.err.splitlines()[0]
+    assert (
+        said == "5 seeds cannot tell schedules apart: p is never below 0.0625, and 0.05 is asked for. Give at least 6."
+    )
+    # Whatever was tried is at an edge, and a wider grid is at hand.
+    assert "; widen the grid: lrs=[" in " ".join(command.out.split())
+    assert "The wider grid: --lrs '[" in command.out
+    assert set(json.loads((Path("race") / "summary.json").read_text())["wider_lrs"]) > {0.001, 0.003}
+    # The ionosphere data are split anew for every seed.
+    assert "The seeds re-split the same rows" in command.out
+    page = (Path("race") / "report.html").read_text()
+    assert "for 1 epoch with Adam." in page
+    assert "call_without_instantiate_context" not in page
+
+
+def test_splits_are_known_from_the_rows():
+    def recipe(make):
+        return lambda seed: (None, make(seed))
+
+    resplit = splits_of(recipe(lambda seed: IonosphereDataModule(seed=seed)), [3, 4])
+    assert not resplit.same_test
+    assert resplit.overlap == resplit.test / resplit.train
+    fixed = splits_of(recipe(lambda seed: IonosphereDataModule(seed=0)), [3, 4])
+    assert fixed.same_test
+    assert fixed.overlap is None
+    assert splits_of(recipe(Drawn), [3, 4]) is None
+    assert splits_of(recipe(lambda seed: IonosphereDataModule(seed=seed)), [3]) is None
+
+
+class Drawn(LightningDataModule):
+    """Rows of its own for every seed."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.rows = TensorDataset(torch.randn(40, 3, generator=torch.Generator().manual_seed(seed)))
+
+    def train_dataloader(self):
+        return DataLoader(self.rows)
+
+    test_dataloader = train_dataloader
 
 
 @pytest.mark.parametrize(

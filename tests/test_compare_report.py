@@ -23,15 +23,19 @@ from hypothesis import strategies as st
 
 from lit_lrsched import Constant, Cosine, Horizon, Linear, Rex, table
 from lit_lrsched.comparison import records as records_module
-from lit_lrsched.comparison.baseline import gain_over_baseline
-from lit_lrsched.comparison.event_files import write_event_files
+from lit_lrsched.comparison.evidence.runs import Mode, mean_curve, worst_value
+from lit_lrsched.comparison.evidence.summary import Splits, summarize
+from lit_lrsched.comparison.evidence.tuning_gain import gain_over_baseline
+from lit_lrsched.comparison.evidence.verdict import overlap_in_words, verdict
 from lit_lrsched.comparison.export import export_best
-from lit_lrsched.comparison.page import page
-from lit_lrsched.comparison.pictures import spread, write_pictures
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics
-from lit_lrsched.comparison.report import Results, courses, decimals, number, summary_dict, write_report
-from lit_lrsched.comparison.statistics import Mode, mean_curve, summarize, verdict, worst_value
-from lit_lrsched.comparison.terminal import show
+from lit_lrsched.comparison.report.event_files import write_event_files
+from lit_lrsched.comparison.report.page import page
+from lit_lrsched.comparison.report.pictures import spread, write_pictures
+from lit_lrsched.comparison.report.results import Results, courses
+from lit_lrsched.comparison.report.terminal import show
+from lit_lrsched.comparison.report.words import decimals, number
+from lit_lrsched.comparison.report.write import summary_dict, write_report
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.custom import halve_every_epoch
 from tests.reading import scalar_tags, scalars
@@ -421,7 +425,8 @@ def test_every_schedule_has_its_place_on_the_page(any_race: Results) -> None:
     assert {len(row) for row in body} == {columns}
     finished = [row for row in any_race.summary.schedules if row.mean is not None]
     places = decimals(any_race.summary)
-    assert texts(root, ".//*[@class='value']") == [number(row.mean, places) for row in finished]
+    shown = [number(row.mean, places) for row in finished]
+    assert texts(root, ".//*[@class='value']") == (shown if len(finished) > 1 else [])
 
 
 def test_the_columns_of_p_say_what_they_compare() -> None:
@@ -440,7 +445,56 @@ def test_the_columns_of_p_say_what_they_compare() -> None:
                 assert shown[column] == "<0.001"
             else:
                 assert float(shown[column]) == pytest.approx(difference.p_corrected, abs=0.0005)
-                assert float(shown[column - 1]) == pytest.approx(difference.gain, abs=0.0005)
+                gain = columns.index((columns[column][0], "difference"))
+                assert float(shown[gain]) == pytest.approx(difference.gain, abs=0.0005)
+
+
+def test_table_and_plot_show_the_difference_from_the_best_with_its_interval() -> None:
+    found = results(race(gap=0.001))
+    root, places = parsed(page(found)), decimals(found.summary)
+    titles = ["".join(cell.itertext()) for cell in root.find(".//table/thead")[1]]
+    column = titles.index("difference") + 1
+    assert titles[column] == "95 %interval"
+    tracks = [row for row in root.iter("div") if row.get("class", "").startswith("row ")]
+    body = root.find(".//table/tbody")
+    for row, cells, track in zip(found.summary.schedules, body, tracks, strict=True):
+        shown = ["".join(cell.itertext()) for cell in cells[1:]]
+        bars = [mark for mark in track.iter("i") if mark.get("class") == "interval"]
+        if row.schedule == found.summary.best:
+            assert (shown[column], bars) == ("\u2013", [])
+            continue
+        low, high = (float(number(end, places)) for end in (row.against_best.low, row.against_best.high))
+        assert tuple(map(float, shown[column].split(" to "))) == (low, high)
+        assert len(bars) == 1
+        assert (low <= 0 <= high) == (row.schedule in found.summary.tied)
+
+
+def test_what_tuning_brings_is_no_part_of_the_verdict() -> None:
+    found = results(race(lrs=(0.1, 0.3, 1.0)))
+    root = parsed(page(found))
+    titles = texts(root, ".//h2")
+    assert titles.index("What tuning brings") > titles.index("The numbers")
+    assert str(found.gain) not in "".join(root.find(".//header").itertext())
+    assert str(found.gain).startswith("Apart from the verdict, tuning: ")
+
+
+def test_overlapping_splits_are_said_and_allowed_for() -> None:
+    plain = results(race())
+    runs = [r.run("val_acc", "test_acc") for r in plain.records]
+    summary = summarize(
+        runs, metric="test_acc", mode="max", reference="constant", splits=Splits(100, 40, same_test=False)
+    )
+    found = dataclasses.replace(plain, summary=summary)
+    words = overlap_in_words(summary)
+    root = parsed(page(found))
+    assert words in texts(root, ".//header/p")
+    assert "p, newrows" in ["".join(cell.itertext()) for cell in root.find(".//table/thead")[1]]
+    assert words in " ".join(printed(found).split())
+    assert max(map(len, printed(found).splitlines())) <= 100
+    written = json.loads(json.dumps(summary_dict(found), allow_nan=False))
+    assert written["splits"] == {"train": 100, "test": 40, "same_test": False}
+    assert written["schedules"][1]["against_best"]["resplit"]["p"] >= written["schedules"][1]["against_best"]["p"]
+    assert "p, newrows" not in page(plain)
 
 
 def test_the_map_shows_every_setting_and_marks_the_chosen() -> None:
@@ -516,6 +570,7 @@ def test_a_report_of_any_race(any_race: Results, tmp_path: Path) -> None:
     assert names >= {"report.html", "summary.json", "rates.png", "tensorboard"}
     finished = any_race.summary.best is not None
     assert ("map.png" in names) == finished
+    assert ("differences.png" in names) == (sum(row.mean is not None for row in any_race.summary.schedules) > 1)
     assert ("curves.png" in names) == (finished and all(len(r.curves) for r in any_race.records))
     for name in names:
         if name.endswith(".png"):
@@ -637,16 +692,16 @@ def test_the_table_fits_a_hundred_columns(any_race: Results) -> None:
     places = decimals(any_race.summary)
     for row in any_race.summary.schedules:
         name = row.schedule if len(row.schedule) <= 18 else f"{row.schedule[:17]}\u2026"
-        (line,) = (line for line in text.splitlines() if re.match(rf"{re.escape(name)}( \*)?  ", line))
+        (line,) = (line for line in text.splitlines() if re.match(rf"{re.escape(name)}( \*)? +(-?\d|\u2013)", line))
         assert number(row.mean, places) in line
         assert f"{row.lr:g}" in line
 
 
-def test_long_names_and_numbers_cost_no_column() -> None:
+def test_long_names_and_numbers_cost_no_more_than_the_worst_seed() -> None:
     found = race([f"WarmupStableDecay{i}" for i in range(4)] + ["constant"], lrs=(0.025, 0.125), seeds=6)
     assert decimals(results(found).summary) == 4
     text = printed(results(found))
-    for title in ("interval", "worst", "mom.", "best", "constant", "diver-", "epochs"):
+    for title in ("mean", "interval", "mom.", "best", "constant", "diver-", "epochs"):
         assert title in text
     assert max(map(len, text.splitlines())) <= 100
 
@@ -654,7 +709,7 @@ def test_long_names_and_numbers_cost_no_column() -> None:
 def test_no_number_is_a_dash() -> None:
     text = printed(results(one_seed()))
     best = next(line for line in text.splitlines() if line.startswith("linear"))
-    assert best.split().count("\u2013") == 2  # no interval, and no p of the best against itself
+    assert best.split().count("\u2013") == 3  # no difference, interval and p of the best against itself
     assert "test_acc of seed 0" in text
 
 

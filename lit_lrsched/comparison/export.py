@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lit_lrsched.comparison.statistics import Summary, verdict
+from lit_lrsched.comparison.evidence.summary import Summary
+from lit_lrsched.comparison.evidence.verdict import verdict
 from lit_lrsched.configure import is_schedule
 from lit_lrsched.errors import InputError
 from lit_lrsched.plain import import_from, import_path, to_plain

@@ -23,24 +23,28 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer, see
 from lightning.pytorch.strategies import Strategy
 from tqdm import tqdm
 
-from lit_lrsched.comparison.baseline import gain_over_baseline
 from lit_lrsched.comparison.batches import Recipe
 from lit_lrsched.comparison.defaults import SEEDS
+from lit_lrsched.comparison.evidence.runs import Mode
+from lit_lrsched.comparison.evidence.summary import Summary, summarize
+from lit_lrsched.comparison.evidence.tuning_gain import gain_over_baseline
+from lit_lrsched.comparison.evidence.verdict import few_seeds_in_words, verdict
 from lit_lrsched.comparison.export import export_best
 from lit_lrsched.comparison.functional import NotVectorizable
 from lit_lrsched.comparison.grid import Entry, Grid, grid_of
 from lit_lrsched.comparison.own_optimizer import OwnOptimizer
 from lit_lrsched.comparison.ranks import Ranks
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
-from lit_lrsched.comparison.report import Results, write_report
+from lit_lrsched.comparison.report.results import Results
+from lit_lrsched.comparison.report.terminal import show
+from lit_lrsched.comparison.report.write import write_report
 from lit_lrsched.comparison.sequential import race_one_by_one
-from lit_lrsched.comparison.statistics import Mode, Summary, summarize, verdict
-from lit_lrsched.comparison.terminal import show
+from lit_lrsched.comparison.splits import splits_of
 from lit_lrsched.comparison.vectorized import Chunk, OptimizerCallable, VectorizedRace
 from lit_lrsched.configure import AnySchedule
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.lightning_package import rank_zero_info
-from lit_lrsched.plain import to_plain
+from lit_lrsched.plain import to_plain, without_partial
 from lit_lrsched.schedules import Horizon, Interval
 
 # Compiling takes 10 to 25 s; a compiled run of the worked example saves 1 to 2 ms.
@@ -80,6 +84,7 @@ class Comparison:
         """Prints the table and the verdict."""
         show(self.summary)
         if self.results.gain:
+            print()
             print(textwrap.fill(str(self.results.gain), 100))
 
     def export(self, path: Union[str, Path], config: Mapping[str, Any] | None = None) -> None:
@@ -234,11 +239,16 @@ def race(
     if folder is None:
         folder = Path("lightning_logs") / f"compare-{_fingerprint([_identity(vars(grid)), identity, epochs])}"
     folder = Path(folder)
+    warning = few_seeds_in_words(len(grid.schedules), len(grid.seeds))
+    if warning and strategy.is_global_zero:
+        print(warning)
     running = _Race(grid, recipe, epochs, folder, metric, engine, compile, Ranks(strategy))
     records = running.finish()
     judged = _test_metric(metric)
     runs = [record.run(metric, judged) for record in records]
-    summary = summarize(runs, metric=judged, mode=mode, reference=reference, target=target)
+    summary = summarize(
+        runs, metric=judged, mode=mode, reference=reference, target=target, splits=splits_of(recipe, grid.seeds)
+    )
     results = Results(
         records=records,
         summary=summary,
@@ -479,7 +489,7 @@ def _factors(records: Sequence[Record], summary: Summary) -> dict[str, list[floa
 
 
 def _name(thing: Any) -> str:
-    thing = getattr(thing, "func", thing)
+    thing = without_partial(thing)
     return str(getattr(thing, "__name__", type(thing).__name__))
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lit_lrsched.comparison.statistics import Run
+from lit_lrsched.comparison.evidence.runs import Run
 from lit_lrsched.errors import InputError
 
 FloatArray = npt.NDArray[np.float64]

@@ -13,24 +13,21 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from lit_lrsched.comparison.report import (
+from lit_lrsched.comparison.evidence.runs import FloatArray
+from lit_lrsched.comparison.evidence.significance import Difference
+from lit_lrsched.comparison.evidence.summary import ScheduleSummary, Setting, Summary
+from lit_lrsched.comparison.evidence.verdict import edges, overlap_in_words, verdict
+from lit_lrsched.comparison.report.results import Course, Results, courses, metric_range, shade_range
+from lit_lrsched.comparison.report.words import (
     NOTHING,
-    Course,
-    Results,
-    courses,
     decimals,
-    edges,
+    difference_interval,
     interval,
-    metric_range,
     number,
+    p_in_words,
     probability,
-    shade_range,
 )
-from lit_lrsched.comparison.statistics import Difference, ScheduleSummary, Setting, Summary, verdict
-
-FloatArray = npt.NDArray[np.float64]
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
 
@@ -48,7 +45,7 @@ def page(results: Results) -> str:
     summary = results.summary
     first, second = verdict(summary)
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    sections = [_ahead(summary), _numbers(summary), _cards(results), _maps(results), _how(results)]
+    sections = [_behind(summary), _numbers(summary), _cards(results), _maps(results), _tuning(results), _how(results)]
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -66,9 +63,8 @@ def page(results: Results) -> str:
 <p class="eyebrow">Learning-rate schedules · {escape(results.model)} · {escape(results.data)}</p>
 <h1>{escape(first)}</h1>
 <p class="lead">{escape(second)}</p>
-{f'<p class="lead">{escape(str(results.gain))}</p>' if results.gain else ""}
 <p class="facts">{escape(_facts(results))}</p>
-{"".join(f'<p class="note">{escape(sentence)}</p>' for sentence in edges(summary))}
+{"".join(f'<p class="note">{escape(sentence)}</p>' for sentence in _notes(summary))}
 </header>
 {"".join(sections)}
 <footer>Beside this page: results.csv (a row a run), curves.npz (every epoch of every run), summary.json, the pictures
@@ -77,6 +73,11 @@ as PNG, and tensorboard/ for <code>tensorboard --logdir</code>.</footer>
 </body>
 </html>
 """
+
+
+def _notes(summary: Summary) -> list[str]:
+    overlap = overlap_in_words(summary)
+    return [*([overlap] if overlap else []), *edges(summary)]
 
 
 def _facts(results: Results) -> str:
@@ -106,44 +107,40 @@ def _count(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-# --- Who is ahead: means and intervals on one scale -------------------------------------------------------------------
+# --- How far behind: the paired difference from the best, with its interval ------------------------------------------
 
 
-def _ahead(summary: Summary) -> str:
-    means = {row.schedule: row.mean for row in summary.schedules if row.mean is not None}
-    rows = [row for row in summary.schedules if row.schedule in means]
-    if not rows:
+def _behind(summary: Summary) -> str:
+    rows = [row for row in summary.schedules if row.mean is not None]
+    if len(rows) < 2:
         return ""
     places = decimals(summary)
-    ends = [x for row in rows for x in (row.mean, row.low, row.high) if x is not None]
-    scale = _Scale.around(ends)
-    reference = means.get(summary.reference or "")
+    ends = [x for row in rows if (d := row.against_best) for x in (d.gain, d.low, d.high) if x is not None]
+    scale = _Scale.around([0.0, *ends])
     lines = "".join(f'<i class="tick" style="left:{scale.percent(x)}"></i>' for x in scale.ticks)
-    if reference is not None:
-        lines += f'<i class="reference" style="left:{scale.percent(reference)}"></i>'
+    lines += f'<i class="zero" style="left:{scale.percent(0.0)}"></i>'
     drawn = []
     for row in rows:
-        marks = ""
-        if row.low is not None and row.high is not None:
-            width = scale.share(row.high) - scale.share(row.low)
-            marks = f'<i class="interval" style="left:{scale.percent(row.low)};width:{100 * width:.2f}%"></i>'
-        marks += f'<i class="mean" style="left:{scale.percent(means[row.schedule])}"></i>'
+        marks, difference = "", row.against_best
+        if difference is not None and difference.low is not None and difference.high is not None:
+            width = scale.share(difference.high) - scale.share(difference.low)
+            marks = f'<i class="interval" style="left:{scale.percent(difference.low)};width:{100 * width:.2f}%"></i>'
+        marks += f'<i class="mean" style="left:{scale.percent(difference.gain if difference else 0.0)}"></i>'
         drawn.append(
             f'<div class="row {_rank(row, summary)}"><span class="name">{_name(row.schedule)}</span>'
             f'<span class="track">{lines}{marks}</span><span class="value">{number(row.mean, places)}</span></div>'
         )
     labels = "".join(f'<span style="left:{scale.percent(x)}">{scale.label(x)}</span>' for x in scale.ticks)
-    way = "higher" if summary.mode == "max" else "lower"
-    about = f"Mean {escape(summary.metric)} on test data ({way} is better)"
-    if rows[0].low is not None:
-        about += f" and its {_percent(summary)} interval over {_count(len(summary.seeds), 'seed')}"
-    about += ", each schedule at the rate that validation data chose."
-    if len(summary.tied) > 1:
-        about += " Blue: tied with the best."
-    if reference is not None:
-        about += f" Dashed: {escape(str(summary.reference))}."
+    metric, best = escape(summary.metric), escape(str(summary.best))
+    about = f"Difference of {metric} from {best} on test data, seed by seed: left of 0 is worse"
+    if any(row.against_best and row.against_best.low is not None for row in rows):
+        about += (
+            f". Bars: {_percent(summary)} intervals that hold for all at once, the pick of the best included; one that "
+            "crosses 0 belongs to a schedule that cannot be told from the best"
+        )
+    about += ". Right: the mean."
     return f"""<section>
-<h2>Who is ahead</h2>
+<h2>How far behind the best</h2>
 <p class="about">{about}</p>
 <figure class="panel ahead">{"".join(drawn)}
 <div class="row" aria-hidden="true"><span></span><span class="axis">{labels}</span><span></span></div></figure>
@@ -157,13 +154,14 @@ def _ahead(summary: Summary) -> str:
 def _numbers(summary: Summary) -> str:
     places = decimals(summary)
     momenta = len({setting.momentum for setting in summary.settings}) > 1
+    resplit = any(row.against_best and row.against_best.resplit for row in summary.schedules)
     reference = None if summary.reference is None else escape(summary.reference)
     level = _percent(summary)
     upper = [
         '<th rowspan="2" scope="col" class="name">schedule</th>',
         f'<th colspan="3" scope="colgroup">{escape(summary.metric)} on test data</th>',
         f'<th colspan="{2 + momenta}" scope="colgroup" class="group">chosen setting</th>',
-        '<th colspan="3" scope="colgroup" class="group">against the best</th>',
+        f'<th colspan="{4 + resplit}" scope="colgroup" class="group">against the best</th>',
     ]
     lower = [
         "mean",
@@ -172,7 +170,7 @@ def _numbers(summary: Summary) -> str:
         *["peak<br>rate", "momentum"][: 1 + momenta],
         "diverged",
     ]
-    lower += ["difference", "p", "more<br>seeds"]
+    lower += ["difference", f"{level}<br>interval", "p", *["p, new<br>rows"] * resplit, "more<br>seeds"]
     starts = {3, 5 + momenta}
     if reference is not None:
         upper.append(f'<th colspan="2" scope="colgroup" class="group">against {reference}</th>')
@@ -192,7 +190,11 @@ def _numbers(summary: Summary) -> str:
         if momenta:
             cells.append(f"{row.momentum:g}")
         cells.append(str(row.diverged))
-        cells += [*_difference(row.against_best, places), _more_seeds(row.against_best)]
+        cells += _difference(row.against_best, places)
+        cells.insert(-1, difference_interval(row.against_best, places))
+        if resplit:
+            cells.append(_resplit(row.against_best))
+        cells.append(_more_seeds(row.against_best))
         if reference is not None:
             cells += _difference(row.against_reference, places)
         if summary.target is not None:
@@ -202,12 +204,17 @@ def _numbers(summary: Summary) -> str:
 
     heads = "".join(f'<th scope="col"{_group(i in starts)}>{title}</th>' for i, title in enumerate(lower))
     about = (
-        "Differences are positive when the schedule is better. The p against the best is corrected for all schedules "
-        "and for having picked the best"
+        "Differences are positive when the schedule is better. Interval and p against the best are corrected for all "
+        "schedules and for having picked the best (max-T)"
     )
     if reference is not None:
-        about += f"; that against {reference} for all schedules (Holm)"
-    about += ". More seeds: how many would be needed to tell the two apart, were the difference really this one."
+        about += f"; the p against {reference} for all schedules"
+    if resplit:
+        about += ". P, new rows: the same with the overlap of the splits allowed for"
+    about += (
+        ". More seeds: how many should tell the two apart, were the difference really this one; a dash where luck "
+        "alone often gives as much."
+    )
     if summary.target is not None and reference is not None:
         about += f" Epochs to {number(summary.target, places)}: when the mean validation curve gets there."
     return f"""<section>
@@ -236,10 +243,12 @@ def _difference(difference: Difference | None, places: int) -> list[str]:
     return [number(difference.gain, places + 1, sign=True), escape(probability(difference))]
 
 
+def _resplit(difference: Difference | None) -> str:
+    return NOTHING if difference is None or difference.resplit is None else escape(p_in_words(difference.resplit.p))
+
+
 def _more_seeds(difference: Difference | None) -> str:
-    if difference is None or difference.more_seeds is None:
-        return NOTHING
-    return "&gt;10,000" if difference.more_seeds > 10_000 else f"{difference.more_seeds:,}"
+    return NOTHING if difference is None or difference.more_seeds is None else f"{difference.more_seeds:,}"
 
 
 # --- A card a schedule: metric and learning rate over the epochs ------------------------------------------------------
@@ -390,6 +399,20 @@ def _maps(results: Results) -> str:
 """
 
 
+# --- What tuning brings -----------------------------------------------------------------------------------------------
+
+
+def _tuning(results: Results) -> str:
+    if results.gain is None:
+        return ""
+    return f"""<section>
+<h2>What tuning brings</h2>
+<p class="about">{escape(str(results.gain))} This says nothing about which schedule is better: rate and momentum changed
+along with it.</p>
+</section>
+"""
+
+
 # --- How it was done --------------------------------------------------------------------------------------------------
 
 
@@ -429,9 +452,10 @@ def _judgement(results: Results) -> list[str]:
     if len(summary.seeds) > 1:
         against = "the best" if summary.reference is None else f"the best and against {summary.reference}"
         tests = (
-            f"Intervals of the mean are BCa bootstrap intervals of {_percent(summary)}. Each p is that of a paired "
-            f"sign-flip permutation test against {against}, corrected so that the chance of declaring any difference "
-            f"where there is none stays near {100 * summary.alpha:g} % for each such question."
+            f"Intervals of a mean are BCa bootstrap intervals of {_percent(summary)}. Each p is that of a paired "
+            f"sign-flip permutation test against {against}, corrected by a step-down max-T so that the chance of "
+            f"declaring any difference where there is none is at most {100 * summary.alpha:g} % for each such "
+            "question. The interval of a difference excludes 0 exactly when its p says that there is one."
         )
     else:
         tests = "One seed shows no spread: there are no intervals and no tests."
@@ -452,8 +476,8 @@ def _execution(results: Results) -> list[str]:
     else:
         took = "All runs were there already: nothing had to be trained."
     return [
-        "The numbers speak about these data, over repeated splits, initial weights and batch orders. They are no claim "
-        "about other data.",
+        "The numbers speak about these data, over the seeds' splits, initial weights and batch orders. They are no "
+        "claim about other data.",
         f"Engine: {results.engine} ({results.reason}). {took}",
     ]
 

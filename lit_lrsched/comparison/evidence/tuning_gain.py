@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lit_lrsched.comparison.statistics import Difference, Mode, Run, Summary, paired_differences
+from lit_lrsched.comparison.evidence.runs import Mode, Run
+from lit_lrsched.comparison.evidence.significance import Difference, differences_from
+from lit_lrsched.comparison.evidence.summary import Summary
 
 # The worked example's rate: what the tutorial starts from, and what most people try first.
 _LR, _MOMENTUM = 0.1, 0.0
@@ -36,7 +38,7 @@ class Gain:
         d = self.difference
         interval = f"95 %: {d.low:.2g} to {d.high:.2g}; " if d.low is not None and d.high is not None else ""
         what = f"{self.schedule} at {self.lr:g}, momentum {self.momentum:g},"
-        return f"Tuned on validation data, {what} gains {d.gain:.2g} over {self.over} ({interval}p = {d.p:.2g})."
+        return f"Apart from the verdict, tuning: {what} gains {d.gain:.2g} over {self.over} ({interval}p = {d.p:.2g})."
 
 
 def gain_over_baseline(runs: Sequence[Run], summary: Summary, mode: Mode) -> Gain | None:
@@ -65,5 +67,5 @@ def gain_over_baseline(runs: Sequence[Run], summary: Summary, mode: Mode) -> Gai
     gains = np.array([sign * (tests[best][seed] - value) for seed, value in tests[baseline].items()])
     if len(gains) < 2 or not np.isfinite(gains).all():
         return None
-    over = f"{summary.reference} at {_LR:g}"
-    return Gain(*best, over, paired_differences([gains])[0])
+    over = f"{summary.reference} at {_LR:g}, momentum {_MOMENTUM:g}"
+    return Gain(*best, over, differences_from(np.zeros(len(gains)), [gains])[0])

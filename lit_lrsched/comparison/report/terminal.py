@@ -1,12 +1,20 @@
-"""The comparison on the terminal: a table that fits 100 columns and the verdict in two sentences."""
+"""The comparison on the terminal: a table that fits 100 columns, and the verdict in two sentences."""
 
 from __future__ import annotations
 
 import sys
 from typing import TextIO
 
-from lit_lrsched.comparison.report import NOTHING, decimals, edges, interval, number, probability, shortened
-from lit_lrsched.comparison.statistics import Summary, verdict
+from lit_lrsched.comparison.evidence.summary import Summary
+from lit_lrsched.comparison.evidence.verdict import edges, overlap_in_words, verdict
+from lit_lrsched.comparison.report.words import (
+    NOTHING,
+    decimals,
+    difference_interval,
+    number,
+    probability,
+    shortened,
+)
 
 _WIDTH = 100
 _NAME = 18  # the longest name that is shown whole
@@ -40,7 +48,7 @@ def show(summary: Summary, file: TextIO | None = None) -> None:
     gap = 2
     if _width(columns, gap) > width:
         gap = 1
-    for least in ("worst\nseed", f"epochs\nto {_target(summary)}", "diver-\nged", "interval", "mom."):
+    for least in ("worst\nseed", f"epochs\nto {_target(summary)}", "diver-\nged", "mom.", "interval"):
         if _width(columns, gap) > width:
             columns.pop(least, None)
     # The box itself puts one column between two cells.
@@ -54,14 +62,21 @@ def show(summary: Summary, file: TextIO | None = None) -> None:
     console.print(table)
     console.print()
     seeds = summary.seeds
-    notes = [f"mean {summary.metric} and its {100 * (1 - summary.alpha):g} % interval over {len(seeds)} seeds"]
-    if len(seeds) == 1:
-        notes = [f"{summary.metric} of seed {seeds[0]}"]
+    means = f"{summary.metric} of seed {seeds[0]}"
+    if len(seeds) > 1:
+        means = f"mean {summary.metric} over {len(seeds)} seeds"
     if len(summary.tied) > 1:
-        notes.append("* cannot be told from the best")
-    console.print(Text(safe("; ".join(notes) + "."), style="dim"))
+        means += "; * cannot be told from the best"
+    notes = [f"{means}."]
+    if any(row.against_best and row.against_best.low is not None for row in summary.schedules):
+        level = f"{100 * (1 - summary.alpha):g} %"
+        notes.append(f"vs best: paired difference, seed by seed, with its simultaneous {level} interval.")
+    for note in notes:
+        console.print(Text(safe(note), style="dim"))
     for sentence in edges(summary):
         console.print(Text(safe(sentence), style="dim"))
+    if overlap := overlap_in_words(summary):
+        console.print(Text(safe(overlap), style="dim"))
     for sentence in verdict(summary):
         console.print(Text(safe(sentence), style="bold"))
 
@@ -77,13 +92,14 @@ def _columns(summary: Summary) -> dict[str, list[str]]:
             for row in rows
         ],
         "mean": [number(row.mean, places) for row in rows],
-        "interval": [interval(row, places) for row in rows],
+        "vs\nbest": [number(d.gain, places, sign=True) if (d := row.against_best) else NOTHING for row in rows],
+        "interval": [difference_interval(row.against_best, places) for row in rows],
+        "p vs\nbest": [probability(row.against_best) for row in rows],
         "worst\nseed": [number(row.worst, places) for row in rows],
         "peak\nlr": [f"{row.lr:g}{arrows[row.edge]}" for row in rows],
     }
     if len(momenta) > 1:
         columns["mom."] = [f"{row.momentum:g}" for row in rows]
-    columns["p vs\nbest"] = [probability(row.against_best) for row in rows]
     if summary.reference is not None:
         title = f"p vs\n{shortened(summary.reference, 10)}"
         columns[title] = [probability(row.against_reference) for row in rows]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from lit_lrsched.comparison.report import Results, courses
+from lit_lrsched.comparison.report.results import Results, courses
 from lit_lrsched.trials import write_trial
 
 

@@ -1,4 +1,4 @@
-"""The comparison's pictures as PNG files: learning rates, curves with bands, and the rate x schedule map."""
+"""The comparison's pictures as PNG files: differences, learning rates, curves with bands, the rate x schedule map."""
 
 from __future__ import annotations
 
@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lit_lrsched.comparison.report import (
-    Course,
-    Results,
-    courses,
-    decimals,
-    metric_range,
-    number,
-    shade_range,
-    shortened,
-)
+from lit_lrsched.comparison.report.results import Course, Results, courses, metric_range, shade_range
+from lit_lrsched.comparison.report.words import decimals, number, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +28,9 @@ _COLUMNS = 5  # the most small pictures in a row
 
 
 def write_pictures(results: Results, folder: Path) -> None:
-    """Writes ``rates.png``, ``curves.png`` and ``map.png``; the latter two only where some run finished.
+    """Writes ``rates.png``, ``curves.png``, ``map.png`` and ``differences.png``.
+
+    Only ``rates.png`` is there when every run diverged, and ``differences.png`` takes two schedules that did not.
 
     Args:
         results: The race.
@@ -49,6 +43,8 @@ def write_pictures(results: Results, folder: Path) -> None:
         pictures["curves.png"] = _curves(finished, results)
     if finished:
         pictures["map.png"] = _map(results)
+    if len(finished) > 1:
+        pictures["differences.png"] = _differences(results)
     with warnings.catch_warnings():
         # A name may have letters that the font lacks: it is drawn with boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -78,6 +74,33 @@ def _plain(axes: Axes) -> None:
 
 def _title(figure: Figure, text: str) -> None:
     figure.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold", color=_INK, parse_math=False)
+
+
+def _differences(results: Results) -> Figure:
+    """Draws the paired difference of each schedule from the best, with its simultaneous interval."""
+    summary = results.summary
+    rows = [row for row in summary.schedules if row.mean is not None]
+    figure = _figure(8, 1.5 + 0.3 * len(rows))
+    axes = figure.add_subplot()
+    _plain(axes)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=_GRID, linewidth=0.8)
+    _title(figure, f"{summary.metric}: difference from {shortened(str(summary.best), 30)}, seed by seed")
+    axes.axvline(0, color=_INK, linewidth=1)
+    for place, row in enumerate(rows):
+        difference = row.against_best
+        color = _AHEAD if row.schedule in summary.tied else _BEHIND
+        axes.plot(difference.gain if difference else 0.0, place, "o", color=color, markersize=5)
+        if difference is not None and difference.low is not None and difference.high is not None:
+            axes.plot([difference.low, difference.high], [place, place], color=color, linewidth=2)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), [shortened(row.schedule, 22) for row in rows], parse_math=False)
+    axes.tick_params(axis="y", labelcolor=_INK)
+    words = "left of 0: worse; blue: cannot be told from the best"
+    if any(row.against_best and row.against_best.low is not None for row in rows):
+        words = f"simultaneous {100 * (1 - summary.alpha):g} % intervals; {words}"
+    figure.supxlabel(words, x=0.01, ha="left", fontsize=8, color=_SOFT, parse_math=False)
+    return figure
 
 
 def _rates(drawn: Sequence[Course], epochs: int) -> Figure:

@@ -1,0 +1,114 @@
+"""The runs of a race as plain numbers, and what a diverged one counts as."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Mode = Literal["min", "max"]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Args:
+        schedule: Name of the schedule.
+        lr: Peak learning rate.
+        momentum: Momentum, 0 where the optimizer has none.
+        seed: Runs with the same seed share the split, the initial weights and the batch order.
+        validation: Metric on validation data at the end of training.
+        test: The same metric on test data.
+        diverged: Whether training broke down. A metric that is not finite says the same.
+        curve: The validation metric after each epoch.
+    """
+
+    schedule: str
+    lr: float
+    momentum: float
+    seed: int
+    validation: float
+    test: float
+    diverged: bool = False
+    curve: tuple[float, ...] = ()
+
+    @property
+    def broken(self) -> bool:
+        """Whether the run diverged or ended with a metric that is not finite."""
+        return self.diverged or not (math.isfinite(self.validation) and math.isfinite(self.test))
+
+
+def worst_value(runs: Sequence[Run], mode: Mode) -> float | None:
+    """Returns what a diverged run counts as: the worst finite value of any run that finished, at any epoch.
+
+    Early epochs are included because a race whose final metrics are all good would otherwise let a run that broke
+    down pass for a good one. The curves of diverged runs are left out: just before it breaks down a loss may reach
+    1e30, which would drown every other number.
+
+    Args:
+        runs: All runs of the race.
+        mode: ``"max"`` or ``"min"``: which way is better.
+
+    Returns:
+        The value, or None when no run finished.
+
+    >>> worst_value([Run("a", 0.1, 0.0, 0, 0.9, 0.8, curve=(0.4, 0.9)), Run("a", 0.1, 0.0, 1, 0.1, 0.1, True)], "max")
+    0.4
+    """
+    values = [x for run in runs if not run.broken for x in (run.validation, run.test, *run.curve) if math.isfinite(x)]
+    if not values:
+        return None
+    return min(values) if mode == "max" else max(values)
+
+
+def mean_curve(runs: Sequence[Run], worst: float) -> FloatArray:
+    """Returns the validation metric after each epoch, averaged over runs.
+
+    Args:
+        runs: Runs of one setting. One that stopped early keeps its last value, as its weights would.
+        worst: What counts where a run is not finite, and for a diverged run after it stopped.
+
+    Returns:
+        One value an epoch; empty when no run has a curve.
+
+    >>> runs = [Run("a", 0.1, 0.0, 0, 0.9, 0.9, curve=(0.5, 0.9)), Run("a", 0.1, 0.0, 1, 0.7, 0.7, curve=(0.7,))]
+    >>> [round(float(value), 3) for value in mean_curve(runs, worst=0.5)]
+    [0.6, 0.8]
+    """
+    epochs = max((len(run.curve) for run in runs), default=0)
+    return np.asarray(filled_curves(runs, worst, epochs).mean(axis=0))
+
+
+def filled_curves(runs: Sequence[Run], worst: float, epochs: int) -> FloatArray:
+    """Returns the validation metric of runs after each epoch, ``[runs, epochs]``, filled as :func:`mean_curve` says."""
+    rows = []
+    for run in runs:
+        curve = run.curve[:epochs]
+        rest = worst if run.broken or not curve else curve[-1]
+        rows.append([*curve, *[rest] * (epochs - len(curve))])
+    values = np.array(rows, dtype=float).reshape(len(runs), epochs)
+    return np.where(np.isfinite(values), values, worst)
+
+
+def time_to_target(curve: Sequence[float] | FloatArray, target: float, mode: Mode) -> int | None:
+    """Returns after how many epochs a curve first reaches the target; None when it never does.
+
+    Args:
+        curve: Metric after epoch 1, 2, ...
+        target: Value to reach.
+        mode: ``"max"``: reach it from below. ``"min"``: from above.
+
+    >>> time_to_target([0.5, 0.8, 0.7, 0.9], 0.75, "max")
+    2
+    >>> time_to_target([0.5, 0.4], 0.1, "min") is None
+    True
+    """
+    values = np.asarray(curve, dtype=float)
+    reached = np.flatnonzero(values >= target if mode == "max" else values <= target)
+    return int(reached[0]) + 1 if len(reached) else None

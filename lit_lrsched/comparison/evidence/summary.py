@@ -1,0 +1,394 @@
+"""What the runs of a race say: every schedule tuned, judged and compared with the others.
+
+The numbers speak about the data at hand, over repeated splits, initial weights and batch orders (the seeds). Seeds
+that re-split one data set share most of its rows, so more seeds make the answer surer for *these* data; they
+do not turn it into a claim about other data. :class:`Splits` says so, and allows for it where the sizes are known.
+
+Four choices keep the answer honest:
+
+- **Tuned on validation, judged on test.** Each schedule's peak rate (and momentum) has the best mean validation
+  metric; only the test metric at that setting is compared. Test data choose no setting.
+- **A diverged run counts as the worst, never dropped.** It takes the worst finite value seen anywhere in the race,
+  early epochs included (:func:`worst_value`): about that of an untrained model. Dropping it would reward a
+  schedule for breaking down.
+- **Picking the best is paid for.** The best is chosen by the same data that then test it against the others, so all
+  pairs of schedules are judged together (:func:`differences_from`). ``scripts/verdict_errors.py`` counts what that
+  costs and brings; docs/comparison.md has its figures.
+- **Nobody wins at the edge of the grid.** A schedule that does best at the highest or lowest rate tried may do better
+  beyond it, so that the race is decided only by a wider grid (:func:`open_edges`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lit_lrsched.comparison.evidence.runs import FloatArray, Mode, Run, mean_curve, time_to_target, worst_value
+from lit_lrsched.comparison.evidence.significance import Difference, bca_interval, differences_from
+from lit_lrsched.errors import InputError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Splits:
+    """How the seeds divide the data.
+
+    Args:
+        train: Training rows of a seed.
+        test: Test rows of a seed.
+        same_test: Whether all seeds have the same test rows. Otherwise they re-split one data set.
+    """
+
+    train: int
+    test: int
+    same_test: bool
+
+    @property
+    def overlap(self) -> float | None:
+        """Test rows per training row, by which the variance of a mean is too small; None for the same test rows."""
+        return None if self.same_test else self.test / self.train
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One cell of the rate x schedule map: a schedule at one peak rate and momentum, over all seeds.
+
+    Args:
+        schedule: Name of the schedule.
+        lr: Peak learning rate.
+        momentum: Momentum.
+        validation: Mean validation metric, a diverged run counted as the worst; None when no run of the race finished.
+        test: Mean test metric, likewise.
+        diverged: How many of the runs diverged.
+    """
+
+    schedule: str
+    lr: float
+    momentum: float
+    validation: float | None
+    test: float | None
+    diverged: int
+
+
+@dataclass(frozen=True)
+class ScheduleSummary:
+    """One schedule at the setting that its validation metric chose.
+
+    Args:
+        schedule: Name of the schedule.
+        lr: The chosen peak learning rate.
+        momentum: The chosen momentum.
+        edge: ``"lowest"`` or ``"highest"`` when the chosen rate is that of several tried, so that a better one may lie
+            outside the grid; otherwise None.
+        validation: Mean validation metric, which chose the setting; None when no run finished.
+        mean: Mean test metric; None when no run finished.
+        low: Lower end of its BCa bootstrap interval; None for one seed.
+        high: Upper end, likewise.
+        worst: Test metric of the worst seed.
+        worst_seed: That seed.
+        diverged: How many of the runs at this setting diverged.
+        epochs_to_target: Epochs after which the mean validation curve reaches the target; None when it never does.
+        against_best: This schedule against the best; None for the best itself.
+        against_reference: This schedule against the reference; None for the reference itself, or without one.
+    """
+
+    schedule: str
+    lr: float
+    momentum: float
+    edge: Literal["lowest", "highest"] | None
+    validation: float | None
+    mean: float | None
+    low: float | None
+    high: float | None
+    worst: float | None
+    worst_seed: int | None
+    diverged: int
+    epochs_to_target: int | None
+    against_best: Difference | None
+    against_reference: Difference | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the race says. ``dataclasses.asdict`` makes plain numbers, text and None of it, ready for JSON.
+
+    Args:
+        metric: Name of the metric.
+        mode: ``"max"`` or ``"min"``: which way is better.
+        alpha: Chance of declaring any difference where there is none, for each of the two questions (against the best,
+            against the reference). Intervals have the level ``1 - alpha``.
+        seeds: The seeds, ascending.
+        best: Schedule with the best mean test metric; None when every run diverged.
+        tied: The schedules that the data cannot tell from the best, best first, the best included. One name: a winner.
+        out: Schedules of which every run diverged. They take no part in the tests.
+        reference: Schedule that the others are held against, or None.
+        target: Value of the validation metric that ``epochs_to_target`` refers to, or None.
+        schedules: One entry a schedule, best first, those that are out last.
+        settings: The rate x schedule map.
+        open_edges: The schedules whose best rate is at the edge of the grid and that may do better beyond it, so that
+            the race is not decided; empty where only one schedule finished.
+        wider_lrs: The rates tried and, beyond each open edge, two more in the same steps. Empty without an open edge.
+        splits: How the seeds divide the data; None where that is not known.
+    """
+
+    metric: str
+    mode: Mode
+    alpha: float
+    seeds: tuple[int, ...]
+    best: str | None
+    tied: tuple[str, ...]
+    out: tuple[str, ...]
+    reference: str | None
+    target: float | None
+    schedules: tuple[ScheduleSummary, ...]
+    settings: tuple[Setting, ...]
+    open_edges: tuple[str, ...] = ()
+    wider_lrs: tuple[float, ...] = ()
+    splits: Splits | None = None
+
+
+_Grid = dict[tuple[str, float, float], list[Run]]
+
+
+def _grid(runs: Sequence[Run]) -> _Grid:
+    """Returns the runs of each setting by ascending seed, checked to be complete."""
+    grid: _Grid = defaultdict(list)
+    for run in sorted(runs, key=lambda run: (run.schedule, run.lr, run.momentum, run.seed)):
+        grid[run.schedule, run.lr, run.momentum].append(run)
+    seeds = sorted({run.seed for run in runs})
+    for (schedule, lr, momentum), members in grid.items():
+        have = [run.seed for run in members]
+        if have == seeds:
+            continue
+        where = f"{schedule} at lr {lr:g}, momentum {momentum:g}"
+        twice = next((seed for seed in have if have.count(seed) > 1), None)
+        if twice is not None:
+            raise InputError(f"{where} has two runs for seed {twice}: keep one")
+        missing = min(set(seeds) - set(have))
+        raise InputError(f"{where} has no run for seed {missing}, so schedules cannot be paired: finish the race first")
+    return grid
+
+
+def _means(grid: _Grid, worst: float | None) -> list[Setting]:
+    settings = []
+    for (schedule, lr, momentum), members in grid.items():
+        validation = test = None
+        if worst is not None:
+            validation = math.fsum(worst if run.broken else run.validation for run in members) / len(members)
+            test = math.fsum(worst if run.broken else run.test for run in members) / len(members)
+        diverged = sum(run.broken for run in members)
+        settings.append(Setting(schedule, lr, momentum, validation, test, diverged))
+    return settings
+
+
+def _tune(settings: Sequence[Setting], mode: Mode) -> dict[str, Setting]:
+    """Returns for each schedule the setting with the best mean validation metric.
+
+    Equal means go to the fewest diverged runs, then to the lowest rate and momentum, whatever the order of the runs.
+    """
+    sign = -1.0 if mode == "max" else 1.0
+
+    def rank(setting: Setting) -> tuple[float, int, float, float]:
+        return sign * (setting.validation or 0.0), setting.diverged, setting.lr, setting.momentum
+
+    chosen: dict[str, Setting] = {}
+    for setting in sorted(settings, key=rank):
+        chosen.setdefault(setting.schedule, setting)
+    return chosen
+
+
+def edge_of(lr: float, tried: set[float]) -> Literal["lowest", "highest"] | None:
+    """Returns which end of the rates tried a rate is; None inside, and for a single rate, which is a choice."""
+    if len(tried) == 1 or min(tried) < lr < max(tried):
+        return None
+    return "lowest" if lr == min(tried) else "highest"
+
+
+def open_edges(
+    chosen: Mapping[str, Setting], settings: Sequence[Setting], tied: Sequence[str], mode: Mode
+) -> dict[str, Literal["lowest", "highest"]]:
+    """Returns the schedules whose best rate is at an edge of the grid beyond which they could change the verdict.
+
+    These are all at an edge that are tied with the best. One that is behind could still come first beyond the edge,
+    unless it is far behind: what the last step towards the edge brought, brought once more, would not lift its
+    validation metric to that of the best. A single rate is a choice and has no edge.
+
+    Args:
+        chosen: The chosen setting of each schedule that takes part.
+        settings: The rate x schedule map.
+        tied: The schedules tied with the best, the best first.
+        mode: Which way the metric is better.
+    """
+    better = 1.0 if mode == "max" else -1.0
+    best = chosen[tied[0]]
+    found = {}
+    for name, setting in chosen.items():
+        others = [s for s in settings if (s.schedule, s.momentum) == (name, setting.momentum) and s.lr != setting.lr]
+        edge = edge_of(setting.lr, {setting.lr, *(other.lr for other in others)})
+        if edge is None:
+            continue
+        neighbor = min(others, key=lambda other: abs(math.log(other.lr / setting.lr)))
+        last_step = better * ((setting.validation or 0.0) - (neighbor.validation or 0.0))
+        behind = better * ((best.validation or 0.0) - (setting.validation or 0.0))
+        if name in tied or behind <= last_step:
+            found[name] = edge
+    return found
+
+
+def wider(lrs: Sequence[float], ends: Sequence[Literal["lowest", "highest"]]) -> tuple[float, ...]:
+    """Returns rates and, beyond each of the ends, two more in the same steps.
+
+    >>> wider([0.03, 0.1, 0.3], ["highest"])
+    (0.03, 0.1, 0.3, 1.0, 3.0)
+    >>> wider([0.1, 0.2], ["lowest"])
+    (0.025, 0.05, 0.1, 0.2)
+    """
+    rates = sorted(lrs)
+    for end in dict.fromkeys(ends):
+        ladder = rates if end == "highest" else rates[::-1]
+        for _ in range(2):
+            # With three rates two steps are known, which keeps to 1, 3, 10, 30.
+            ratio = ladder[-1] / ladder[-3] * ladder[-2] if len(ladder) > 2 else ladder[-1] ** 2 / ladder[-2]
+            ladder = [*ladder, float(f"{ratio:.2g}")]
+        rates = sorted(ladder)
+    return tuple(rates)
+
+
+def summarize(
+    runs: Sequence[Run],
+    *,
+    metric: str,
+    mode: Mode,
+    reference: str | None = None,
+    target: float | None = None,
+    alpha: float = 0.05,
+    splits: Splits | None = None,
+) -> Summary:
+    """Tunes every schedule on validation data, judges it on test data and says which differ.
+
+    Args:
+        runs: The whole race: for every schedule, rate and momentum one run for each seed. Their order does not matter.
+        metric: Name of the metric, for the words.
+        mode: ``"max"`` or ``"min"``: which way is better.
+        reference: Schedule that the others are held against, usually ``"constant"``.
+        target: Validation metric for the time to target. None: where the reference ends (its mean after the last
+            epoch), so that the column says how much sooner a schedule gets there; without a reference, where the last
+            of the race ends.
+        alpha: Chance, for each question, of declaring any difference where there is none; in (0, 1).
+        splits: How the seeds divide the data, where that is known.
+
+    Returns:
+        The summary; equal runs give an equal summary.
+
+    Raises:
+        InputError: For no runs, a missing or repeated run, an unknown mode or reference, or an alpha outside (0, 1).
+
+    >>> runs = [
+    ...     Run(name, lr, 0.0, seed, validation=value + 0.01 * (lr > 0.1), test=value + 0.002 * (seed % 3))
+    ...     for name, value in [("constant", 0.8), ("cosine", 0.9)] for lr in (0.1, 0.3) for seed in range(8)
+    ... ]
+    >>> summary = summarize(runs, metric="accuracy", mode="max", reference="constant")
+    >>> for row in summary.schedules:
+    ...     print(f"{row.schedule:8} {row.lr} {row.edge} {row.mean:.4f} ({row.low:.4f} to {row.high:.4f})")
+    cosine   0.3 highest 0.9018 (0.9008 to 0.9028)
+    constant 0.3 highest 0.8018 (0.8008 to 0.8028)
+    >>> summary.tied
+    ('cosine',)
+    """
+    if mode not in ("min", "max"):
+        raise InputError(f"mode={mode!r} is unknown: write 'min' or 'max'")
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha={alpha!r} is outside (0, 1): write 0.05 for intervals of 95 %")
+    if not runs:
+        raise InputError("there are no runs to summarize: finish at least one run of each schedule")
+    names = sorted({run.schedule for run in runs})
+    if reference is not None and reference not in names:
+        raise InputError(
+            f"reference={reference!r} is not raced{did_you_mean(reference, names)}: name one of {', '.join(names)}"
+        )
+
+    grid = _grid(runs)
+    worst = worst_value(runs, mode)
+    settings = _means(grid, worst)
+    chosen = _tune(settings, mode)
+    members = {name: grid[name, setting.lr, setting.momentum] for name, setting in chosen.items()}
+    seeds = tuple(run.seed for run in members[names[0]])
+
+    out = tuple(name for name in names if chosen[name].diverged == len(seeds))
+    better = 1.0 if mode == "max" else -1.0
+    values: dict[str, FloatArray] = {}
+    curves: dict[str, FloatArray] = {}
+    if worst is not None:
+        values = {n: np.array([worst if r.broken else r.test for r in members[n]]) for n in names if n not in out}
+        curves = {name: mean_curve(members[name], worst) for name in names}
+    ranked = sorted(values, key=lambda name: (-better * values[name].mean(), name))
+    best = ranked[0] if ranked else None
+
+    def against(other: str | None, picked: bool) -> dict[str, Difference]:
+        if other not in values:
+            return {}
+        rivals = [name for name in ranked if name != other]
+        found = differences_from(
+            better * values[other],
+            [better * values[name] for name in rivals],
+            picked=picked,
+            alpha=alpha,
+            overlap=splits.overlap if splits else None,
+        )
+        return dict(zip(rivals, found, strict=True))
+
+    against_best = against(best, picked=True)
+    against_reference = against(reference, picked=False)
+    tied = [name for name in ranked if name == best or against_best[name].p_corrected > alpha]
+    edges = open_edges({name: chosen[name] for name in ranked}, settings, tied, mode) if len(ranked) > 1 else {}
+
+    if target is None and ranked:
+        end = curves[reference if reference in values else ranked[-1]][-1:]
+        target = float(end[0]) if len(end) else None
+    rows = []
+    for name in (*ranked, *out):
+        setting = chosen[name]
+        tried = {lr for schedule, lr, _ in grid if schedule == name}
+        finished = name in values
+        interval = bca_interval(values[name], 1 - alpha) if finished else None
+        worst_run = int((better * values[name]).argmin()) if finished else None
+        rows.append(
+            ScheduleSummary(
+                schedule=name,
+                lr=setting.lr,
+                momentum=setting.momentum,
+                edge=edge_of(setting.lr, tried) if finished else None,
+                validation=setting.validation if finished else None,
+                mean=float(values[name].mean()) if finished else None,
+                low=interval[0] if interval else None,
+                high=interval[1] if interval else None,
+                worst=None if worst_run is None else float(values[name][worst_run]),
+                worst_seed=None if worst_run is None else seeds[worst_run],
+                diverged=setting.diverged,
+                epochs_to_target=time_to_target(curves[name], target, mode)
+                if finished and target is not None
+                else None,
+                against_best=against_best.get(name),
+                against_reference=against_reference.get(name),
+            )
+        )
+    return Summary(
+        metric=metric,
+        mode=mode,
+        alpha=alpha,
+        seeds=seeds,
+        best=best,
+        tied=tuple(tied),
+        out=out,
+        reference=reference,
+        target=target,
+        schedules=tuple(rows),
+        settings=tuple(settings),
+        open_edges=tuple(edges),
+        wider_lrs=wider(sorted({setting.lr for setting in settings}), list(edges.values())) if edges else (),
+        splits=splits,
+    )

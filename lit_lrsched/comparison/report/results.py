@@ -1,0 +1,129 @@
+"""A finished race as plain data, and how training went at the settings that were chosen.
+
+All of the report is drawn from one :class:`Results`, so that the terminal, the page, the pictures and TensorBoard tell
+one story.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lit_lrsched.comparison.evidence.runs import FloatArray, Mode, filled_curves, worst_value
+from lit_lrsched.comparison.evidence.summary import ScheduleSummary, Summary
+from lit_lrsched.comparison.evidence.tuning_gain import Gain
+from lit_lrsched.comparison.records import Record
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """A finished race, as plain data.
+
+    Args:
+        records: Every run.
+        summary: What they say. Its ``metric`` is the one that judged, on test data.
+        gain: What tuning brings over the reference at the rate 0.1 without momentum, where that raced.
+        validation_metric: Name of the metric that chose each schedule's rate, such as ``"val_acc"``.
+        factors: For each schedule the factor of the peak rate in each epoch: as planned, or, when it follows a metric,
+            as used on average.
+        epochs: How many epochs a run lasts.
+        model: Name of the model.
+        data: Name of the data.
+        optimizer: Name of the optimizer.
+        engine: ``"vectorized"`` or ``"sequential"``.
+        reason: Why that engine, in a line.
+        machine: What it ran on, in a few words.
+        seconds: How long the trainings took.
+        trained: How many runs were trained in these seconds: fewer than all when an interrupted race was taken up.
+    """
+
+    records: Sequence[Record]
+    summary: Summary
+    gain: Gain | None
+    validation_metric: str
+    factors: Mapping[str, Sequence[float]]
+    epochs: int
+    model: str
+    data: str
+    optimizer: str
+    engine: str
+    reason: str
+    machine: str
+    seconds: float
+    trained: int
+
+    @property
+    def trainings_per_second(self) -> float:
+        """How fast it went."""
+        return self.trained / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """How training went under a schedule at the setting that was chosen for it, over all seeds.
+
+    Args:
+        schedule: The schedule's entry of the summary.
+        rates: Learning rate in each epoch, ``[epochs]``.
+        mean: Mean of the metric after each epoch, a diverged run counted as the worst, ``[epochs]``; empty when no run
+            of the race finished, or none has a curve.
+        low: Lower quartile, likewise.
+        high: Upper quartile, likewise.
+    """
+
+    schedule: ScheduleSummary
+    rates: FloatArray
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def courses(results: Results, loss: str | None = None) -> list[Course]:
+    """Returns the course of every schedule, in the summary's order.
+
+    Args:
+        results: The race.
+        loss: Name of a loss to follow in place of the metric that chose the settings.
+    """
+    if loss is None:
+        mode, runs = (
+            results.summary.mode,
+            [r.run(results.validation_metric, results.summary.metric) for r in results.records],
+        )
+    else:
+        mode, runs = "min", [r.run(loss, loss) for r in results.records]
+    worst = worst_value(runs, mode)
+    epochs = 0 if worst is None else max(len(run.curve) for run in runs)
+    found = []
+    for row in results.summary.schedules:
+        setting = (row.schedule, row.lr, row.momentum)
+        members = [run for run in runs if (run.schedule, run.lr, run.momentum) == setting]
+        values = filled_curves(members, math.nan if worst is None else worst, epochs)
+        low, high = np.quantile(values, [0.25, 0.75], axis=0)
+        rates = row.lr * np.asarray(results.factors[row.schedule], dtype=float)
+        found.append(Course(row, rates, values.mean(axis=0), low, high))
+    return found
+
+
+def metric_range(drawn: Sequence[Course], mode: Mode) -> tuple[float, float]:
+    """Returns the values that a picture of the courses has to hold, to show how they end.
+
+    The first epochs, which are far off, may leave it.
+    """
+    values = np.concatenate([part for course in drawn for part in (course.low, course.mean, course.high)])
+    ends = [float(course.mean[-1]) for course in drawn]
+    low, high = np.quantile(values, [0.08, 0.99] if mode == "max" else [0.01, 0.92]).tolist()
+    return min(low, *ends), max(high, *ends)
+
+
+def shade_range(summary: Summary) -> tuple[float, float]:
+    """Returns the worst and the best validation metric that the map's shades tell apart.
+
+    The worst tenth of the map shares a shade, or a few rates that fail would leave one shade for all the others.
+    """
+    values = [setting.validation for setting in summary.settings if setting.validation is not None]
+    worst, best = np.quantile(values, [0.1, 1.0] if summary.mode == "max" else [0.9, 0.0]).tolist()
+    return worst, best

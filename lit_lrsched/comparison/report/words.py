@@ -1,0 +1,76 @@
+"""Numbers of a race as text, the same in the terminal and on the page."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from lit_lrsched.comparison.evidence.significance import Difference
+from lit_lrsched.comparison.evidence.summary import ScheduleSummary, Summary
+
+NOTHING = "\N{EN DASH}"
+"""What stands in a table where there is no number."""
+
+
+def decimals(summary: Summary) -> int:
+    """Returns how many decimals the metric deserves: a step of the last is at most a fifth of the intervals' half."""
+    halves = [(row.high - row.low) / 2 for row in summary.schedules if row.low is not None and row.high is not None]
+    halves = [half for half in halves if half > 0]
+    if not halves:
+        return 3
+    return min(6, max(0, math.ceil(-math.log10(statistics.median(halves) / 5))))
+
+
+def number(value: float | None, places: int, sign: bool = False) -> str:
+    """Returns a metric as text.
+
+    Args:
+        value: The number, or None.
+        places: Decimals, as :func:`decimals` says.
+        sign: Whether to write the sign of positive numbers.
+
+    >>> [number(0.91234, 3), number(0.02, 3, sign=True), number(-0.0001, 3, sign=True), number(1.5e30, 3)]
+    ['0.912', '+0.020', '0.000', '1.5e+30']
+    """
+    if value is None:
+        return NOTHING
+    value = round(value, places) + 0.0  # + 0.0: no -0
+    plus = "+" if sign and value else ""
+    return f"{value:{plus}.3g}" if abs(value) >= 1e6 else f"{value:{plus}.{places}f}"
+
+
+def shortened(name: str, longest: int) -> str:
+    """Returns a name, the tail of a long one as an ellipsis."""
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def interval(row: ScheduleSummary, places: int) -> str:
+    """Returns the interval of a schedule's mean as text."""
+    if row.low is None or row.high is None:
+        return NOTHING
+    return f"{number(row.low, places)} to {number(row.high, places)}"
+
+
+def difference_interval(difference: Difference | None, places: int) -> str:
+    """Returns the interval of a difference as text.
+
+    >>> difference_interval(Difference(-0.012, -0.0312, 0.0049, 0.2, 0.3, None), 3)
+    '-0.031 to 0.005'
+    """
+    if difference is None or difference.low is None or difference.high is None:
+        return NOTHING
+    return f"{number(difference.low, places)} to {number(difference.high, places)}"
+
+
+def probability(difference: Difference | None) -> str:
+    """Returns the corrected p as text.
+
+    >>> [probability(Difference(0.1, None, None, p, p, None)) for p in (0.00002, 0.0313, 1.0)]
+    ['<0.001', '0.031', '1']
+    """
+    return NOTHING if difference is None else p_in_words(difference.p_corrected)
+
+
+def p_in_words(p: float) -> str:
+    """Returns a p as text."""
+    return "<0.001" if p < 0.001 else "1" if p == 1 else f"{p:.3f}"
