@@ -94,8 +94,8 @@ def pace_of(trainer: Trainer) -> Pace:
     )
 
 
-def view_fit(trainer: Trainer, configured: Configured, metric: str | None = None) -> View:
-    """Returns the plan of a configured run, its curve, and all that is wrong with it.
+def plan_fit(trainer: Trainer, configured: Configured, metric: str | None = None) -> tuple[Plan, list[Finding]]:
+    """Returns the plan of a configured run, and what there is to say of it besides the curve.
 
     Args:
         trainer: The trainer.
@@ -105,9 +105,14 @@ def view_fit(trainer: Trainer, configured: Configured, metric: str | None = None
     optimizers, steppeds, pace = configured
     monitors = {one.monitor for one in steppeds if one.monitor}
     values: Sequence[float] = read_metric(metric, min(monitors, default="metric")) if metric else ()
-    plan = plan_run(optimizers, steppeds, pace, values)
+    return plan_run(optimizers, steppeds, pace, values), _findings(trainer, steppeds)
+
+
+def view_fit(trainer: Trainer, configured: Configured, metric: str | None = None) -> View:
+    """Returns the plan of a configured run, its curve and all that is wrong with it: see :func:`plan_fit`."""
+    plan, known = plan_fit(trainer, configured, metric)
     curve = look(plan)
-    return View(plan, curve, _judged(trainer, _findings(trainer, steppeds), audit(plan, curve), plan.broken))
+    return View(plan, curve, _judged(trainer, known, audit(plan, curve), plan.broken))
 
 
 def audit_fit(trainer: Trainer) -> list[Finding]:

@@ -75,7 +75,7 @@ class Plan:
         notes: What the curve cannot show, a sentence each.
         made_for: Lengths that the schedule was given in ticks, which the run may or may not have.
         is_constant: Whether the schedule is meant never to change.
-        is_function: Whether it is somebody's function, or a class of unknown lengths, which may never change on purpose.
+        is_function: Whether it is somebody's function or a class of unknown lengths: these may be constant on purpose.
         broken: Why the schedule stops the run on its way, if it does.
 
     >>> plan = plan_of(Constant(0.5), Horizon(20, steps_per_epoch=10), "epoch", lr=0.1)
