@@ -139,7 +139,11 @@ def audit_fit(trainer: Trainer) -> list[Finding]:
         names = " + ".join(type(one.scheduler).__name__ for one in steppeds)
         found = audit_lengths(Plan(names, pace.horizon, "step", lambda step: {}, made_for=lengths))
         return _judged(trainer, known, found or [_not_replayed(names, pace)])
-    plan = plan_run(trainer.strategy.optimizers, steppeds, pace)
+    try:
+        plan = plan_run(trainer.strategy.optimizers, steppeds, pace)
+    except Exception as error:  # of somebody's scheduler, which may train well and yet not let itself be tried out
+        text = f"the schedule cannot be tried out before training ({type(error).__name__}: {error})"
+        return _judged(trainer, known, [Finding("warning", text)])
     return _judged(trainer, known, audit(plan, _still_to_come(trainer, look(plan))), plan.broken)
 
 

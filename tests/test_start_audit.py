@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,27 @@ def test_the_configuration_of_another_run_is_not_overwritten(command):
     assert saved.read_text() == "mine"
 
 
+def test_where_nothing_is_trained_no_configuration_is_saved(command):
+    assert command("fit", "--trainer.max_epochs=1") == 0
+    saved = Path("lightning_logs/version_0/config.yaml")
+    before = saved.read_text()
+    checkpoint = "lightning_logs/version_0/checkpoints/last.ckpt"
+    assert command("fit", "--trainer.max_epochs=1", "--optimizer=Adam", "--ckpt_path", checkpoint) == 0
+    assert "Nothing is left to train" in command.out
+    assert saved.read_text() == before
+    assert command("validate", "--ckpt_path", checkpoint) == 0
+    assert Path("lightning_logs/version_1/config.yaml").exists()
+
+
+def test_a_resumed_start_that_is_refused_leaves_the_run_as_it_was(command):
+    assert command("fit", "--trainer.max_epochs=2", "--lr_scheduler=Linear") == 0
+    before = sorted(Path().rglob("*"))
+    resumed = ["fit", "--trainer.max_epochs=4", "--lr_scheduler=Linear", "--on_horizon_change=error"]
+    assert command(*resumed, "--ckpt_path", "lightning_logs/version_0/checkpoints/last.ckpt") == 2
+    assert command.err.startswith("error: the checkpoint planned 22 steps")
+    assert sorted(Path().rglob("*")) == before
+
+
 OWN = """
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -195,6 +217,19 @@ class OwnScheduler(LRScheduler):
 def test_nothing_is_said_where_nothing_is_wrong(configure, options, capsys):
     tiny_trainer(callbacks=[StartAudit()], **options).fit(Tiny(configure))
     assert "warning" not in capsys.readouterr().out
+
+
+def test_a_scheduler_that_cannot_be_tried_out_is_trained(capsys):
+    class Locked(OwnScheduler):
+        def __init__(self, optimizer: Any) -> None:
+            self.lock = threading.Lock()
+            super().__init__(optimizer)
+
+    tiny_trainer(callbacks=[StartAudit()]).fit(Tiny(by(Locked)))
+    (warning,) = said(capsys.readouterr().out, "warning")
+    assert (
+        warning == "the schedule cannot be tried out before training (TypeError: cannot pickle '_thread.lock' object)"
+    )
 
 
 class ByHand(Tiny):
