@@ -170,7 +170,7 @@ class ScheduleCLI(LightningCLI):
             getattr(self, subcommand)(**self._prepare_subcommand_kwargs(subcommand))
             return
         ours = self.trainer.loggers if self.trainer.is_global_zero else []
-        new = NewFolders(Path(logger.log_dir) for logger in ours if getattr(logger, "log_dir", None))
+        new = NewFolders(Path(folder) for logger in ours if (folder := getattr(logger, "log_dir", None)))
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:

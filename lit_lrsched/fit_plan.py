@@ -172,7 +172,7 @@ def _judged(
     expects that a schedule of full length fits; but one that stops training is in the way there as well.
     """
     is_guess = not trainer.lightning_module.automatic_optimization and not _brings_schedule(trainer)
-    on_a_part = trainer.limit_train_batches != 1.0 or trainer.overfit_batches > 0
+    on_a_part = trainer.limit_train_batches != 1.0  # overfit_batches sets it too
     soft = [*known, *of_plan] if is_guess else of_plan if on_a_part and not broken else []
     return [Finding("warning", one.text) if one in soft else one for one in [*known, *of_plan]]
 
