@@ -27,7 +27,7 @@ def audit(plan: Plan, curve: Curve) -> list[Finding]:
 
     Args:
         plan: The plan.
-        curve: What :func:`~lit_lrsched.plan.look` sees of it.
+        curve: What :func:`~lit_lrsched.plan.look` sees of it; for a resumed run, from the step that it has reached.
 
     >>> from lit_lrsched import Horizon, Linear
     >>> from lit_lrsched.plan import look, plan_of
@@ -36,33 +36,46 @@ def audit(plan: Plan, curve: Curve) -> list[Finding]:
     failure: the learning rate is 0 from step 100 (epoch 10) on: the last 100 of 200 steps train nothing: make ...
     """
     if plan.broken:
-        return [Finding("failure", plan.broken)]
+        return [_broken(plan, plan.broken)]
     if plan.is_constant or plan.ticks == 1:
         return []
     rates = [values for name, values in curve.values.items() if name.startswith(("lr", "factor"))]
     moving = [values for values in rates if min(values) != max(values)]
-    if not moving:
+    is_resumed = curve.steps[0] > 0
+    if not moving and not is_resumed:
         return [_never_changes(plan)]
-    found = [*_lengths(plan), *_short_phases(plan)]
+    found = [*audit_lengths(plan), *_short_phases(plan)]
     if found:  # a wrong length is behind whatever the curve shows
         return found
-    for values in moving:
+    for values in rates if is_resumed else moving:
         found += [*_zeros(plan, curve.steps, values), *_shape(plan, curve.steps, values)]
     return list(dict.fromkeys(found))
+
+
+def _broken(plan: Plan, why: str) -> Finding:
+    """Says with what stops training how to mend it, where a length that was given is behind it."""
+    lengths = [finding for finding in audit_lengths(plan) if finding.level == "failure"]
+    short = [made for made in plan.made_for if made.ticks < plan.ticks]
+    fix = f": {_fix(short[0], plan.ticks)}" if short else ""
+    return lengths[0] if lengths else Finding("failure", why + fix)
 
 
 def _never_changes(plan: Plan) -> Finding:
     each = "once an epoch" if plan.interval == "epoch" else "once an optimizer step"
     lengths = "".join(f", {made.argument}={made.ticks}" for made in plan.made_for if made.ticks >= plan.ticks)
     return Finding(
-        "failure",
+        "warning" if plan.is_function else "failure",
         f"{plan.title} never changes the learning rate in this run (it moves on {each}, {_times(plan.ticks)} in all"
         f"{lengths}): shorten the schedule or train longer",
     )
 
 
-def _lengths(plan: Plan) -> list[Finding]:
-    """Compares the lengths that were given in ticks with the ticks there are, in this interval and in the other."""
+def audit_lengths(plan: Plan) -> list[Finding]:
+    """Compares the lengths that were given in ticks with the ticks there are, in this interval and in the other.
+
+    Args:
+        plan: The plan.
+    """
     found = []
     other = "epoch" if plan.interval == "step" else "step"
     other_ticks = plan.horizon.steps if other == "step" else math.ceil(plan.horizon.epochs)
@@ -78,7 +91,7 @@ def _lengths(plan: Plan) -> list[Finding]:
                 Finding("warning", f"{given} {gets}: it gets {share:.0f} % of its way: {_fix(made, plan.ticks)}")
             )
         elif made.then == "turns back" and made.ticks < plan.ticks - 1:
-            found.append(Finding("warning", f"{given} {gets}: it climbs again after that: {_fix(made, plan.ticks)}"))
+            found.append(Finding("failure", f"{given} {gets}: it climbs again after that: {_fix(made, plan.ticks)}"))
     return found
 
 
@@ -87,8 +100,8 @@ def _near(ticks: int, whole: int) -> bool:
 
 
 def _fix(made: MadeFor, ticks: int) -> str:
-    plain = made.argument.isidentifier()
-    return f"set {made.argument}={ticks}" if plain else "shorten it or train longer"
+    is_list = made.argument == "milestones"
+    return "shorten the schedule or train longer" if is_list else f"set {made.argument}={ticks}"
 
 
 def _short_phases(plan: Plan) -> list[Finding]:
@@ -106,6 +119,9 @@ def _short_phases(plan: Plan) -> list[Finding]:
 def _zeros(plan: Plan, steps: Sequence[int], values: Sequence[float]) -> list[Finding]:
     total, nothing = plan.horizon.steps, _NOTHING * max(values)
     found = []
+    if max(values) == 0:
+        text = f"the learning rate is 0 from {_when(plan, steps[0])} to the end: that trains nothing: end it above 0"
+        return [Finding("failure", text)]
     first = next(index for index, value in enumerate(values) if value > nothing)
     if first > 0:
         found.append(

@@ -23,6 +23,7 @@ _OF_THE_RUN = (
     "data",
     "optimizer",
     "on_horizon_change",
+    "audit",
     "seed_everything",
     "lr_logger",
     "ckpt_path",

@@ -5,10 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import shlex
-import shutil
 import sys
 import textwrap
-import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -36,19 +34,22 @@ from lit_lrsched.audit import Finding
 from lit_lrsched.callbacks import ApplySchedule, LearningRateLogger
 from lit_lrsched.class_choice import OwnArguments
 from lit_lrsched.errors import InputError
-from lit_lrsched.fit_plan import DoesNotFit, configure, plan_fit, plans_of
+from lit_lrsched.fit_plan import DoesNotFit, configure, plans_of, view_fit
 from lit_lrsched.from_torch import FromTorch
 from lit_lrsched.interrupt import StopCleanly
 from lit_lrsched.ionosphere import IonosphereClassifier, IonosphereDataModule
 from lit_lrsched.lightning_package import rank_zero_info
+from lit_lrsched.new_folders import NewFolders
 from lit_lrsched.parse_errors import OneLineErrors, mistake_behind
 from lit_lrsched.plain import import_from, import_path, to_plain
 from lit_lrsched.preview import View, named, show
 from lit_lrsched.progress import RunProgressBar
 from lit_lrsched.receipt import Receipt
-from lit_lrsched.run_folder import CONFIG, LastCheckpoint, RunFolder, SaveConfig
+from lit_lrsched.run_folder import CONFIG, LastCheckpoint, RunFolder
+from lit_lrsched.save_config import SaveConfig
 from lit_lrsched.scheduled_lr import OnHorizonChange
 from lit_lrsched.schedules import Interval, Schedule
+from lit_lrsched.start_audit import AuditLevel, StartAudit, TrainingRefused
 from lit_lrsched.storyboard import Storyboard
 
 # Without this jsonargparse takes a dataclass for one closed type and offers no subclasses.
@@ -79,9 +80,13 @@ class ScheduleCLI(LightningCLI):
     """A ``LightningCLI`` with a learning-rate schedule for any model.
 
     Use it in place of ``LightningCLI``; it takes the same arguments. It adds the options ``--optimizer``,
-    ``--lr_scheduler``, ``--lr_interval``, ``--lr_monitor``, ``--lr_groups`` and ``--on_horizon_change``. A model whose
+    ``--lr_scheduler``, ``--lr_interval``, ``--lr_monitor``, ``--lr_groups`` and ``--on_horizon_change``, and
+    ``--audit``: ``fit`` refuses to train what ``preview`` calls a failure. A model whose
     constructor has parameters of these names receives them. Any other model's ``configure_optimizers`` is left alone
     when none is given, keeps its optimizer when only ``--lr_scheduler`` is given, and gives way to both together.
+
+    A mistake in the arguments of the process ends it with status 2 and one line; where ``args`` are given it is an
+    ``InputError``.
 
     Example::
 
@@ -90,8 +95,21 @@ class ScheduleCLI(LightningCLI):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._from_process = kwargs.get("args") is None
-        own = {"parser_class": ScheduleParser, "save_config_callback": SaveConfig, "auto_configure_optimizers": False}
-        super().__init__(*args, **{**own, **kwargs})
+        own = {
+            "parser_class": ScheduleParser,
+            "auto_configure_optimizers": False,
+            "save_config_callback": SaveConfig,
+        }
+        try:
+            super().__init__(*args, **{**own, **kwargs})
+        except (ValueError, MisconfigurationException) as error:
+            mistake = mistake_behind(error, MISTAKES)
+            if mistake is None:
+                raise
+            if not self._from_process:
+                raise InputError(str(mistake)) from error
+            print(f"error: {mistake}", file=sys.stderr)
+            sys.exit(2)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of this class, and the callbacks that are there by default."""
@@ -122,6 +140,13 @@ class ScheduleCLI(LightningCLI):
             type=Optional[OnHorizonChange],
             help="What a resumed run does when its length has changed. Default: 'replan'.",
         )
+        parser.add_argument(
+            "--audit",
+            type=AuditLevel,
+            default="error",
+            help="What fit does when the schedule and the run do not go together, as preview tells: refuse to train, "
+            "warn, or nothing. With fast_dev_run there is no audit.",
+        )
         parser.add_lightning_class_args(LearningRateLogger, "lr_logger")
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
@@ -149,27 +174,22 @@ class ScheduleCLI(LightningCLI):
         if subcommand in _OWN_SUBCOMMANDS:
             getattr(self, subcommand)(**self._prepare_subcommand_kwargs(subcommand))
             return
-        begun = time.time()
         saves = "folder" in self.save_config_kwargs and not self.save_config_kwargs.get("overwrite")
         if saves and self.trainer.is_global_zero and isinstance(self.trainer.logger, (TensorBoardLogger, CSVLogger)):
             self.run_folder.refuse_another_run(self.trainer)  # before these loggers write there
+        ours = self.trainer.loggers if self.trainer.is_global_zero else []
+        new = NewFolders(Path(folder) for logger in ours if (folder := getattr(logger, "log_dir", None)))
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
-            if mistake_behind(error, MISTAKES) is not None:
-                self._discard_refused_start(begun)
+            mistake = mistake_behind(error, MISTAKES)
+            if mistake is not None and not self._start_audit.begun:
+                new.remove()
+            if isinstance(mistake, TrainingRefused):
+                if self._from_process and not self.trainer.is_global_zero:
+                    sys.exit(2)  # every process refuses, one says why
+                raise InputError(f"{mistake.reason} (--audit warn trains anyway)") from error
             raise
-
-    def _discard_refused_start(self, begun: float) -> None:
-        """Removes the run's folder when nothing was trained: it holds a configuration and no result."""
-        folder = self.run_folder(self.trainer)
-        if folder is None or not self.run_folder.is_new:
-            return
-        if self.trainer.global_step > 0 or not self.trainer.is_global_zero:
-            return
-        contents = [path for path in Path(folder).rglob("*") if path.is_file()]
-        if contents and all(path.stat().st_mtime >= begun - 1 for path in contents):
-            shutil.rmtree(folder)
 
     def before_instantiate_classes(self) -> None:
         """Hands the options on to a model whose constructor has parameters of these names."""
@@ -199,7 +219,8 @@ class ScheduleCLI(LightningCLI):
             self.save_config_callback = None
             kwargs["logger"] = DummyLogger()  # they write no run
         else:
-            callbacks += [Receipt(), Storyboard(), StopCleanly(self._going_on)]
+            self._start_audit = StartAudit(self._get(self.config_init, "audit"))
+            callbacks += [self._start_audit, Receipt(), Storyboard(), StopCleanly(self._going_on)]
             if options.logger is False or options.barebones:
                 self.save_config_callback = None  # there is no run's folder to keep it in, and others may hold theirs
             elif options.logger in (None, True):
@@ -293,7 +314,7 @@ class ScheduleCLI(LightningCLI):
                 plans, refused = plans_of(self.trainer, run, named(schedules), **options)
                 views = {name: View.of(plan) for name, plan in plans.items()}
             else:
-                views[""] = View.of(*plan_fit(self.trainer, run, metric))
+                views[""] = view_fit(self.trainer, run, metric)
         if status := show(views, refused, png, csv):
             sys.exit(status)
 
@@ -556,19 +577,9 @@ def _shortest(path: Path) -> Path:
 
 
 def run() -> None:
-    """Runs the command with the arguments of the process.
-
-    Raises:
-        InputError: For a mistake that shows after parsing, such as a bad cell in the data.
-    """
+    """Runs the command with the arguments of the process."""
     quiet_lightning()
-    try:
-        Command()
-    except (ValueError, MisconfigurationException) as error:
-        mistake = mistake_behind(error, MISTAKES)
-        if mistake is None:
-            raise
-        raise InputError(str(mistake)) from error
+    Command()
 
 
 # What Lightning says of other machines, other products, and what is plain to see.

@@ -267,7 +267,7 @@ class ScheduleKeeper(Callback):
         Warns of what will take the learning rate out of the schedule's hands.
         """
         self._forget()
-        _resume_data(trainer)
+        resume_data(trainer)
         self._planned_by = _what_plans(trainer)
         for scheduler, _ in _scheduled(trainer):
             done = steps_reached(trainer)
@@ -442,7 +442,8 @@ def _what_plans(trainer: Trainer) -> tuple[Any, ...]:
     return trainer.num_training_batches, trainer.max_epochs, trainer.max_steps
 
 
-def _resume_data(trainer: Trainer) -> None:
+def resume_data(trainer: Trainer) -> None:
+    """Lets stateful data loaders of a resumed run go on where they were, when they were set up before their time."""
     # Lightning resumes stateful data loaders while it sets up the data. To know the horizon, that was done before it
     # had read the checkpoint's loops: the loaders' states are still waiting.
     loop = trainer.fit_loop

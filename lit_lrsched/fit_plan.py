@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelCheckpoint,
+)
 from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
 from lightning.pytorch.loops.utilities import _parse_loop_limits
 from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn, TrainerStatus
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from lit_lrsched.audit import Finding
+from lit_lrsched.audit import Finding, audit, audit_lengths
 from lit_lrsched.callbacks import ApplySchedule
 from lit_lrsched.configure import AnySchedule, horizon_of, schedule_config, takes_over
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.kept import KeptScheduler, kept_by
 from lit_lrsched.logged_names import logged_names
-from lit_lrsched.plan import Plan, read_metric
-from lit_lrsched.replay import Pace, Replay, Stepped, plan_run, stepped_of
+from lit_lrsched.plan import Curve, Plan, look, read_metric
+from lit_lrsched.preview import View
+from lit_lrsched.replay import Pace, Replay, Stepped, made_for, plan_run, stepped_of
+from lit_lrsched.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules import Interval
 
 
@@ -106,7 +117,81 @@ def plan_fit(trainer: Trainer, configured: Configured, metric: str | None = None
     optimizers, steppeds, pace = configured
     monitors = {one.monitor for one in steppeds if one.monitor}
     values: Sequence[float] = read_metric(metric, min(monitors, default="metric")) if metric else ()
-    return plan_run(optimizers, steppeds, pace, values), _findings(trainer, steppeds, monitors)
+    return plan_run(optimizers, steppeds, pace, values), [*_findings(trainer, steppeds), *_takes_over(trainer)]
+
+
+def view_fit(trainer: Trainer, configured: Configured, metric: str | None = None) -> View:
+    """Returns the plan of a configured run, its curve and all that is wrong with it: see :func:`plan_fit`."""
+    plan, known = plan_fit(trainer, configured, metric)
+    curve = look(plan)
+    return View(plan, curve, _judged(trainer, known, audit(plan, curve), plan.broken))
+
+
+def audit_fit(trainer: Trainer) -> list[Finding]:
+    """Returns what is wrong with the plan of a run that is about to start: what :func:`view_fit` finds, and as fast.
+
+    Of a resumed run only what is still to come is looked at. A scheduler of torch's with very many ticks is judged by
+    the lengths that it was given alone: its curve would have to be replayed tick by tick.
+
+    Args:
+        trainer: A trainer in ``on_fit_start``, whose optimizers and schedulers are configured.
+    """
+    steppeds = [stepped_of(config) for config in trainer.strategy.lr_scheduler_configs]
+    known = _findings(trainer, steppeds)
+    if not steppeds:
+        return known
+    try:
+        pace = pace_of(trainer)
+    except InputError:  # training has no known end, which torch's schedulers do not mind
+        return _judged(trainer, known, [])
+    if pace.horizon.steps > _MOST_REPLAYED and any(
+        one.interval == "step" and not isinstance(one.scheduler, ScheduledLR) for one in steppeds
+    ):
+        lengths = [made for one in steppeds for made in made_for(one.scheduler)]
+        names = " + ".join(type(one.scheduler).__name__ for one in steppeds)
+        found = audit_lengths(Plan(names, pace.horizon, "step", lambda step: {}, made_for=lengths))
+        return _judged(trainer, known, found or [_not_replayed(names, pace)])
+    try:
+        plan = plan_run(trainer.strategy.optimizers, steppeds, pace)
+    except Exception as error:  # of somebody's scheduler, which may train well and yet not let itself be tried out
+        text = f"the schedule cannot be tried out before training ({type(error).__name__}: {error})"
+        return _judged(trainer, known, [Finding("warning", text)])
+    return _judged(trainer, known, audit(plan, _still_to_come(trainer, look(plan))), plan.broken)
+
+
+_MOST_REPLAYED = 200_000  # two seconds
+
+
+def _not_replayed(names: str, pace: Pace) -> Finding:
+    text = f"{names} moves on {pace.horizon.steps:,} times, too often to be tried out before training: see its preview"
+    return Finding("warning", text)
+
+
+def _still_to_come(trainer: Trainer, curve: Curve) -> Curve:
+    """Leaves out of a curve what a resumed run has trained already."""
+    checkpoint: Mapping[str, Any] = trainer._checkpoint_connector._loaded_checkpoint
+    reached = int(checkpoint.get("global_step", trainer.global_step))
+    first = min(bisect_left(curve.steps, reached), len(curve.steps) - 1)
+    return Curve(curve.steps[first:], {name: values[first:] for name, values in curve.values.items()})
+
+
+def _judged(
+    trainer: Trainer, known: Sequence[Finding], of_plan: Sequence[Finding], broken: str | None = None
+) -> list[Finding]:
+    """Returns all findings, failures as warnings where the plan may be another than what is meant in the end.
+
+    The plan of a module that steps its schedulers itself is a guess. Of a run on a part of the training data nobody
+    expects that a schedule of full length fits; but one that stops training is in the way there as well.
+    """
+    is_guess = _steps_schedulers_itself(trainer)
+    on_a_part = trainer.limit_train_batches != 1.0  # overfit_batches sets it too
+    soft = [*known, *of_plan] if is_guess else of_plan if on_a_part and not broken else []
+    return [Finding("warning", one.text) if one in soft else one for one in [*known, *of_plan]]
+
+
+def _steps_schedulers_itself(trainer: Trainer) -> bool:
+    kept = all(isinstance(config.scheduler, KeptScheduler) for config in trainer.strategy.lr_scheduler_configs)
+    return not trainer.lightning_module.automatic_optimization and not kept
 
 
 def plans_of(
@@ -142,10 +227,16 @@ _FINDERS: dict[type[Callback], str] = {
 }
 
 
-def _findings(trainer: Trainer, steppeds: Sequence[Stepped], monitors: set[str]) -> list[Finding]:
+def _takes_over(trainer: Trainer) -> list[Finding]:
+    """Returns who will set the learning rate beside the schedule, or its length; ``fit`` says so by itself."""
+    finders = [text for kind, text in _FINDERS.items() if any(isinstance(one, kind) for one in _callbacks(trainer))]
+    return [Finding("warning", text) for text in (*takes_over(trainer), *finders)]
+
+
+def _findings(trainer: Trainer, steppeds: Sequence[Stepped]) -> list[Finding]:
+    """Returns what there is to say of a run besides the curve of its plan."""
     found = []
-    kept = all(isinstance(config.scheduler, KeptScheduler) for config in trainer.strategy.lr_scheduler_configs)
-    if not trainer.lightning_module.automatic_optimization and not kept:
+    if _steps_schedulers_itself(trainer):
         text = "the module steps its schedulers itself (manual optimization): shown as if it did so once every interval"
         found.append(Finding("warning", text))
     if any(isinstance(callback, GradientAccumulationScheduler) for callback in _callbacks(trainer)):
@@ -154,10 +245,6 @@ def _findings(trainer: Trainer, steppeds: Sequence[Stepped], monitors: set[str])
             "set trainer.accumulate_grad_batches instead"
         )
         found.append(Finding("warning", text))
-    found += [Finding("warning", text) for text in takes_over(trainer)]
-    for kind, text in _FINDERS.items():
-        if any(isinstance(callback, kind) for callback in _callbacks(trainer)):
-            found.append(Finding("warning", text))
     for one in steppeds:
         if one.frequency > 1 and one.interval == "step":
             text = (
@@ -165,20 +252,51 @@ def _findings(trainer: Trainer, steppeds: Sequence[Stepped], monitors: set[str])
                 "leave it out, and slow the schedule down instead"
             )
             found.append(Finding("warning", text))
-    return [*found, *(finding for monitor in sorted(monitors) for finding in _not_logged(trainer, monitor))]
+    return [*found, *_of_monitors(trainer, steppeds)]
 
 
-def _not_logged(trainer: Trainer, monitor: str) -> list[Finding]:
+def _of_monitors(trainer: Trainer, steppeds: Sequence[Stepped]) -> Iterator[Finding]:
+    """Yields what is wrong with the metrics that schedules and callbacks follow."""
+    strict = {kept_by(config.scheduler) for config in trainer.strategy.lr_scheduler_configs if config.strict}
+    for one in dict.fromkeys((one.monitor, type(one.scheduler), one.scheduler in strict) for one in steppeds):
+        monitor, kind, is_strict = one
+        if not monitor or not is_strict:
+            continue
+        found = _not_logged(trainer, monitor, "the schedule", "--lr_monitor")
+        every = trainer.check_val_every_n_epoch or 1
+        if not found and monitor.startswith("val") and kind is ReduceLROnPlateau and every > 1:
+            text = (
+                f"ReduceLROnPlateau asks for {monitor!r} after every epoch, but check_val_every_n_epoch={every}: "
+                "use Plateau, which waits for it"
+            )
+            found = [Finding("failure", text)]
+        yield from found
+    for callback in _callbacks(trainer):
+        follows = isinstance(callback, ModelCheckpoint) or (isinstance(callback, EarlyStopping) and callback.strict)
+        monitor = getattr(callback, "monitor", None)
+        if follows and monitor and monitor not in ("epoch", "step"):
+            yield from _not_logged(trainer, monitor, type(callback).__name__, "its monitor")
+
+
+def _not_logged(trainer: Trainer, monitor: str, follower: str, option: str) -> list[Finding]:
     module = trainer.lightning_module
-    logged = logged_names([type(module), *map(type, _callbacks(trainer))])
+    follows = f"{follower} follows {monitor!r}"
+    if trainer.limit_val_batches == 0 and monitor.startswith("val") and is_overridden("validation_step", module):
+        text = f"{follows}, but limit_val_batches=0 turns validation off: set {option} to a metric of training"
+        return [Finding("failure", text)]
+    logged = logged_names([type(module), *(type(one) for one in _callbacks(trainer) if not _is_ours(one))])
     if logged.include(monitor):
         return []
     name, known = type(module).__name__, logged.readable
     near = did_you_mean(monitor, [name for name in known if "*" not in name])
-    fix = f"set --lr_monitor to one that it logs{near}: {', '.join(known) or 'none found'}"
+    fix = f"set {option} to one that it logs{near}: {', '.join(known) or 'none found'}"
     if logged.complete:
-        return [Finding("failure", f"the schedule follows {monitor!r}, which {name} does not log: {fix}")]
-    return [Finding("warning", f"the schedule follows {monitor!r}, which the source of {name} does not name: {fix}")]
+        return [Finding("failure", f"{follows}, which {name} does not log: {fix}")]
+    return [Finding("warning", f"{follows}, which the source of {name} does not name: {fix}")]
+
+
+def _is_ours(callback: Callback) -> bool:
+    return type(callback).__module__.partition(".")[0] == "lit_lrsched"
 
 
 def _callbacks(trainer: Trainer) -> list[Callback]:

@@ -46,7 +46,8 @@ def logged_names(classes: Iterable[type]) -> LoggedNames:
     patterns: list[str] = []
     complete = True
     for each in dict.fromkeys(base for one in classes for base in one.__mro__):
-        if each.__module__.split(".")[0] in ("builtins", "lightning", "pytorch_lightning", "torch", "abc", "typing"):
+        package = each.__module__.split(".")[0]
+        if package in ("builtins", "lightning", "pytorch_lightning", "torch", "abc", "typing") and not _is_demo(each):
             continue
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(each)))
@@ -55,6 +56,7 @@ def logged_names(classes: Iterable[type]) -> LoggedNames:
             continue
         for function in ast.walk(tree):
             if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                complete = complete and not _lets_others_log(function)
                 for name in _logged_in(function):
                     patterns += [name] if name else []
                     complete = complete and name is not None
@@ -77,6 +79,44 @@ def _logged_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str
                 yield from _names(key, values)
         else:
             yield None
+
+
+def _is_demo(each: type) -> bool:
+    return ".demos." in each.__module__
+
+
+def _lets_others_log(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Tells whether a function hands the module, or its ``log``, to something whose source is not looked at."""
+    modules = {argument.arg for argument in function.args.args if argument.arg in ("self", "pl_module", "module")}
+    called = {id(call.func) for call in ast.walk(function) if isinstance(call, ast.Call)}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Attribute) and node.attr in _CALLS and id(node) not in called and _is_load(node):
+            return True
+        if isinstance(node, ast.Call) and not _looks_only(node.func):
+            given = [*node.args, *(keyword.value for keyword in node.keywords)]
+            if any(isinstance(value, ast.Name) and value.id in modules for value in given):
+                return True
+    return False
+
+
+def _is_load(node: ast.Attribute) -> bool:
+    return isinstance(node.ctx, ast.Load)
+
+
+def _looks_only(called: ast.expr) -> bool:
+    """Tells a call of a method of the class itself, or of a function of Python's that logs nothing."""
+    if isinstance(called, ast.Attribute):
+        owner = called.value
+        is_super = isinstance(owner, ast.Call) and isinstance(owner.func, ast.Name) and owner.func.id == "super"
+        return is_super or (isinstance(owner, ast.Name) and owner.id in ("self", "pl_module"))
+    return isinstance(called, ast.Name) and called.id in (
+        "super",
+        "isinstance",
+        "type",
+        "getattr",
+        "hasattr",
+        "setattr",
+    )
 
 
 _CALLS = {"log": "name", "log_dict": "dictionary"}

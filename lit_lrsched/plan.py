@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lit_lrsched.errors import InputError, did_you_mean
-from lit_lrsched.schedules import Constant, Horizon, Interval, Plateau, PlateauState, ScheduleLike, Span, companions
+from lit_lrsched.schedules import (
+    Constant,
+    Custom,
+    Formula,
+    Horizon,
+    Interval,
+    Plateau,
+    PlateauState,
+    Schedule,
+    ScheduleLike,
+    Span,
+    companions,
+)
 from lit_lrsched.schedules.compose import spans
 from lit_lrsched.schedules.core import describe, factor_at, stride_of
 
@@ -63,6 +75,7 @@ class Plan:
         notes: What the curve cannot show, a sentence each.
         made_for: Lengths that the schedule was given in ticks, which the run may or may not have.
         is_constant: Whether the schedule is meant never to change.
+        is_function: Whether it is somebody's function or a class of unknown lengths: these may be constant on purpose.
         broken: Why the schedule stops the run on its way, if it does.
 
     >>> plan = plan_of(Constant(0.5), Horizon(20, steps_per_epoch=10), "epoch", lr=0.1)
@@ -79,6 +92,7 @@ class Plan:
     notes: Sequence[str] = ()
     made_for: Sequence[MadeFor] = ()
     is_constant: bool = False
+    is_function: bool = False
     broken: str | None = None
 
     @property
@@ -152,12 +166,18 @@ def plan_of(
         events=states.events(horizon) if states else (),
         notes=notes_on(schedule, bool(metric)),
         is_constant=is_constant(schedule),
+        is_function=is_function(schedule),
     )
 
 
 def is_constant(schedule: ScheduleLike) -> bool:
     """Tells a schedule that is meant never to change, unless a metric says so."""
     return isinstance(schedule.schedule if isinstance(schedule, Plateau) else schedule, Constant)
+
+
+def is_function(schedule: ScheduleLike) -> bool:
+    """Tells a function that somebody wrote, as such, by its path or as a formula."""
+    return isinstance(schedule, (Custom, Formula)) or not isinstance(schedule, Schedule)
 
 
 def notes_on(schedule: ScheduleLike, replayed: bool) -> list[str]:

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.kept import kept_by
-from lit_lrsched.plan import MadeFor, Plan, is_constant, notes_on, plateau_states, title_of
+from lit_lrsched.plan import MadeFor, Plan, is_constant, is_function, notes_on, plateau_states, title_of
 from lit_lrsched.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules import Horizon, Interval
 from lit_lrsched.schedules.compose import spans
@@ -171,6 +171,7 @@ def plan_run(
         notes=[note for one in stepped for note in _notes_on_torch(one, bool(metric))],
         made_for=[made for one in stepped for made in made_for(one.scheduler)],
         is_constant=all(_is_constant(one.scheduler) for one in stepped),
+        is_function=not any(made_for(one.scheduler) for one in stepped),
         broken=broken,
     )
 
@@ -275,6 +276,7 @@ def _plan_of_ours(
         events=states[0].events(pace.horizon) if states[0] else (),
         notes=notes_on(first.schedule, bool(metric)),
         is_constant=all(is_constant(scheduler.schedule) for scheduler in schedulers),
+        is_function=any(is_function(scheduler.schedule) for scheduler in schedulers),
     )
 
 

@@ -6,12 +6,10 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
@@ -44,13 +42,14 @@ class RunFolder:
         return self._found
 
     def refuse_another_run(self, trainer: Trainer) -> None:
-        """Refuses a folder that an earlier run is in.
+        """Refuses a folder that an earlier run is in, in every process alike.
 
         Raises:
             InputError: When there is one.
         """
         folder = self(trainer)
-        if folder is not None and _holds_run(folder) and not self.goes_on(folder):
+        is_taken = folder is not None and _holds_run(folder) and not self.goes_on(folder)
+        if trainer.strategy.broadcast(is_taken):
             raise InputError(f"an earlier run is in {folder}: give the logger another name or version")
 
     def goes_on(self, folder: str) -> bool:
@@ -78,36 +77,6 @@ def _names(version: int | str | None) -> Iterator[str]:
 def _holds_run(folder: str) -> bool:
     held: bool = get_filesystem(folder).isfile(os.path.join(folder, CONFIG))
     return held
-
-
-class SaveConfig(SaveConfigCallback):
-    """Saves the configuration in the run's own folder.
-
-    Lightning's own saves it in ``save_dir`` where the logger is neither TensorBoard's nor CSV's: in the same folder for
-    every run, so that the second refuses to start.
-
-    Args:
-        folder: The run's folder.
-    """
-
-    def __init__(self, *args: Any, folder: RunFolder, **kwargs: Any) -> None:
-        super().__init__(*args, **{"config_filename": CONFIG, **kwargs, "save_to_log_dir": False})
-        self._folder = folder
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Saves it, in the first process alone.
-
-        Raises:
-            InputError: When the folder holds the configuration of another run.
-        """
-        folder = self._folder(trainer)
-        if folder is None:
-            return
-        if not self.overwrite:
-            self._folder.refuse_another_run(trainer)
-        get_filesystem(folder).makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, self.config_filename)
-        self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=self.multifile)
 
 
 class LastCheckpoint(ModelCheckpoint):

@@ -38,7 +38,7 @@ LAYERS = {
     "tools": Layer("plain logged_names parse_errors trials", "errors", inside="tensorboard"),
     "torch": Layer("scheduled_lr slots from_torch stand_in replay kept", "errors schedules plans tools", "torch"),
     "lightning": Layer(
-        "lightning_package configure callbacks fit_plan interrupt progress receipt storyboard",
+        "lightning_package configure callbacks fit_plan interrupt progress receipt start_audit storyboard",
         "errors schedules plans tools torch",
         "torch lightning tqdm",
         inside="matplotlib numpy",
@@ -56,7 +56,7 @@ LAYERS = {
     ),
     # Imported by nobody but the last, and there when it is run.
     "command": Layer(
-        "cli by_hand class_choice run_folder",
+        "cli by_hand class_choice run_folder new_folders save_config",
         "errors schedules plans tools torch lightning ionosphere comparison",
         "torch lightning jsonargparse yaml",
     ),

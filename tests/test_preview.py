@@ -20,7 +20,18 @@ from lit_lrsched.logged_names import logged_names
 from lit_lrsched.plan import look, plan_of
 from lit_lrsched.preview import View, gallery, named, picture, preview
 from lit_lrsched.replay import plan_of_torch
-from lit_lrsched.schedules import Chain, Constant, Exponential, OneCycle, Phase, Plateau, Product, Schedule, Triangle
+from lit_lrsched.schedules import (
+    Chain,
+    Constant,
+    Exponential,
+    Formula,
+    OneCycle,
+    Phase,
+    Plateau,
+    Product,
+    Schedule,
+    Triangle,
+)
 from tests.catalogue import CATALOGUE
 
 CONFIGS = Path(lit_lrsched.__file__).parent / "configs"
@@ -227,11 +238,16 @@ FAILURES = [
     ("--lr_scheduler=StepLR --lr_scheduler.step_size=99", ["StepLR never changes", "step_size=99"]),
     (ONE_CYCLE, ["refuses its arguments", "total_steps"]),
     (f"{ONE_CYCLE} --lr_scheduler.total_steps=500", ["total_steps=500 and moves on 50 times", "--lr_interval step"]),
-    (f"{ONE_CYCLE} --lr_scheduler.total_steps=9", ["training will stop", "9"]),
+    (f"{ONE_CYCLE} --lr_scheduler.total_steps=9", ["training will stop", "9", "set total_steps=50"]),
+    (
+        f"{ONE_CYCLE} --lr_scheduler.total_steps=50 --lr_interval=step",
+        ["total_steps=50 and moves on 500 times", "--lr_interval epoch"],
+    ),
     (
         "--lr_scheduler=CosineAnnealingLR --lr_scheduler.T_max=50 --lr_interval=step",
         ["T_max=50 and moves on 500 times", "--lr_interval epoch"],
     ),
+    ("--lr_scheduler=CosineAnnealingLR --lr_scheduler.T_max=30", ["T_max=30 and moves on 50 times", "climbs again"]),
     ('--lr_scheduler=Linear --lr_groups={"momentun":"Linear"}', ["'momentun'", "did you mean 'momentum'"]),
 ]
 
@@ -301,11 +317,12 @@ WARNINGS = [
     (Product([Linear(), Exponential(0.99)]), "epoch", None),
     (partial(torch_schedulers.CosineAnnealingLR, T_max=50), "epoch", None),
     (partial(torch_schedulers.CosineAnnealingLR, T_max=49), "epoch", None),
-    (partial(torch_schedulers.CosineAnnealingLR, T_max=30), "epoch", "T_max=30 and moves on 50 times in this run"),
     (partial(torch_schedulers.LinearLR, total_iters=30), "epoch", None),
     (partial(torch_schedulers.LinearLR, total_iters=80), "epoch", "it gets 62 % of its way: set total_iters=50"),
     (partial(torch_schedulers.MultiStepLR, milestones=[10, 90]), "epoch", "milestones=90"),
     (partial(torch_schedulers.ExponentialLR, gamma=0.9), "epoch", None),
+    (Formula("0.5"), "step", "never changes"),
+    (partial(torch_schedulers.LambdaLR, lr_lambda=lambda epoch: 0.5), "epoch", "never changes"),
 ]
 
 
