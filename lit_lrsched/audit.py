@@ -65,7 +65,9 @@ def _lengths(plan: Plan) -> list[Finding]:
     """Compares the lengths that were given in ticks with the ticks there are, in this interval and in the other."""
     found = []
     other = "epoch" if plan.interval == "step" else "step"
-    other_ticks = plan.horizon.steps if other == "step" else math.ceil(plan.horizon.epochs)
+    # Where epochs have no known length, their number is not known either.
+    by_epoch = math.ceil(plan.horizon.epochs) if plan.horizon.steps_per_epoch else plan.ticks
+    other_ticks = plan.horizon.steps if other == "step" else by_epoch
     for made in plan.made_for:
         given = f"{made.scheduler} is made for {made.argument}={made.ticks}"
         each = "an epoch" if plan.interval == "epoch" else "a step"
@@ -142,7 +144,7 @@ def _shape(plan: Plan, steps: Sequence[int], values: Sequence[float]) -> list[Fi
 
 
 def _when(plan: Plan, step: int) -> str:
-    return f"step {step} (epoch {plan.epoch(step):.4g})"
+    return f"step {step} (epoch {plan.epoch(step):.4g})" if plan.horizon.steps_per_epoch else f"step {step}"
 
 
 def _times(count: int) -> str:

@@ -24,7 +24,7 @@ from lit_lrsched.lightning_package import (
 from lit_lrsched.plain import from_plain
 from lit_lrsched.scheduled_lr import OnHorizonChange, ScheduledLR
 from lit_lrsched.schedules import Constant, Horizon, Interval, Plateau, Schedule, ScheduleLike
-from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.schedules.core import NoEpochs, epoch_length, stride_of
 
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
 AnySchedule = Union[ScheduleLike, LRSchedulerCallable, Mapping[str, Any]]
@@ -106,10 +106,11 @@ def _bind(
     on_horizon_change: OnHorizonChange,
 ) -> ScheduledLR:
     horizon = horizon_of(trainer)
-    if reason := _why_no_epochs(trainer):
-        _check_needs_no_epochs(schedule, interval, horizon, reason)
     try:
         scheduler = ScheduledLR(optimizer, schedule, horizon, interval, groups, on_horizon_change)
+    except NoEpochs as error:
+        fix = "give durations in steps or percent, like '500st' or '10%', and step each step"
+        raise InputError(f"{_why_no_epochs(trainer)}: {fix}") from error
     except InputError as error:
         if not getattr(trainer, "fast_dev_run", False):
             raise
@@ -120,14 +121,6 @@ def _bind(
         scheduler.wait_for_optimizer()
     scheduler.steps_reached = lambda: steps_reached(trainer)
     return scheduler
-
-
-def _check_needs_no_epochs(schedule: ScheduleLike, interval: Interval, horizon: Horizon, reason: str) -> None:
-    """Refuses epochs where they have no length. A pure function shows whether it uses them: try two lengths."""
-    steps = [(horizon.steps - 1) * percent // 100 for percent in range(101)]
-    short, long = ([schedule(step, Horizon(horizon.steps, length)) for step in steps] for length in (1, 2))
-    if interval == "epoch" or short != long:
-        raise InputError(f"{reason}: give durations in steps or percent, like '500st' or '10%', and step each step")
 
 
 def is_schedule(schedule: object) -> bool:
@@ -146,9 +139,7 @@ def is_schedule(schedule: object) -> bool:
 
 
 def horizon_of(trainer: Trainer) -> Horizon:
-    """Returns how many optimizer steps a trainer will take, and how many an epoch has.
-
-    Where epochs have no one length, all of training counts as one.
+    """Returns how many optimizer steps a trainer will take, and how many an epoch has, where those have one length.
 
     Raises:
         InputError: When training has no known end.
@@ -166,7 +157,7 @@ def horizon_of(trainer: Trainer) -> Horizon:
     if steps == 0:
         raise InputError("there is nothing to train, no batches or no steps, so a schedule has no horizon")
     if _why_no_epochs(trainer):
-        return Horizon(int(steps), steps_per_epoch=int(steps))
+        return Horizon(int(steps))
     batches = trainer.num_training_batches
     return Horizon(int(steps), steps_per_epoch=math.ceil(batches / trainer.accumulate_grad_batches))
 
@@ -208,8 +199,9 @@ def steps_reached(trainer: Trainer) -> int:
     loop = trainer.fit_loop
     epochs, batches = cast("Any", loop.epoch_progress.current), cast("Any", loop.epoch_loop.batch_progress.current)
     amid = loop.restarting and epochs.started > epochs.processed
-    inside = min(batches.processed // trainer.accumulate_grad_batches, horizon.steps_per_epoch) if amid else 0
-    return int(epochs.processed * horizon.steps_per_epoch + inside)
+    in_epoch = epoch_length("the step reached", horizon)
+    inside = min(batches.processed // trainer.accumulate_grad_batches, in_epoch) if amid else 0
+    return int(epochs.processed * in_epoch + inside)
 
 
 class ScheduleKeeper(Callback):
@@ -255,8 +247,8 @@ class ScheduleKeeper(Callback):
         for scheduler, _ in _scheduled(trainer)[:1]:
             old, new = scheduler.horizon, horizon_of(trainer)
             rank_zero_warn(
-                f"the schedule was made for {old.steps} steps ({old.steps_per_epoch} an epoch) and does not follow: as "
-                f"of epoch {trainer.current_epoch}, training is one of {new.steps} ({new.steps_per_epoch} an epoch)"
+                f"the schedule was made for {old} and does not follow: "
+                f"as of epoch {trainer.current_epoch}, training is one of {new}"
             )
 
     def on_train_batch_end(

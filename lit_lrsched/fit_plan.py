@@ -78,7 +78,8 @@ def pace_of(trainer: Trainer) -> Pace:
         InputError: When training has no known end.
     """
     horizon = horizon_of(trainer)
-    batches = min(trainer.num_training_batches, horizon.steps_per_epoch * trainer.accumulate_grad_batches)
+    in_epoch = horizon.steps_per_epoch or horizon.steps  # where epochs have no one length, training counts as one
+    batches = min(trainer.num_training_batches, in_epoch * trainer.accumulate_grad_batches)
     check = trainer.val_check_batch if trainer.enable_validation else None
     return Pace(
         horizon,

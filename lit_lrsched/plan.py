@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.schedules import Constant, Horizon, Interval, Plateau, PlateauState, ScheduleLike, Span, companions
 from lit_lrsched.schedules.compose import spans
-from lit_lrsched.schedules.core import describe, factor_at, stride_of
+from lit_lrsched.schedules.core import describe, epoch_length, factor_at, stride_of
 
 RISING, FALLING, CONSTANT = "rising", "falling", "constant"
 _QUANTITIES = ("lr", "momentum", "weight_decay")
@@ -92,8 +92,12 @@ class Plan:
         return math.ceil(self.horizon.steps / self.stride)
 
     def epoch(self, step: int) -> float:
-        """Returns the epochs done at a step, a fraction within an epoch."""
-        return step / self.horizon.steps_per_epoch
+        """Returns the epochs done at a step, a fraction within an epoch.
+
+        Raises:
+            NoEpochs: When the horizon does not know how long an epoch is.
+        """
+        return self.horizon.epoch(step)
 
 
 def plan_of(
@@ -128,7 +132,8 @@ def plan_of(
     others: dict[str, ScheduleLike] = {**companions(schedule), **(groups or {})}
     column = "factor" if lr is None else "lr"
     base = 1.0 if lr is None else lr
-    states = plateau_states(schedule, metric, [horizon.steps_per_epoch * (n + 1) for n in range(len(metric))])
+    seen = [epoch_length("metric", horizon) * (n + 1) for n in range(len(metric))]
+    states = plateau_states(schedule, metric, seen)
 
     def at(step: int) -> dict[str, float]:
         own = step - step % stride

@@ -62,13 +62,18 @@ class Pace:
     val_epochs: int | None = 1
 
     @property
+    def steps_per_epoch(self) -> int:
+        """The optimizer steps of an epoch; where epochs have no one length, all of training counts as one."""
+        return self.horizon.steps_per_epoch or self.horizon.steps
+
+    @property
     def epochs(self) -> int:
         """The epochs that the run begins."""
-        return math.ceil(self.horizon.epochs)
+        return math.ceil(self.horizon.steps / self.steps_per_epoch)
 
     def batch_of(self, step: int) -> int:
         """Returns the index within its epoch of the batch that a step comes with."""
-        within = step % self.horizon.steps_per_epoch
+        within = step % self.steps_per_epoch
         return min((within + 1) * self.accumulate, self.batches) - 1
 
     def validated(self) -> list[int]:
@@ -81,7 +86,7 @@ class Pace:
                 batches = [b - before for b in range(before + 1, before + self.batches + 1) if b % every == 0]
             else:
                 batches = [] if (epoch + 1) % epochs else list(range(every, self.batches + 1, every))
-            full = epoch * self.horizon.steps_per_epoch
+            full = epoch * self.steps_per_epoch
             done += [full + (math.ceil if b == self.batches else math.floor)(b / self.accumulate) for b in batches]
         return [steps for steps in done if steps <= self.horizon.steps]
 
@@ -154,7 +159,10 @@ def plan_run(
     """
     if stepped and all(isinstance(one.scheduler, ScheduledLR) and one.frequency == 1 for one in stepped):
         return _plan_of_ours(optimizers, stepped, pace, metric)
-    replay = Replay(optimizers, stepped)
+    # Where epochs have no known length, nobody can foresee when a scheduler moves that moves on with them.
+    unforeseen = [] if pace.horizon.steps_per_epoch else [one for one in stepped if _moves_each_epoch(one)]
+    foreseen = [one for one in stepped if one not in unforeseen]
+    replay = Replay(optimizers, foreseen)
     record = _Record(replay.optimizers)
     broken = None
     try:
@@ -165,13 +173,24 @@ def plan_run(
     return Plan(
         " + ".join(type(one.scheduler).__name__ for one in stepped) or "no schedule",
         pace.horizon,
-        "step" if replay.by_step else "epoch",
+        "epoch" if pace.horizon.steps_per_epoch and not replay.by_step else "step",
         record.at,
-        notes=[note for one in stepped for note in _notes_on_torch(one, bool(metric))],
-        made_for=[made for one in stepped for made in made_for(one.scheduler)],
-        is_constant=all(_is_constant(one.scheduler) for one in stepped),
+        notes=[
+            *(note for one in foreseen for note in _notes_on_torch(one, bool(metric))),
+            *(
+                f"{type(one.scheduler).__name__} moves on once an epoch, and how long epochs are is not known here: "
+                "shown as it begins."
+                for one in unforeseen
+            ),
+        ],
+        made_for=[made for one in foreseen for made in made_for(one.scheduler)],
+        is_constant=all(_is_constant(one.scheduler) for one in foreseen),
         broken=broken,
     )
+
+
+def _moves_each_epoch(one: Stepped) -> bool:
+    return one.interval == "epoch" and not isinstance(one.scheduler, ReduceLROnPlateau)
 
 
 class _Record:
@@ -202,7 +221,7 @@ def _played(replay: Replay, pace: Pace, metric: Sequence[float]) -> Iterator[int
         number = bisect_right(validated, done)
         return metric[number - 1] if 0 < number <= len(metric) else None
 
-    steps, per_epoch = pace.horizon.steps, pace.horizon.steps_per_epoch
+    steps, per_epoch = pace.horizon.steps, pace.steps_per_epoch
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself will give those that matter
         for epoch in range(pace.epochs):
@@ -240,7 +259,7 @@ def plan_of_torch(
     except (TypeError, ValueError) as error:
         raise InputError(f"the scheduler refuses its arguments: {error}") from error
     monitor = "the metric" if isinstance(scheduler, ReduceLROnPlateau) else None
-    pace = Pace(horizon, batches=horizon.steps_per_epoch)
+    pace = Pace(horizon, batches=stride_of("epoch", horizon) if interval == "epoch" or metric else horizon.steps)
     return plan_run([optimizer], [Stepped(scheduler, interval, monitor=monitor)], pace, metric)
 
 
