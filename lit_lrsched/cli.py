@@ -46,6 +46,7 @@ from lit_lrsched.progress import RunProgressBar
 from lit_lrsched.receipt import Receipt
 from lit_lrsched.scheduled_lr import OnHorizonChange
 from lit_lrsched.schedules import Interval, Schedule
+from lit_lrsched.schedules.direction import direction_for
 from lit_lrsched.storyboard import Storyboard
 
 # Without this jsonargparse takes a dataclass for one closed type and offers no subclasses.
@@ -292,7 +293,7 @@ class ScheduleCLI(LightningCLI):
         momenta: Optional[list[float]] = None,
         seeds: Union[int, list[int]] = 20,
         metric: str = "val_acc",
-        mode: Literal["min", "max"] = "max",
+        mode: Optional[Literal["min", "max"]] = None,
         reference: Optional[str] = None,
         target: Optional[float] = None,
         engine: Literal["auto", "vectorized", "sequential"] = "auto",
@@ -313,7 +314,7 @@ class ScheduleCLI(LightningCLI):
             momenta: Momenta. Default: 0 and 0.9 for SGD, the optimizer's own for others.
             seeds: How many seeds, or which.
             metric: The logged metric that tunes, such as val_acc; test_acc then judges.
-            mode: max when the metric should be high, min when it should be low.
+            mode: max when the metric should be high, min when it should be low. Default: as its name tells.
             reference: The schedule to hold the others against. Default: the one called constant.
             target: Validation metric for the time to target. Default: where the reference ends.
             engine: All runs in one program (vectorized), or one Trainer.fit a run (sequential).
@@ -328,6 +329,7 @@ class ScheduleCLI(LightningCLI):
         from lit_lrsched.comparison.grid import Grid
         from lit_lrsched.comparison.race import race
 
+        direction = direction_for("metric", metric, mode)
         if datamodule is None:
             raise InputError("a race needs data with a test part: give --data")
         config = self.config[self.subcommand]
@@ -346,6 +348,7 @@ class ScheduleCLI(LightningCLI):
         size = f"{len(grid.schedules)} schedules x {len(grid.lrs)} rates x {len(grid.momenta)} momenta"
         if self.trainer.is_global_zero:
             print(f"{len(grid.entries())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
+            print(f"{metric} tunes: {'higher' if direction == 'max' else 'lower'} is better.")
         parts = yaml.safe_load(self._parser("compare").dump(config, skip_validation=True))
         finished = race(
             grid,
@@ -354,7 +357,7 @@ class ScheduleCLI(LightningCLI):
             identity=[parts.get("model"), parts.get("data")],
             epochs=epochs,
             metric=metric,
-            mode=mode,
+            mode=direction,
             reference=reference,
             target=target,
             engine=engine,

@@ -25,6 +25,8 @@ from lit_lrsched.plain import from_plain
 from lit_lrsched.scheduled_lr import OnHorizonChange, ScheduledLR
 from lit_lrsched.schedules import Constant, Horizon, Interval, Plateau, Schedule, ScheduleLike
 from lit_lrsched.schedules.core import NoEpochs, epoch_length, stride_of
+from lit_lrsched.schedules.direction import contradiction
+from lit_lrsched.schedules.plateau import following
 
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
 AnySchedule = Union[ScheduleLike, LRSchedulerCallable, Mapping[str, Any]]
@@ -51,7 +53,7 @@ def schedule_config(
         trainer: The module's trainer, which knows how long training lasts.
         interval: When to step: ``"step"`` or ``"epoch"``. None: ``"step"`` for schedules, ``"epoch"`` for torch's.
         monitor: Name of the logged metric that a metric-driven schedule follows, such as ``"val_loss"``. None: the one
-            that the schedule itself names.
+            that the schedule itself names. Which way it is better follows from its name, unless the schedule says so.
         groups: Schedules for momentum, weight decay and single param groups: see :class:`~lit_lrsched.ScheduledLR`.
         on_horizon_change: What to do on resuming for longer or shorter: see :class:`~lit_lrsched.ScheduledLR`.
 
@@ -76,17 +78,18 @@ def schedule_config(
     if schedule is None:
         return {"optimizer": optimizer}
     if is_schedule(schedule):
-        schedule = cast("ScheduleLike", schedule)
+        schedule = following(cast("ScheduleLike", schedule), monitor)
         interval = interval or "step"
         scheduler: LRScheduler = _bind(optimizer, schedule, trainer, interval, groups, on_horizon_change)
         if isinstance(schedule, Plateau):
-            monitor = monitor or schedule.monitor
+            monitor = schedule.monitor
         keep_schedules(trainer)
     else:
         interval = interval or "epoch"
         scheduler = cast("LRSchedulerCallable", schedule)(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
             raise InputError("ReduceLROnPlateau follows a metric: name it, for example --lr_monitor val_loss")
+        check_direction(scheduler, monitor)
         if groups:
             raise InputError(
                 f"groups go with lit_lrsched's schedules: wrap it, FromTorch({type(scheduler).__name__!r})"
@@ -121,6 +124,18 @@ def _bind(
         scheduler.wait_for_optimizer()
     scheduler.steps_reached = lambda: steps_reached(trainer)
     return scheduler
+
+
+def check_direction(scheduler: LRScheduler, monitor: str | None) -> None:
+    """Refuses torch's ``ReduceLROnPlateau`` when its mode contradicts the name of its metric.
+
+    Raises:
+        InputError: When it does.
+    """
+    if not isinstance(scheduler, ReduceLROnPlateau) or monitor is None:
+        return
+    if reason := contradiction(monitor, scheduler.mode, "--lr_scheduler.mode"):
+        raise InputError(reason)
 
 
 def is_schedule(schedule: object) -> bool:

@@ -12,6 +12,7 @@ from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
 from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.states import RunningStage, TrainerFn, TrainerStatus
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lit_lrsched.audit import Finding
 from lit_lrsched.callbacks import ApplySchedule
@@ -21,6 +22,7 @@ from lit_lrsched.logged_names import logged_names
 from lit_lrsched.plan import Plan, read_metric
 from lit_lrsched.replay import Pace, Replay, Stepped, plan_run, stepped_of
 from lit_lrsched.schedules import Interval
+from lit_lrsched.schedules.direction import contradiction
 
 
 class Configured(NamedTuple):
@@ -148,6 +150,10 @@ def _findings(trainer: Trainer, steppeds: Sequence[Stepped], monitors: set[str])
                 "leave it out, and slow the schedule down instead"
             )
             found.append(Finding("warning", text))
+    for one in steppeds:
+        if isinstance(one.scheduler, ReduceLROnPlateau) and one.monitor:
+            reason = contradiction(one.monitor, one.scheduler.mode)
+            found += [Finding("failure", reason)] if reason else []
     return [*found, *(finding for monitor in sorted(monitors) for finding in _not_logged(trainer, monitor))]
 
 

@@ -169,7 +169,7 @@ def notes_on(schedule: ScheduleLike, replayed: bool) -> list[str]:
     """Returns what a curve cannot show of a schedule."""
     if not isinstance(schedule, Plateau):
         return []
-    rule = f"x {schedule.factor:g}, patience {schedule.patience}"
+    rule = f"x {schedule.factor:g}, patience {schedule.patience}, mode {schedule.direction}"
     if replayed:
         return [f"Plateau follows the recorded {schedule.monitor} ({rule})."]
     held = f"Plateau is held at 1 until {schedule.monitor} stalls (then {rule})"

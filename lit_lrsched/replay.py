@@ -20,6 +20,7 @@ from lit_lrsched.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules import Horizon, Interval
 from lit_lrsched.schedules.compose import spans
 from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.slots import slots_of, values_of
 from lit_lrsched.stand_in import StandIn
 
@@ -239,6 +240,7 @@ def plan_of_torch(
     interval: Interval = "epoch",
     lr: float | None = None,
     metric: Sequence[float] = (),
+    monitor: str | None = None,
 ) -> Plan:
     """Plans a torch scheduler by itself, on an optimizer like SGD that trains nothing.
 
@@ -248,9 +250,10 @@ def plan_of_torch(
         interval: What a tick is: ``"step"`` or ``"epoch"``.
         lr: The base learning rate, by default 1.
         metric: Values of the metric that ``ReduceLROnPlateau`` follows, one an epoch.
+        monitor: Name of that metric.
 
     Raises:
-        InputError: When the class refuses its arguments.
+        InputError: When the class refuses its arguments, or follows the metric the wrong way.
     """
     defaults = {"lr": 1.0 if lr is None else lr, "momentum": 0.0, "weight_decay": 0.0}
     optimizer = StandIn([defaults], defaults)
@@ -258,7 +261,12 @@ def plan_of_torch(
         scheduler = make(optimizer)
     except (TypeError, ValueError) as error:
         raise InputError(f"the scheduler refuses its arguments: {error}") from error
-    monitor = "the metric" if isinstance(scheduler, ReduceLROnPlateau) else None
+    if isinstance(scheduler, ReduceLROnPlateau):
+        if monitor and (reason := contradiction(monitor, scheduler.mode, "--lr_scheduler.mode")):
+            raise InputError(reason)
+        monitor = monitor or "the metric"
+    else:
+        monitor = None
     pace = Pace(horizon, batches=stride_of("epoch", horizon) if interval == "epoch" or metric else horizon.steps)
     return plan_run([optimizer], [Stepped(scheduler, interval, monitor=monitor)], pace, metric)
 

@@ -157,7 +157,7 @@ def test_a_plateau_that_follows_a_metric_of_training(monitor):
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_model_checkpoint_after_an_epoch_knows_the_epochs_metric(tmp_path):
-    configure = scheduled(Plateau(monitor="at_the_end", patience=0, factor=0.5))
+    configure = scheduled(Plateau(monitor="at_the_end", mode="min", patience=0, factor=0.5))
     keep_all = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
     whole = used_by(LogsAtTheEnd(configure), keep_all, max_epochs=EPOCHS, enable_checkpointing=True)
     assert whole.epochs() == pytest.approx([0.1, 0.1, 0.05, 0.025, 0.0125])

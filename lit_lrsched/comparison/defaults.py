@@ -20,7 +20,7 @@ SCHEDULES: dict[str, Any] = {
     "warmup cosine": WarmupCosine("10%"),
     "warmup stable decay": WarmupStableDecay("10%", "20%"),
     "one cycle": OneCycle(),
-    "plateau": Plateau(monitor="val_acc", mode="max", factor=0.5, patience=5),
+    "plateau": Plateau(monitor="val_acc", factor=0.5, patience=5),
 }
 LRS = (0.03, 0.1, 0.3, 1.0, 3.0)
 MOMENTA = (0.0, 0.9)

@@ -16,11 +16,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.comparison.vectorized import FloatArray, OptimizerCallable, Training
-from lit_lrsched.configure import AnySchedule, LRSchedulerCallable, is_schedule, schedule_config
+from lit_lrsched.configure import AnySchedule, LRSchedulerCallable, check_direction, is_schedule, schedule_config
 from lit_lrsched.errors import InputError
 from lit_lrsched.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules import Horizon, Interval, Plateau, ScheduleLike
 from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.schedules.direction import Direction
+from lit_lrsched.schedules.plateau import following
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Grid:
         seeds: Seeds.
         optimizer: Takes parameters and returns the optimizer; its learning rate and momentum are replaced.
         interval: When to step: None for ``"step"`` with schedules and ``"epoch"`` with torch's.
-        monitor: Metric that torch's ``ReduceLROnPlateau`` follows.
+        monitor: Metric that a metric-driven schedule follows. None: the one that it names itself.
 
     Raises:
         InputError: For an empty or repeated list, a rate that is not positive, or a momentum outside [0, 1).
@@ -113,7 +115,7 @@ class Grid:
     def training(self, entry: Entry, horizon: Horizon) -> Training:
         """Returns the same as plain numbers for every step."""
         optimizer = self.make_optimizer([torch.nn.Parameter(torch.zeros(1))], entry)
-        schedule = self.schedules[entry.schedule]
+        schedule = following(self.schedules[entry.schedule], self.monitor)
         if is_schedule(schedule):
             interval = self.interval or "step"
             scheduler: LRScheduler = ScheduledLR(optimizer, cast("ScheduleLike", schedule), horizon, interval)
@@ -128,9 +130,10 @@ class Grid:
     def _as_plateau(self, scheduler: ReduceLROnPlateau, entry: Entry) -> Plateau:
         if self.monitor is None:
             raise InputError("ReduceLROnPlateau follows a metric: name it, for example --lr_monitor val_loss")
+        check_direction(scheduler, self.monitor)
         return Plateau(
             monitor=self.monitor,
-            mode=scheduler.mode,
+            mode=cast("Direction", scheduler.mode),
             factor=scheduler.factor,
             patience=scheduler.patience,
             threshold=scheduler.threshold,
