@@ -23,6 +23,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.cli import ReduceLROnPlateau as _LightningPlateau
+from lightning.pytorch.core.optimizer import _configure_optimizers
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -44,6 +45,7 @@ from lit_lrsched.plain import import_from, import_path
 from lit_lrsched.preview import View, named, show
 from lit_lrsched.progress import RunProgressBar
 from lit_lrsched.receipt import Receipt
+from lit_lrsched.regroup import regroup
 from lit_lrsched.scheduled_lr import OnHorizonChange
 from lit_lrsched.schedules import Interval, Schedule
 from lit_lrsched.schedules.direction import direction_for
@@ -202,10 +204,10 @@ class ScheduleCLI(LightningCLI):
         given = {name: self._get(self.config_init, name) for name in _OPTIONS}
         module, optimizer, schedule = type(self.model).__name__, given.pop("optimizer"), given.pop("lr_scheduler")
         if optimizer is not None:
+            own = self.model.configure_optimizers if is_overridden("configure_optimizers", self.model) else None
 
             def configure_optimizers(model: LightningModule) -> Optimizer:
-                made: Optimizer = optimizer(model.parameters())
-                return made
+                return _in_place_of(own, optimizer, model)
 
             cast("Any", self.model).configure_optimizers = MethodType(configure_optimizers, self.model)
             rest = "" if schedule is not None else ", its schedule included"
@@ -384,6 +386,28 @@ class ScheduleCLI(LightningCLI):
             arguments.seed = seed
         made = self.parser.instantiate_classes(config)[self.subcommand]
         return made.model, made.data
+
+
+def _in_place_of(own: Callable[[], Any] | None, optimizer: Any, model: LightningModule) -> Optimizer:
+    """Returns the optimizer that was asked for, over the param groups of the module's own where it has some."""
+    module, present = type(model).__name__, []
+    try:
+        returned = own() if own else None
+        present = _configure_optimizers(returned)[0] if returned is not None else []
+    except Exception as error:
+        # What is replaced need not work: its schedule may not fit this run, say.
+        rank_zero_info(f"{module}.configure_optimizers fails, so its param groups are not known: {error}")
+    if len(present) > 1:
+        raise InputError(
+            f"--optimizer is one optimizer, and {module}.configure_optimizers returns {len(present)}: leave it out"
+        )
+    if not present:
+        made: Optimizer = optimizer(model.parameters())
+        return made
+    regrouped, kept = regroup(optimizer, present[0])
+    if kept:
+        rank_zero_info(f"{module}'s {kept}.")
+    return regrouped
 
 
 class _NoProfiler(PassThroughProfiler):

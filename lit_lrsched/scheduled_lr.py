@@ -36,7 +36,8 @@ class ScheduledLR(LRScheduler):
             ``e * horizon.steps_per_epoch``, which the horizon has to know then.
         groups: Schedules for the rest, by what they drive: ``"momentum"`` or ``"weight_decay"`` of every group, or a
             quantity of one group, such as ``"lr/backbone"`` or ``"weight_decay/group1"``. A group is called by its
-            ``name``, or ``group0``, ``group1``, ... The momentum of Adam and its like is their first beta.
+            ``name``, or ``group0``, ``group1``, ... The momentum of Adam and its like is their first beta. A group
+            whose value is 0 keeps 0, as the one without weight decay.
         on_horizon_change: What to do when a checkpoint was written under another horizon. ``"replan"``: take the new
             curve, from the step reached. ``"keep"``: follow the old curve, then its end. ``"stretch"``: stretch what
             is left of the old curve over what is left of training. ``"error"``: refuse.
@@ -316,18 +317,36 @@ def _drives(optimizer: Optimizer, schedule: ScheduleLike, others: Mapping[str, S
         quantity, indices = known[key]
         for index in indices:
             owner[index, quantity] = others[key]
+    _check_bases(optimizer, others, known)
     drives: dict[int, _Drive] = {}
     for (index, quantity), driver in owner.items():
         group = optimizer.param_groups[index]
         base = group.setdefault("initial_lr", float(group["lr"])) if quantity == "lr" else _get(group, quantity)
         base = float(base)
         if base == 0 and quantity != "lr":
-            raise InputError(
-                f"{type(optimizer).__name__} has no {quantity} to schedule, it is 0: "
-                f"give it one, like --optimizer.{quantity} 0.9"
-            )
+            continue  # as in the group without weight decay: zero times a factor is zero
         drives.setdefault(id(driver), _Drive(driver, [])).slots.append(_Slot(index, quantity, base))
     return list(drives.values())
+
+
+def _check_bases(
+    optimizer: Optimizer, others: Mapping[str, ScheduleLike], known: Mapping[str, tuple[str, Any]]
+) -> None:
+    """Refuses schedules of what is 0 in every group that they are for, and so stays 0 whatever the factor."""
+    for key in others:
+        quantity, indices = known[key]
+        if quantity == "lr" or any(float(_get(optimizer.param_groups[index], quantity)) for index in indices):
+            continue
+        if key != quantity and any(float(_get(group, quantity)) for group in optimizer.param_groups):
+            raise InputError(
+                f"groups: {key!r} is 0 in this optimizer, and 0 times any factor is 0: "
+                f"leave it out, or give that group a {quantity}"
+            )
+        example = 0.01 if quantity == "weight_decay" else 0.9
+        raise InputError(
+            f"{type(optimizer).__name__} has no {quantity} to schedule, it is 0: "
+            f"give it one, like --optimizer.{quantity} {example}"
+        )
 
 
 def group_names(optimizer: Optimizer) -> list[str]:

@@ -255,7 +255,10 @@ def test_a_failure_is_told_in_a_line_and_by_the_status(command, arguments, told)
             "--lr_scheduler=ReduceLROnPlateau --lr_scheduler.mode=max --lr_monitor=val_f1",
             ["'val_f1'", "does not log", "*_acc"],
         ),
-        ("--lr_scheduler=Plateau --lr_scheduler.monitor=val_los", ["'val_los'", "does not log"]),
+        (
+            "--lr_scheduler=Plateau --lr_scheduler.monitor=val_los --lr_scheduler.mode=min",
+            ["'val_los'", "does not log"],
+        ),
         ("--lr_scheduler=ReduceLROnPlateau", ["--lr_monitor"]),
         ("--schedules=Linear,WarmupLinear", ["WarmupLinear needs warmup"]),
     ],

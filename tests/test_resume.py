@@ -149,7 +149,7 @@ def test_a_plateau_that_follows_a_metric_of_training(monitor):
     # At such a rate the loss stays as it is, so it stalls from the second epoch on. Only every second epoch has a
     # validation: metrics of training are not to wait for it.
     optimizer = partial(sgd, lr=1e-12, weight_decay=0.0)
-    configure = scheduled(Plateau(monitor=monitor, patience=0, factor=0.5), optimizer)
+    configure = scheduled(Plateau(monitor=monitor, mode="min", patience=0, factor=0.5), optimizer)
     options = {"max_epochs": EPOCHS, "check_val_every_n_epoch": 2}
     whole = used_by(ValidatedSometimes(configure), val=Numbers(1), **options)
     assert whole.epochs() == pytest.approx([1e-12 * factor for factor in (1, 1, 1 / 2, 1 / 4, 1 / 8)])
