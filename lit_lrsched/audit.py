@@ -78,7 +78,9 @@ def audit_lengths(plan: Plan) -> list[Finding]:
     """
     found = []
     other = "epoch" if plan.interval == "step" else "step"
-    other_ticks = plan.horizon.steps if other == "step" else math.ceil(plan.horizon.epochs)
+    # Where epochs have no known length, their number is not known either.
+    by_epoch = math.ceil(plan.horizon.epochs) if plan.horizon.steps_per_epoch else plan.ticks
+    other_ticks = plan.horizon.steps if other == "step" else by_epoch
     for made in plan.made_for:
         given = f"{made.scheduler} is made for {made.argument}={made.ticks}"
         each = "an epoch" if plan.interval == "epoch" else "a step"
@@ -158,7 +160,7 @@ def _shape(plan: Plan, steps: Sequence[int], values: Sequence[float]) -> list[Fi
 
 
 def _when(plan: Plan, step: int) -> str:
-    return f"step {step} (epoch {plan.epoch(step):.4g})"
+    return f"step {step} (epoch {plan.epoch(step):.4g})" if plan.horizon.steps_per_epoch else f"step {step}"
 
 
 def _times(count: int) -> str:

@@ -15,6 +15,7 @@ from lit_lrsched.parse_errors import OneLineErrors, mistake_behind
 from lit_lrsched.plan import Plan, plan_of, read_metric
 from lit_lrsched.preview import View, named, show
 from lit_lrsched.schedules import Horizon, Interval, Schedule
+from lit_lrsched.schedules.plateau import following
 
 # What else `fit` takes: of no consequence once the horizon is given.
 _OF_THE_RUN = (
@@ -159,7 +160,8 @@ def _lr_of(optimizer: Any) -> float | None:
 
 def _plan(schedule: Any, horizon: Horizon, lr: float | None, metric: Sequence[float], config: Namespace) -> Plan:
     if isinstance(schedule, Schedule):
+        schedule = following(schedule, config.lr_monitor)
         return plan_of(schedule, horizon, config.lr_interval or "step", lr, config.lr_groups, metric)
     from lit_lrsched.replay import plan_of_torch
 
-    return plan_of_torch(schedule, horizon, config.lr_interval or "epoch", lr, metric)
+    return plan_of_torch(schedule, horizon, config.lr_interval or "epoch", lr, metric, config.lr_monitor)

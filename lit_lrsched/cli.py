@@ -22,6 +22,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.cli import ReduceLROnPlateau as _LightningPlateau
+from lightning.pytorch.core.optimizer import _configure_optimizers
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -45,10 +46,12 @@ from lit_lrsched.plain import import_from, import_path, to_plain
 from lit_lrsched.preview import View, named, show
 from lit_lrsched.progress import RunProgressBar
 from lit_lrsched.receipt import Receipt
+from lit_lrsched.regroup import regroup
 from lit_lrsched.run_folder import CONFIG, LastCheckpoint, RunFolder
 from lit_lrsched.save_config import SaveConfig
 from lit_lrsched.scheduled_lr import OnHorizonChange
 from lit_lrsched.schedules import Interval, Schedule
+from lit_lrsched.schedules.direction import direction_for
 from lit_lrsched.start_audit import AuditLevel, StartAudit, TrainingRefused
 from lit_lrsched.storyboard import Storyboard
 
@@ -236,10 +239,10 @@ class ScheduleCLI(LightningCLI):
         given = {name: self._get(self.config_init, name) for name in _OPTIONS}
         module, optimizer, schedule = type(self.model).__name__, given.pop("optimizer"), given.pop("lr_scheduler")
         if optimizer is not None:
+            own = self.model.configure_optimizers if is_overridden("configure_optimizers", self.model) else None
 
             def configure_optimizers(model: LightningModule) -> Optimizer:
-                made: Optimizer = optimizer(model.parameters())
-                return made
+                return _in_place_of(own, optimizer, model)
 
             cast("Any", self.model).configure_optimizers = MethodType(configure_optimizers, self.model)
             rest = "" if schedule is not None else ", its schedule included"
@@ -327,7 +330,7 @@ class ScheduleCLI(LightningCLI):
         momenta: Optional[list[float]] = None,
         seeds: Union[int, list[int]] = 20,
         metric: str = "val_acc",
-        mode: Literal["min", "max"] = "max",
+        mode: Optional[Literal["min", "max"]] = None,
         reference: Optional[str] = None,
         target: Optional[float] = None,
         engine: Literal["auto", "vectorized", "sequential"] = "auto",
@@ -351,7 +354,7 @@ class ScheduleCLI(LightningCLI):
             momenta: Momenta. Default: the optimizer's own; 0 and 0.9 for the worked example with SGD.
             seeds: How many seeds, or which.
             metric: The logged metric that tunes, such as val_acc; test_acc then judges.
-            mode: max when the metric should be high, min when it should be low.
+            mode: max when the metric should be high, min when it should be low. Default: as its name tells.
             reference: The schedule to hold the others against. Default: the one called constant.
             target: Validation metric for the time to target. Default: where the reference ends.
             engine: All runs in one program (vectorized), or one Trainer.fit a run (sequential).
@@ -367,6 +370,7 @@ class ScheduleCLI(LightningCLI):
         from lit_lrsched.comparison.own_optimizer import OwnOptimizer
         from lit_lrsched.comparison.race import race
 
+        direction = direction_for("metric", metric, mode)
         if datamodule is None:
             raise InputError("a race needs data with a test part: give --data")
         config = self.config[self.subcommand]
@@ -390,6 +394,7 @@ class ScheduleCLI(LightningCLI):
         if self.trainer.is_global_zero:
             print(f"{len(grid.entries())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
             print(textwrap.fill(grid.opening(), 100))
+            print(f"{metric} tunes: {'higher' if direction == 'max' else 'lower'} is better.")
         parts = yaml.safe_load(self._parser("compare").dump(config, skip_validation=True))
         finished = race(
             grid,
@@ -398,7 +403,7 @@ class ScheduleCLI(LightningCLI):
             identity=[parts.get("model"), parts.get("data")],
             epochs=epochs,
             metric=metric,
-            mode=mode,
+            mode=direction,
             reference=reference,
             target=target,
             engine=engine,
@@ -435,6 +440,28 @@ class ScheduleCLI(LightningCLI):
             arguments.seed = seed
         made = self.parser.instantiate_classes(config)[self.subcommand]
         return made.model, made.data
+
+
+def _in_place_of(own: Callable[[], Any] | None, optimizer: Any, model: LightningModule) -> Optimizer:
+    """Returns the optimizer that was asked for, over the param groups of the module's own where it has some."""
+    module, present = type(model).__name__, []
+    try:
+        returned = own() if own else None
+        present = _configure_optimizers(returned)[0] if returned is not None else []
+    except Exception as error:
+        # What is replaced need not work: its schedule may not fit this run, say.
+        rank_zero_info(f"{module}.configure_optimizers fails, so its param groups are not known: {error}")
+    if len(present) > 1:
+        raise InputError(
+            f"--optimizer is one optimizer, and {module}.configure_optimizers returns {len(present)}: leave it out"
+        )
+    if not present:
+        made: Optimizer = optimizer(model.parameters())
+        return made
+    regrouped, kept = regroup(optimizer, present[0])
+    if kept:
+        rank_zero_info(f"{module}'s {kept}.")
+    return regrouped
 
 
 class _NoProfiler(PassThroughProfiler):

@@ -27,7 +27,9 @@ from lit_lrsched.lightning_package import (
 from lit_lrsched.plain import from_plain
 from lit_lrsched.scheduled_lr import OnHorizonChange, ScheduledLR
 from lit_lrsched.schedules import Constant, Horizon, Interval, Plateau, Schedule, ScheduleLike
-from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.schedules.core import NoEpochs, epoch_length, stride_of
+from lit_lrsched.schedules.direction import contradiction
+from lit_lrsched.schedules.plateau import following
 
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
 AnySchedule = Union[ScheduleLike, LRSchedulerCallable, Mapping[str, Any]]
@@ -55,7 +57,7 @@ def schedule_config(
         trainer: The module's trainer, which knows how long training lasts.
         interval: When to step: ``"step"`` or ``"epoch"``. None: ``"step"`` for schedules, ``"epoch"`` for torch's.
         monitor: Name of the logged metric that a metric-driven schedule follows, such as ``"val_loss"``. None: the one
-            that the schedule itself names.
+            that the schedule itself names. Which way it is better follows from its name, unless the schedule says so.
         groups: Schedules for momentum, weight decay and single param groups: see :class:`~lit_lrsched.ScheduledLR`.
         on_horizon_change: What to do on resuming for longer or shorter: see :class:`~lit_lrsched.ScheduledLR`.
 
@@ -84,17 +86,18 @@ def schedule_config(
     if schedule is None:
         return {"optimizer": optimizer}
     if is_schedule(schedule):
-        schedule = cast("ScheduleLike", schedule)
+        schedule = following(cast("ScheduleLike", schedule), monitor)
         interval = interval or "step"
         scheduler: LRScheduler = _bind(optimizer, schedule, trainer, interval, groups, on_horizon_change)
         if isinstance(schedule, Plateau):
-            monitor = monitor or schedule.monitor
+            monitor = schedule.monitor
         keep_schedules(trainer)
     else:
         interval = interval or "epoch"
         scheduler = cast("LRSchedulerCallable", schedule)(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
             raise InputError("ReduceLROnPlateau follows a metric: name it, for example --lr_monitor val_loss")
+        check_direction(scheduler, monitor)
         if groups:
             raise InputError(
                 f"groups go with lit_lrsched's schedules: wrap it, FromTorch({type(scheduler).__name__!r})"
@@ -123,10 +126,11 @@ def _bind(
     on_horizon_change: OnHorizonChange,
 ) -> ScheduledLR:
     horizon = horizon_of(trainer)
-    if reason := _why_no_epochs(trainer):
-        _check_needs_no_epochs(schedule, interval, horizon, reason)
     try:
         scheduler = ScheduledLR(optimizer, schedule, horizon, interval, groups, on_horizon_change)
+    except NoEpochs as error:
+        fix = "give durations in steps or percent, like '500st' or '10%', and step each step"
+        raise InputError(f"{_why_no_epochs(trainer)}: {fix}") from error
     except InputError as error:
         if not getattr(trainer, "fast_dev_run", False):
             raise
@@ -139,12 +143,16 @@ def _bind(
     return scheduler
 
 
-def _check_needs_no_epochs(schedule: ScheduleLike, interval: Interval, horizon: Horizon, reason: str) -> None:
-    """Refuses epochs where they have no length. A pure function shows whether it uses them: try two lengths."""
-    steps = [(horizon.steps - 1) * percent // 100 for percent in range(101)]
-    short, long = ([schedule(step, Horizon(horizon.steps, length)) for step in steps] for length in (1, 2))
-    if interval == "epoch" or short != long:
-        raise InputError(f"{reason}: give durations in steps or percent, like '500st' or '10%', and step each step")
+def check_direction(scheduler: LRScheduler, monitor: str | None) -> None:
+    """Refuses torch's ``ReduceLROnPlateau`` when its mode contradicts the name of its metric.
+
+    Raises:
+        InputError: When it does.
+    """
+    if not isinstance(scheduler, ReduceLROnPlateau) or monitor is None:
+        return
+    if reason := contradiction(monitor, scheduler.mode, "--lr_scheduler.mode"):
+        raise InputError(reason)
 
 
 def is_schedule(schedule: object) -> bool:
@@ -163,9 +171,7 @@ def is_schedule(schedule: object) -> bool:
 
 
 def horizon_of(trainer: Trainer) -> Horizon:
-    """Returns how many optimizer steps a trainer will take, and how many an epoch has.
-
-    Where epochs have no one length, all of training counts as one.
+    """Returns how many optimizer steps a trainer will take, and how many an epoch has, where those have one length.
 
     Raises:
         InputError: When training has no known end.
@@ -183,7 +189,7 @@ def horizon_of(trainer: Trainer) -> Horizon:
     if steps == 0:
         raise InputError("there is nothing to train, no batches or no steps, so a schedule has no horizon")
     if _why_no_epochs(trainer):
-        return Horizon(int(steps), steps_per_epoch=int(steps))
+        return Horizon(int(steps))
     batches = trainer.num_training_batches
     return Horizon(int(steps), steps_per_epoch=math.ceil(batches / trainer.accumulate_grad_batches))
 
@@ -235,8 +241,9 @@ def steps_reached(trainer: Trainer) -> int:
     loop = trainer.fit_loop
     epochs, batches = cast("Any", loop.epoch_progress.current), cast("Any", loop.epoch_loop.batch_progress.current)
     amid = loop.restarting and epochs.started > epochs.processed
-    inside = min(batches.processed // trainer.accumulate_grad_batches, horizon.steps_per_epoch) if amid else 0
-    return int(epochs.processed * horizon.steps_per_epoch + inside)
+    in_epoch = epoch_length("the step reached", horizon)
+    inside = min(batches.processed // trainer.accumulate_grad_batches, in_epoch) if amid else 0
+    return int(epochs.processed * in_epoch + inside)
 
 
 class ScheduleKeeper(Callback):
@@ -295,9 +302,8 @@ class ScheduleKeeper(Callback):
             old = scheduler.horizon
             if scheduler.steps_reached and old != (new := horizon_of(trainer)):
                 rank_zero_warn(
-                    f"the schedule was made for {old.steps} steps ({old.steps_per_epoch} an epoch) and does not "
-                    f"follow: as of epoch {trainer.current_epoch}, training is one of {new.steps} "
-                    f"({new.steps_per_epoch} an epoch)"
+                    f"the schedule was made for {old} and does not follow: "
+                    f"as of epoch {trainer.current_epoch}, training is one of {new}"
                 )
 
     def on_train_batch_end(
@@ -380,10 +386,7 @@ def _begin(trainer: Trainer, scheduler: ScheduledLR) -> None:
     old, new = scheduler.horizon, horizon_of(trainer)
     if old != new:
         scheduler.plan_anew(new)
-        rank_zero_info(
-            f"The schedule is planned anew for {new.steps} steps ({new.steps_per_epoch} an epoch), "
-            f"not {old.steps} ({old.steps_per_epoch} an epoch)."
-        )
+        rank_zero_info(f"The schedule is planned anew for {new}, not {old}.")
 
 
 def rates_from_elsewhere(trainer: Trainer) -> str:

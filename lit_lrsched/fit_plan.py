@@ -34,6 +34,7 @@ from lit_lrsched.preview import View
 from lit_lrsched.replay import Pace, Replay, Stepped, made_for, plan_run, stepped_of
 from lit_lrsched.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules import Interval
+from lit_lrsched.schedules.direction import contradiction
 
 
 class Configured(NamedTuple):
@@ -95,7 +96,8 @@ def pace_of(trainer: Trainer) -> Pace:
         InputError: When training has no known end.
     """
     horizon = horizon_of(trainer)
-    batches = min(trainer.num_training_batches, horizon.steps_per_epoch * trainer.accumulate_grad_batches)
+    in_epoch = horizon.steps_per_epoch or horizon.steps  # where epochs have no one length, training counts as one
+    batches = min(trainer.num_training_batches, in_epoch * trainer.accumulate_grad_batches)
     check = trainer.val_check_batch if trainer.enable_validation else None
     return Pace(
         horizon,
@@ -252,6 +254,10 @@ def _findings(trainer: Trainer, steppeds: Sequence[Stepped]) -> list[Finding]:
                 "leave it out, and slow the schedule down instead"
             )
             found.append(Finding("warning", text))
+    for one in steppeds:
+        if isinstance(one.scheduler, ReduceLROnPlateau) and one.monitor:
+            reason = contradiction(one.monitor, one.scheduler.mode)
+            found += [Finding("failure", reason)] if reason else []
     return [*found, *_of_monitors(trainer, steppeds)]
 
 

@@ -26,7 +26,7 @@ from lit_lrsched.schedules import (
     companions,
 )
 from lit_lrsched.schedules.compose import spans
-from lit_lrsched.schedules.core import describe, factor_at, stride_of
+from lit_lrsched.schedules.core import describe, epoch_length, factor_at, stride_of
 
 RISING, FALLING, CONSTANT = "rising", "falling", "constant"
 _QUANTITIES = ("lr", "momentum", "weight_decay")
@@ -106,8 +106,12 @@ class Plan:
         return math.ceil(self.horizon.steps / self.stride)
 
     def epoch(self, step: int) -> float:
-        """Returns the epochs done at a step, a fraction within an epoch."""
-        return step / self.horizon.steps_per_epoch
+        """Returns the epochs done at a step, a fraction within an epoch.
+
+        Raises:
+            NoEpochs: When the horizon does not know how long an epoch is.
+        """
+        return self.horizon.epoch(step)
 
 
 def plan_of(
@@ -142,7 +146,8 @@ def plan_of(
     others: dict[str, ScheduleLike] = {**companions(schedule), **(groups or {})}
     column = "factor" if lr is None else "lr"
     base = 1.0 if lr is None else lr
-    states = plateau_states(schedule, metric, [horizon.steps_per_epoch * (n + 1) for n in range(len(metric))])
+    seen = [epoch_length("metric", horizon) * (n + 1) for n in range(len(metric))]
+    states = plateau_states(schedule, metric, seen)
 
     def at(step: int) -> dict[str, float]:
         own = step - step % stride
@@ -184,7 +189,7 @@ def notes_on(schedule: ScheduleLike, replayed: bool) -> list[str]:
     """Returns what a curve cannot show of a schedule."""
     if not isinstance(schedule, Plateau):
         return []
-    rule = f"x {schedule.factor:g}, patience {schedule.patience}"
+    rule = f"x {schedule.factor:g}, patience {schedule.patience}, mode {schedule.direction}"
     if replayed:
         return [f"Plateau follows the recorded {schedule.monitor} ({rule})."]
     held = f"Plateau is held at 1 until {schedule.monitor} stalls (then {rule})"

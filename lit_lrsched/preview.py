@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -153,11 +153,17 @@ def _write(name: str, save: Any) -> None:
 
 def _run_in_words(plan: Plan) -> str:
     horizon = plan.horizon
-    steps, epochs = f"{horizon.steps:,} step{'s' * (horizon.steps > 1)}", math.ceil(horizon.epochs)
-    if horizon.steps_per_epoch == 1:
+    steps = f"{horizon.steps:,} step{'s' * (horizon.steps > 1)}"
+    if horizon.steps_per_epoch is None:
         return steps
+    epochs = math.ceil(horizon.epochs)
     whole = f"{epochs:,} epochs of {horizon.steps_per_epoch:,}" if epochs > 1 else "one epoch"
     return f"{steps}, {whole}{', the last cut short' if epochs > 1 and horizon.steps % horizon.steps_per_epoch else ''}"
+
+
+def _clock(plan: Plan) -> tuple[str, Callable[[int], float]]:
+    """Returns what a run is measured in, epochs where their length is known, and how far it is at a step."""
+    return ("epoch", plan.epoch) if plan.horizon.steps_per_epoch else ("step", float)
 
 
 def table(views: Mapping[str, View]) -> Table:
@@ -177,7 +183,8 @@ def _fill_moments(result: Table, view: View) -> None:
     plan = view.plan
     columns = dict(list(distinct(view.curve).items())[:_MOST_COLUMNS])
     result.add_column("moment")
-    for name in ("step", "epoch", *columns):
+    unit, place = _clock(plan)
+    for name in dict.fromkeys(("step", unit, *columns)):
         result.add_column(name.replace("/", "/\n").replace(" ", "\n"), justify="right", no_wrap=True)
     rows = moments(plan, view.curve)
     hidden = len(rows) - _MOST_ROWS
@@ -187,19 +194,21 @@ def _fill_moments(result: Table, view: View) -> None:
                 result.add_row(f"... {hidden} more ...")
             continue
         values = plan.at(step)
-        result.add_row(what, str(step), _short(plan.epoch(step)), *(f"{values[key]:.4g}" for key in columns.values()))
+        when = [str(step), _short(place(step))] if unit == "epoch" else [str(step)]
+        result.add_row(what, *when, *(f"{values[key]:.4g}" for key in columns.values()))
 
 
 def _fill_comparison(result: Table, views: Mapping[str, View]) -> None:
     result.add_column("schedule")
-    for name in ("first", "peak", "at epoch", "mean", "last"):
+    unit, _ = _clock(next(iter(views.values())).plan)
+    for name in ("first", "peak", f"at {unit}", "mean", "last"):
         result.add_column(name, justify="right")
     for name, view in views.items():
         (steps, values), plan = (view.curve.steps, view.curve.main), view.plan
         lasting = [after - step for step, after in zip(steps, [*steps[1:], plan.horizon.steps], strict=True)]
         mean = sum(value * length for value, length in zip(values, lasting, strict=True)) / plan.horizon.steps
         peak = values.index(max(values))
-        numbers = (values[0], values[peak], plan.epoch(steps[peak]), mean, values[-1])
+        numbers = (values[0], values[peak], _clock(plan)[1](steps[peak]), mean, values[-1])
         result.add_row(name, *map(_short, numbers))
 
 
@@ -229,12 +238,14 @@ def _write_csv(path: Path, views: Mapping[str, View]) -> None:
     named = len(views) > 1
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*(["schedule"] if named else []), "step", "epoch", *columns])
+        units = dict.fromkeys(["step", *(_clock(view.plan)[0] for view in views.values())])
+        writer.writerow([*(["schedule"] if named else []), *units, *columns])
         for name, view in views.items():
             plan = view.plan
             for step in range(0, plan.horizon.steps, plan.stride):
                 values = plan.at(step)
-                row = [step, step // plan.horizon.steps_per_epoch, *(values.get(column, "") for column in columns)]
+                times = [step, int(_clock(plan)[1](step))][: len(units)]
+                row = [*times, *(values.get(column, "") for column in columns)]
                 writer.writerow([name, *row] if named else row)
 
 
@@ -312,8 +323,9 @@ def _draw_small(axes: Axes, view: View, title: str, phases_named: bool) -> None:
     _shade(axes, view, named=phases_named)
     _draw(axes, view, next(iter(view.curve.values)), _COLOURS[0])
     axes.set_title(title, loc="left", fontsize=9, color=_INK)
-    axes.set_xlim(0, view.plan.horizon.epochs)
-    axes.set_xticks([0, view.plan.horizon.epochs])
+    end = _clock(view.plan)[1](view.plan.horizon.steps)
+    axes.set_xlim(0, end)
+    axes.set_xticks([0, end])
     axes.set_yticks([0, max(view.curve.main)])
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:.3g}")
@@ -330,7 +342,7 @@ def _dress(axes: Axes, quantity: str) -> None:
 
 def _draw(axes: Axes, view: View, column: str, colour: str) -> None:
     plan, values = view.plan, view.curve.values[column]
-    ends = [plan.epoch(step) for step in (*view.curve.steps, plan.horizon.steps)]
+    ends = [_clock(plan)[1](step) for step in (*view.curve.steps, plan.horizon.steps)]
     held = _is_held(plan)
     axes.plot(
         ends if held else ends[:-1],
@@ -350,13 +362,14 @@ def _is_held(plan: Plan) -> bool:
 
 def _shade(axes: Axes, view: View, named: bool) -> None:
     plan, parts = view.plan, phases(view.plan, view.curve)
+    _, place = _clock(plan)
     if not 1 < len(parts) <= _MOST_SHADED:
         return
     free = 0.0  # how much of the width is written on
     for number, part in enumerate(parts):
         begin, end = part.start / plan.horizon.steps, part.stop / plan.horizon.steps
         if number % 2 == 0:
-            axes.axvspan(plan.epoch(part.start), plan.epoch(part.stop), color=_SHADE, linewidth=0, zorder=0)
+            axes.axvspan(place(part.start), place(part.stop), color=_SHADE, linewidth=0, zorder=0)
         name = part.name
         if name == CONSTANT:  # the stair of a staircase is better called by its height
             name = f"{plan.at(part.start)[next(iter(view.curve.values))]:.3g}"
@@ -375,7 +388,7 @@ def _mark_peak_and_end(axes: Axes, view: View, column: str) -> None:
             ((7, 0), "left") if index == last else ((3 if index == 0 else 0, 4), "center" if index else "left")
         )
         held = index == last and _is_held(plan)
-        at = (plan.horizon.epochs if held else plan.epoch(steps[index]), values[index])
+        at = (_clock(plan)[1](plan.horizon.steps if held else steps[index]), values[index])
         axes.plot(*at, "o", color=_COLOURS[0], markersize=4, clip_on=False)
         axes.annotate(
             f"{values[index]:.3g}",
@@ -424,10 +437,10 @@ def _label_ends(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
 
 
 def _scale_in_epochs(top: Axes, bottom: Axes, plan: Plan) -> None:
-    per_epoch = plan.horizon.steps_per_epoch
-    bottom.set_xlim(0, plan.horizon.epochs)
-    bottom.set_xlabel("step" if per_epoch == 1 else "epoch", fontsize=9, color=_INK)
-    if per_epoch == 1:
+    (unit, place), per_epoch = _clock(plan), plan.horizon.steps_per_epoch
+    bottom.set_xlim(0, place(plan.horizon.steps))
+    bottom.set_xlabel(unit, fontsize=9, color=_INK)
+    if per_epoch is None:
         return
     forward_and_back = (lambda epoch: epoch * per_epoch, lambda step: step / per_epoch)
     steps = top.secondary_xaxis("top", functions=cast("Any", forward_and_back))

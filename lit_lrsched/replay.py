@@ -21,6 +21,7 @@ from lit_lrsched.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules import Horizon, Interval
 from lit_lrsched.schedules.compose import spans
 from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.slots import slots_of, values_of
 from lit_lrsched.stand_in import StandIn
 
@@ -63,13 +64,18 @@ class Pace:
     val_epochs: int | None = 1
 
     @property
+    def steps_per_epoch(self) -> int:
+        """The optimizer steps of an epoch; where epochs have no one length, all of training counts as one."""
+        return self.horizon.steps_per_epoch or self.horizon.steps
+
+    @property
     def epochs(self) -> int:
         """The epochs that the run begins."""
-        return math.ceil(self.horizon.epochs)
+        return math.ceil(self.horizon.steps / self.steps_per_epoch)
 
     def batch_of(self, step: int) -> int:
         """Returns the index within its epoch of the batch that a step comes with."""
-        within = step % self.horizon.steps_per_epoch
+        within = step % self.steps_per_epoch
         return min((within + 1) * self.accumulate, self.batches) - 1
 
     def validated(self) -> list[int]:
@@ -82,7 +88,7 @@ class Pace:
                 batches = [b - before for b in range(before + 1, before + self.batches + 1) if b % every == 0]
             else:
                 batches = [] if (epoch + 1) % epochs else list(range(every, self.batches + 1, every))
-            full = epoch * self.horizon.steps_per_epoch
+            full = epoch * self.steps_per_epoch
             done += [full + (math.ceil if b == self.batches else math.floor)(b / self.accumulate) for b in batches]
         return [steps for steps in done if steps <= self.horizon.steps]
 
@@ -155,7 +161,10 @@ def plan_run(
     """
     if stepped and all(isinstance(one.scheduler, ScheduledLR) and one.frequency == 1 for one in stepped):
         return _plan_of_ours(optimizers, stepped, pace, metric)
-    replay = Replay(optimizers, stepped)
+    # Where epochs have no known length, nobody can foresee when a scheduler moves that moves on with them.
+    unforeseen = [] if pace.horizon.steps_per_epoch else [one for one in stepped if _moves_each_epoch(one)]
+    foreseen = [one for one in stepped if one not in unforeseen]
+    replay = Replay(optimizers, foreseen)
     record = _Record(replay.optimizers)
     broken = None
     try:
@@ -166,14 +175,25 @@ def plan_run(
     return Plan(
         " + ".join(type(one.scheduler).__name__ for one in stepped) or "no schedule",
         pace.horizon,
-        "step" if replay.by_step else "epoch",
+        "epoch" if pace.horizon.steps_per_epoch and not replay.by_step else "step",
         record.at,
-        notes=[note for one in stepped for note in _notes_on_torch(one, bool(metric))],
-        made_for=[made for one in stepped for made in made_for(one.scheduler)],
-        is_constant=all(_is_constant(one.scheduler) for one in stepped),
-        is_function=not any(made_for(one.scheduler) for one in stepped),
+        notes=[
+            *(note for one in foreseen for note in _notes_on_torch(one, bool(metric))),
+            *(
+                f"{type(one.scheduler).__name__} moves on once an epoch, and how long epochs are is not known here: "
+                "shown as it begins."
+                for one in unforeseen
+            ),
+        ],
+        made_for=[made for one in foreseen for made in made_for(one.scheduler)],
+        is_constant=all(_is_constant(one.scheduler) for one in foreseen),
+        is_function=not any(made_for(one.scheduler) for one in foreseen),
         broken=broken,
     )
+
+
+def _moves_each_epoch(one: Stepped) -> bool:
+    return one.interval == "epoch" and not isinstance(one.scheduler, ReduceLROnPlateau)
 
 
 class _Record:
@@ -204,7 +224,7 @@ def _played(replay: Replay, pace: Pace, metric: Sequence[float]) -> Iterator[int
         number = bisect_right(validated, done)
         return metric[number - 1] if 0 < number <= len(metric) else None
 
-    steps, per_epoch = pace.horizon.steps, pace.horizon.steps_per_epoch
+    steps, per_epoch = pace.horizon.steps, pace.steps_per_epoch
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself will give those that matter
         for epoch in range(pace.epochs):
@@ -222,6 +242,7 @@ def plan_of_torch(
     interval: Interval = "epoch",
     lr: float | None = None,
     metric: Sequence[float] = (),
+    monitor: str | None = None,
 ) -> Plan:
     """Plans a torch scheduler by itself, on an optimizer like SGD that trains nothing.
 
@@ -231,9 +252,10 @@ def plan_of_torch(
         interval: What a tick is: ``"step"`` or ``"epoch"``.
         lr: The base learning rate, by default 1.
         metric: Values of the metric that ``ReduceLROnPlateau`` follows, one an epoch.
+        monitor: Name of that metric.
 
     Raises:
-        InputError: When the class refuses its arguments.
+        InputError: When the class refuses its arguments, or follows the metric the wrong way.
     """
     defaults = {"lr": 1.0 if lr is None else lr, "momentum": 0.0, "weight_decay": 0.0}
     optimizer = StandIn([defaults], defaults)
@@ -241,8 +263,13 @@ def plan_of_torch(
         scheduler = make(optimizer)
     except (TypeError, ValueError) as error:
         raise InputError(f"the scheduler refuses its arguments: {error}") from error
-    monitor = "the metric" if isinstance(scheduler, ReduceLROnPlateau) else None
-    pace = Pace(horizon, batches=horizon.steps_per_epoch)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        if monitor and (reason := contradiction(monitor, scheduler.mode, "--lr_scheduler.mode")):
+            raise InputError(reason)
+        monitor = monitor or "the metric"
+    else:
+        monitor = None
+    pace = Pace(horizon, batches=stride_of("epoch", horizon) if interval == "epoch" or metric else horizon.steps)
     return plan_run([optimizer], [Stepped(scheduler, interval, monitor=monitor)], pace, metric)
 
 

@@ -33,10 +33,11 @@ class ScheduledLR(LRScheduler):
             :class:`~lit_lrsched.Plateau` needs :meth:`observe` to be called after each validation.
         horizon: How long training lasts, in optimizer steps.
         interval: What one tick is. With ``"epoch"`` the rate at tick ``e`` is that of step
-            ``e * horizon.steps_per_epoch``.
+            ``e * horizon.steps_per_epoch``, which the horizon has to know then.
         groups: Schedules for the rest, by what they drive: ``"momentum"`` or ``"weight_decay"`` of every group, or a
             quantity of one group, such as ``"lr/backbone"`` or ``"weight_decay/group1"``. A group is called by its
-            ``name``, or ``group0``, ``group1``, ... The momentum of Adam and its like is their first beta.
+            ``name``, or ``group0``, ``group1``, ... The momentum of Adam and its like is their first beta. A group
+            whose value is 0 keeps 0, as the one without weight decay.
         on_horizon_change: What to do when a checkpoint was written under another horizon. ``"replan"``: take the new
             curve, from the step reached. ``"keep"``: follow the old curve, then its end. ``"stretch"``: stretch what
             is left of the old curve over what is left of training. ``"error"``: refuse.
@@ -257,18 +258,29 @@ class ScheduledLR(LRScheduler):
         """
         if "clock" not in state_dict:
             return
-        old = Horizon(*state_dict["horizon"])
+        recorded = Horizon(*state_dict["horizon"])
+        old = self._with_known_epochs(recorded)
         self.last_epoch = state_dict["last_epoch"]
-        self._clock = _Clock.from_list(state_dict["clock"])
+        clock = _Clock.from_list(state_dict["clock"])
+        self._clock = dataclasses.replace(clock, horizon=self._with_known_epochs(clock.horizon))
         if self.plateau is not None and "plateau" in state_dict:
             self.plateau = PlateauState(**state_dict["plateau"])
         self._take_joined(state_dict["joined"])
         self._take(state_dict.get("taken", {}))
         if (old, self.interval) != (self.horizon, state_dict["interval"]):
-            self._change(old, state_dict["interval"])
+            self._change(old, self.last_epoch * stride_of(state_dict["interval"], recorded), state_dict["interval"])
         self._release(state_dict["driven"])
         self._apply()
         self._tell(state_dict["rates"], old)
+
+    def _with_known_epochs(self, horizon: Horizon) -> Horizon:
+        """Returns the horizon of a checkpoint, with epochs of the present length where one of the two knows none.
+
+        That alone is no change: the steps are the same. (Once 1 or all of training stood for the length not known.)
+        """
+        if None in (horizon.steps_per_epoch, self.horizon.steps_per_epoch):
+            return dataclasses.replace(horizon, steps_per_epoch=self.horizon.steps_per_epoch)
+        return horizon
 
     def _take_joined(self, joined: dict[int, float]) -> None:
         # Whoever added the groups may have added them again before this scheduler was made: joined they are still.
@@ -286,19 +298,18 @@ class ScheduledLR(LRScheduler):
             if (index, quantity) not in now:
                 set_value(self.optimizer.param_groups[index], quantity, base)
 
-    def _change(self, old: Horizon, interval: Interval) -> None:
-        """Finds the place of the checkpoint in a run of another length, or with ticks of another length."""
+    def _change(self, old: Horizon, done: int, interval: Interval) -> None:
+        """Finds the place of the checkpoint, ``done`` steps on, in a run or with ticks of another length."""
         if self.on_horizon_change == "error" and old != self.horizon:
             raise InputError(
-                f"the checkpoint planned {old.steps} steps ({old.steps_per_epoch} an epoch) and this run plans "
-                f"{self.horizon.steps} ({self.horizon.steps_per_epoch} an epoch): choose on_horizon_change='replan', "
+                f"the checkpoint planned {old} and this run plans {self.horizon}: choose on_horizon_change='replan', "
                 "'keep' or 'stretch'"
             )
         # An epoch of another length (batch size, devices) makes the step reached another number: epochs are what the
         # run has done. Not so when max_steps cut the run short: then steps are counted as they are.
-        counts_epochs = self.interval == "epoch" or self.horizon.steps % self.horizon.steps_per_epoch == 0
-        pace = old.steps_per_epoch / self.horizon.steps_per_epoch if counts_epochs else 1.0
-        done = self.last_epoch * stride_of(interval, old)
+        pace, before, now = 1.0, old.steps_per_epoch, self.horizon.steps_per_epoch
+        if before and now and (self.interval == "epoch" or self.horizon.steps % now == 0):
+            pace = before / now
         if interval != self.interval or (self.interval == "step" and pace != 1):
             reached = self.steps_reached() if self.steps_reached else round(done / pace)
             self.last_epoch = reached // self._stride
@@ -358,18 +369,36 @@ def _drives(optimizer: Optimizer, schedule: ScheduleLike, others: Mapping[str, S
         quantity, indices = known[key]
         for index in indices:
             owner[index, quantity] = others[key]
+    _check_bases(optimizer, others, known)
     drives: dict[int, _Drive] = {}
     for (index, quantity), driver in owner.items():
         group = optimizer.param_groups[index]
         base = group.setdefault("initial_lr", float(group["lr"])) if quantity == "lr" else _get(group, quantity)
         base = float(base)
         if base == 0 and quantity != "lr":
-            raise InputError(
-                f"{type(optimizer).__name__} has no {quantity} to schedule, it is 0: "
-                f"give it one, like --optimizer.{quantity} 0.9"
-            )
+            continue  # as in the group without weight decay: zero times a factor is zero
         drives.setdefault(id(driver), _Drive(driver, [])).slots.append(_Slot(index, quantity, base))
     return list(drives.values())
+
+
+def _check_bases(
+    optimizer: Optimizer, others: Mapping[str, ScheduleLike], known: Mapping[str, tuple[str, Any]]
+) -> None:
+    """Refuses schedules of what is 0 in every group that they are for, and so stays 0 whatever the factor."""
+    for key in others:
+        quantity, indices = known[key]
+        if quantity == "lr" or any(float(_get(optimizer.param_groups[index], quantity)) for index in indices):
+            continue
+        if key != quantity and any(float(_get(group, quantity)) for group in optimizer.param_groups):
+            raise InputError(
+                f"groups: {key!r} is 0 in this optimizer, and 0 times any factor is 0: "
+                f"leave it out, or give that group a {quantity}"
+            )
+        example = 0.01 if quantity == "weight_decay" else 0.9
+        raise InputError(
+            f"{type(optimizer).__name__} has no {quantity} to schedule, it is 0: "
+            f"give it one, like --optimizer.{quantity} {example}"
+        )
 
 
 def group_names(optimizer: Optimizer) -> list[str]:
@@ -412,10 +441,10 @@ class _Clock:
         position = self.start + (since if self.rate == 1.0 else round(since * self.rate))
         return position if position < self.horizon.steps else self.horizon.steps
 
-    def as_list(self) -> list[float]:
+    def as_list(self) -> list[float | None]:
         return [self.horizon.steps, self.horizon.steps_per_epoch, self.since, self.start, self.rate]
 
     @classmethod
-    def from_list(cls, values: list[float]) -> _Clock:
-        steps, steps_per_epoch, since, start = (int(value) for value in values[:4])
-        return cls(Horizon(steps, steps_per_epoch), since, start, values[4])
+    def from_list(cls, values: list[Any]) -> _Clock:
+        steps, steps_per_epoch, since, start, rate = values
+        return cls(Horizon(steps, steps_per_epoch), since, start, rate)

@@ -156,7 +156,7 @@ def test_an_instance_serves_as_the_pattern(tmp_path):
         ({"momenta": [1.5]}, "no momentum"),
         ({"seeds": 0}, "seeds is empty"),
         ({"epochs": 0}, "epochs=0 trains nothing"),
-        ({"metric": "val_acx"}, "did you mean 'val_acc'"),
+        ({"metric": "val_acx", "mode": "max"}, "did you mean 'val_acc'"),
         ({"reference": "cosnie"}, "reference='cosnie'"),
     ],
 )

@@ -185,7 +185,9 @@ def test_keep_holds_the_end_also_of_a_curve_that_has_none(tmp_path):
 
 
 def test_error_refuses(stopped):
-    message = r"planned 12 steps \(4 an epoch\) and this run plans 24 \(4 an epoch\): choose on_horizon_change='replan'"
+    message = (
+        r"planned 12 steps \(4 an epoch\) and this run plans 24 steps \(4 an epoch\): choose on_horizon_change='replan'"
+    )
     with pytest.raises(InputError, match=message):
         resumed(stopped[3], "error", **LONGER)
     assert resumed(stopped[3], "error").first_rates == pytest.approx(linear(*range(4, 12)))
@@ -322,7 +324,7 @@ def test_data_that_changes_its_length_while_training_is_told():
 
     used = Used()
     trainer = quiet_trainer(used, max_epochs=4, reload_dataloaders_every_n_epochs=1)
-    text = "made for 16 steps (4 an epoch) and does not follow: as of epoch 2, training is one of 24 (6 an epoch)"
+    text = "made for 16 steps (4 an epoch) and does not follow: as of epoch 2, training is one of 24 steps (6 an epoch)"
     with pytest.warns(UserWarning, match=re.escape(text)) as warned:
         trainer.fit(Growing(scheduled(Linear())))
     assert sum("does not follow" in str(one.message) for one in warned) == 1

@@ -36,7 +36,9 @@ LAYERS = {
     "schedules": Layer("schedules schedules.*", "errors", inside="simpleeval"),
     "plans": Layer("plan audit preview", "errors schedules", inside="matplotlib rich"),
     "tools": Layer("plain logged_names parse_errors trials", "errors", inside="tensorboard"),
-    "torch": Layer("scheduled_lr slots from_torch stand_in replay kept", "errors schedules plans tools", "torch"),
+    "torch": Layer(
+        "scheduled_lr slots regroup from_torch stand_in replay kept", "errors schedules plans tools", "torch"
+    ),
     "lightning": Layer(
         "lightning_package configure callbacks fit_plan interrupt progress receipt start_audit storyboard",
         "errors schedules plans tools torch",

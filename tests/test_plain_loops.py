@@ -84,7 +84,7 @@ def test_fabric_wraps_the_optimizer_and_either_will_do(wrapped):
 
 def test_a_plateau_in_a_plain_loop():
     optimizer = torch.optim.SGD(nn.Linear(3, 1).parameters(), lr=0.1)
-    scheduler = ScheduledLR(optimizer, Plateau(patience=1, factor=0.5), Horizon(6), interval="epoch")
+    scheduler = ScheduledLR(optimizer, Plateau(patience=1, factor=0.5), Horizon(6, 1), interval="epoch")
     rates = []
     for loss in (1.0, 0.9, 0.9, 0.9, 0.8, 0.8):
         rates.append(scheduler.get_last_lr()[0])

@@ -103,7 +103,7 @@ def test_a_recorded_metric(command):
     Path("metric.csv").write_text("epoch,val_loss\n" + "".join(f"{n},1.0\n" for n in range(50)))
     options = ["--lr_scheduler=Plateau", "--lr_scheduler.patience=19"]
     assert command(*BY_HAND, *options) == 0
-    assert "Plateau is held at 1 until val_loss stalls (then x 0.1, patience 19)" in command.out
+    assert "Plateau is held at 1 until val_loss stalls (then x 0.1, patience 19, mode min)" in command.out
     assert command(*BY_HAND, *options, "--metric=metric.csv") == 0
     # the first value is the best; the 20 after it are no better, and are known after 21 epochs of 10 steps
     assert "metric stalls: x 0.1     210      21" in command.out
@@ -267,8 +267,14 @@ def test_a_failure_is_told_in_a_line_and_by_the_status(command, arguments, told)
         ("--trainer.max_epochs=-1 --lr_scheduler=Linear", ["max_epochs=-1", "max_steps"]),
         ("--trainer.max_epochs=-1", ["max_epochs=-1", "max_steps"]),
         ("--lr_scheduler=WarmupLinear --lr_scheduler.warmup=60ep", ["660 steps", "550"]),
-        ("--lr_scheduler=ReduceLROnPlateau --lr_monitor=val_f1", ["'val_f1'", "does not log", "*_acc"]),
-        ("--lr_scheduler=Plateau --lr_scheduler.monitor=val_los", ["'val_los'", "does not log"]),
+        (
+            "--lr_scheduler=ReduceLROnPlateau --lr_scheduler.mode=max --lr_monitor=val_f1",
+            ["'val_f1'", "does not log", "*_acc"],
+        ),
+        (
+            "--lr_scheduler=Plateau --lr_scheduler.monitor=val_los --lr_scheduler.mode=min",
+            ["'val_los'", "does not log"],
+        ),
         ("--lr_scheduler=ReduceLROnPlateau", ["--lr_monitor"]),
         ("--schedules=Linear,WarmupLinear", ["WarmupLinear needs warmup"]),
     ],

@@ -149,7 +149,7 @@ def test_a_plateau_that_follows_a_metric_of_training(monitor):
     # At such a rate the loss stays as it is, so it stalls from the second epoch on. Only every second epoch has a
     # validation: metrics of training are not to wait for it.
     optimizer = partial(sgd, lr=1e-12, weight_decay=0.0)
-    configure = scheduled(Plateau(monitor=monitor, patience=0, factor=0.5), optimizer)
+    configure = scheduled(Plateau(monitor=monitor, mode="min", patience=0, factor=0.5), optimizer)
     options = {"max_epochs": EPOCHS, "check_val_every_n_epoch": 2}
     whole = used_by(ValidatedSometimes(configure), val=Numbers(1), **options)
     assert whole.epochs() == pytest.approx([1e-12 * factor for factor in (1, 1, 1 / 2, 1 / 4, 1 / 8)])
@@ -157,7 +157,7 @@ def test_a_plateau_that_follows_a_metric_of_training(monitor):
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_model_checkpoint_after_an_epoch_knows_the_epochs_metric(tmp_path):
-    configure = scheduled(Plateau(monitor="at_the_end", patience=0, factor=0.5))
+    configure = scheduled(Plateau(monitor="at_the_end", mode="min", patience=0, factor=0.5))
     keep_all = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
     whole = used_by(LogsAtTheEnd(configure), keep_all, max_epochs=EPOCHS, enable_checkpointing=True)
     assert whole.epochs() == pytest.approx([0.1, 0.1, 0.05, 0.025, 0.0125])

@@ -57,7 +57,7 @@ def test_a_rate_in_a_tensor_stays_the_same_tensor():
 
 
 def test_resumes_exactly_from_any_step():
-    schedule, horizon = Exponential(0.9), Horizon(20)
+    schedule, horizon = Exponential(0.9), Horizon(20, 1)
     whole = rates(ScheduledLR(make_optimizer(), schedule, horizon), 20)
     for stop in range(20):
         first = ScheduledLR(make_optimizer(), schedule, horizon)

@@ -49,7 +49,7 @@ def linear(rng: random.Random) -> Case:
 
 def exponential(rng: random.Random) -> Case:
     gamma = rng.uniform(0.5, 1.01)
-    return Exponential(gamma), Horizon(rng.randint(1, 100)), lambda opt: lr_scheduler.ExponentialLR(opt, gamma)
+    return Exponential(gamma), Horizon(rng.randint(1, 100), 1), lambda opt: lr_scheduler.ExponentialLR(opt, gamma)
 
 
 def step(rng: random.Random) -> Case:

@@ -23,7 +23,7 @@ SCHEDULES: dict[str, Any] = {
     "warmup cosine": WarmupCosine("10%"),
     "warmup stable decay": WarmupStableDecay("10%", "20%"),
     "one cycle": OneCycle(),
-    "plateau": Plateau(monitor="val_acc", mode="max", factor=0.5, patience=5),
+    "plateau": Plateau(monitor="val_acc", factor=0.5, patience=5),
 }
 SEEDS = 20
 

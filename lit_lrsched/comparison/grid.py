@@ -20,11 +20,13 @@ from lit_lrsched.comparison.batches import Recipe
 from lit_lrsched.comparison.own_optimizer import OwnOptimizer, ask, unscheduled
 from lit_lrsched.comparison.sequential import Configure
 from lit_lrsched.comparison.vectorized import FloatArray, OptimizerCallable, Training
-from lit_lrsched.configure import AnySchedule, LRSchedulerCallable, is_schedule, schedule_config
+from lit_lrsched.configure import AnySchedule, LRSchedulerCallable, check_direction, is_schedule, schedule_config
 from lit_lrsched.errors import InputError
 from lit_lrsched.scheduled_lr import ScheduledLR, set_value
 from lit_lrsched.schedules import Horizon, Interval, Plateau, ScheduleLike
 from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.schedules.direction import Direction
+from lit_lrsched.schedules.plateau import following
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Grid:
         seeds: Seeds.
         optimizer: The module's own, or what takes parameters and returns one; its rate and momentum are replaced.
         interval: When to step: None for ``"step"`` with schedules and ``"epoch"`` with torch's.
-        monitor: Metric that torch's ``ReduceLROnPlateau`` follows.
+        monitor: Metric that a metric-driven schedule follows. None: the one that it names itself.
 
     Raises:
         InputError: For an empty or repeated list, a rate that is not positive, or a momentum outside [0, 1).
@@ -140,7 +142,7 @@ class Grid:
     def training(self, entry: Entry, horizon: Horizon) -> Training:
         """Returns the same as plain numbers for every step."""
         optimizer = self._set(made(self.optimizer), entry)
-        schedule = self.schedules[entry.schedule]
+        schedule = following(self.schedules[entry.schedule], self.monitor)
         if is_schedule(schedule):
             interval = self.interval or "step"
             scheduler: LRScheduler = ScheduledLR(optimizer, cast("ScheduleLike", schedule), horizon, interval)
@@ -155,9 +157,10 @@ class Grid:
     def _as_plateau(self, scheduler: ReduceLROnPlateau, entry: Entry) -> Plateau:
         if self.monitor is None:
             raise InputError("ReduceLROnPlateau follows a metric: name it, for example --lr_monitor val_loss")
+        check_direction(scheduler, self.monitor)
         return Plateau(
             monitor=self.monitor,
-            mode=scheduler.mode,
+            mode=cast("Direction", scheduler.mode),
             factor=scheduler.factor,
             patience=scheduler.patience,
             threshold=scheduler.threshold,

@@ -46,6 +46,7 @@ from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.lightning_package import rank_zero_info
 from lit_lrsched.plain import to_plain, without_partial
 from lit_lrsched.schedules import Horizon, Interval
+from lit_lrsched.schedules.direction import direction_for
 
 # Compiling takes 10 to 25 s; a compiled run of the worked example saves 1 to 2 ms.
 _WORTH_COMPILING = 20_000
@@ -110,7 +111,7 @@ def compare(
     optimizer: OptimizerCallable | None = None,
     epochs: int = 50,
     metric: str = "val_acc",
-    mode: Mode = "max",
+    mode: Mode | None = None,
     reference: str | None = None,
     target: float | None = None,
     interval: Interval | None = None,
@@ -140,11 +141,11 @@ def compare(
             SGD, Adam and AdamW.
         epochs: Epochs of each training.
         metric: The metric after the last epoch that tunes, such as ``val_acc``; ``test_acc`` then judges.
-        mode: ``"max"`` when the metric should be high, ``"min"`` when it should be low.
+        mode: ``"max"`` when the metric should be high, ``"min"`` when it should be low. None: as its name tells.
         reference: The schedule that the others are held against. None: the one called ``constant``, if it races.
         target: Validation metric for the time to target. None: where the reference ends.
         interval: When to step the schedules. None: ``"step"`` for schedules, ``"epoch"`` for torch's.
-        monitor: Metric that torch's ``ReduceLROnPlateau`` follows.
+        monitor: Metric that metric-driven schedules follow. None: the one that they name themselves.
         engine: ``"vectorized"``: all runs in one program. ``"sequential"``: one ``Trainer.fit`` a run. ``"auto"``:
             vectorized where the module allows it.
         compile: Whether to compile the vectorized program. None: where that pays for itself.
@@ -157,8 +158,9 @@ def compare(
         The comparison; its folder holds the report.
 
     Raises:
-        InputError: For an empty grid, an unknown metric, a module with several optimizers or manual optimization, or
-            one that ``engine="vectorized"`` cannot train.
+        InputError: For an empty grid, an unknown metric, one whose name does not tell which way is better when no mode
+            does, a module with several optimizers or manual optimization, or one that ``engine="vectorized"`` cannot
+            train.
 
     Example::
 
@@ -186,7 +188,7 @@ def compare(
         identity=[_identity(model), _identity(data)],
         epochs=epochs,
         metric=metric,
-        mode=mode,
+        mode=direction_for("metric", metric, mode),
         reference=reference,
         target=target,
         engine=engine,

@@ -30,28 +30,74 @@ class Horizon:
 
     Args:
         steps: Number of optimizer steps, at least 1. Training uses steps 0 to ``steps - 1``.
-        steps_per_epoch: Number of optimizer steps in an epoch, at least 1.
+        steps_per_epoch: Number of optimizer steps in an epoch, at least 1. None: epochs have no known length, and
+            whatever counts in epochs is refused.
 
     Raises:
         InputError: When either is not a positive whole number.
 
     >>> Horizon(550, steps_per_epoch=11).epochs
     50.0
+    >>> Horizon(550).epochs
+    Traceback (most recent call last):
+    lit_lrsched.schedules.core.NoEpochs: epochs needs to know how many steps an epoch has: give Horizon(steps=..., ...
     """
 
     steps: int
-    steps_per_epoch: int = 1
+    steps_per_epoch: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "steps_per_epoch"):
             value = getattr(self, name)
+            if value is None and name == "steps_per_epoch":
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"a horizon needs {name} to be a whole number of at least 1, got {value!r}")
 
+    def __str__(self) -> str:
+        """Returns the length in words, such as ``550 steps (11 an epoch)``."""
+        return f"{self.steps} steps" + (f" ({self.steps_per_epoch} an epoch)" if self.steps_per_epoch else "")
+
     @property
     def epochs(self) -> float:
-        """The length in epochs, a fraction when the last epoch is cut short."""
-        return self.steps / self.steps_per_epoch
+        """The length in epochs, a fraction when the last epoch is cut short.
+
+        Raises:
+            NoEpochs: When ``steps_per_epoch`` is None.
+        """
+        return self.steps / epoch_length("epochs", self)
+
+    def epoch(self, step: int) -> float:
+        """Returns the epochs done at a step, a fraction within an epoch.
+
+        Raises:
+            NoEpochs: When ``steps_per_epoch`` is None.
+
+        >>> Horizon(550, steps_per_epoch=11).epoch(22)
+        2.0
+        """
+        return step / epoch_length("epoch", self)
+
+
+class NoEpochs(InputError):
+    """Something counts in epochs, and the horizon does not know how long they are."""
+
+
+def epoch_length(wanted: str, horizon: Horizon) -> int:
+    """Returns how many optimizer steps an epoch has.
+
+    Args:
+        wanted: What has to know it, for the message.
+        horizon: The horizon.
+
+    Raises:
+        NoEpochs: When the horizon does not know.
+    """
+    if horizon.steps_per_epoch is None:
+        raise NoEpochs(
+            f"{wanted} needs to know how many steps an epoch has: give Horizon(steps=..., steps_per_epoch=...)"
+        )
+    return horizon.steps_per_epoch
 
 
 class Schedule(ABC):
@@ -187,13 +233,16 @@ def _parse_duration(name: str, text: str) -> tuple[float, str]:
 def instant_in(time: Duration, horizon: Horizon) -> float:
     """Returns a time counted from the start in optimizer steps, without rounding.
 
+    Raises:
+        InputError: When it is no time, or counts epochs of unknown length (:class:`NoEpochs`).
+
     >>> [instant_in(text, Horizon(15, steps_per_epoch=5)) for text in ("0st", "0.1ep", "10%")]
     [0.0, 0.5, 1.5]
     """
     value, unit = parse_instant("time", time)
     if unit == "%":
         return value * horizon.steps / 100
-    return value * horizon.steps_per_epoch if unit == "ep" else value
+    return value * epoch_length(repr(time), horizon) if unit == "ep" else value
 
 
 def length_in(duration: Duration | None, horizon: Horizon) -> float:
@@ -235,7 +284,7 @@ def steps_in(duration: Duration | None, horizon: Horizon) -> int:
 
 
 @lru_cache(maxsize=4096)  # a schedule reads the same duration at every step
-def _steps_in(duration: Duration, steps: int, steps_per_epoch: int) -> int:
+def _steps_in(duration: Duration, steps: int, steps_per_epoch: int | None) -> int:
     check_duration("duration", duration)
     return math.floor(length_in(duration, Horizon(steps, steps_per_epoch)) + 0.5)
 
@@ -245,8 +294,14 @@ def factor_at(schedule: ScheduleLike, step: int, horizon: Horizon) -> float:
 
     Raises:
         InputError: When the factor is not a number, not finite or negative.
+        NoEpochs: When the schedule calculates with ``steps_per_epoch`` and that is None.
     """
-    factor = schedule(step, horizon)
+    try:
+        factor = schedule(step, horizon)
+    except TypeError as error:
+        if horizon.steps_per_epoch is None and "NoneType" in str(error):
+            epoch_length(f"{describe(schedule)} ({error})", horizon)
+        raise
     try:
         usable = 0.0 <= factor < math.inf
     except TypeError:
@@ -269,7 +324,7 @@ def per_horizon(build: Callable[[_Self, Horizon], _Built]) -> Callable[[_Self, H
 
     @wraps(build)
     def remembered(self: _Self, horizon: Horizon) -> _Built:
-        memory: dict[tuple[int, int], _Built] = self.__dict__.setdefault(slot, {})
+        memory: dict[tuple[int, int | None], _Built] = self.__dict__.setdefault(slot, {})
         key = (horizon.steps, horizon.steps_per_epoch)
         if key not in memory:
             memory[key] = build(self, horizon)
@@ -321,9 +376,10 @@ def stride_of(interval: Interval, horizon: Horizon) -> int:
 
     Raises:
         InputError: When the interval is neither ``"step"`` nor ``"epoch"``.
+        NoEpochs: When it is ``"epoch"`` and the horizon does not know how long an epoch is.
     """
     if interval == "step":
         return 1
     if interval == "epoch":
-        return horizon.steps_per_epoch
+        return epoch_length("interval='epoch'", horizon)
     raise InputError(f"interval={interval!r} is unknown: write 'step' or 'epoch'")

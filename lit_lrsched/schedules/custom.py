@@ -49,7 +49,7 @@ class Custom(Schedule):
 
 def halve_every_epoch(step: int, horizon: Horizon) -> float:
     """Returns ``0.5 ** epoch``: a function to copy from for :class:`Custom`."""
-    return 0.5 ** (step // horizon.steps_per_epoch)
+    return 0.5 ** int(horizon.epoch(step))
 
 
 @lru_cache(maxsize=256)

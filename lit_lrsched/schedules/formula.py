@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lit_lrsched.errors import InputError, did_you_mean
-from lit_lrsched.schedules.core import Horizon, Schedule
+from lit_lrsched.schedules.core import Horizon, Schedule, epoch_length
 
 if TYPE_CHECKING:
     from simpleeval import SimpleEval
@@ -69,7 +69,7 @@ class Formula(Schedule):
 
     Raises:
         InputError: For a syntax error or a name that is not listed above, at construction; when the arithmetic fails
-            at some step (a division by zero, say), on use.
+            at some step (a division by zero, say) or it uses epochs and the horizon has none, on use.
 
     >>> from lit_lrsched.schedules import Horizon, table
     >>> table(Formula("(1 - progress) ** 2"), Horizon(4))
@@ -96,6 +96,8 @@ class Formula(Schedule):
 
     def __call__(self, step: int, horizon: Horizon) -> float:
         """Returns the factor at a step."""
+        if horizon.steps_per_epoch is None and _uses_epochs(self.factor):
+            epoch_length(f"formula {self.factor!r}", horizon)
         try:
             return _evaluate(self.factor, step, horizon)
         except (ArithmeticError, ValueError, TypeError) as error:
@@ -111,12 +113,16 @@ def _evaluate(formula: str, step: int, horizon: Horizon) -> float:
         evaluator.names = {
             "step": float(step),
             "steps": float(horizon.steps),
-            "epoch": step / horizon.steps_per_epoch,
-            "epochs": horizon.epochs,
+            **({"epoch": horizon.epoch(step), "epochs": horizon.epochs} if horizon.steps_per_epoch else {}),
             "progress": step / horizon.steps,
             "pi": math.pi,
         }
         return float(evaluator.eval(formula, previously_parsed=tree))
+
+
+@lru_cache(maxsize=256)
+def _uses_epochs(formula: str) -> bool:
+    return any(isinstance(node, ast.Name) and node.id in ("epoch", "epochs") for node in ast.walk(_parse(formula)[1]))
 
 
 @lru_cache(maxsize=256)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, TypeVar
 
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.schedules.compose import check_schedule, companions, spans
@@ -18,7 +18,10 @@ from lit_lrsched.schedules.core import (
     check_whole,
     factor_at,
 )
+from lit_lrsched.schedules.direction import Direction, direction_for
 from lit_lrsched.schedules.shapes import Constant
+
+AnyT = TypeVar("AnyT")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Plateau(Schedule):
     Args:
         schedule: The schedule that is multiplied, a warmup say; by default 1 throughout.
         monitor: Name of the logged metric.
-        mode: ``"min"`` when the metric should fall, ``"max"`` when it should rise.
+        mode: ``"min"`` when the metric should fall, ``"max"`` when it should rise. None: as its name tells, such as
+            ``val_loss``, ``val_acc``.
         factor: Ratio of a reduction, above 0 and below 1.
         patience: Values without improvement that are borne before a reduction, at least 0.
         threshold: The least change that counts as an improvement, finite and at least 0.
@@ -60,7 +64,7 @@ class Plateau(Schedule):
         min_factor: Where the reductions stop, from 0 to 1.
 
     Raises:
-        InputError: When an argument is out of its range.
+        InputError: When an argument is out of its range, or neither mode nor name tells which way is better.
 
     Equal to torch's ``ReduceLROnPlateau`` with ``eps=0`` on every trace, values that are not numbers included.
 
@@ -80,7 +84,7 @@ class Plateau(Schedule):
 
     schedule: ScheduleLike = Constant()  # noqa: RUF009  (frozen, so one instance serves all)
     monitor: str = "val_loss"
-    mode: Literal["min", "max"] = "min"
+    mode: Direction | None = None
     factor: float = 0.1
     patience: int = 10
     threshold: float = 1e-4
@@ -94,7 +98,9 @@ class Plateau(Schedule):
             raise InputError(
                 f"monitor={self.monitor!r} names no metric: write the name it is logged by, like 'val_loss'"
             )
-        _check_choice("mode", self.mode, ("min", "max"))
+        if self.mode is not None:
+            _check_choice("mode", self.mode, ("min", "max"))
+        direction_for("monitor", self.monitor, self.mode)
         check_positive("factor", self.factor, example=0.1)
         if self.factor >= 1:
             raise InputError(f"factor={self.factor!r} would not reduce anything: give one below 1, like 0.1")
@@ -106,13 +112,18 @@ class Plateau(Schedule):
         if self.min_factor > 1:
             raise InputError(f"min_factor={self.min_factor!r} is above the 1 that it starts from: give at most 1")
 
+    @property
+    def direction(self) -> Direction:
+        """Which way the metric is better: the mode, or what its name tells."""
+        return direction_for("monitor", self.monitor, self.mode)
+
     def __call__(self, step: int, horizon: Horizon) -> float:
         """Returns the wrapped schedule's factor at a step."""
         return factor_at(self.schedule, step, horizon)
 
     def start(self) -> PlateauState:
         """Returns the state before the first value of the metric."""
-        return PlateauState(factor=1.0, best=math.inf if self.mode == "min" else -math.inf, bad=0, cooldown=0)
+        return PlateauState(factor=1.0, best=math.inf if self.direction == "min" else -math.inf, bad=0, cooldown=0)
 
     def update(self, state: PlateauState, metric: float) -> PlateauState:
         """Returns the state after one more value of the metric.
@@ -141,9 +152,20 @@ class Plateau(Schedule):
         return companions(self.schedule)
 
     def _better(self, value: float, best: float) -> bool:
-        if self.mode == "min":
+        if self.direction == "min":
             return value < (best * (1.0 - self.threshold) if self.threshold_mode == "rel" else best - self.threshold)
         return value > (best * (1.0 + self.threshold) if self.threshold_mode == "rel" else best + self.threshold)
+
+
+def following(schedule: AnyT, monitor: str | None) -> AnyT:
+    """Returns a plateau with another metric to follow, where one is given; anything else as it is.
+
+    >>> following(Plateau(), "val_acc").direction
+    'max'
+    """
+    if monitor is None or not isinstance(schedule, Plateau):
+        return schedule
+    return replace(schedule, monitor=monitor)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, str]) -> None:
