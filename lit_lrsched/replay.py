@@ -21,7 +21,7 @@ from lit_lrsched.schedules import Horizon, Interval
 from lit_lrsched.schedules.compose import spans
 from lit_lrsched.schedules.core import stride_of
 from lit_lrsched.slots import slots_of, values_of
-from lit_lrsched.stand_in import StandIn
+from lit_lrsched.stand_in import StandIn, check_replayable
 
 
 class Stepped(NamedTuple):
@@ -155,13 +155,18 @@ def plan_run(
     if stepped and all(isinstance(one.scheduler, ScheduledLR) and one.frequency == 1 for one in stepped):
         return _plan_of_ours(optimizers, stepped, pace, metric)
     replay = Replay(optimizers, stepped)
+    if stepped:
+        ticks = pace.horizon.steps if replay.by_step else pace.epochs
+        check_replayable(type(stepped[0].scheduler).__name__, ticks)
     record = _Record(replay.optimizers)
     broken = None
     try:
         for step in _played(replay, pace, metric):
             record.note(step)
-    except ValueError as error:
-        broken = f"training will stop: {str(error).strip()}"
+    except InputError:
+        raise
+    except Exception as error:  # a scheduler may stumble over its arguments in any way
+        broken = f"training will stop: {str(error).strip() or type(error).__name__}"
     return Plan(
         " + ".join(type(one.scheduler).__name__ for one in stepped) or "no schedule",
         pace.horizon,
@@ -196,7 +201,7 @@ class _Record:
 
 def _played(replay: Replay, pace: Pace, metric: Sequence[float]) -> Iterator[int]:
     """Plays a run through, and yields the number of steps done whenever schedulers have moved on."""
-    validated = pace.validated()
+    validated = pace.validated() if metric else []
 
     def latest(done: int) -> float | None:
         number = bisect_right(validated, done)
@@ -237,8 +242,10 @@ def plan_of_torch(
     optimizer = StandIn([defaults], defaults)
     try:
         scheduler = make(optimizer)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the scheduler refuses its arguments: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # of any kind: torch checks few arguments, and stumbles over the others
+        raise InputError(f"the scheduler refuses its arguments: {str(error) or type(error).__name__}") from error
     monitor = "the metric" if isinstance(scheduler, ReduceLROnPlateau) else None
     pace = Pace(horizon, batches=horizon.steps_per_epoch)
     return plan_run([optimizer], [Stepped(scheduler, interval, monitor=monitor)], pace, metric)
@@ -253,7 +260,8 @@ def _plan_of_ours(
     names = {(slot.optimizer, slot.group_number, slot.quantity): slot.name for slot in slots}
     base = {slot.name: slot.read() for slot in slots}
     first = schedulers[0]
-    states = [plateau_states(scheduler.schedule, metric, pace.validated()) for scheduler in schedulers]
+    validated = pace.validated() if metric else []  # of a long run there are many
+    states = [plateau_states(scheduler.schedule, metric, validated) for scheduler in schedulers]
 
     def at(step: int) -> Mapping[str, float]:
         values = dict(base)
