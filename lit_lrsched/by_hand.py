@@ -10,6 +10,7 @@ from typing import Any, Optional, Union
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from lit_lrsched.audit import Finding
+from lit_lrsched.comma_lists import CommaLists
 from lit_lrsched.errors import InputError
 from lit_lrsched.parse_errors import OneLineErrors, mistake_behind
 from lit_lrsched.plan import Plan, plan_of, read_metric
@@ -30,7 +31,7 @@ _OF_THE_RUN = (
 )
 
 
-class _Parser(OneLineErrors, ArgumentParser):
+class _Parser(CommaLists, OneLineErrors, ArgumentParser):
     """Answers a mistake with one line and exit status 2."""
 
 

@@ -33,6 +33,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.audit import Finding
 from lit_lrsched.callbacks import ApplySchedule, LearningRateLogger
+from lit_lrsched.comma_lists import CommaLists
 from lit_lrsched.errors import InputError
 from lit_lrsched.fit_plan import DoesNotFit, configure, plan_fit, plans_of
 from lit_lrsched.from_torch import FromTorch
@@ -66,8 +67,8 @@ _OPTIONS = ("optimizer", "lr_scheduler", "lr_interval", "lr_monitor", "lr_groups
 LRSchedulerOption = Union[Schedule, Callable[[Optimizer], LRScheduler], None]
 
 
-class ScheduleParser(OneLineErrors, LightningArgumentParser):
-    """Lightning's parser, which answers a mistake with one line and exit status 2."""
+class ScheduleParser(CommaLists, OneLineErrors, LightningArgumentParser):
+    """Lightning's parser, which takes lists typed with commas and answers a mistake with one line and exit status 2."""
 
 
 class ScheduleCLI(LightningCLI):

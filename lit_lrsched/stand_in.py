@@ -24,12 +24,12 @@ def check_replayable(scheduler: str, ticks: int) -> None:
 
     >>> check_replayable("OneCycleLR", 10**9)
     Traceback (most recent call last):
-    lit_lrsched.errors.InputError: OneCycleLR has to be stepped 1,000,000,000 times to be seen, and 10,000,000 is the ...
+    lit_lrsched.errors.InputError: OneCycleLR has to be stepped 1,000,000,000 times to be seen, ...
     """
     if ticks > _MOST_TICKS:
         raise InputError(
-            f"{scheduler} has to be stepped {ticks:,} times to be seen, and {_MOST_TICKS:,} is the most: step it once an "
-            "epoch, or take one of lit_lrsched's schedules, which need no steps before"
+            f"{scheduler} has to be stepped {ticks:,} times to be seen, and {_MOST_TICKS:,} is the most: "
+            "step it once an epoch, or take one of lit_lrsched's schedules, which need no steps before"
         )
 
 

@@ -75,6 +75,7 @@ def _resolve(path: str) -> ScheduleLike:
     function: ScheduleLike = getattr(module, name)
     if not callable(function) or isinstance(function, type):
         raise InputError(
-            f"function={shown(path)} is of type {type(function).__name__}: name a function (step, horizon) -> float instead"
+            f"function={shown(path)} is of type {type(function).__name__}: "
+            "name a function (step, horizon) -> float instead"
         )
     return function

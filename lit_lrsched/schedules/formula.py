@@ -135,7 +135,8 @@ def _parse(formula: str) -> tuple[SimpleEval, ast.AST]:
 
     if len(formula) > _LONGEST:
         raise InputError(
-            f"formula {shown(formula)} has {len(formula):,} characters, more than {_LONGEST:,}: program it, and use Custom"
+            f"formula {shown(formula)} has {len(formula):,} characters, more than {_LONGEST:,}: "
+            "program it, and use Custom"
         )
     try:
         tree = ast.parse(formula.strip(), mode="eval").body
@@ -171,14 +172,15 @@ def _check_names(formula: str, tree: ast.AST) -> None:
         if not (isinstance(node, _ARITHMETIC) and numeric):
             hint = " (a power is written **)" if isinstance(node, ast.BitXor) else ""
             raise InputError(
-                f"formula {shown(formula)}: {type(node).__name__} has no place in a formula{hint}: use numbers, operators, "
-                f"{_listed(_VARIABLES)} and {_listed(_FUNCTIONS)}"
+                f"formula {shown(formula)}: {type(node).__name__} has no place in a formula{hint}: "
+                f"use numbers, operators, {_listed(_VARIABLES)} and {_listed(_FUNCTIONS)}"
             )
         if isinstance(node, ast.Name):
             known = list(_FUNCTIONS) if id(node) in called else [*_VARIABLES, "pi"]
             if node.id not in known:
                 raise InputError(
-                    f"formula {shown(formula)}: {shown(node.id)} is unknown{did_you_mean(node.id, known)}: use {_listed(known)}"
+                    f"formula {shown(formula)}: {shown(node.id)} is unknown{did_you_mean(node.id, known)}: "
+                    f"use {_listed(known)}"
                 )
     if not all(isinstance(call.func, ast.Name) for call in calls):
         raise InputError(f"formula {shown(formula)}: only {_listed(_FUNCTIONS)} can be called (a product is written *)")

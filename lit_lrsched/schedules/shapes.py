@@ -588,8 +588,8 @@ def _times(name: str, times: Sequence[Duration], horizon: Horizon) -> list[float
     for index in range(1, len(found)):
         if found[index] <= found[index - 1]:
             raise InputError(
-                f"{name} are out of order in {horizon.steps} steps: {shown(times[index])} (step {found[index]:g}) comes "
-                f"after {shown(times[index - 1])} (step {found[index - 1]:g}): sort them by time"
+                f"{name} are out of order in {horizon.steps} steps: {shown(times[index])} (step {found[index]:g}) "
+                f"comes after {shown(times[index - 1])} (step {found[index - 1]:g}): sort them by time"
             )
     return found
 
