@@ -180,6 +180,7 @@ class ScheduleCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the trainer, with what this class promises of it."""
+        _check_optimizer(self._get(self.config_init, "optimizer"))
         options = self._get(self.config_init, "trainer")
         if options.profiler is None and not options.barebones:
             kwargs["profiler"] = _NoProfiler()
@@ -382,6 +383,16 @@ class ScheduleCLI(LightningCLI):
             arguments.seed = seed
         made = self.parser.instantiate_classes(config)[self.subcommand]
         return made.model, made.data
+
+
+def _check_optimizer(make: OptimizerOption | None) -> None:
+    """Refuses an optimizer whose arguments are out of range before anything is written for its run."""
+    if make is None:
+        return
+    try:
+        make([torch.nn.Parameter(torch.zeros(1, 1))])  # of two dimensions, for Muon takes no other
+    except ValueError as error:
+        raise InputError(f"optimizer: it refuses its arguments: {error}: correct them") from error
 
 
 class _NoProfiler(PassThroughProfiler):

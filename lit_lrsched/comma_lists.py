@@ -25,22 +25,28 @@ class CommaLists(ArgumentParser):
 
 def bracketed(action: Action, value: Any) -> Any:
     """Returns a value with the brackets of a list where only a list fits and plain words are given."""
-    wants_list = _takes_list(getattr(action, "_typehint", None))
-    if not (wants_list and isinstance(value, str) and _PLAIN.fullmatch(value)):
+    wants_list = isinstance(value, str) and _takes_list(getattr(action, "_typehint", None), single="," not in value)
+    if not (wants_list and _PLAIN.fullmatch(value)):
         return value
     return value if value.lower() in ("null", "none") or Path(value).is_file() else f"[{value}]"
 
 
-def _takes_list(kind: Any) -> bool:
-    """Tells a type that some list fits, and no text.
+def _takes_list(kind: Any, single: bool) -> bool:
+    """Tells a type that a list fits: of several words where no text does, of a single word where nothing else does.
 
-    >>> _takes_list(Union[list[float], None]), _takes_list(Union[str, list[str]]), _takes_list(str)
-    (True, False, False)
+    >>> _takes_list(Union[list[float], None], single=True), _takes_list(Union[str, list[str]], single=False)
+    (True, False)
+    >>> _takes_list(Union[int, list[int]], single=True), _takes_list(Union[int, list[int]], single=False)
+    (False, True)
     """
     origin = typing.get_origin(kind)
     if origin in (Union, types.UnionType):
-        kinds = typing.get_args(kind)
-        return str not in kinds and Any not in kinds and any(map(_takes_list, kinds))
+        kinds = [one for one in typing.get_args(kind) if one is not type(None)]
+        others = [one for one in kinds if not _takes_list(one, single)]
+        if single:
+            others = [one for one in others if typing.get_origin(one) is not dict]
+            return bool(kinds) and not others
+        return len(others) < len(kinds) and not {str, Any} & set(others)
     sequence = origin or kind
     return (
         isinstance(sequence, type)

@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml  # type: ignore[import-untyped]
-
 from lit_lrsched.errors import InputError, cut, did_you_mean, shown
 
 # The classes that an option chooses from, by the last word of its name. Named, and not imported: what is not loaded
@@ -141,6 +139,8 @@ def explain(message: str, parser: ArgumentParser) -> str:
 
 
 def _check_file(path: Path) -> None:
+    import yaml  # type: ignore[import-untyped]
+
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:

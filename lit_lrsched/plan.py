@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.schedules import Constant, Horizon, Interval, Plateau, PlateauState, ScheduleLike, Span, companions
 from lit_lrsched.schedules.compose import spans
-from lit_lrsched.schedules.core import describe, factor_at, stride_of
+from lit_lrsched.schedules.core import check_positive, describe, factor_at, stride_of
 
 RISING, FALLING, CONSTANT = "rising", "falling", "constant"
 _QUANTITIES = ("lr", "momentum", "weight_decay")
@@ -124,6 +124,8 @@ def plan_of(
                 f"groups: {name!r} is nothing to schedule{did_you_mean(name, _QUANTITIES)}: write momentum, "
                 "weight_decay, or one group's, such as lr/backbone"
             )
+    if lr is not None:
+        check_positive("lr", lr, example=0.1)
     stride = stride_of(interval, horizon)
     others: dict[str, ScheduleLike] = {**companions(schedule), **(groups or {})}
     column = "factor" if lr is None else "lr"

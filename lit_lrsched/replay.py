@@ -19,7 +19,7 @@ from lit_lrsched.plan import MadeFor, Plan, is_constant, notes_on, plateau_state
 from lit_lrsched.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules import Horizon, Interval
 from lit_lrsched.schedules.compose import spans
-from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.schedules.core import check_positive, stride_of
 from lit_lrsched.slots import slots_of, values_of
 from lit_lrsched.stand_in import StandIn, check_replayable
 
@@ -238,6 +238,8 @@ def plan_of_torch(
     Raises:
         InputError: When the class refuses its arguments.
     """
+    if lr is not None:
+        check_positive("lr", lr, example=0.1)
     defaults = {"lr": 1.0 if lr is None else lr, "momentum": 0.0, "weight_decay": 0.0}
     optimizer = StandIn([defaults], defaults)
     try:

@@ -35,7 +35,7 @@ LAYERS = {
     "errors": Layer("errors"),
     "schedules": Layer("schedules schedules.*", "errors", inside="simpleeval"),
     "plans": Layer("plan audit preview", "errors schedules", inside="matplotlib rich"),
-    "tools": Layer("plain logged_names parse_errors trials", "errors", inside="tensorboard"),
+    "tools": Layer("plain logged_names parse_errors comma_lists trials", "errors", inside="tensorboard yaml"),
     "torch": Layer("scheduled_lr slots from_torch stand_in replay", "errors schedules plans tools", "torch"),
     "lightning": Layer(
         "lightning_package configure callbacks fit_plan interrupt progress receipt storyboard",

@@ -47,17 +47,26 @@ def companions(schedule: ScheduleLike) -> dict[str, Schedule]:
     return found
 
 
-def check_schedule(name: str, schedule: ScheduleLike) -> None:
-    """Refuses at construction what cannot be wrapped: no schedule at all, or one that keeps state of its own.
+def check_callable(name: str, schedule: object) -> None:
+    """Refuses what is no schedule at all.
 
     Raises:
-        InputError: When it is a class, not callable, or driven by a metric.
+        InputError: When it is a class or not callable.
     """
     if isinstance(schedule, type) or not callable(schedule):
         hint = f"{schedule.__name__}(...), with its arguments" if isinstance(schedule, type) else "Linear(...), say"
         raise InputError(
             f"{name}={shown(schedule)} is not a schedule: write {hint}, or a function (step, horizon) -> float"
         )
+
+
+def check_schedule(name: str, schedule: ScheduleLike) -> None:
+    """Refuses at construction what cannot be wrapped: no schedule at all, or one that keeps state of its own.
+
+    Raises:
+        InputError: When it is a class, not callable, or driven by a metric.
+    """
+    check_callable(name, schedule)
     if getattr(schedule, "driven_by_metric", False):
         raise InputError(
             f"{name}={describe(schedule)} follows a metric, which only the outermost schedule can: "
