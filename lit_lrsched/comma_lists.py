@@ -6,7 +6,7 @@ import re
 import types
 import typing
 from argparse import Action, ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union
 
@@ -47,9 +47,7 @@ def _takes_list(kind: Any, single: bool) -> bool:
             others = [one for one in others if typing.get_origin(one) is not dict]
             return bool(kinds) and not others
         return len(others) < len(kinds) and not {str, Any} & set(others)
-    sequence = origin or kind
-    return (
-        isinstance(sequence, type)
-        and issubclass(sequence, Sequence)
-        and not issubclass(sequence, (str, bytes, Mapping))
-    )
+    kind = origin or kind
+    if kind in (Iterable, Collection):
+        return True
+    return isinstance(kind, type) and issubclass(kind, Sequence) and not issubclass(kind, (str, bytes, Mapping))

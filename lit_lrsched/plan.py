@@ -282,10 +282,11 @@ def look(plan: Plan, most: int = 4000) -> Curve:
     turns = [
         span.start for column in curve.values.values() for span in trends(curve.steps, column, plan.horizon.steps)[1:]
     ]
+    finer = stride * math.ceil(every / 250)  # every tick, unless there are more than a million of them
     close = {
         step
         for turn in turns[:20]
-        for step in range(max(0, turn - 2 * every * stride), min(last, turn + every * stride), stride)
+        for step in range(max(0, turn - 2 * every * stride), min(last, turn + every * stride), finer)
     }
     return _curve(plan, close.union(curve.steps))
 
