@@ -17,7 +17,7 @@ class CommaLists(ArgumentParser):
     """Makes a jsonargparse parser take plain words with commas between them for a list, where only a list fits."""
 
     def _get_values(self, action: Action, arg_strings: list[str]) -> Any:  # of options typed as they are
-        return super()._get_values(action, [bracketed(action, one) for one in arg_strings])  # type: ignore[misc]
+        return super()._get_values(action, [bracketed(action, one) for one in arg_strings])
 
     def _check_value_key(self, action: Action, value: Any, *args: Any, **kwargs: Any) -> Any:  # of a class's arguments
         return super()._check_value_key(action, bracketed(action, value), *args, **kwargs)  # type: ignore[misc]

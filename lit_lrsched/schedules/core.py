@@ -301,7 +301,7 @@ def factor_at(schedule: ScheduleLike, step: int, horizon: Horizon) -> float:
 
 def _as_float(factor: object) -> float:
     """Returns any one real number, an array's or tensor's without dimensions too, as a float; all else as nan."""
-    if isinstance(factor, str) or getattr(factor, "ndim", 0):
+    if isinstance(factor, str) or getattr(factor, "ndim", None):
         return math.nan
     try:
         return float(factor)  # type: ignore[arg-type]
