@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gc
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -16,7 +15,7 @@ def main() -> None:
     # As with `python -m`: classes and functions in the folder where the command is typed can be named.
     if "" not in sys.path:
         sys.path.insert(0, "")
-    sys.argv[1:] = _lists(_shipped_config(argument) for argument in _switched_on(sys.argv[1:] or ["--help"]))
+    sys.argv[1:] = [_shipped_config(argument) for argument in _switched_on(sys.argv[1:] or ["--help"])]
     try:
         run = _program(sys.argv[1:])
         run()
@@ -51,17 +50,6 @@ def _switched_on(arguments: list[str]) -> Iterator[str]:
         yield "--compile=true" if argument == "--compile" and following.startswith("--") else argument
 
 
-def _lists(arguments: Iterable[str]) -> list[str]:
-    """Takes ``--schedules Linear,Cosine`` for the list ``[Linear,Cosine]``."""
-    found: list[str] = []
-    for argument in arguments:
-        option, equals, value = argument.rpartition("=") if argument.startswith("--schedules=") else ("", "", argument)
-        plain = re.fullmatch(r"[\w.]+(,[\w.]+)*", value) and not value.endswith(".yaml")
-        is_value = equals or found[-1:] == ["--schedules"]
-        found.append(f"{option}{equals}[{value}]" if is_value and plain else argument)
-    return found
-
-
 def _shipped_config(argument: str) -> str:
     """Returns the path of a configuration that comes with the package, such as ``article/linear.yaml``."""
     option, equals, value = argument.rpartition("=")
@@ -71,7 +59,7 @@ def _shipped_config(argument: str) -> str:
 
 
 def _report(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
 
 

@@ -10,11 +10,13 @@ from typing import Any, Optional, Union
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from lit_lrsched.audit import Finding
+from lit_lrsched.comma_lists import CommaLists
 from lit_lrsched.errors import InputError
 from lit_lrsched.parse_errors import OneLineErrors, mistake_behind
 from lit_lrsched.plan import Plan, plan_of, read_metric
 from lit_lrsched.preview import View, named, show
 from lit_lrsched.schedules import Horizon, Interval, Schedule
+from lit_lrsched.schedules.core import check_positive
 from lit_lrsched.schedules.plateau import following
 
 # What else `fit` takes: of no consequence once the horizon is given.
@@ -32,7 +34,7 @@ _OF_THE_RUN = (
 )
 
 
-class _Parser(OneLineErrors, ArgumentParser):
+class _Parser(CommaLists, OneLineErrors, ArgumentParser):
     """Answers a mistake with one line and exit status 2."""
 
 
@@ -133,6 +135,8 @@ def _show(config: Namespace) -> int:
     if None in schedules.values():
         raise InputError("there is no schedule to preview: give --lr_scheduler, such as --lr_scheduler Cosine")
     lr = config.lr if config.lr is not None else _lr_of(config.optimizer)
+    if lr is not None:
+        check_positive("lr", lr, example=0.1)
     monitors = [config.lr_monitor, *(getattr(schedule, "monitor", None) for schedule in schedules.values())]
     monitor = next((monitor for monitor in monitors if monitor), "metric")
     metric = read_metric(config.metric, monitor) if config.metric else []

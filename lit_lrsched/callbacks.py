@@ -13,13 +13,14 @@ from lit_lrsched.configure import (
     AnySchedule,
     LRSchedulerCallable,
     ScheduleKeeper,
+    checked_schedule,
     keep_schedules,
     mentions,
     schedule_config,
 )
 from lit_lrsched.errors import InputError
 from lit_lrsched.lightning_package import Callback, LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
-from lit_lrsched.scheduled_lr import OnHorizonChange, set_value
+from lit_lrsched.scheduled_lr import OnHorizonChange, check_groups, set_value
 from lit_lrsched.schedules import Interval, Schedule, ScheduleLike
 from lit_lrsched.schedules.core import describe
 from lit_lrsched.slots import values_of
@@ -42,8 +43,8 @@ class ApplySchedule(ScheduleKeeper):
         on_horizon_change: What to do on resuming for longer or shorter: see :class:`~lit_lrsched.ScheduledLR`.
 
     Raises:
-        InputError: When training starts: if the module has no optimizer, or has a scheduler that is not to be replaced,
-            or the schedule does not fit.
+        InputError: When the schedule is none. When training starts: if the module has no optimizer, or has a scheduler
+            that is not to be replaced, or the schedule does not fit.
 
     >>> from lightning.pytorch import Trainer
     >>> from lit_lrsched import ApplySchedule, WarmupCosine
@@ -60,9 +61,10 @@ class ApplySchedule(ScheduleKeeper):
         on_horizon_change: OnHorizonChange = "replan",
     ) -> None:
         super().__init__()
-        self.schedule = schedule
+        self.schedule = checked_schedule("schedule", schedule)
         self.interval = interval
         self.monitor = monitor
+        check_groups(groups)
         self.groups = groups
         self.replace = replace
         self.on_horizon_change = on_horizon_change

@@ -34,6 +34,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lit_lrsched.audit import Finding
 from lit_lrsched.callbacks import ApplySchedule, LearningRateLogger
 from lit_lrsched.class_choice import OwnArguments
+from lit_lrsched.comma_lists import CommaLists
 from lit_lrsched.errors import InputError
 from lit_lrsched.fit_plan import DoesNotFit, configure, plans_of, view_fit
 from lit_lrsched.from_torch import FromTorch
@@ -75,8 +76,8 @@ _OPTIONS = ("optimizer", "lr_scheduler", "lr_interval", "lr_monitor", "lr_groups
 LRSchedulerOption = Union[Schedule, Callable[[Optimizer], LRScheduler], None]
 
 
-class ScheduleParser(OneLineErrors, OwnArguments):
-    """Lightning's parser, which answers a mistake with one line and exit status 2."""
+class ScheduleParser(CommaLists, OneLineErrors, OwnArguments):
+    """Lightning's parser, which takes lists typed with commas and answers a mistake with one line and exit status 2."""
 
 
 class ScheduleCLI(LightningCLI):
@@ -214,6 +215,7 @@ class ScheduleCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the trainer, with what this class promises of it."""
+        _check_optimizer(self._get(self.config_init, "optimizer"))
         options = self._get(self.config_init, "trainer")
         if options.profiler is None and not options.barebones:
             kwargs["profiler"] = _NoProfiler()
@@ -462,6 +464,16 @@ def _in_place_of(own: Callable[[], Any] | None, optimizer: Any, model: Lightning
     if kept:
         rank_zero_info(f"{module}'s {kept}.")
     return regrouped
+
+
+def _check_optimizer(make: OptimizerOption | None) -> None:
+    """Refuses an optimizer whose arguments are out of range before anything is written for its run."""
+    if make is None:
+        return
+    try:
+        make([torch.nn.Parameter(torch.zeros(1, 1))])  # of two dimensions, for Muon takes no other
+    except ValueError as error:
+        raise InputError(f"optimizer: it refuses its arguments: {error}: correct them") from error
 
 
 class _NoProfiler(PassThroughProfiler):

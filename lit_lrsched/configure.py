@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lit_lrsched.errors import InputError
+from lit_lrsched.errors import InputError, shown
 from lit_lrsched.kept import KeptScheduler, kept_by
 from lit_lrsched.lightning_package import (
     Callback,
@@ -27,7 +27,7 @@ from lit_lrsched.lightning_package import (
 from lit_lrsched.plain import from_plain
 from lit_lrsched.scheduled_lr import OnHorizonChange, ScheduledLR
 from lit_lrsched.schedules import Constant, Horizon, Interval, Plateau, Schedule, ScheduleLike
-from lit_lrsched.schedules.core import NoEpochs, epoch_length, stride_of
+from lit_lrsched.schedules.core import NoEpochs, epoch_length, stride_of, told
 from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.schedules.plateau import following
 
@@ -79,8 +79,10 @@ def schedule_config(
             optimizer = torch.optim.AdamW(self.parameters(), lr=3e-4)
             return schedule_config(optimizer, WarmupCosine(warmup="5%"), self.trainer)
     """
-    if isinstance(schedule, Mapping):
-        schedule = cast("AnySchedule", from_plain(schedule))
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(f"optimizer={shown(optimizer)} is no torch optimizer: make one, like SGD(parameters, lr=0.1)")
+    if schedule is not None:
+        schedule = checked_schedule("schedule", schedule)
     if schedule is None and groups:
         schedule = Constant()
     if schedule is None:
@@ -94,7 +96,7 @@ def schedule_config(
         keep_schedules(trainer)
     else:
         interval = interval or "epoch"
-        scheduler = cast("LRSchedulerCallable", schedule)(optimizer)
+        scheduler = made_scheduler(cast("LRSchedulerCallable", schedule), optimizer)
         if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
             raise InputError("ReduceLROnPlateau follows a metric: name it, for example --lr_monitor val_loss")
         check_direction(scheduler, monitor)
@@ -153,6 +155,60 @@ def check_direction(scheduler: LRScheduler, monitor: str | None) -> None:
         return
     if reason := contradiction(monitor, scheduler.mode, "--lr_scheduler.mode"):
         raise InputError(reason)
+
+
+def checked_schedule(name: str, schedule: object) -> Any:
+    """Returns a schedule that was given in any of its ways, live.
+
+    Raises:
+        InputError: When it is none: text, a class of lit_lrsched's without its arguments, a dict without class_path.
+
+    >>> checked_schedule("schedule", {"class_path": "lit_lrsched.Constant", "init_args": {"factor": 0.5}})
+    Constant(factor=0.5)
+    >>> checked_schedule("schedule", "Cosine")
+    Traceback (most recent call last):
+    lit_lrsched.errors.InputError: schedule='Cosine' is text: give the schedule itself, like Cosine()
+    """
+    if isinstance(schedule, Mapping):
+        if not isinstance(schedule.get("class_path"), str):
+            raise InputError(
+                f"{name}={shown(schedule)} names no class: write it as class_path and init_args, "
+                "like {'class_path': 'lit_lrsched.Constant', 'init_args': {'factor': 0.5}}"
+            )
+        schedule = from_plain(schedule)
+    if isinstance(schedule, str):
+        example = schedule if schedule.isidentifier() else "Cosine"
+        raise InputError(f"{name}={shown(schedule)} is text: give the schedule itself, like {example}()")
+    if isinstance(schedule, type) and not issubclass(schedule, LRScheduler):
+        raise InputError(f"{name}={shown(schedule)} is a class: give the schedule itself, {schedule.__name__}(...)")
+    if isinstance(schedule, LRScheduler):
+        raise InputError(
+            f"{name}={type(schedule).__name__} is bound to an optimizer already: give what makes it, like "
+            "functools.partial(ExponentialLR, gamma=0.9)"
+        )
+    if not callable(schedule):
+        raise InputError(
+            f"{name}={shown(schedule)} is no schedule: give one of lit_lrsched's, like Cosine(), or a function "
+            "(step, horizon) -> float"
+        )
+    return schedule
+
+
+def made_scheduler(make: LRSchedulerCallable, optimizer: Optimizer) -> LRScheduler:
+    """Returns the torch scheduler that a callable makes.
+
+    Raises:
+        InputError: When it refuses its arguments, or makes something else.
+    """
+    try:
+        scheduler: object = make(optimizer)
+    except InputError:
+        raise
+    except Exception as error:  # of any kind: torch checks few arguments, and stumbles over the others
+        raise InputError(f"the scheduler cannot be made: {told(error)}: correct its arguments") from error
+    if not isinstance(scheduler, LRScheduler):
+        raise InputError(f"schedule returned {shown(scheduler)}, which is no torch scheduler: return one")
+    return scheduler
 
 
 def is_schedule(schedule: object) -> bool:

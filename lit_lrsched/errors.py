@@ -11,7 +11,45 @@ class InputError(ValueError):
 
     The command line prints it as ``error: ...`` and exits with status 2. Any other exception is a defect, ours or of
     the code that the user brought, and keeps its traceback.
+
+    A message is cut in its middle when it is too long to read: its beginning names the value, its end the fix.
+
+    >>> len(str(InputError(f"factor={'1' * 1_000_000!r} is not a formula: write arithmetic like '1 - progress'")))
+    600
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(cut(message, _LONGEST))
+
+
+# No message of ours with values of a usual length comes near it.
+_LONGEST = 600
+
+
+def cut(text: str, most: int) -> str:
+    """Returns a text without its middle when it has more than so many characters.
+
+    >>> cut("a line that nobody reads to its end", 20)
+    'a line th ... ts end'
+    """
+    if len(text) <= most:
+        return text
+    head = (most - 5) * 3 // 5
+    return f"{text[:head]} ... {text[head + 5 - most :]}"
+
+
+def shown(value: object) -> str:
+    """Returns a value as a message shows it: in one line, and no longer than a line.
+
+    >>> shown("5 %"), shown([1, 2]), len(shown("x" * 1000))
+    ("'5 %'", '[1, 2]', 100)
+    >>> shown(10**5000)  # which Python refuses to write out
+    'a value of type int'
+    """
+    try:
+        return cut(" ".join(repr(value).split()), 100)
+    except Exception:
+        return f"a value of type {type(value).__name__}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

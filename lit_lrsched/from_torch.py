@@ -13,10 +13,19 @@ from torch.optim import Optimizer
 from torch.optim import lr_scheduler as torch_schedulers
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.errors import InputError, did_you_mean, shown
 from lit_lrsched.plain import import_from
-from lit_lrsched.schedules.core import Duration, Horizon, Schedule, check_duration, parse_instant, per_horizon, steps_in
-from lit_lrsched.stand_in import StandIn
+from lit_lrsched.schedules.core import (
+    Duration,
+    Horizon,
+    Schedule,
+    check_duration,
+    parse_instant,
+    per_horizon,
+    steps_in,
+    told,
+)
+from lit_lrsched.stand_in import StandIn, check_replayable
 
 # Arguments that mean the horizon, and those that mean the peak, where the base rate counts as 1.
 _HORIZON_ARGUMENTS = ("total_steps", "total_iters", "T_max")
@@ -63,6 +72,17 @@ class FromTorch(Schedule):
                 raise InputError(
                     "scheduler='ReduceLROnPlateau' follows a metric: use Plateau, which wraps any schedule"
                 )
+            if not isinstance(self.arguments, Mapping) or not all(isinstance(name, str) for name in self.arguments):
+                raise InputError(
+                    f"arguments={shown(self.arguments)} are not arguments by name: write them as a dict, "
+                    "like {'gamma': 0.9}"
+                )
+            _check_names(self.scheduler, self.arguments)
+        elif not callable(self.scheduler):
+            raise InputError(
+                f"scheduler={shown(self.scheduler)} is no torch scheduler: give the name of one, like 'StepLR', or a "
+                "callable that takes an optimizer"
+            )
         elif self.arguments:
             raise InputError("arguments belong to a scheduler given by name: put them into the callable")
 
@@ -107,10 +127,18 @@ class _Replay:
     def __init__(self, make: Callable[[Optimizer], LRScheduler], ticks: int) -> None:
         values = {"lr": 1.0, "momentum": 0.9}
         optimizer = StandIn([values], values)
-        self._scheduler = make(optimizer)
+        try:
+            self._scheduler = make(optimizer)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"the scheduler cannot be made: {told(error)}: correct its arguments") from error
+        if not isinstance(self._scheduler, LRScheduler):
+            raise InputError(f"scheduler returned {shown(self._scheduler)}, which is no torch scheduler: return one")
         self._group = optimizer.param_groups[0]
         self._ticks = ticks
         self._momentum = self._group["momentum"]
+        check_replayable(type(self._scheduler).__name__, ticks)
         self._seen: list[tuple[float, float]] = []
         self._record()
 
@@ -126,13 +154,20 @@ class _Replay:
                 warnings.simplefilter("ignore", UserWarning)
                 try:
                     self._scheduler.step()
-                except ValueError as error:
-                    raise InputError(f"{type(self._scheduler).__name__} is too short for training: {error}") from error
+                except Exception as error:
+                    name = type(self._scheduler).__name__
+                    if isinstance(error, ValueError) and "total steps" in str(error):
+                        raise InputError(f"{name} is too short for training: {error}") from error
+                    raise InputError(f"{name} fails at tick {len(self._seen)} with {told(error)}") from error
             self._record()
         return self._seen[tick]
 
     def _record(self) -> None:
-        self._seen.append((float(self._group["lr"]), float(self._group["momentum"]) / self._momentum))
+        try:
+            self._seen.append((float(self._group["lr"]), float(self._group["momentum"]) / self._momentum))
+        except (TypeError, ValueError, OverflowError) as error:
+            name, rate = type(self._scheduler).__name__, shown(self._group["lr"])
+            raise InputError(f"{name} sets the learning rate to {rate}: correct its arguments") from error
 
 
 def _cycles_momentum(scheduler: LRScheduler) -> bool:
@@ -157,8 +192,8 @@ def _build(name: str, arguments: Mapping[str, Any], optimizer: Optimizer, ticks:
             arguments.setdefault(key, value)
     try:
         scheduler: LRScheduler = target(optimizer=optimizer, **arguments)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} refuses its arguments: {error}") from error
+    except Exception as error:  # of any kind: torch checks few of them, and stumbles over the others
+        raise InputError(f"{name} refuses its arguments: {str(error) or type(error).__name__}") from error
     return scheduler
 
 
@@ -170,14 +205,28 @@ def _build_inner(value: Any, optimizer: Optimizer, ticks: int) -> Any:
     return value
 
 
-def _find(name: str) -> type[LRScheduler]:
-    found = import_from(name) if "." in name else getattr(torch_schedulers, name, None)
+def _find(name: Any) -> type[LRScheduler]:
+    text = name if isinstance(name, str) else ""
+    found = import_from(text) if "." in text else getattr(torch_schedulers, text, None)
     if not (isinstance(found, type) and issubclass(found, LRScheduler)):
         known = [word for word in torch_schedulers.__all__ if word != "LRScheduler"]
         raise InputError(
-            f"scheduler={name!r} is no torch scheduler{did_you_mean(name, known)}: give one of its classes"
+            f"scheduler={shown(name)} is no torch scheduler{did_you_mean(text, known)}: give one of its classes"
         )
     return found
+
+
+def _check_names(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuses names that the class does not know."""
+    parameters = inspect.signature(_find(name)).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    known = [known for known in parameters if known != "optimizer"]
+    for given in arguments:
+        if given not in known:
+            raise InputError(
+                f"{name} refuses its arguments: it has no {given!r}{did_you_mean(given, known)}: use {' '.join(known)}"
+            )
 
 
 def _in_ticks(value: Any, horizon: Horizon, stride: int) -> Any:

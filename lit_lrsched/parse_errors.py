@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import os
 import re
 import sys
 from argparse import Action, ArgumentParser
 from collections.abc import Iterable
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
-from lit_lrsched.errors import did_you_mean
+from lit_lrsched.errors import InputError, cut, did_you_mean, shown
 
 # The classes that an option chooses from, by the last word of its name. Named, and not imported: what is not loaded
 # has no subclasses to offer, and the quick commands load little.
@@ -17,21 +21,46 @@ _FAMILIES: dict[str, tuple[tuple[str, str], ...]] = {
     "lr_scheduler": (_SCHEDULE, ("torch.optim.lr_scheduler", "LRScheduler")),
     "schedules": (_SCHEDULE, ("torch.optim.lr_scheduler", "LRScheduler")),
     "schedule": (_SCHEDULE,),
+    "lr_groups": (_SCHEDULE,),
+    "groups": (_SCHEDULE,),
     "optimizer": (("torch.optim", "Optimizer"),),
     "model": (("lightning.pytorch", "LightningModule"),),
     "data": (("lightning.pytorch", "LightningDataModule"),),
     "callbacks": (("lightning.pytorch", "Callback"),),
 }
+# What people call an option or argument that has another name here.
+_OPTIONS_ELSEWHERE = {
+    "lr": "--optimizer.lr",
+    "learning_rate": "--optimizer.lr",
+    "momentum": "--optimizer.momentum",
+    "weight_decay": "--optimizer.weight_decay",
+    "epochs": "--trainer.max_epochs",
+    "max_epochs": "--trainer.max_epochs",
+    "steps": "--trainer.max_steps",
+    "batch_size": "--data.batch_size",
+    "seed": "--seed_everything",
+    "schedule": "--lr_scheduler",
+    "scheduler": "--lr_scheduler",
+    "resume": "--ckpt_path",
+}
+_ARGUMENTS_ELSEWHERE = {"learning_rate": "lr", "wd": "weight_decay", "base_lr": "lr", "max_epochs": "epochs"}
+# What people write for class_path.
+_CLASS_KEYS = ("type", "name", "class", "cls", "class_name", "target", "_target_")
 
 
 class OneLineErrors(ArgumentParser):
     """Makes a jsonargparse parser answer a mistake with one line and exit status 2."""
 
+    def parse_path(self, cfg_path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+        """Reads a configuration file; what is wrong with the file itself is told with its name."""
+        _check_file(Path(str(cfg_path)))
+        return super().parse_path(cfg_path, *args, **kwargs)  # type: ignore[misc]
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints the value, the reason and the fix, and exits."""
         if not self.exit_on_error:  # the parser of a nested class: its message becomes part of the outer one
             super().error(message, ex)  # type: ignore[call-arg]
-        self.exit(2, f"error: {explain(message, self)}\n")
+        self.exit(2, f"error: {cut(explain(message, self), 600)}\n")
 
 
 def mistake_behind(error: BaseException | None, kinds: tuple[type[Exception], ...]) -> BaseException | None:
@@ -50,24 +79,43 @@ def explain(message: str, parser: ArgumentParser) -> str:
     >>> explain("unrecognized arguments: --optimiser SGD", parser)
     "unrecognized arguments: --optimiser SGD (did you mean '--optimizer'?)"
     """
-    if match := re.search(r"unrecognized arguments: (--[^\s=]+)", message):
+    if match := re.search(r"(unrecognized arguments|ambiguous option): (--[^\s=]+)", message):
         options = [option for action in _all_actions(parser) for option in action.option_strings]
-        return _one_line(message) + did_you_mean(match[1], options)
+        elsewhere = _OPTIONS_ELSEWHERE.get(match[2][2:], "")
+        is_there = elsewhere.rpartition(".")[0] in options or elsewhere in options
+        hint = f" (did you mean {elsewhere!r}?)" if is_there else did_you_mean(match[2], options)
+        return _one_line(message).partition(" could match ")[0] + hint
+    if "expected one argument" in message:
+        return f"{_one_line(message)}: give it a value; one that begins with - goes after =, as in --option=-1"
+    if match := re.search(r"Subcommand '(\w+)' does not accept option '([^']+)'", message):
+        options = [option[2:] for action in _all_actions(parser) for option in action.option_strings]
+        return f"{match[1]} has no option {match[2]!r}{did_you_mean(match[2], options)}: correct or remove it"
     keys = re.findall(r'Parser key "([^"]+)"', message)
     key = ".".join(keys)
     if match := re.search(r"Option '([^']+)' is not accepted", message):
         if not key:
             options = [option[2:] for action in _all_actions(parser) for option in action.option_strings]
             return f"there is no option {match[1]!r}{did_you_mean(match[1], options)}: correct or remove it"
-        before = re.findall(r"class_path[= ]'([^']+)'", message[: match.start()])
-        class_path = _last(before or re.findall(r"class_path='([^']+)'", message))
+        class_path = _owner_before(match, message)
         owner = class_path.rpartition(".")[2] or "that class"
-        return f"{key}: {owner} has no option {match[1]!r}: see --{_help_of(key)}.help {owner}"
+        if match[1] in ("class_path", *_CLASS_KEYS):
+            return f"{key}: {_class_form(_given(message))}"
+        if owner in ("Optimizer", "LRScheduler", "Schedule"):  # none was chosen: it is the base of all
+            example = {"Optimizer": "SGD", "LRScheduler": "WarmupLinear", "Schedule": "WarmupLinear"}[owner]
+            return f"{key}: {match[1]!r} belongs to a class, and none was chosen: give it first, like --{key} {example}"
+        hint = _meant(match[1], class_path)
+        return f"{key}: {owner} has no option {match[1]!r}{hint}: see --{_help_of(key)}.help {owner}"
     if match := re.search(r"following arguments are required: ([\w, ]+)", message):
-        class_path = _last(re.findall(r"class_path='([^']+)'", message))
+        owner = _owner_before(match, message).rpartition(".")[2]
         needs = match[1].split(", ")
-        fix = " ".join(f"--{key}.{name} VALUE" for name in needs)
-        return f"{key}: {class_path.rpartition('.')[2]} needs {match[1]}: add {fix}"
+        if key.partition(".")[0] == "schedules":
+            values = ", ".join(f"{name}: VALUE" for name in needs)
+            fix = f"write it as {{class_path: {owner}, init_args: {{{values}}}}}"
+        else:
+            fix = "add " + " ".join(f"--{key}.{name} VALUE" for name in needs)
+        return f"{key}: {owner} needs {match[1]}: {fix}"
+    if "Dict must include a class_path" in message:
+        return f"{key}: {_class_form(_given(message))}"
     reasons = _reasons(message)
     names = [match[1] for reason in reasons if (match := re.search(r"dot import path string: (\w+)$", reason))]
     family = [
@@ -77,14 +125,83 @@ def explain(message: str, parser: ArgumentParser) -> str:
     ]
     if family and names and "Multiple subclasses" not in message:
         return f"{key}: there is no class {names[0]!r}{did_you_mean(names[0], _names_below(family))}: " + (
-            "give a class by its short name or as module.Class"
+            f"give a class by its short name, or with its module, like my_module.{names[0]}"
         )
-    given = re.findall(r"Given value: (.+)", message) or re.findall(r"Got value: (.+)", message)
-    value = re.sub(r"^NestedArg\(key='[^']+', val=(.*)\)$", r"\1", _last(given)).strip("'")
+    if key.rpartition(".")[2] == "phases" and names:
+        return f"{key}: {names[0]!r} is not a phase: write each as {{schedule: {names[0]}, lasts: 10ep}}"
+    value = _given(message)
     if key and value and reasons:
         wanted = ", or ".join(dict.fromkeys(_plainly(reason) for reason in reasons))
-        return f"{key}: {value!r} does not fit: {wanted}"
+        if value.endswith(".py"):
+            wanted = f"it is a file: name the class in it, like {Path(value).stem}.MyClass"
+        return f"{key}: {shown(value)} does not fit: {cut(wanted, 200)}"
     return _plainly(_one_line(re.sub(r'Parser key "([^"]+)":', r"\1:", message)))
+
+
+def _check_file(path: Path) -> None:
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return  # which the parser tells well
+    except UnicodeDecodeError:
+        raise InputError(f"config={shown(str(path))} is not a text file: give a YAML file") from None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problem = cut(_one_line(getattr(error, "problem", None) or str(error)), 100)
+        raise InputError(f"config={shown(str(path))}{place}: {problem}: correct the YAML there") from error
+    except RecursionError:
+        raise InputError(f"config={shown(str(path))} is nested too deep: simplify it") from None
+    if content is None:
+        raise InputError(f"config={shown(str(path))} is empty: write options into it, or leave it out")
+    if not isinstance(content, dict):
+        raise InputError(f"config={shown(str(path))} holds no options: write them as lines like 'lr_scheduler: Linear'")
+
+
+def _given(message: str) -> str:
+    """Returns the value that was given, as text."""
+    given = re.findall(r"Given value: (.+)", message) or re.findall(r"Got value: (.+)", message)
+    return re.sub(r"^NestedArg\(key='[^']+', val=(.*)\)$", r"\1", _last(given)).strip("'")
+
+
+def _owner_before(match: re.Match[str], message: str) -> str:
+    """Returns the class that a complaint is about: the last one named before it, or else after it."""
+    before = re.findall(r"class_path[= ]'([^']+)'", message[: match.start()])
+    after = re.findall(r"class_path='([^']+)'", message)
+    return before[-1] if before else _last(after)
+
+
+def _class_form(given: str) -> str:
+    """Returns how to write a class and its arguments, in the words of a dict that has them some other way."""
+    try:
+        value = ast.literal_eval(given)
+    except (SyntaxError, ValueError):
+        value = {}
+    value = value if isinstance(value, dict) else {}
+    key = next((key for key in ("class_path", *_CLASS_KEYS) if key in value), "class_path")
+    arguments = {name: one for name, one in value.items() if name not in (key, "init_args")}
+    inner = value.get("init_args")
+    arguments.update(inner if isinstance(inner, dict) else {})
+    told = ", ".join(f"{name}: {one}" for name, one in arguments.items())
+    wrong = f"{key!r} is no way to name a class" if key != "class_path" else "arguments stand beside class_path"
+    arguments_form = f", init_args: {{{cut(told, 80)}}}" if told else ""
+    return f"{wrong}: write {{class_path: {value.get(key, 'NAME')}{arguments_form}}}"
+
+
+def _meant(name: str, class_path: str) -> str:
+    """Returns the hint at the argument of a class that a wrong name stands for."""
+    module, _, own = class_path.rpartition(".")
+    owner = getattr(sys.modules.get(module), own, None)
+    try:
+        known = list(inspect.signature(owner).parameters) if callable(owner) else []
+    except (TypeError, ValueError):
+        known = []
+    elsewhere = _ARGUMENTS_ELSEWHERE.get(name, "")
+    return f" (did you mean {elsewhere!r}?)" if elsewhere in known else did_you_mean(name, known)
 
 
 def _help_of(key: str) -> str:
@@ -93,7 +210,8 @@ def _help_of(key: str) -> str:
 
 def _reasons(message: str) -> list[str]:
     """Returns why each type that an option could have does not fit, those of the innermost option alone."""
-    flat = re.sub(r"(Problem with given class_path '[^']+':\s+)?Parser key \"[^\"]+\":\s+", "", message)
+    flat = re.sub(r"Problem with given class_path '[^']+':\s+", "", message)
+    flat = re.sub(r"Parser key \"[^\"]+\":\s+", "", flat)
     bullets = re.findall(r"^( *)- (.+)", flat, flags=re.MULTILINE)
     deepest = max((len(indent) for indent, _ in bullets), default=0)  # a nested class's reason stands under its outer's
     reasons = [reason for indent, reason in bullets if len(indent) == deepest and "NoneType" not in reason]
@@ -110,6 +228,10 @@ def _plainly(reason: str) -> str:
     reason = re.sub(
         r"Expected an? (dot import path) string: .*", r"expected a class or function as module.name", reason
     )
+    reason = re.sub(r"^No module named ('[^']+')$", r"there is no module \1: correct its name", reason)
+    if match := re.match(r"module '([^']+)' has no attribute '([^']+)'$", reason):
+        names = [name for name in dir(sys.modules.get(match[1])) if not name.startswith("_")]
+        return f"module {match[1]!r} has no {match[2]!r}{did_you_mean(match[2], names)}: name a class in it"
     reason = re.sub(r"\ba (?=[aeiou])", "an ", reason)
     return re.sub(r"^Expected", "expected", re.sub(r"(Expected .+?)\. Got value: .*", r"\1", reason))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
-from lit_lrsched.errors import InputError
+from lit_lrsched.errors import InputError, did_you_mean, shown
 
 
 def to_plain(value: Any) -> Any:
@@ -73,6 +73,8 @@ def import_from(path: str) -> Any:
     Raises:
         InputError: When the module or the name does not exist.
     """
+    if not isinstance(path, str):
+        raise InputError(f"class_path={shown(path)} is not text: write an import path like 'package.module.Class'")
     module_name, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module_name), name)
@@ -87,11 +89,23 @@ def from_plain(value: Any) -> Any:
     Constant(factor=0.5)
     """
     if isinstance(value, Mapping) and "class_path" in value:
-        target: Any = import_from(value["class_path"])
+        path = value["class_path"]
+        target: Any = import_from(path)
         arguments = from_plain(value.get("init_args") or {})
-        if dataclasses.is_dataclass(target):
+        if not isinstance(arguments, dict):
+            raise InputError(
+                f"init_args={shown(arguments)} of {path!r} are not arguments by name: write them as a dict"
+            )
+        if not dataclasses.is_dataclass(target):
+            return partial(target, **arguments)
+        known = [field.name for field in dataclasses.fields(target) if field.init]
+        for name in arguments:
+            if name not in known:
+                raise InputError(f"{path!r} has no argument {name!r}{did_you_mean(str(name), known)}: correct it")
+        try:
             return cast("Any", target)(**arguments)
-        return partial(target, **arguments)
+        except TypeError as error:
+            raise InputError(f"{path!r} refuses its arguments: {error}") from error
     if isinstance(value, Mapping):
         return {key: from_plain(item) for key, item in value.items()}
     if isinstance(value, list):

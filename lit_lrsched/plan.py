@@ -26,7 +26,7 @@ from lit_lrsched.schedules import (
     companions,
 )
 from lit_lrsched.schedules.compose import spans
-from lit_lrsched.schedules.core import describe, epoch_length, factor_at, stride_of
+from lit_lrsched.schedules.core import check_positive, describe, epoch_length, factor_at, stride_of
 
 RISING, FALLING, CONSTANT = "rising", "falling", "constant"
 _QUANTITIES = ("lr", "momentum", "weight_decay")
@@ -142,6 +142,8 @@ def plan_of(
                 f"groups: {name!r} is nothing to schedule{did_you_mean(name, _QUANTITIES)}: write momentum, "
                 "weight_decay, or one group's, such as lr/backbone"
             )
+    if lr is not None:
+        check_positive("lr", lr, example=0.1)
     stride = stride_of(interval, horizon)
     others: dict[str, ScheduleLike] = {**companions(schedule), **(groups or {})}
     column = "factor" if lr is None else "lr"
@@ -305,10 +307,11 @@ def look(plan: Plan, most: int = 4000) -> Curve:
     turns = [
         span.start for column in curve.values.values() for span in trends(curve.steps, column, plan.horizon.steps)[1:]
     ]
+    finer = stride * math.ceil(every / 250)  # every tick, unless there are more than a million of them
     close = {
         step
         for turn in turns[:20]
-        for step in range(max(0, turn - 2 * every * stride), min(last, turn + every * stride), stride)
+        for step in range(max(0, turn - 2 * every * stride), min(last, turn + every * stride), finer)
     }
     return _curve(plan, close.union(curve.steps))
 

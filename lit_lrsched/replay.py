@@ -20,10 +20,10 @@ from lit_lrsched.plan import MadeFor, Plan, is_constant, is_function, notes_on, 
 from lit_lrsched.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules import Horizon, Interval
 from lit_lrsched.schedules.compose import spans
-from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.schedules.core import check_positive, stride_of
 from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.slots import slots_of, values_of
-from lit_lrsched.stand_in import StandIn
+from lit_lrsched.stand_in import StandIn, check_replayable
 
 
 class Stepped(NamedTuple):
@@ -165,13 +165,18 @@ def plan_run(
     unforeseen = [] if pace.horizon.steps_per_epoch else [one for one in stepped if _moves_each_epoch(one)]
     foreseen = [one for one in stepped if one not in unforeseen]
     replay = Replay(optimizers, foreseen)
+    if foreseen:
+        ticks = pace.horizon.steps if replay.by_step else pace.epochs
+        check_replayable(type(foreseen[0].scheduler).__name__, ticks)
     record = _Record(replay.optimizers)
     broken = None
     try:
         for step in _played(replay, pace, metric):
             record.note(step)
-    except ValueError as error:
-        broken = f"training will stop: {str(error).strip()}"
+    except InputError:
+        raise
+    except Exception as error:  # a scheduler may stumble over its arguments in any way
+        broken = f"training will stop: {str(error).strip() or type(error).__name__}"
     return Plan(
         " + ".join(type(one.scheduler).__name__ for one in stepped) or "no schedule",
         pace.horizon,
@@ -218,7 +223,7 @@ class _Record:
 
 def _played(replay: Replay, pace: Pace, metric: Sequence[float]) -> Iterator[int]:
     """Plays a run through, and yields the number of steps done whenever schedulers have moved on."""
-    validated = pace.validated()
+    validated = pace.validated() if metric else []
 
     def latest(done: int) -> float | None:
         number = bisect_right(validated, done)
@@ -257,12 +262,16 @@ def plan_of_torch(
     Raises:
         InputError: When the class refuses its arguments, or follows the metric the wrong way.
     """
+    if lr is not None:
+        check_positive("lr", lr, example=0.1)
     defaults = {"lr": 1.0 if lr is None else lr, "momentum": 0.0, "weight_decay": 0.0}
     optimizer = StandIn([defaults], defaults)
     try:
         scheduler = make(optimizer)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the scheduler refuses its arguments: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # of any kind: torch checks few arguments, and stumbles over the others
+        raise InputError(f"the scheduler refuses its arguments: {str(error) or type(error).__name__}") from error
     if isinstance(scheduler, ReduceLROnPlateau):
         if monitor and (reason := contradiction(monitor, scheduler.mode, "--lr_scheduler.mode")):
             raise InputError(reason)
@@ -282,7 +291,8 @@ def _plan_of_ours(
     names = {(slot.optimizer, slot.group_number, slot.quantity): slot.name for slot in slots}
     base = {slot.name: slot.read() for slot in slots}
     first = schedulers[0]
-    states = [plateau_states(scheduler.schedule, metric, pace.validated()) for scheduler in schedulers]
+    validated = pace.validated() if metric else []  # of a long run there are many
+    states = [plateau_states(scheduler.schedule, metric, validated) for scheduler in schedulers]
 
     def at(step: int) -> Mapping[str, float]:
         values = dict(base)

@@ -6,19 +6,33 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.errors import InputError, did_you_mean, shown
 from lit_lrsched.schedules import Horizon, Interval, Plateau, PlateauState, ScheduleLike
-from lit_lrsched.schedules.compose import companions
-from lit_lrsched.schedules.core import describe, factor_at, stride_of
+from lit_lrsched.schedules.compose import check_callable, companions
+from lit_lrsched.schedules.core import check_choice, describe, factor_at, stride_of
 
 OnHorizonChange = Literal["replan", "keep", "stretch", "error"]
 QUANTITIES = ("lr", "momentum", "weight_decay")
+
+
+def check_groups(groups: object) -> None:
+    """Refuses what is no mapping from names to schedules.
+
+    Raises:
+        InputError: When it is none.
+    """
+    if groups is None:
+        return
+    if not isinstance(groups, Mapping) or not all(isinstance(name, str) for name in groups):
+        raise InputError(f"groups={shown(groups)} is no dict of schedules: write one, like {{'momentum': Linear()}}")
+    for name, schedule in groups.items():
+        check_callable(f"groups[{name!r}]", schedule)
 
 
 class ScheduledLR(LRScheduler):
@@ -72,6 +86,13 @@ class ScheduledLR(LRScheduler):
         groups: Mapping[str, ScheduleLike] | None = None,
         on_horizon_change: OnHorizonChange = "replan",
     ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise InputError(f"optimizer={shown(optimizer)} is no torch optimizer: make one, like SGD(weights, lr=0.1)")
+        check_callable("schedule", schedule)
+        if not isinstance(horizon, Horizon):
+            raise InputError(f"horizon={shown(horizon)} is no horizon: give one, like Horizon(steps=1000)")
+        check_groups(groups)
+        check_choice("on_horizon_change", on_horizon_change, get_args(OnHorizonChange))
         self.schedule = schedule
         self.horizon = horizon
         self.interval = interval

@@ -10,6 +10,28 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lit_lrsched.errors import InputError
+
+# Each tick of a torch scheduler follows from the one before: ten million take a minute or two, and a gigabyte.
+_MOST_TICKS = 10_000_000
+
+
+def check_replayable(scheduler: str, ticks: int) -> None:
+    """Refuses to step a scheduler through a run that is too long to look at.
+
+    Raises:
+        InputError: When the run has more than ten million ticks.
+
+    >>> check_replayable("OneCycleLR", 10**9)
+    Traceback (most recent call last):
+    lit_lrsched.errors.InputError: OneCycleLR has to be stepped 1,000,000,000 times to be seen, ...
+    """
+    if ticks > _MOST_TICKS:
+        raise InputError(
+            f"{scheduler} has to be stepped {ticks:,} times to be seen, and {_MOST_TICKS:,} is the most: "
+            "step it once an epoch, or take one of lit_lrsched's schedules, which need no steps before"
+        )
+
 
 class StandIn(Optimizer):
     """Has param groups like a real optimizer, with a parameter of no consequence in each.

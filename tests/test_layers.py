@@ -35,7 +35,7 @@ LAYERS = {
     "errors": Layer("errors"),
     "schedules": Layer("schedules schedules.*", "errors", inside="simpleeval"),
     "plans": Layer("plan audit preview", "errors schedules", inside="matplotlib rich"),
-    "tools": Layer("plain logged_names parse_errors trials", "errors", inside="tensorboard"),
+    "tools": Layer("plain logged_names parse_errors comma_lists trials", "errors", inside="tensorboard yaml"),
     "torch": Layer(
         "scheduled_lr slots regroup from_torch stand_in replay kept", "errors schedules plans tools", "torch"
     ),

@@ -126,7 +126,7 @@ def test_lists_become_tuples_so_that_schedules_hash() -> None:
         (lambda: Linear(end=-0.1), "end=-0.1 has to be"),
         (lambda: Linear(over=30), "over=30 has no unit: write '30ep' .epochs., '30st' .optimizer steps. or '30%'"),
         (lambda: Linear(over="30"), "over='30' has no unit: write '30ep'"),
-        (lambda: Linear(over="-3ep"), "over='-3ep' is not a duration"),
+        (lambda: Linear(over="-3ep"), "over='-3ep' is negative"),
         (lambda: Linear(over="0ep"), "over='0ep' lasts no time"),
         (lambda: Cosine(over="3 hours"), "over='3 hours' is not a duration"),
         (lambda: Polynomial(power=0.0), "power=0.0 has to be a finite number above 0"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lit_lrsched.errors import InputError
+from lit_lrsched.errors import InputError, shown
 from lit_lrsched.schedules.core import (
     Duration,
     Horizon,
@@ -47,15 +47,26 @@ def companions(schedule: ScheduleLike) -> dict[str, Schedule]:
     return found
 
 
+def check_callable(name: str, schedule: object) -> None:
+    """Refuses what is no schedule at all.
+
+    Raises:
+        InputError: When it is a class or not callable.
+    """
+    if isinstance(schedule, type) or not callable(schedule):
+        hint = f"{schedule.__name__}(...), with its arguments" if isinstance(schedule, type) else "Linear(...), say"
+        raise InputError(
+            f"{name}={shown(schedule)} is not a schedule: write {hint}, or a function (step, horizon) -> float"
+        )
+
+
 def check_schedule(name: str, schedule: ScheduleLike) -> None:
     """Refuses at construction what cannot be wrapped: no schedule at all, or one that keeps state of its own.
 
     Raises:
         InputError: When it is a class, not callable, or driven by a metric.
     """
-    if isinstance(schedule, type) or not callable(schedule):
-        hint = f"{schedule.__name__}(...), with its arguments" if isinstance(schedule, type) else "Linear(...), say"
-        raise InputError(f"{name}={schedule!r} is not a schedule: write {hint}, or a function (step, horizon) -> float")
+    check_callable(name, schedule)
     if getattr(schedule, "driven_by_metric", False):
         raise InputError(
             f"{name}={describe(schedule)} follows a metric, which only the outermost schedule can: "
@@ -87,7 +98,7 @@ class Phase:
         name: What plots and tables call the phase; by default they look into the schedule.
 
     Raises:
-        InputError: When the schedule is none, or ``lasts`` is not a duration.
+        InputError: When the schedule is none, ``lasts`` is not a duration, or ``name`` is not text.
     """
 
     schedule: ScheduleLike
@@ -98,6 +109,8 @@ class Phase:
         check_child("schedule", self.schedule)
         if self.lasts is not None:
             check_duration("lasts", self.lasts)
+        if self.name is not None and not isinstance(self.name, str):
+            raise InputError(f"name={shown(self.name)} is not text: write what to call the phase, like 'warmup'")
 
 
 class _Leg(NamedTuple):
@@ -139,7 +152,7 @@ class Chain(Schedule):
         object.__setattr__(self, "phases", as_tuple("phases", self.phases, "Phase(Linear(), lasts='10ep')"))
         for index, phase in enumerate(self.phases):
             if not isinstance(phase, Phase):
-                raise InputError(f"phases[{index}]={phase!r} is not a phase: write Phase(..., lasts='10ep')")
+                raise InputError(f"phases[{index}]={shown(phase)} is not a phase: write Phase(..., lasts='10ep')")
         open_ended = [str(index) for index, phase in enumerate(self.phases) if phase.lasts is None]
         if len(open_ended) > 1:
             raise InputError(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+import sys
+import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, wraps
+from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, Union
 
-from lit_lrsched.errors import InputError
+from lit_lrsched.errors import InputError, cut, did_you_mean, shown
 
 _Self = TypeVar("_Self")
 _Built = TypeVar("_Built")
@@ -20,8 +23,11 @@ Interval = Literal["step", "epoch"]
 # A bare number is in the type so that it reaches our own check, whose message shows the three spellings.
 Duration = Union[str, float]
 
-_DURATION = re.compile(r"\s*(?P<value>\d+(?:\.\d+)?)\s*(?P<unit>ep|st|%)\s*")
-_NUMBER = re.compile(r"\s*\d+(?:\.\d+)?\s*")
+# No more than 15 digits, so that what is worked out from a duration stays a finite number.
+_DURATION = re.compile(r"\s*(?P<value>\d{1,15}(?:\.\d{1,100})?)\s*(?P<unit>ep|st|%)\s*", re.ASCII)
+_MOST = 10**15
+_NUMBER = re.compile(r"\s*(?P<value>\d{1,15}(?:\.\d{1,100})?)\s*", re.ASCII)
+_NEGATIVE = re.compile(r"\s*-\s*[\d.]+\s*(ep|st|%)?\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ def check_duration(name: str, value: Duration) -> None:
     lit_lrsched.errors.InputError: warmup=5 has no unit: write '5ep' (epochs), '5st' (optimizer steps) or '5%' ...
     """
     if parse_instant(name, value)[0] == 0:
-        raise InputError(f"{name}={value!r} lasts no time at all: give a positive length, or leave it out")
+        raise InputError(f"{name}={shown(value)} lasts no time at all: give a positive length, or leave it out")
 
 
 def parse_instant(name: str, value: Duration) -> tuple[float, str]:
@@ -164,10 +170,26 @@ def parse_instant(name: str, value: Duration) -> tuple[float, str]:
 
 
 def _no_unit(name: str, value: object) -> InputError:
-    shown = f"{value:g}" if _is_number(value) else str(value).strip() if isinstance(value, str) else "10"
+    text = _NUMBER.fullmatch(value if isinstance(value, str) else f"{value:g}" if _is_finite(value) else "10")
+    if text is None:
+        return _no_duration(name, value)
+    number = text["value"]
+    if 0 < float(number) < 1:  # a share of the whole, as other libraries take it
+        return InputError(
+            f"{name}={shown(value)} has no unit: write '{100 * float(number):g}%' (of the horizon) "
+            f"or '{number}ep' (epochs)"
+        )
     return InputError(
-        f"{name}={value!r} has no unit: write '{shown}ep' (epochs), '{shown}st' (optimizer steps) "
-        f"or '{shown}%' (of the horizon)"
+        f"{name}={shown(value)} has no unit: write '{number}ep' (epochs), '{number}st' (optimizer steps) "
+        f"or '{number}%' (of the horizon)"
+    )
+
+
+def _no_duration(name: str, value: object) -> InputError:
+    reason = "is negative" if _NEGATIVE.fullmatch(str(value)[:100]) else "is not a duration"
+    return InputError(
+        f"{name}={shown(value)} {reason}: write a positive number and a unit, "
+        "like '30ep' (epochs), '500st' (optimizer steps) or '10%' (of the horizon)"
     )
 
 
@@ -181,8 +203,8 @@ def check_not_negative(name: str, value: float) -> None:
     Traceback (most recent call last):
     lit_lrsched.errors.InputError: end=-0.5 has to be a finite number of at least 0: give one, like 0.1
     """
-    if not (_is_number(value) and 0 <= value < math.inf):
-        raise InputError(f"{name}={value!r} has to be a finite number of at least 0: give one, like 0.1")
+    if not (_is_finite(value) and value >= 0):
+        raise InputError(f"{name}={shown(value)} has to be a finite number of at least 0: give one, like 0.1")
 
 
 def check_positive(name: str, value: float, example: float) -> None:
@@ -195,26 +217,42 @@ def check_positive(name: str, value: float, example: float) -> None:
     Traceback (most recent call last):
     lit_lrsched.errors.InputError: power=0 has to be a finite number above 0: give one, like 2.0
     """
-    if not (_is_number(value) and 0 < value < math.inf):
-        raise InputError(f"{name}={value!r} has to be a finite number above 0: give one, like {example}")
+    if not (_is_finite(value) and value > 0):
+        raise InputError(f"{name}={shown(value)} has to be a finite number above 0: give one, like {example}")
 
 
 def check_whole(name: str, value: int, least: int) -> None:
     """Refuses at construction a count that is not a whole number, or too small.
 
     Raises:
-        InputError: When it is not a whole number of at least ``least``.
+        InputError: When it is not a whole number of at least ``least``, or more than any training could count to.
 
     >>> check_whole("patience", -1, least=0)
     Traceback (most recent call last):
-    lit_lrsched.errors.InputError: patience=-1 has to be a whole number of at least 0
+    lit_lrsched.errors.InputError: patience=-1 has to be a whole number of at least 0, and at most 1e+15
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name}={value!r} has to be a whole number of at least {least}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
+        raise InputError(f"{name}={shown(value)} has to be a whole number of at least {least}, and at most {_MOST:.0e}")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuses at construction a word that is none of the choices.
+
+    Raises:
+        InputError: When it is none of them.
+
+    >>> check_choice("mode", "mim", ["min", "max"])
+    Traceback (most recent call last):
+    lit_lrsched.errors.InputError: mode='mim' is unknown (did you mean 'min'?): write 'min' or 'max'
+    """
+    if not isinstance(value, str) or value not in choices:
+        near = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise InputError(f"{name}={shown(value)} is unknown{near}: write {' or '.join(map(repr, choices))}")
+
+
+def _is_finite(value: object) -> bool:
+    # Not `math.isfinite`, which cannot take an integer too large for a float.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 @lru_cache(maxsize=1024)
@@ -223,10 +261,7 @@ def _parse_duration(name: str, text: str) -> tuple[float, str]:
     if match is None and _NUMBER.fullmatch(text):
         raise _no_unit(name, text)
     if match is None:
-        raise InputError(
-            f"{name}={text!r} is not a duration: write a positive number and a unit, "
-            "like '30ep' (epochs), '500st' (optimizer steps) or '10%' (of the horizon)"
-        )
+        raise _no_duration(name, text)
     return float(match["value"]), match["unit"]
 
 
@@ -293,25 +328,45 @@ def factor_at(schedule: ScheduleLike, step: int, horizon: Horizon) -> float:
     """Returns ``schedule(step, horizon)``, refused when it could not multiply a learning rate.
 
     Raises:
-        InputError: When the factor is not a number, not finite or negative.
+        InputError: When the schedule fails, or the factor is not a number, not finite or negative.
         NoEpochs: When the schedule calculates with ``steps_per_epoch`` and that is None.
     """
     try:
         factor = schedule(step, horizon)
-    except TypeError as error:
+    except InputError:
+        raise
+    except Exception as error:
         if horizon.steps_per_epoch is None and "NoneType" in str(error):
             epoch_length(f"{describe(schedule)} ({error})", horizon)
-        raise
-    try:
-        usable = 0.0 <= factor < math.inf
-    except TypeError:
-        usable = False
-    if not usable:
         raise InputError(
-            f"{describe(schedule)} returned {factor!r} at step {step} of {horizon.steps}: "
+            f"{describe(schedule)} fails at step {step} of {horizon.steps} with {told(error)}: "
+            "correct it so that it holds at every step"
+        ) from error
+    value = factor if type(factor) is float else _as_float(factor)
+    if not 0.0 <= value < math.inf:
+        raise InputError(
+            f"{describe(schedule)} returned {shown(factor)} at step {step} of {horizon.steps}: "
             "a factor must be a finite number of at least 0"
         )
-    return float(factor)
+    return value
+
+
+def _as_float(factor: object) -> float:
+    """Returns any one real number, an array's or tensor's without dimensions too, as a float; all else as nan."""
+    if isinstance(factor, str) or getattr(factor, "ndim", None):
+        return math.nan
+    try:
+        return float(factor)  # type: ignore[arg-type]
+    except Exception:  # whatever the type of a foreign value makes of it
+        return math.nan
+
+
+def told(error: Exception) -> str:
+    """Returns an exception in a line: its type, what it says, and the line of code below the caller that raised it."""
+    lines = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(lines[-1].filename).name}, line {lines[-1].lineno})" if len(lines) > 1 else ""
+    says = cut(" ".join(str(error).split()), 100)
+    return f"{type(error).__name__}{f': {says}' if says else ''}{place}"
 
 
 def per_horizon(build: Callable[[_Self, Horizon], _Built]) -> Callable[[_Self, Horizon], _Built]:
@@ -378,8 +433,5 @@ def stride_of(interval: Interval, horizon: Horizon) -> int:
         InputError: When the interval is neither ``"step"`` nor ``"epoch"``.
         NoEpochs: When it is ``"epoch"`` and the horizon does not know how long an epoch is.
     """
-    if interval == "step":
-        return 1
-    if interval == "epoch":
-        return epoch_length("interval='epoch'", horizon)
-    raise InputError(f"interval={interval!r} is unknown: write 'step' or 'epoch'")
+    check_choice("interval", interval, ("step", "epoch"))
+    return 1 if interval == "step" else epoch_length("interval='epoch'", horizon)

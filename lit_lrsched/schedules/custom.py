@@ -7,7 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.errors import InputError, did_you_mean, shown
 from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, factor_at
 
 
@@ -37,7 +37,7 @@ class Custom(Schedule):
     def __post_init__(self) -> None:
         if not isinstance(self.function, str):
             raise InputError(
-                f"function={self.function!r} is not text: write an import path like 'package.module.function', "
+                f"function={shown(self.function)} is not text: write an import path like 'package.module.function', "
                 "or pass the function itself where the schedule goes"
             )
         _resolve(self.function)
@@ -56,7 +56,7 @@ def halve_every_epoch(step: int, horizon: Horizon) -> float:
 def _resolve(path: str) -> ScheduleLike:
     module_name, _, name = path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
-        raise InputError(f"function={path!r} is not an import path: write it as 'package.module.function'")
+        raise InputError(f"function={shown(path)} is not an import path: write it as 'package.module.function'")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -64,17 +64,18 @@ def _resolve(path: str) -> ScheduleLike:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise
         raise InputError(
-            f"function={path!r}: there is no module {error.name!r}: correct the path, or install the package "
+            f"function={shown(path)}: there is no module {error.name!r}: correct the path, or install the package "
             "(or put its folder on PYTHONPATH)"
         ) from None
     if not hasattr(module, name):
         raise InputError(
-            f"function={path!r}: module {module_name!r} has no {name!r}{did_you_mean(name, dir(module))}: "
+            f"function={shown(path)}: module {module_name!r} has no {name!r}{did_you_mean(name, dir(module))}: "
             "name a function of that module"
         )
     function: ScheduleLike = getattr(module, name)
     if not callable(function) or isinstance(function, type):
         raise InputError(
-            f"function={path!r} is of type {type(function).__name__}: name a function (step, horizon) -> float instead"
+            f"function={shown(path)} is of type {type(function).__name__}: "
+            "name a function (step, horizon) -> float instead"
         )
     return function

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.errors import InputError, cut, did_you_mean, shown
 from lit_lrsched.schedules.core import Horizon, Schedule, epoch_length
 
 if TYPE_CHECKING:
@@ -39,9 +39,16 @@ _ARITHMETIC = (
     ast.BoolOp,
     ast.Compare,
     ast.IfExp,
-    ast.unaryop,
+    ast.UAdd,
+    ast.USub,
+    ast.Not,
     ast.boolop,
-    ast.cmpop,
+    ast.Eq,
+    ast.NotEq,
+    ast.Lt,
+    ast.LtE,
+    ast.Gt,
+    ast.GtE,
     ast.Add,
     ast.Sub,
     ast.Mult,
@@ -50,6 +57,8 @@ _ARITHMETIC = (
     ast.Mod,
     ast.Pow,
 )
+_LONGEST = 2000  # characters
+_DEEPEST = 100
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -85,12 +94,12 @@ class Formula(Schedule):
 
     def __post_init__(self) -> None:
         if not isinstance(self.factor, str):
-            raise InputError(f"factor={self.factor!r} is not a formula: write it as text, like '1 - progress'")
+            raise InputError(f"factor={shown(self.factor)} is not a formula: write it as text, like '1 - progress'")
         _parse(self.factor)
         try:
             _evaluate(self.factor, 37, Horizon(100, steps_per_epoch=10))
         except TypeError as error:
-            raise InputError(f"formula {self.factor!r}: {error}: correct the call") from None
+            raise InputError(f"formula {shown(self.factor)}: {error}: correct the call") from None
         except (ArithmeticError, ValueError):
             pass  # depends on the numbers of that one step, which training need not visit
 
@@ -102,7 +111,7 @@ class Formula(Schedule):
             return _evaluate(self.factor, step, horizon)
         except (ArithmeticError, ValueError, TypeError) as error:
             raise InputError(
-                f"formula {self.factor!r} cannot be worked out at step {step} of {horizon.steps}: {error}: "
+                f"formula {shown(self.factor)} cannot be worked out at step {step} of {horizon.steps}: {error}: "
                 "change it so that it holds at every step"
             ) from None
 
@@ -130,34 +139,57 @@ def _parse(formula: str) -> tuple[SimpleEval, ast.AST]:
     # Here and not above, so that the other schedules need the standard library alone.
     from simpleeval import DEFAULT_OPERATORS, SimpleEval
 
+    if len(formula) > _LONGEST:
+        raise InputError(
+            f"formula {shown(formula)} has {len(formula):,} characters, more than {_LONGEST:,}: "
+            "program it, and use Custom"
+        )
     try:
         tree = ast.parse(formula.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise InputError(f"formula {formula!r}: {reason}: write arithmetic like '1 - progress'") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two for what is nested too deep
+        reason = error.msg if isinstance(error, SyntaxError) else str(error) or "nested too deep"
+        raise InputError(
+            f"formula {shown(formula)}: {cut(reason, 100)}: write arithmetic like '1 - progress'"
+        ) from None
+    _check_depth(formula, tree)
     _check_names(formula, tree)
     # simpleeval limits powers to keep integers small; ours are of floats, and runs are longer than its limit.
     operators = {**DEFAULT_OPERATORS, ast.Pow: math.pow}
     return SimpleEval(operators=operators, functions=dict(_FUNCTIONS), names={}), tree
 
 
+def _check_depth(formula: str, tree: ast.AST) -> None:
+    """Refuses what would take the evaluator, which calls itself at every level, to the end of Python's stack."""
+    level, depth = [tree], 0
+    while level:
+        level, depth = [child for node in level for child in ast.iter_child_nodes(node)], depth + 1
+    if depth > _DEEPEST:
+        raise InputError(
+            f"formula {shown(formula)} is nested {depth} levels deep, more than {_DEEPEST}: program it, and use Custom"
+        )
+
+
 def _check_names(formula: str, tree: ast.AST) -> None:
     """Refuses, before any step, whatever is not arithmetic on the listed names."""
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    called = {id(node.func) for node in calls}
     for node in ast.walk(tree):
         numeric = not isinstance(node, ast.Constant) or isinstance(node.value, (int, float))
         if not (isinstance(node, _ARITHMETIC) and numeric):
             hint = " (a power is written **)" if isinstance(node, ast.BitXor) else ""
             raise InputError(
-                f"formula {formula!r}: {type(node).__name__} has no place in a formula{hint}: use numbers, operators, "
-                f"{_listed(_VARIABLES)} and {_listed(_FUNCTIONS)}"
+                f"formula {shown(formula)}: {type(node).__name__} has no place in a formula{hint}: "
+                f"use numbers, operators, {_listed(_VARIABLES)} and {_listed(_FUNCTIONS)}"
             )
         if isinstance(node, ast.Name):
             known = list(_FUNCTIONS) if id(node) in called else [*_VARIABLES, "pi"]
             if node.id not in known:
                 raise InputError(
-                    f"formula {formula!r}: {node.id!r} is unknown{did_you_mean(node.id, known)}: use {_listed(known)}"
+                    f"formula {shown(formula)}: {shown(node.id)} is unknown{did_you_mean(node.id, known)}: "
+                    f"use {_listed(known)}"
                 )
+    if not all(isinstance(call.func, ast.Name) for call in calls):
+        raise InputError(f"formula {shown(formula)}: only {_listed(_FUNCTIONS)} can be called (a product is written *)")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeVar
 
-from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.errors import InputError, shown
 from lit_lrsched.schedules.compose import check_schedule, companions, spans
 from lit_lrsched.schedules.core import (
     Horizon,
     Schedule,
     ScheduleLike,
     Span,
+    check_choice,
     check_not_negative,
     check_positive,
     check_whole,
@@ -96,21 +97,21 @@ class Plateau(Schedule):
         check_schedule("schedule", self.schedule)
         if not isinstance(self.monitor, str) or not self.monitor:
             raise InputError(
-                f"monitor={self.monitor!r} names no metric: write the name it is logged by, like 'val_loss'"
+                f"monitor={shown(self.monitor)} names no metric: write the name it is logged by, like 'val_loss'"
             )
         if self.mode is not None:
-            _check_choice("mode", self.mode, ("min", "max"))
+            check_choice("mode", self.mode, ("min", "max"))
         direction_for("monitor", self.monitor, self.mode)
         check_positive("factor", self.factor, example=0.1)
         if self.factor >= 1:
-            raise InputError(f"factor={self.factor!r} would not reduce anything: give one below 1, like 0.1")
+            raise InputError(f"factor={shown(self.factor)} would not reduce anything: give one below 1, like 0.1")
         check_whole("patience", self.patience, least=0)
         check_not_negative("threshold", self.threshold)
-        _check_choice("threshold_mode", self.threshold_mode, ("rel", "abs"))
+        check_choice("threshold_mode", self.threshold_mode, ("rel", "abs"))
         check_whole("cooldown", self.cooldown, least=0)
         check_not_negative("min_factor", self.min_factor)
         if self.min_factor > 1:
-            raise InputError(f"min_factor={self.min_factor!r} is above the 1 that it starts from: give at most 1")
+            raise InputError(f"min_factor={shown(self.min_factor)} is above the 1 that it starts from: give at most 1")
 
     @property
     def direction(self) -> Direction:
@@ -166,10 +167,3 @@ def following(schedule: AnyT, monitor: str | None) -> AnyT:
     if monitor is None or not isinstance(schedule, Plateau):
         return schedule
     return replace(schedule, monitor=monitor)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, str]) -> None:
-    if value not in choices:
-        raise InputError(
-            f"{name}={value!r} is unknown{did_you_mean(str(value), choices)}: write {choices[0]!r} or {choices[1]!r}"
-        )

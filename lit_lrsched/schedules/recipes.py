@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.errors import InputError, shown
 from lit_lrsched.schedules.compose import Chain, Phase, check_child
 from lit_lrsched.schedules.core import (
     Duration,
@@ -20,13 +20,14 @@ from lit_lrsched.schedules.core import (
     Schedule,
     ScheduleLike,
     Span,
+    check_choice,
     check_duration,
     check_not_negative,
     check_whole,
     per_horizon,
     steps_in,
 )
-from lit_lrsched.schedules.shapes import Constant, Cosine, InverseSqrt, Linear, OneMinusSqrt, blend, period_in
+from lit_lrsched.schedules.shapes import Constant, Cosine, InverseSqrt, Linear, OneMinusSqrt, blend, cycles, period_in
 
 _ANNEALS: dict[str, type[Cosine] | type[Linear]] = {"cosine": Cosine, "linear": Linear}
 
@@ -282,10 +283,7 @@ class OneCycle(Schedule):
         check_not_negative("end", self.end)
         if self.momentum is not None:
             check_not_negative("momentum", self.momentum)
-        if self.shape not in _ANNEALS:
-            raise InputError(
-                f"shape={self.shape!r} is unknown{did_you_mean(str(self.shape), _ANNEALS)}: write 'cosine' or 'linear'"
-            )
+        check_choice("shape", self.shape, tuple(_ANNEALS))
 
     def __call__(self, step: int, horizon: Horizon) -> float:
         """Returns the factor at a step."""
@@ -357,6 +355,8 @@ class CosineRestarts(Schedule):
         """Returns the cycles, the last one cut off by the horizon."""
         found: list[Span] = []
         start, length = 0, period_in(self.period, horizon)
+        if self.multiplier == 1:
+            return cycles(length, horizon)
         while start < horizon.steps:
             found.append(Span(f"cycle {len(found) + 1}", start, min(start + length, horizon.steps)))
             start, length = start + length, length * self.multiplier
@@ -385,7 +385,7 @@ def _warmup(warmup: Duration, start: float | None, horizon: Horizon) -> Phase:
     steps = steps_in(warmup, horizon)
     if steps > horizon.steps:
         raise InputError(
-            f"warmup={warmup!r} needs {steps} steps but training has {horizon.steps}: "
+            f"warmup={shown(warmup)} needs {steps} steps but training has {horizon.steps}: "
             "shorten the warmup or raise max_epochs"
         )
     return Phase(Linear(1 / (steps + 1) if start is None else start, 1.0), warmup, "warmup")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lit_lrsched.errors import InputError
+from lit_lrsched.errors import InputError, shown
 from lit_lrsched.schedules.core import (
     Duration,
     Horizon,
@@ -504,7 +504,7 @@ class Piecewise(Schedule):
         pairs = as_tuple("points", self.points, "['0st', 0.1], ['5ep', 1.0]")
         for index, pair in enumerate(pairs):
             if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-                raise InputError(f"points[{index}]={pair!r} is not a point: write a pair like ['5ep', 1.0]")
+                raise InputError(f"points[{index}]={shown(pair)} is not a point: write a pair like ['5ep', 1.0]")
             parse_instant(f"points[{index}]", pair[0])
             check_not_negative(f"points[{index}] factor", pair[1])
         object.__setattr__(self, "points", tuple(tuple(pair) for pair in pairs))
@@ -524,6 +524,9 @@ class Piecewise(Schedule):
         return _times("points", [time for time, _ in self.points], horizon)
 
 
+_MOST_CYCLES = 1000
+
+
 def blend(start: float, end: float, weight: float) -> float:
     """Returns end + (start - end) * weight, in the order of operations that is exact for weights 0 and 1."""
     return start * weight + end * (1.0 - weight)
@@ -536,7 +539,7 @@ def as_tuple(name: str, values: Iterable[object], example: str) -> tuple[Any, ..
         InputError: When it is not a list, or has no values; the message shows the example.
     """
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise InputError(f"{name}={values!r} is not a list: write one, like [{example}]")
+        raise InputError(f"{name}={shown(values)} is not a list: write one, like [{example}]")
     found = tuple(values)
     if not found:
         raise InputError(f"{name} is empty: give at least one, like [{example}]")
@@ -551,7 +554,7 @@ def check_shrink(shrink: float) -> None:
     """
     check_positive("shrink", shrink, example=0.5)
     if shrink > 1:
-        raise InputError(f"shrink={shrink!r} makes the cycles grow: give at most 1, like 0.5")
+        raise InputError(f"shrink={shown(shrink)} makes the cycles grow: give at most 1, like 0.5")
 
 
 def period_in(every: Duration, horizon: Horizon) -> int:
@@ -560,8 +563,10 @@ def period_in(every: Duration, horizon: Horizon) -> int:
 
 
 def cycles(period: int, horizon: Horizon) -> list[Span]:
-    """Returns one numbered span a period, the last one cut off by the horizon."""
+    """Returns one numbered span a period, the last one cut off by the horizon; one for all where nobody counts them."""
     starts = range(0, horizon.steps, period)
+    if len(starts) > _MOST_CYCLES:
+        return [Span("cycles", 0, horizon.steps)]
     return [Span(f"cycle {n}", start, min(start + period, horizon.steps)) for n, start in enumerate(starts, start=1)]
 
 
@@ -571,7 +576,9 @@ def _check_order(name: str, times: Sequence[Duration]) -> None:
     for time in times:
         value, unit = parse_instant(name, time)
         if unit in latest and value <= latest[unit][0]:
-            raise InputError(f"{name} are out of order: {time!r} comes after {latest[unit][1]!r}: sort them by time")
+            raise InputError(
+                f"{name} are out of order: {shown(time)} comes after {shown(latest[unit][1])}: sort them by time"
+            )
         latest[unit] = value, time
 
 
@@ -581,8 +588,8 @@ def _times(name: str, times: Sequence[Duration], horizon: Horizon) -> list[float
     for index in range(1, len(found)):
         if found[index] <= found[index - 1]:
             raise InputError(
-                f"{name} are out of order in {horizon.steps} steps: {times[index]!r} (step {found[index]:g}) comes "
-                f"after {times[index - 1]!r} (step {found[index - 1]:g}): sort them by time"
+                f"{name} are out of order in {horizon.steps} steps: {shown(times[index])} (step {found[index]:g}) "
+                f"comes after {shown(times[index - 1])} (step {found[index - 1]:g}): sort them by time"
             )
     return found
 
