@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import shutil
+import signal
 import sys
 import time
 import warnings
@@ -27,12 +28,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.audit import Finding
 from lit_lrsched.callbacks import ApplySchedule, LearningRateLogger
+from lit_lrsched.endings import Interrupted, interrupts_of_lightning
 from lit_lrsched.errors import InputError
 from lit_lrsched.fit_plan import DoesNotFit, configure, plan_fit, plans_of
 from lit_lrsched.from_torch import FromTorch
@@ -141,11 +144,20 @@ class ScheduleCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand in _OWN_SUBCOMMANDS:
-            getattr(self, subcommand)(**self._prepare_subcommand_kwargs(subcommand))
+            try:
+                getattr(self, subcommand)(**self._prepare_subcommand_kwargs(subcommand))
+            except KeyboardInterrupt as stop:
+                if subcommand != "compare":
+                    raise
+                if self.trainer.is_global_zero:
+                    going_on = shlex.join(["lit-lrsched", *sys.argv[1:]])
+                    print(f"\nInterrupted. The trainings that were finished are kept. To go on:\n  {going_on}")
+                raise Interrupted(getattr(stop, "number", signal.SIGINT), told=True) from None
             return
         begun = time.time()
         try:
-            super()._run_subcommand(subcommand)
+            with interrupts_of_lightning():
+                super()._run_subcommand(subcommand)
         except Exception as error:
             if mistake_behind(error, MISTAKES) is not None:
                 self._discard_refused_start(begun)
@@ -157,7 +169,7 @@ class ScheduleCLI(LightningCLI):
         if folder is None or self.trainer.global_step > 0 or not self.trainer.is_global_zero:
             return
         contents = [path for path in folder.rglob("*") if path.is_file()]
-        if contents and all(path.stat().st_mtime >= begun - 1 for path in contents):
+        if folder.is_dir() and all(path.stat().st_mtime >= begun - 1 for path in contents):
             shutil.rmtree(folder)
 
     def before_instantiate_classes(self) -> None:
@@ -219,7 +231,7 @@ class ScheduleCLI(LightningCLI):
         checkpoint = self._get(self.config, "ckpt_path") if self.subcommand == "fit" else None
         run = Path(checkpoint).resolve().parents[1] if checkpoint and Path(checkpoint).is_file() else None
         if run is None or run.parent != Path(folder, "lightning_logs").resolve():
-            return TensorBoardLogger(folder, "lightning_logs", default_hp_metric=False)
+            return _OwnVersion(folder, "lightning_logs", default_hp_metric=False)
         self.save_config_kwargs["overwrite"] = True
         # What the interrupted run logged after the checkpoint happens again: TensorBoard shall forget the first time.
         step = torch.load(cast("str", checkpoint), weights_only=True, map_location="cpu")["global_step"]
@@ -381,6 +393,21 @@ class ScheduleCLI(LightningCLI):
             arguments.seed = seed
         made = self.parser.instantiate_classes(config)[self.subcommand]
         return made.model, made.data
+
+
+class _OwnVersion(TensorBoardLogger):
+    """Takes the next free version by making its folder, so that two runs which begin at once do not share one."""
+
+    @property
+    def version(self) -> Union[int, str]:
+        while self._version is None:
+            self._version = self._get_next_version()
+            if rank_zero_only.rank == 0 and "://" not in self.log_dir:
+                try:
+                    Path(self.log_dir).mkdir(parents=True)
+                except FileExistsError:
+                    self._version = None
+        return self._version
 
 
 class _NoProfiler(PassThroughProfiler):

@@ -30,6 +30,7 @@ from lit_lrsched.comparison.defaults import LRS, SEEDS
 from lit_lrsched.comparison.export import export_best
 from lit_lrsched.comparison.functional import NotVectorizable
 from lit_lrsched.comparison.grid import Entry, Grid
+from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.ranks import Ranks
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
 from lit_lrsched.comparison.report import Results, write_report
@@ -241,7 +242,8 @@ def race(
         trained=running.trained,
     )
     if strategy.is_global_zero:
-        write_report(results, folder)
+        with alone_in(folder):
+            write_report(results, folder)
     return Comparison(results, folder, grid)
 
 
@@ -281,10 +283,11 @@ class _Race:
     def finish(self) -> list[Record]:
         """Trains, keeping every chunk as it finishes, and returns all records."""
         started = time.perf_counter()
-        self.ranks.launch(self._train)
-        with self.ranks.first_alone() as first:
-            if first:
-                self._gather()
+        with alone_in(self.folder, self.ranks.rank):
+            self.ranks.launch(self._train)
+            with self.ranks.first_alone() as first:
+                if first:
+                    self._gather()
         self.seconds = time.perf_counter() - started
         wanted = {_key(entry) for entry in self.grid.entries()}
         stored = stored_records(self.folder)
