@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import shlex
 import shutil
 import signal
@@ -171,6 +172,22 @@ class ScheduleCLI(LightningCLI):
         contents = [path for path in folder.rglob("*") if path.is_file()]
         if folder.is_dir() and all(path.stat().st_mtime >= begun - 1 for path in contents):
             shutil.rmtree(folder)
+
+    def _parse_ckpt_path(self) -> None:
+        """Looks into the checkpoint for hyperparameters, as Lightning does, and refuses one that cannot be loaded."""
+        try:
+            super()._parse_ckpt_path()
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                f"{self._checkpoint()}: it is damaged, or holds objects, which could run any code when loaded: "
+                "give a checkpoint of weights and plain values"
+            ) from error
+        except (RuntimeError, EOFError, AttributeError) as error:
+            raise InputError(f"{self._checkpoint()}: it is damaged, or no checkpoint: give another one") from error
+
+    def _checkpoint(self) -> str:
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        return f"ckpt_path={config.get('ckpt_path')!r}"
 
     def before_instantiate_classes(self) -> None:
         """Hands the options on to a model whose constructor has parameters of these names."""

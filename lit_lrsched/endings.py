@@ -19,6 +19,7 @@ _DISK = {
     errno.EDQUOT: "make room there, or ask for more of it",
     errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
     errno.EROFS: "choose a folder that can be written",
+    errno.ENOTDIR: "choose a folder, this path leads through a file",
     errno.EACCES: "choose a folder that you may write, or change its permissions",
     errno.EPERM: "choose a folder that you may write, or change its permissions",
 }

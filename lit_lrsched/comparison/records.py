@@ -233,8 +233,9 @@ def _write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except OSError:
+    except OSError as error:
         unfinished.unlink(missing_ok=True)  # where the disk is full, half a file takes the room that is left
+        error.filename = str(path)  # which a write does not tell
         raise
 
 
