@@ -186,8 +186,7 @@ class ScheduleCLI(LightningCLI):
             raise InputError(f"{self._checkpoint()}: it is damaged, or no checkpoint: give another one") from error
 
     def _checkpoint(self) -> str:
-        config = self.config[self.subcommand] if self.subcommand else self.config
-        return f"ckpt_path={config.get('ckpt_path')!r}"
+        return f"ckpt_path={self.config[self.config.subcommand].ckpt_path!r}"
 
     def before_instantiate_classes(self) -> None:
         """Hands the options on to a model whose constructor has parameters of these names."""

@@ -130,7 +130,7 @@ def _lasting(stream: TextIO | None, number: int) -> TextIO:
         return stream
     if is_pipe:
         stream.flush()
-        file = io.BufferedWriter(_Pipe(number, "w", closefd=False))
+        file = io.BufferedWriter(_Pipe(number, "w", closefd=False))  # type: ignore[type-var]
         return io.TextIOWrapper(file, stream.encoding, "backslashreplace", line_buffering=number == 2)
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
