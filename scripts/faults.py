@@ -34,9 +34,20 @@ RACE = [
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
 
 
+def listen() -> None:
+    """Makes Ctrl-C count, which a shell hides from what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(command: list[str], folder: Path, **options: object) -> subprocess.Popen[str]:
     """Starts a command in a folder, with what it prints in a pipe."""
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": ENVIRONMENT, **options}
+    output = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "env": ENVIRONMENT,
+        "preexec_fn": listen,
+        **options,
+    }
     return subprocess.Popen(command, cwd=folder, text=True, start_new_session=True, **output)  # type: ignore[call-overload]
 
 
