@@ -9,18 +9,33 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Runs the command. Ends with status 2 and one line on standard error when the user made a mistake."""
+    """Runs the command.
+
+    Ends with status 2 and one line on standard error when the user made a mistake or the disk takes no more, with 130
+    after Ctrl-C and with 143 after SIGTERM.
+    """
+    from lit_lrsched.endings import disk_trouble, readers_may_leave, sigterm_like_ctrl_c, status_of
     from lit_lrsched.errors import InputError
 
     # As with `python -m`: classes and functions in the folder where the command is typed can be named.
     if "" not in sys.path:
         sys.path.insert(0, "")
     sys.argv[1:] = [_shipped_config(argument) for argument in _switched_on(sys.argv[1:] or ["--help"])]
-    try:
-        run = _program(sys.argv[1:])
-        run()
-    except InputError as error:
-        sys.exit(_report(error))
+    with readers_may_leave(), sigterm_like_ctrl_c():
+        try:
+            run = _program(sys.argv[1:])
+            run()
+        except InputError as error:
+            sys.exit(_report(str(error)))
+        except KeyboardInterrupt as stop:
+            if not getattr(stop, "told", False):
+                print("Interrupted.", file=sys.stderr)
+            sys.exit(status_of(stop))
+        except Exception as error:
+            trouble = disk_trouble(error)
+            if trouble is None:
+                raise
+            sys.exit(_report(trouble))
 
 
 def _program(arguments: list[str]) -> Callable[[], None]:
@@ -58,8 +73,8 @@ def _shipped_config(argument: str) -> str:
     return f"{option}{equals}{shipped}" if is_shipped else argument
 
 
-def _report(error: Exception) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+def _report(mistake: str) -> int:
+    print(f"error: {' '.join(mistake.split())}", file=sys.stderr)
     return 2
 
 

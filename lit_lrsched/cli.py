@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import pickle
 import shlex
+import signal
 import sys
 import textwrap
 import warnings
@@ -26,6 +28,7 @@ from lightning.pytorch.core.optimizer import _configure_optimizers
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
@@ -35,6 +38,7 @@ from lit_lrsched.audit import Finding
 from lit_lrsched.callbacks import ApplySchedule, LearningRateLogger
 from lit_lrsched.class_choice import OwnArguments
 from lit_lrsched.comma_lists import CommaLists
+from lit_lrsched.endings import Interrupted, interrupts_of_lightning
 from lit_lrsched.errors import InputError
 from lit_lrsched.fit_plan import DoesNotFit, configure, plans_of, view_fit
 from lit_lrsched.from_torch import FromTorch
@@ -176,15 +180,23 @@ class ScheduleCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand in _OWN_SUBCOMMANDS:
-            getattr(self, subcommand)(**self._prepare_subcommand_kwargs(subcommand))
+            try:
+                getattr(self, subcommand)(**self._prepare_subcommand_kwargs(subcommand))
+            except KeyboardInterrupt as stop:
+                if subcommand != "compare":
+                    raise
+                if self.trainer.is_global_zero:
+                    going_on = shlex.join(["lit-lrsched", *sys.argv[1:]])
+                    print(f"\nInterrupted. The trainings that were finished are kept. To go on:\n  {going_on}")
+                raise Interrupted(getattr(stop, "number", signal.SIGINT), told=True) from None
             return
+        new = NewFolders(self.trainer.loggers if self.trainer.is_global_zero else [])
         saves = "folder" in self.save_config_kwargs and not self.save_config_kwargs.get("overwrite")
         if saves and self.trainer.is_global_zero and isinstance(self.trainer.logger, (TensorBoardLogger, CSVLogger)):
             self.run_folder.refuse_another_run(self.trainer)  # before these loggers write there
-        ours = self.trainer.loggers if self.trainer.is_global_zero else []
-        new = NewFolders(Path(folder) for logger in ours if (folder := getattr(logger, "log_dir", None)))
         try:
-            super()._run_subcommand(subcommand)
+            with interrupts_of_lightning():
+                super()._run_subcommand(subcommand)
         except Exception as error:
             mistake = mistake_behind(error, MISTAKES)
             if mistake is not None and not self._start_audit.begun:
@@ -194,6 +206,21 @@ class ScheduleCLI(LightningCLI):
                     sys.exit(2)  # every process refuses, one says why
                 raise InputError(f"{mistake.reason} (--audit warn trains anyway)") from error
             raise
+
+    def _parse_ckpt_path(self) -> None:
+        """Looks into the checkpoint for hyperparameters, as Lightning does, and refuses one that cannot be loaded."""
+        try:
+            super()._parse_ckpt_path()
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                f"{self._checkpoint()}: it is damaged, or holds objects, which could run any code when loaded: "
+                "give a checkpoint of weights and plain values"
+            ) from error
+        except (RuntimeError, EOFError, AttributeError) as error:
+            raise InputError(f"{self._checkpoint()}: it is damaged, or no checkpoint: give another one") from error
+
+    def _checkpoint(self) -> str:
+        return f"ckpt_path={self.config[self.config.subcommand].ckpt_path!r}"
 
     def before_instantiate_classes(self) -> None:
         """Hands the options on to a model whose constructor has parameters of these names."""
@@ -259,7 +286,7 @@ class ScheduleCLI(LightningCLI):
         checkpoint = self._get(self.config, "ckpt_path") if self.subcommand == "fit" else None
         run = Path(checkpoint).resolve().parents[1] if checkpoint and Path(checkpoint).is_file() else None
         if run is None or run.parent != Path(folder, "lightning_logs").resolve():
-            return TensorBoardLogger(folder, "lightning_logs", default_hp_metric=False)
+            return _OwnVersion(folder, "lightning_logs", default_hp_metric=False)
         self.save_config_kwargs["overwrite"] = True
         # What the interrupted run logged after the checkpoint happens again: TensorBoard shall forget the first time.
         step = torch.load(cast("str", checkpoint), weights_only=True, map_location="cpu")["global_step"]
@@ -474,6 +501,21 @@ def _check_optimizer(make: OptimizerOption | None) -> None:
         make([torch.nn.Parameter(torch.zeros(1, 1))])  # of two dimensions, for Muon takes no other
     except ValueError as error:
         raise InputError(f"optimizer: it refuses its arguments: {error}: correct them") from error
+
+
+class _OwnVersion(TensorBoardLogger):
+    """Takes the next free version by making its folder, so that two runs which begin at once do not share one."""
+
+    @property
+    def version(self) -> Union[int, str]:
+        while self._version is None:
+            self._version = self._get_next_version()
+            if getattr(rank_zero_only, "rank", 0) == 0 and "://" not in self.log_dir:
+                try:
+                    Path(self.log_dir).mkdir(parents=True)
+                except FileExistsError:
+                    self._version = None
+        return self._version
 
 
 class _NoProfiler(PassThroughProfiler):

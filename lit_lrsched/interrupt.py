@@ -1,4 +1,4 @@
-"""Ctrl-C: stop after a whole step, with a checkpoint and the command that goes on from it."""
+"""Ctrl-C and SIGTERM: stop after a whole step, with a checkpoint and the command that goes on from it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lit_lrsched.endings import Interrupted
 from lit_lrsched.lightning_package import Callback, LightningModule, Trainer
 
 
 class StopCleanly(Callback):
     """Turns the first Ctrl-C into a stop after the present step, where a checkpoint is exact. A second stops at once.
+
+    SIGTERM, by which batch systems end a run, does the same. Where several processes train, all stop when one is asked.
 
     Args:
         command: Returns the command that goes on, without its ``--ckpt_path``.
@@ -24,19 +27,25 @@ class StopCleanly(Callback):
 
     def __init__(self, command: Callable[[], list[str]]) -> None:
         self._command = command
-        self._asked = False
-        self._before: Callable[[int, FrameType | None], Any] | int | None = None
+        self._asked = 0  # the signal
+        self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts to listen."""
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._ask)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stops, once asked, when no gradient is half accumulated: a checkpoint does not hold those."""
-        if not self._asked or trainer.fit_loop._should_accumulate():
+        if trainer.fit_loop._should_accumulate():
+            return
+        if trainer.world_size > 1:
+            asked = trainer.strategy.reduce_boolean_decision(bool(self._asked), all=False)
+            self._asked = self._asked or (signal.SIGINT if asked else 0)
+        if not self._asked:
             return
         checkpoint = trainer.checkpoint_callback
         folder = getattr(checkpoint, "dirpath", None) or trainer.default_root_dir
@@ -45,7 +54,7 @@ class StopCleanly(Callback):
         if trainer.is_global_zero:
             command = shlex.join([*self._command(), "--ckpt_path", str(path)])
             tqdm.write(f"Interrupted after step {trainer.global_step}. To go on:\n  {command}")
-        raise KeyboardInterrupt
+        raise Interrupted(self._asked, told=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops listening."""
@@ -57,10 +66,10 @@ class StopCleanly(Callback):
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._restore()
-        self._asked = True
+        self._asked = number
         tqdm.write("Stopping after this step ... (Ctrl-C again stops at once)")
 
     def _restore(self) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        self._before = {}

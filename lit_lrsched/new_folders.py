@@ -8,20 +8,26 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from lightning.pytorch.loggers import Logger
+
 
 class NewFolders:
     """What loggers are about to make for a run, which is remembered before so that nothing else is ever removed.
 
     Args:
-        runs: The run's folders. Those that are there already stay, and so does what they hold.
+        loggers: The run's loggers. Their folders that are there already stay, unless empty, and so does what they hold.
 
-    >>> NewFolders([Path(".")]).remove()
+    >>> from lightning.pytorch.loggers import CSVLogger
+    >>> NewFolders([CSVLogger("nowhere")]).remove()
     """
 
-    def __init__(self, runs: Iterable[Path]) -> None:
-        self._runs = list(runs)
-        self._new = [run for run in self._runs if not run.exists()]
-        self._above = [folder for run in self._new for folder in run.parents if not folder.exists()]
+    def __init__(self, loggers: Iterable[Logger]) -> None:
+        loggers = list(loggers)
+        # Before the loggers are asked for their folder: to claim it, one of them makes it then.
+        roots = [Path(root) for logger in loggers if (root := getattr(logger, "root_dir", None))]
+        self._above = [folder for root in roots for folder in (root, *root.parents) if not folder.exists()]
+        self._runs = [Path(folder) for logger in loggers if (folder := getattr(logger, "log_dir", None))]
+        self._new = [run for run in self._runs if not run.exists() or not any(run.iterdir())]
         self._events = {file for run in self._runs for file in _events(run)}
 
     def remove(self) -> None:

@@ -215,27 +215,41 @@ def test_final_files_depend_on_the_runs_alone(tmp_path: Path) -> None:
     assert arrays["val_acc"].shape == (len(rows), 4)
 
 
-def test_a_cut_at_any_byte_loses_at_most_the_last_rows(tmp_path: Path, run_all: bool) -> None:
-    first, second = chunked(race(["constant", "cosine"], momenta=(0.0,), seeds=3, epochs=2), 6)
-    expected = final_files(tmp_path / "whole", [first, second])
-    folder = tmp_path / "cut"
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+@pytest.mark.parametrize("victim", ["results.csv", "parts/000001.npz", "parts/000002.npz", "curves.npz"])
+def test_damage_at_any_byte_is_trained_again_or_refused(
+    tmp_path: Path, run_all: bool, victim: str, damage: str
+) -> None:
+    """Three chunks: one in ``curves.npz``, by an earlier race, and two in parts."""
+    chunks = chunked(race(["constant", "cosine"], momenta=(0.0,), seeds=3, epochs=2), 4)
+    expected = final_files(tmp_path / "whole", chunks)
+    folder = tmp_path / "damaged"
+    final_files(folder, chunks[:1])
     store = RecordStore(folder, METRICS)
-    store.append(first)
-    begun = len((folder / "results.csv").read_bytes())
-    store.append(second)
-    rows = (folder / "results.csv").read_bytes()
-    parts = {path.name: path.read_bytes() for path in (folder / "parts").iterdir()}
-    cuts = list(range(begun, len(rows) + 1))
-    for cut in cuts if run_all else random.Random(0).sample(cuts, 40):
-        (folder / "curves.npz").unlink(missing_ok=True)
-        (folder / "parts").mkdir(exist_ok=True)
-        for name, content in parts.items():
-            (folder / "parts" / name).write_bytes(content)
-        (folder / "results.csv").write_bytes(rows[:cut])
-        store = RecordStore(folder, METRICS)
-        complete = rows[begun:cut].count(b"\n")
-        assert store.done == {record.key for record in [*first, *second[:complete]]}
-        store.append([record for record in second if record.key not in store.done])
+    for chunk in chunks[1:]:
+        store.append(chunk)
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    content = files[folder / victim]
+    places = list(range(len(content)))
+    for place in places if run_all else random.Random(0).sample(places, 25):
+        for path, whole in files.items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(whole)
+        flipped = bytes([content[place] ^ (1 << place % 8)]) + content[place + 1 :]
+        (folder / victim).write_bytes(content[:place] + (flipped if damage == "flip" else b""))
+        refused = ""
+        try:
+            store = RecordStore(folder, METRICS)
+        except InputError as error:
+            refused = str(error)
+        if refused:
+            assert victim == "curves.npz"
+            assert "curves.npz is damaged" in refused
+            continue
+        lost = {record.key for chunk in chunks for record in chunk} - store.done
+        in_victim = {"parts/000001.npz": chunks[1], "parts/000002.npz": chunks[2]}.get(victim, [])
+        assert lost in (set(), {record.key for record in in_victim})
+        store.append([record for chunk in chunks for record in chunk if record.key in lost])
         store.finish()
         assert ((folder / "results.csv").read_bytes(), (folder / "curves.npz").read_bytes()) == expected
 
@@ -288,7 +302,7 @@ def test_a_kill_between_any_two_writes_changes_nothing(tmp_path: Path, monkeypat
     assert moments > 10
 
 
-def test_rows_without_their_curves_are_trained_again(tmp_path: Path) -> None:
+def test_runs_whose_part_is_gone_are_trained_again(tmp_path: Path) -> None:
     first, second = chunked(race(["constant"], momenta=(0.0,), seeds=4), 4)
     store = RecordStore(tmp_path, METRICS)
     store.append(first)
@@ -315,10 +329,12 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
     store.append([record("a", 0.1, 0.0, 0, [0.5], 0.5)])
     with pytest.raises(InputError, match="give it a folder of its own"):
         RecordStore(tmp_path, ["val_f1"])
-    with (tmp_path / "results.csv").open("a") as file:
-        file.write("a,0.1,high,0,1,2,3,False\n")
-    with pytest.raises(InputError, match=r"results.csv, line 3: 'a,0.1,high,0,1,2,3,False' is no result"):
-        RecordStore(tmp_path, METRICS)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "results.csv").write_text("name,grade\nAda,1\n")
+    with pytest.raises(InputError, match=r"results.csv has the columns name, grade, this race schedule, lr, "):
+        RecordStore(other, METRICS)
+    assert (other / "results.csv").read_text() == "name,grade\nAda,1\n"
 
 
 # --- Numbers ----------------------------------------------------------------------------------------------------------

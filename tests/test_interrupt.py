@@ -40,7 +40,7 @@ def test_a_run_goes_on_where_ctrl_c_stopped_it(command, interval, step):
         f"    - {{class_path: tests.test_interrupt.PressCtrlC, init_args: {{step: {step}}}}}\n"
     )
     options = [f"--lr_interval={interval}", "--lr_scheduler=Linear", "--lr_logger.each_step=true"]
-    assert command("fit", "--config=press.yaml", *options) == 1
+    assert command("fit", "--config=press.yaml", *options) == 130
     assert signal.getsignal(signal.SIGINT) is before
     assert f"Interrupted after step {step + 1}. To go on:" in command.out
     going_on = re.search(r"^  lit-lrsched (.+)$", command.out, re.MULTILINE)

@@ -32,7 +32,7 @@ class Layer:
 
 
 LAYERS = {
-    "errors": Layer("errors"),
+    "errors": Layer("errors endings"),
     "schedules": Layer("schedules schedules.*", "errors", inside="simpleeval"),
     "plans": Layer("plan audit preview", "errors schedules", inside="matplotlib rich"),
     "tools": Layer("plain logged_names parse_errors comma_lists trials", "errors", inside="tensorboard yaml"),

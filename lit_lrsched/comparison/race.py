@@ -32,6 +32,7 @@ from lit_lrsched.comparison.evidence.verdict import few_seeds_in_words, verdict
 from lit_lrsched.comparison.export import export_best
 from lit_lrsched.comparison.functional import NotVectorizable
 from lit_lrsched.comparison.grid import Entry, Grid, grid_of
+from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.own_optimizer import OwnOptimizer
 from lit_lrsched.comparison.ranks import Ranks
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
@@ -268,7 +269,8 @@ def race(
         trained=running.trained,
     )
     if strategy.is_global_zero:
-        write_report(results, folder)
+        with alone_in(folder):
+            write_report(results, folder)
     return Comparison(results, folder, grid)
 
 
@@ -308,10 +310,11 @@ class _Race:
     def finish(self) -> list[Record]:
         """Trains, keeping every chunk as it finishes, and returns all records."""
         started = time.perf_counter()
-        self.ranks.launch(self._train)
-        with self.ranks.first_alone() as first:
-            if first:
-                self._gather()
+        with alone_in(self.folder, self.ranks.rank):
+            self.ranks.launch(self._train)
+            with self.ranks.first_alone() as first:
+                if first:
+                    self._gather()
         self.seconds = time.perf_counter() - started
         wanted = {_key(entry) for entry in self.grid.entries()}
         stored = stored_records(self.folder)

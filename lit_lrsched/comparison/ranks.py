@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from lightning.pytorch.strategies import Strategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 
 from lit_lrsched.errors import InputError
 
@@ -40,10 +41,16 @@ class Ranks:
 
     def launch(self, work: Callable[[], None]) -> None:
         """Starts the other processes, where nobody has done so yet, and works."""
-        if self._strategy.launcher is None:
+        launcher = self._strategy.launcher
+        if launcher is None:
             work()
-        else:
-            self._strategy.launcher.launch(work)
+            return
+        try:
+            launcher.launch(work)
+        except BaseException:
+            if isinstance(launcher, _SubprocessScriptLauncher):
+                launcher.kill(signal.SIGTERM)  # they would wait for this one
+            raise
 
     def share(self, everything: Sequence[T]) -> Sequence[T]:
         """Returns what this process is to do. It depends on nothing that others have done already."""

@@ -1,14 +1,16 @@
-"""What trainings leave behind, kept on disk as they finish: ``results.csv`` and ``curves.npz``.
+"""What trainings leave behind, kept on disk as they finish: a file a chunk in ``parts``, one file when all are done.
 
-A kill at any moment loses no finished chunk and leaves nothing half-written that would be believed. A chunk's curves
-are on disk before its rows are, and a row counts only with its line end. The final files depend on the runs alone, not
-on the order in which they finished or on interruptions: rows are sorted, and floats are written so that reading them
-gives the same float back.
+These files are the truth, and carry a checksum; ``results.csv`` is written from them for people and never read. A kill
+at any moment loses no finished chunk and leaves nothing half-written that would be believed: a part that cannot be read
+in full does not count, and its runs are trained again. The final files depend on the runs alone, not on the order in
+which they finished or on interruptions: rows are sorted, and floats are written so that reading them gives the same
+float back.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 import shutil
@@ -22,12 +24,13 @@ import numpy.typing as npt
 
 from lit_lrsched.comparison.evidence.runs import Run
 from lit_lrsched.errors import InputError
+from lit_lrsched.lightning_package import rank_zero_info
 
 FloatArray = npt.NDArray[np.float64]
 Key = tuple[str, float, float, int]
 
 _KEY = ("schedule", "lr", "momentum", "seed")
-_TAKEN = (*_KEY, "diverged", "epochs")
+_TAKEN = (*_KEY, "diverged", "epochs", "metric_names", "metrics", "checksum")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +88,8 @@ class RecordStore:
         metrics: Names of the metrics that every record has, in the order of their columns.
 
     Raises:
-        InputError: When the folder holds the results of a race with other metrics, or a line that is no result.
+        InputError: When the folder holds what is not this race's: results of other metrics, another ``results.csv``,
+            or a ``curves.npz`` that is damaged.
 
     >>> from tempfile import mkdtemp
     >>> folder = Path(mkdtemp())
@@ -106,7 +110,18 @@ class RecordStore:
         self._parts = folder / "parts"
         self._metrics = tuple(metrics)
         folder.mkdir(parents=True, exist_ok=True)
-        self._records = _read(folder, self._metrics)
+        self._records, damaged = _read(folder)
+        for record in self._records.values():
+            if set(record.metrics) != set(metrics):
+                raise InputError(
+                    f"{folder} holds runs that log {', '.join(record.metrics)}, those of this race log "
+                    f"{', '.join(metrics)}: give it a folder of its own"
+                )
+        if not self._records and not damaged and self._table.exists():
+            self._refuse_table_of_others()
+        for part in damaged:
+            rank_zero_info(f"{part} is damaged: its runs are trained again.")
+            part.unlink()
         if not self._table.exists() or self._table.read_bytes() != self._csv(self._records.values()):
             _write(self._table, self._csv(self._records.values()))
 
@@ -121,13 +136,11 @@ class RecordStore:
             if not record.schedule.isprintable():
                 raise InputError(f"schedule={record.schedule!r} has a character that no line can hold: rename it")
         self._parts.mkdir(exist_ok=True)
-        number = 1 + max((int(part.stem) for part in self._parts.glob("*.npz")), default=0)
+        number = 1 + max((int(part.stem) for part in _parts(self._parts.parent)), default=0)
         _write(self._parts / f"{number:06d}.npz", _packed(records))
         rows = self._csv(records).split(b"\n", 1)[1]
         with self._table.open("ab") as file:
             file.write(rows)
-            file.flush()
-            os.fsync(file.fileno())
         self._records.update({record.key: record for record in records})
 
     def take_in(self, share: Path) -> None:
@@ -144,6 +157,13 @@ class RecordStore:
         shutil.rmtree(self._parts, ignore_errors=True)
         return records
 
+    def _refuse_table_of_others(self) -> None:
+        """Refuses a folder that has a table and no records: somebody else's table would be overwritten."""
+        header, expected = (text.partition(b"\n")[0] for text in (self._table.read_bytes(), self._csv([])))
+        if not expected.startswith(header):  # a kill may have cut it
+            columns, own = (text.decode(errors="replace")[:200].replace(",", ", ") for text in (header, expected))
+            raise InputError(f"{self._table} has the columns {columns}, this race {own}: give it a folder of its own")
+
     def _csv(self, records: Iterable[Record]) -> bytes:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -156,48 +176,42 @@ class RecordStore:
 
 def stored_metrics(folder: Path) -> list[str] | None:
     """Returns the names of the metrics that a folder's records have; None when it holds none yet."""
-    table = folder / "results.csv"
-    if not table.exists():
-        return None
-    with table.open(newline="", encoding="utf-8") as file:
-        header = next(csv.reader(file), [])
-    return [_metric(column) for column in header[len(_KEY) : -1]] or None
+    return next((list(record.metrics) for record in stored_records(folder).values()), None)
 
 
 def stored_records(folder: Path) -> dict[Key, Record]:
-    """Returns the records in a folder and changes nothing there; another process may be adding to them."""
-    metrics = stored_metrics(folder)
-    return _read(folder, metrics) if metrics else {}
+    """Returns the records in a folder and changes nothing there; another process may be adding to them.
+
+    Raises:
+        InputError: When its ``curves.npz`` is damaged.
+    """
+    return _read(folder)[0]
 
 
-def _read(folder: Path, metrics: Sequence[str]) -> dict[Key, Record]:
-    table = folder / "results.csv"
-    if not table.exists():
-        return {}
-    text = table.read_bytes().decode()
-    # A kill may cut the last line, even so that a shorter number is left: without its line end it does not count.
-    header, *lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1])) if "\n" in text else [[]]
-    expected = [*_KEY, *map(_column, metrics), "diverged"]
-    if header and header != expected:
-        raise InputError(
-            f"{table} has the columns {', '.join(header)}, this race {', '.join(expected)}: give it a folder of its own"
-        )
-    curves: dict[Key, dict[str, FloatArray]] = {}
-    for file in [folder / "curves.npz", *sorted((folder / "parts").glob("*.npz"))]:
-        if file.exists():
-            curves.update(_unpacked(file))
-    records = {}
-    for number, line in enumerate(lines, start=2):
+def _read(folder: Path) -> tuple[dict[Key, Record], list[Path]]:
+    """Returns the records, and the parts that are damaged."""
+    found, damaged = {}, []
+    whole = folder / "curves.npz"
+    if whole.exists():
         try:
-            schedule, lr, momentum, seed, *values, diverged = line
-            key = (schedule, float(lr), float(momentum), int(seed))
-            logged = dict(zip(metrics, map(float, values), strict=True))
-            broke = {"True": True, "False": False}[diverged]
-        except (ValueError, KeyError):
-            raise InputError(f"{table}, line {number}: {','.join(line)!r} is no result: delete it") from None
-        if key in curves:
-            records[key] = Record(*key, logged, curves[key], broke)
-    return records
+            found.update(_unpacked(whole.read_bytes()))
+        except _Damaged:
+            raise InputError(
+                f"{whole} is damaged, or not of this version: put a copy in its place, or give the race a folder of "
+                "its own, where it is trained again"
+            ) from None
+    for part in _parts(folder):
+        try:
+            found.update(_unpacked(part.read_bytes()))
+        except FileNotFoundError:  # by now the other process has put all parts together
+            continue
+        except _Damaged:
+            damaged.append(part)
+    return found, damaged
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(part for part in (folder / "parts").glob("*.npz") if part.stem.isdecimal())
 
 
 def _column(name: str) -> str:
@@ -213,19 +227,26 @@ def _metric(column: str) -> str:
 def _write(path: Path, content: bytes) -> None:
     # Renamed into place, so that the file is there whole or not at all.
     unfinished = path.with_name(path.name + ".tmp")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)  # where the disk is full, half a file takes the room that is left
+        error.filename = str(path)  # which a write does not tell
+        raise
 
 
 def _packed(records: Sequence[Record]) -> bytes:
-    """Returns curves as the bytes of an npz file: row i of every array belongs to record i.
+    """Returns records as the bytes of an npz file: row i of every array belongs to record i.
 
-    ``epochs`` says how many of a row's numbers were logged; the rest is nan.
+    ``metrics`` has a column for each of ``metric_names``. The other arrays are curves; ``epochs`` says how many of a
+    row's numbers were logged, the rest is nan.
     """
     names = sorted({name for record in records for name in record.curves})
+    metrics = list(records[0].metrics) if records else []
     lengths = [max((len(curve) for curve in record.curves.values()), default=0) for record in records]
     arrays: dict[str, npt.NDArray[Any]] = {
         "schedule": np.array([record.schedule for record in records], dtype=np.str_),
@@ -233,6 +254,9 @@ def _packed(records: Sequence[Record]) -> bytes:
         "momentum": np.array([record.momentum for record in records], dtype=float),
         "seed": np.array([record.seed for record in records], dtype=np.int64),
         "epochs": np.array(lengths, dtype=np.int64),
+        "diverged": np.array([record.diverged for record in records], dtype=bool),
+        "metric_names": np.array(metrics, dtype=np.str_),
+        "metrics": np.array([[record.metrics[name] for name in metrics] for record in records], dtype=float),
     }
     for name in names:
         values = np.full((len(records), max(lengths, default=0)), np.nan)
@@ -241,16 +265,38 @@ def _packed(records: Sequence[Record]) -> bytes:
             row[: len(curve)] = curve
         arrays[_column(name)] = values
     file = io.BytesIO()
-    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(file, **arrays, checksum=_checksum(arrays))  # type: ignore[arg-type]
     return file.getvalue()
 
 
-def _unpacked(path: Path) -> dict[Key, dict[str, FloatArray]]:
-    with np.load(path, allow_pickle=False) as arrays:
-        loaded = {name: arrays[name] for name in arrays.files}
-    columns = [loaded.pop(name).tolist() for name in (*_KEY, "epochs")]
+class _Damaged(Exception):
+    """A file that is not what was written."""
+
+
+def _unpacked(content: bytes) -> dict[Key, Record]:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            loaded = {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # zipfile and numpy raise a dozen kinds, depending on which byte it is
+        raise _Damaged from error
+    # The checksums of a zip file cover each array, not its name, nor that none is missing.
+    if "checksum" not in loaded or not np.array_equal(loaded.pop("checksum"), _checksum(loaded)):
+        raise _Damaged
+    columns = [loaded.pop(name).tolist() for name in (*_KEY, "epochs", "diverged", "metrics")]
+    metrics = loaded.pop("metric_names").tolist()
     curves = {_metric(column): values for column, values in loaded.items()}
-    return {
-        (schedule, lr, momentum, seed): {name: values[i, :epochs] for name, values in curves.items()}
-        for i, (schedule, lr, momentum, seed, epochs) in enumerate(zip(*columns, strict=True))
-    }
+    records = {}
+    for i, (schedule, lr, momentum, seed, epochs, diverged, values) in enumerate(zip(*columns, strict=True)):
+        logged = dict(zip(metrics, values, strict=True))
+        curves_of_run = {name: rows[i, :epochs] for name, rows in curves.items()}
+        record = Record(schedule, lr, momentum, seed, logged, curves_of_run, diverged)
+        records[record.key] = record
+    return records
+
+
+def _checksum(arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape} ".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return np.frombuffer(digest.digest(), dtype=np.uint8)

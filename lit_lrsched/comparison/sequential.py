@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_lrsched.comparison.batches import Recipe
 from lit_lrsched.comparison.vectorized import Chunk
+from lit_lrsched.endings import interrupts_of_lightning
 
 #: Returns what ``configure_optimizers`` of one run's module returns, given the module, its trainer and its own method.
 Configure = Callable[[LightningModule, Trainer, Callable[[], Any]], dict[str, Any]]
@@ -56,9 +57,11 @@ def _train(recipe: Recipe, run: int, seed: int, configure: Configure, epochs: in
     )
     own = module.configure_optimizers
     cast("Any", module).configure_optimizers = lambda: configure(module, trainer, own)
-    trainer.fit(module, data)
+    with interrupts_of_lightning():
+        trainer.fit(module, data)
     broken = not all(parameter.isfinite().all() for parameter in module.parameters())
-    final = trainer.test(module, data, verbose=False)[0] if is_overridden("test_step", module) else {}
+    with interrupts_of_lightning():
+        final = trainer.test(module, data, verbose=False)[0] if is_overridden("test_step", module) else {}
     names = trace.epochs[-1]
     return Chunk(
         runs=[run],

@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -373,10 +374,21 @@ class VectorizedRace:
             pool = ProcessPoolExecutor(
                 self.workers, multiprocessing.get_context("fork"), initializer=_become_worker, initargs=(self._race,)
             )
+            others = set(multiprocessing.active_children())
             futures = [pool.submit(_race_here, runs) for runs in self._chunks]
+            workers = set(multiprocessing.active_children()) - others
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool:
+            raise InputError(
+                "a worker process of the race was killed, as the system does where memory runs out: what was finished "
+                "is kept, and the same call goes on; a smaller OMP_NUM_THREADS means fewer workers"
+            ) from None
+        except BaseException:
+            for worker in workers:
+                worker.kill()  # nobody waits for what they are at
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -453,7 +465,8 @@ class _Worker:
 
 def _become_worker(race: Callable[[list[int]], Chunk]) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends the workers
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent hears it too, and ends the workers
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no worker outlives a parent that was killed
     _Worker.race = staticmethod(race)
 
