@@ -14,7 +14,7 @@ def main() -> None:
     Ends with status 2 and one line on standard error when the user made a mistake or the disk takes no more, with 130
     after Ctrl-C and with 143 after SIGTERM.
     """
-    from lit_lrsched.endings import disk_trouble, readers_may_leave, sigterm_like_ctrl_c, status_of
+    from lit_lrsched.cli.endings import disk_trouble, readers_may_leave, sigterm_like_ctrl_c, status_of
     from lit_lrsched.errors import InputError
 
     # As with `python -m`: classes and functions in the folder where the command is typed can be named.
@@ -44,9 +44,9 @@ def _program(arguments: list[str]) -> Callable[[], None]:
     gc.disable()
     try:
         if _has_horizon_by_hand(arguments):
-            from lit_lrsched.by_hand import run
+            from lit_lrsched.cli.quick_preview import run
         else:
-            from lit_lrsched.cli import run
+            from lit_lrsched.cli.command import run
         return run
     finally:
         gc.freeze()

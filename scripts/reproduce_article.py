@@ -18,8 +18,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from lit_lrsched.cli import Command, quiet_lightning
-from lit_lrsched.slots import values_of
+from lit_lrsched.cli.command import Command, quiet_lightning
+from lit_lrsched.optim.param_groups import values_of
 
 CONFIGURATIONS = Path(__file__).parent / "article"
 # In colours that colour-blind people can tell apart (Okabe and Ito 2008).

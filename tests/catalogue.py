@@ -1,35 +1,33 @@
 """One schedule of every class, and some nestings: valid on any horizon from 20 steps, with 4 to 11 steps an epoch."""
 
-from lit_lrsched.schedules import (
-    Chain,
-    Constant,
-    Cosine,
+from lit_lrsched.schedules.compose import Chain, Phase, Product, Repeat
+from lit_lrsched.schedules.core import Schedule
+from lit_lrsched.schedules.custom import Custom, halve_every_epoch
+from lit_lrsched.schedules.formula import Formula
+from lit_lrsched.schedules.plateau import Plateau
+from lit_lrsched.schedules.recipes import (
     CosineRestarts,
-    Custom,
-    Exponential,
-    Formula,
-    InverseSqrt,
-    InverseTime,
-    Linear,
-    MultiStep,
     OneCycle,
-    OneMinusSqrt,
-    Phase,
-    Piecewise,
-    Plateau,
-    Polynomial,
-    Product,
-    Repeat,
-    Rex,
-    Schedule,
-    Step,
-    Triangle,
     WarmupCosine,
     WarmupInverseSqrt,
     WarmupLinear,
     WarmupStableDecay,
 )
-from lit_lrsched.schedules.custom import halve_every_epoch
+from lit_lrsched.schedules.shapes import (
+    Constant,
+    Cosine,
+    Exponential,
+    InverseSqrt,
+    InverseTime,
+    Linear,
+    MultiStep,
+    OneMinusSqrt,
+    Piecewise,
+    Polynomial,
+    Rex,
+    Step,
+    Triangle,
+)
 
 CATALOGUE: dict[str, Schedule] = {
     "Constant": Constant(0.5),

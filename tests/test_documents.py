@@ -15,7 +15,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 
 
 def test_no_document_is_stale():
-    command = [sys.executable, str(ROOT / "scripts" / "readme.py"), "--check"]
+    command = [sys.executable, str(ROOT / "scripts" / "docs" / "readme.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
 

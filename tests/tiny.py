@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_lrsched.slots import values_of
+from lit_lrsched.optim.param_groups import values_of
 
 Configure = Callable[["Tiny"], Any]
 

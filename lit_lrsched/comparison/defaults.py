@@ -9,9 +9,11 @@ from lightning.pytorch import LightningModule
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR
 
-from lit_lrsched.ionosphere import IonosphereClassifier
 from lit_lrsched.ionosphere.article import inverse_time
-from lit_lrsched.schedules import Constant, Cosine, Linear, OneCycle, Plateau, WarmupCosine, WarmupStableDecay
+from lit_lrsched.ionosphere.model import IonosphereClassifier
+from lit_lrsched.schedules.plateau import Plateau
+from lit_lrsched.schedules.recipes import OneCycle, WarmupCosine, WarmupStableDecay
+from lit_lrsched.schedules.shapes import Constant, Cosine, Linear
 
 SCHEDULES: dict[str, Any] = {
     "constant": Constant(),

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lit_lrsched.class_paths import import_from, import_path, to_plain
 from lit_lrsched.comparison.evidence.summary import Summary
 from lit_lrsched.comparison.evidence.verdict import verdict
-from lit_lrsched.configure import is_schedule
 from lit_lrsched.errors import InputError
-from lit_lrsched.plain import import_from, import_path, to_plain
-from lit_lrsched.schedules import Custom, Schedule
+from lit_lrsched.schedules.core import Schedule
+from lit_lrsched.schedules.custom import Custom
+from lit_lrsched.trainer.schedule_config import is_schedule
 
 
 def export_best(

@@ -16,17 +16,23 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.comparison import defaults
-from lit_lrsched.comparison.batches import Recipe
+from lit_lrsched.comparison.engine.batches import Recipe
+from lit_lrsched.comparison.engine.sequential import Configure
+from lit_lrsched.comparison.engine.training import FloatArray, OptimizerCallable, Training
 from lit_lrsched.comparison.own_optimizer import OwnOptimizer, ask, unscheduled
-from lit_lrsched.comparison.sequential import Configure
-from lit_lrsched.comparison.vectorized import FloatArray, OptimizerCallable, Training
-from lit_lrsched.configure import AnySchedule, LRSchedulerCallable, check_direction, is_schedule, schedule_config
 from lit_lrsched.errors import InputError
-from lit_lrsched.scheduled_lr import ScheduledLR, set_value
-from lit_lrsched.schedules import Horizon, Interval, Plateau, ScheduleLike
-from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.optim.param_groups import set_value
+from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike, stride_of
 from lit_lrsched.schedules.direction import Direction
-from lit_lrsched.schedules.plateau import following
+from lit_lrsched.schedules.plateau import Plateau, following
+from lit_lrsched.trainer.schedule_config import (
+    AnySchedule,
+    LRSchedulerCallable,
+    check_direction,
+    is_schedule,
+    schedule_config,
+)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from lit_lrsched.lightning_package import rank_zero_info, rank_zero_warn
+from lit_lrsched.trainer.lightning_package import rank_zero_info, rank_zero_warn
 
 # What file systems without locks answer, such as some that computers share over a network.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)

@@ -13,12 +13,12 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.core.optimizer import _configure_optimizers
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from lit_lrsched.callbacks import undo_schedulers
-from lit_lrsched.comparison.functional import NotVectorizable
-from lit_lrsched.comparison.sequential import quietly
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.sequential import quietly
 from lit_lrsched.errors import InputError
-from lit_lrsched.fit_plan import configure
-from lit_lrsched.scheduled_lr import ScheduledLR
+from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.trainer.callbacks.apply_schedule import undo_schedulers
+from lit_lrsched.trainer.fit_plan import configure
 
 
 @dataclass(frozen=True)

@@ -23,31 +23,32 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer, see
 from lightning.pytorch.strategies import Strategy
 from tqdm import tqdm
 
-from lit_lrsched.comparison.batches import Recipe
+from lit_lrsched.class_paths import to_plain, without_partial
 from lit_lrsched.comparison.defaults import SEEDS
+from lit_lrsched.comparison.engine.batches import Recipe
+from lit_lrsched.comparison.engine.ranks import Ranks
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.sequential import race_one_by_one
+from lit_lrsched.comparison.engine.training import Chunk, OptimizerCallable
+from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.evidence.runs import Mode
 from lit_lrsched.comparison.evidence.summary import Summary, summarize
 from lit_lrsched.comparison.evidence.tuning_gain import gain_over_baseline
 from lit_lrsched.comparison.evidence.verdict import few_seeds_in_words, verdict
 from lit_lrsched.comparison.export import export_best
-from lit_lrsched.comparison.functional import NotVectorizable
 from lit_lrsched.comparison.grid import Entry, Grid, grid_of
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.own_optimizer import OwnOptimizer
-from lit_lrsched.comparison.ranks import Ranks
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
 from lit_lrsched.comparison.report.results import Results
 from lit_lrsched.comparison.report.terminal import show
 from lit_lrsched.comparison.report.write import write_report
-from lit_lrsched.comparison.sequential import race_one_by_one
 from lit_lrsched.comparison.splits import splits_of
-from lit_lrsched.comparison.vectorized import Chunk, OptimizerCallable, VectorizedRace
-from lit_lrsched.configure import AnySchedule
 from lit_lrsched.errors import InputError, did_you_mean
-from lit_lrsched.lightning_package import rank_zero_info
-from lit_lrsched.plain import to_plain, without_partial
-from lit_lrsched.schedules import Horizon, Interval
+from lit_lrsched.schedules.core import Horizon, Interval
 from lit_lrsched.schedules.direction import direction_for
+from lit_lrsched.trainer.lightning_package import rank_zero_info
+from lit_lrsched.trainer.schedule_config import AnySchedule
 
 # Compiling takes 10 to 25 s; a compiled run of the worked example saves 1 to 2 ms.
 _WORTH_COMPILING = 20_000

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from lit_lrsched.comparison.evidence.runs import Run
 from lit_lrsched.errors import InputError
-from lit_lrsched.lightning_package import rank_zero_info
+from lit_lrsched.trainer.lightning_package import rank_zero_info
 
 FloatArray = npt.NDArray[np.float64]
 Key = tuple[str, float, float, int]

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, IterableDataset
 
-from lit_lrsched.comparison.batches import Recipe
+from lit_lrsched.comparison.engine.batches import Recipe
 from lit_lrsched.comparison.evidence.summary import Splits
 
 _LOOKED_FOR = 32  # test rows of one seed that are looked for ...

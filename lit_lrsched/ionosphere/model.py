@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
 
-from lit_lrsched.configure import schedule_config
+from lit_lrsched.class_paths import from_plain, to_plain
 from lit_lrsched.errors import InputError
-from lit_lrsched.plain import from_plain, to_plain
-from lit_lrsched.schedules import Interval, Schedule, ScheduleLike
+from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike
+from lit_lrsched.trainer.schedule_config import schedule_config
 
 OptimizerCallable = Callable[[Iterable], Optimizer]  # type: ignore[type-arg]  # as jsonargparse knows it
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]

@@ -9,18 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lit_lrsched.errors import InputError, shown
-from lit_lrsched.schedules.core import (
-    Duration,
-    Horizon,
-    Schedule,
-    ScheduleLike,
-    Span,
-    check_duration,
-    describe,
-    factor_at,
-    length_in,
-    per_horizon,
-)
+from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, Span, describe, factor_at, per_horizon
+from lit_lrsched.schedules.durations import Duration, check_duration, length_in
 from lit_lrsched.schedules.shapes import as_tuple, check_shrink, cycles, period_in
 
 

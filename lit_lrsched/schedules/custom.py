@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lit_lrsched.errors import InputError, did_you_mean, shown
+from lit_lrsched.class_paths import import_from
+from lit_lrsched.errors import InputError, shown
 from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, factor_at
 
 
@@ -54,25 +53,10 @@ def halve_every_epoch(step: int, horizon: Horizon) -> float:
 
 @lru_cache(maxsize=256)
 def _resolve(path: str) -> ScheduleLike:
-    module_name, _, name = path.rpartition(".")
-    if not module_name or not all(part.isidentifier() for part in path.split(".")):
-        raise InputError(f"function={shown(path)} is not an import path: write it as 'package.module.function'")
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        # A module that exists and itself imports something missing is a defect of that module: it keeps its traceback.
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise
-        raise InputError(
-            f"function={shown(path)}: there is no module {error.name!r}: correct the path, or install the package "
-            "(or put its folder on PYTHONPATH)"
-        ) from None
-    if not hasattr(module, name):
-        raise InputError(
-            f"function={shown(path)}: module {module_name!r} has no {name!r}{did_you_mean(name, dir(module))}: "
-            "name a function of that module"
-        )
-    function: ScheduleLike = getattr(module, name)
+        function: ScheduleLike = import_from(path)
+    except InputError as error:
+        raise InputError(f"function={error}") from None
     if not callable(function) or isinstance(function, type):
         raise InputError(
             f"function={shown(path)} is of type {type(function).__name__}: "

@@ -7,18 +7,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeVar
 
 from lit_lrsched.errors import InputError, shown
+from lit_lrsched.schedules.checks import check_choice, check_not_negative, check_positive, check_whole
 from lit_lrsched.schedules.compose import check_schedule, companions, spans
-from lit_lrsched.schedules.core import (
-    Horizon,
-    Schedule,
-    ScheduleLike,
-    Span,
-    check_choice,
-    check_not_negative,
-    check_positive,
-    check_whole,
-    factor_at,
-)
+from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, Span, factor_at
 from lit_lrsched.schedules.direction import Direction, direction_for
 from lit_lrsched.schedules.shapes import Constant
 

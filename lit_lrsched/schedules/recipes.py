@@ -13,20 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lit_lrsched.errors import InputError, shown
+from lit_lrsched.schedules.checks import check_choice, check_not_negative, check_whole
 from lit_lrsched.schedules.compose import Chain, Phase, check_child
-from lit_lrsched.schedules.core import (
-    Duration,
-    Horizon,
-    Schedule,
-    ScheduleLike,
-    Span,
-    check_choice,
-    check_duration,
-    check_not_negative,
-    check_whole,
-    per_horizon,
-    steps_in,
-)
+from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, Span, per_horizon
+from lit_lrsched.schedules.durations import Duration, check_duration, steps_in
 from lit_lrsched.schedules.shapes import Constant, Cosine, InverseSqrt, Linear, OneMinusSqrt, blend, cycles, period_in
 
 _ANNEALS: dict[str, type[Cosine] | type[Linear]] = {"cosine": Cosine, "linear": Linear}

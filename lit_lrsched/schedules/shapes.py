@@ -9,20 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lit_lrsched.errors import InputError, shown
-from lit_lrsched.schedules.core import (
-    Duration,
-    Horizon,
-    Schedule,
-    Span,
-    check_duration,
-    check_not_negative,
-    check_positive,
-    describe,
-    instant_in,
-    parse_instant,
-    per_horizon,
-    steps_in,
-)
+from lit_lrsched.schedules.checks import check_not_negative, check_positive
+from lit_lrsched.schedules.core import Horizon, Schedule, Span, describe, per_horizon
+from lit_lrsched.schedules.durations import Duration, check_duration, instant_in, parse_instant, steps_in
 
 
 @dataclass(frozen=True)

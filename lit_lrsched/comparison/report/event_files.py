@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lit_lrsched.comparison.report.results import Results, courses
-from lit_lrsched.trials import write_trial
+from lit_lrsched.hparams import write_hparams as write_trial
 
 
 def write_event_files(results: Results, folder: Path) -> None:

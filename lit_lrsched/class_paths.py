@@ -1,0 +1,148 @@
+"""Class paths: configuration as plain values, class path and arguments as in YAML, instead of live objects.
+
+A checkpoint that holds live objects cannot be loaded with ``weights_only=True``; one that holds these can.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast
+
+from lit_lrsched.errors import InputError, did_you_mean, shown
+
+
+def to_plain(value: Any) -> Any:
+    """Returns numbers, strings, lists and dicts that :func:`from_plain` turns back into the value.
+
+    A dataclass, a ``functools.partial``, a class or a module's function becomes ``{"class_path", "init_args"}``.
+
+    Raises:
+        InputError: For an object that no import path leads to, such as a lambda.
+
+    >>> from lit_lrsched.schedules import Constant
+    >>> to_plain(Constant(0.5))
+    {'class_path': 'lit_lrsched.Constant', 'init_args': {'factor': 0.5}}
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+        return {"class_path": import_path(type(value)), "init_args": to_plain(arguments)}
+    if isinstance(value, partial) and (_is_jsonargparse(value) or not value.args):
+        return {"class_path": import_path(without_partial(value)), "init_args": to_plain(value.keywords)}
+    return {"class_path": import_path(value)}
+
+
+def without_partial(value: Any) -> Any:
+    """Returns the class or function that a ``functools.partial``, also one made by jsonargparse, calls in the end."""
+    if not isinstance(value, partial):
+        return value
+    return value.args[-1] if _is_jsonargparse(value) else value.func
+
+
+def _is_jsonargparse(value: partial[Any]) -> bool:
+    return value.func.__module__.startswith("jsonargparse")  # the class stands behind jsonargparse's own arguments
+
+
+def import_path(value: Any) -> str:
+    """Returns the shortest dotted path that leads to a class or function: the public one, where there is one.
+
+    So what is written to a file does not name the module that a class lives in, and modules may move.
+
+    Raises:
+        InputError: When none does.
+
+    >>> from lit_lrsched.schedules.shapes import Cosine
+    >>> import_path(Cosine)
+    'lit_lrsched.Cosine'
+    """
+    name = getattr(value, "__qualname__", None)
+    packages = (getattr(value, "__module__", None) or "").split(".")
+    for depth in range(len(packages)):
+        path = f"{'.'.join(packages[: depth + 1])}.{name}"
+        with suppress(InputError):
+            if import_from(path) is value:
+                return path
+    raise InputError(f"{shown(value)} cannot be written as configuration: give a class or a function of a module")
+
+
+def import_from(path: str) -> Any:
+    """Returns the class or function at a dotted path.
+
+    A module that exists and itself imports something missing is a defect of that module: it keeps its traceback. A path
+    into this package that earlier versions wrote leads to the public class of that name.
+
+    Raises:
+        InputError: When the module or the name does not exist.
+
+    >>> import_from("lit_lrsched.schedules.shapes.Cosin")
+    Traceback (most recent call last):
+    lit_lrsched.errors.InputError: 'lit_lrsched.schedules.shapes.Cosin': the module has no 'Cosin' (did you mean ...
+    """
+    if not isinstance(path, str):
+        raise InputError(f"class_path={shown(path)} is not text: write an import path like 'package.module.Class'")
+    module_name, _, name = path.rpartition(".")
+    if not module_name or not all(part.isidentifier() for part in path.split(".")):
+        raise InputError(f"{shown(path)} is not an import path: write it as 'package.module.name'")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        if moved := _public(path):
+            return moved
+        raise InputError(
+            f"{shown(path)}: there is no module {error.name!r}: correct the path, or install the package "
+            "(or put its folder on PYTHONPATH)"
+        ) from None
+    if hasattr(module, name):
+        return getattr(module, name)
+    if moved := _public(path):
+        return moved
+    raise InputError(f"{shown(path)}: the module has no {name!r}{did_you_mean(name, dir(module))}: name what is in it")
+
+
+def _public(path: str) -> Any:
+    """Returns this package's public class of the name that a path ends with, if the path leads into this package."""
+    package, _, name = __name__.partition(".")[0], *path.rpartition(".")[1:]
+    return getattr(sys.modules[package], name, None) if path.startswith(f"{package}.") else None
+
+
+def from_plain(value: Any) -> Any:
+    """Returns what plain configuration stands for: a dataclass instance, or a callable that awaits its first argument.
+
+    >>> from_plain({"class_path": "lit_lrsched.Constant", "init_args": {"factor": 0.5}})
+    Constant(factor=0.5)
+    """
+    if isinstance(value, Mapping) and "class_path" in value:
+        path = value["class_path"]
+        target: Any = import_from(path)
+        arguments = from_plain(value.get("init_args") or {})
+        if not isinstance(arguments, dict):
+            raise InputError(
+                f"init_args={shown(arguments)} of {path!r} are not arguments by name: write them as a dict"
+            )
+        if not dataclasses.is_dataclass(target):
+            return partial(target, **arguments)
+        known = [field.name for field in dataclasses.fields(target) if field.init]
+        for name in arguments:
+            if name not in known:
+                raise InputError(f"{path!r} has no argument {name!r}{did_you_mean(str(name), known)}: correct it")
+        try:
+            return cast("Any", target)(**arguments)
+        except TypeError as error:
+            raise InputError(f"{path!r} refuses its arguments: {error}") from error
+    if isinstance(value, Mapping):
+        return {key: from_plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [from_plain(item) for item in value]
+    return value

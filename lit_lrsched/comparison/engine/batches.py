@@ -1,0 +1,137 @@
+"""What ``Trainer.fit`` would feed a module built from a seed: the rows, and their order in every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+
+from lit_lrsched.comparison.engine.pure_module import STEP_OF
+from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
+
+#: Seeds everything, then builds the module and its data, in the order in which one run of that seed would.
+Recipe = Callable[[int], tuple[LightningModule, LightningDataModule]]
+
+_Epoch = tuple[list[int], tuple[int, ...]]  # the rows of an epoch in order, and the sizes of its batches
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one stage, and which of them make each batch.
+
+    Args:
+        data: All rows, as the loader collates them: tensors ``[N, ...]`` in the batch's own structure.
+        order: Indices of the rows in the order they come, int64 ``[epochs, used]``.
+        sizes: Rows in each batch of an epoch; they sum to ``used``.
+    """
+
+    data: Any
+    order: Tensor
+    sizes: tuple[int, ...]
+
+    def first_batch(self) -> Any:
+        """Returns the first batch of the first epoch."""
+        rows = self.order[0, : self.sizes[0]]
+        return tree_map(lambda tensor: tensor[rows], self.data)
+
+
+def replay(recipe: Recipe, seed: int, epochs: int) -> tuple[LightningModule, dict[Stage, Rows]]:
+    """Builds a module and the rows of all epochs, drawing from the global generator exactly as ``Trainer.fit`` does.
+
+    Lightning's sanity check leaves the generator as it was. Then, every epoch, each loader's iterator draws one
+    number for its workers, and a random sampler draws its own seed.
+
+    Args:
+        recipe: Seeds everything and builds the module and its data.
+        seed: What to seed with.
+        epochs: How many epochs to draw.
+
+    Returns:
+        The module with its initial weights, and the rows of each stage that the module and its data define.
+
+    Raises:
+        NotVectorizable: When batches are not rows of a data set of fixed size and content.
+    """
+    with isolate_rng():
+        module, data = recipe(seed)
+        data.prepare_data()
+        data.setup("fit")
+        loaders = {"train": _loader(data.train_dataloader())}
+        if _has(module, data, "val"):
+            loaders["val"] = _loader(data.val_dataloader())
+        drawn: dict[str, list[_Epoch]] = {stage: [] for stage in loaders}
+        for _ in range(epochs):
+            for stage, loader in loaders.items():
+                drawn[stage].append(_drawn(loader))
+        if _has(module, data, "test"):
+            data.setup("test")
+            loaders["test"] = _loader(data.test_dataloader())
+            drawn["test"] = [_drawn(loaders["test"])]
+        rows = {stage: _rows(loader, drawn[stage]) for stage, loader in loaders.items()}
+    return module, rows  # type: ignore[return-value]
+
+
+def _has(module: LightningModule, data: LightningDataModule, stage: Stage) -> bool:
+    return is_overridden(STEP_OF[stage], module) and is_overridden(f"{stage}_dataloader", data)
+
+
+def _loader(loader: Any) -> DataLoader[Any]:
+    if isinstance(loader, (list, tuple)) and len(loader) == 1:
+        loader = loader[0]
+    if not isinstance(loader, DataLoader):
+        raise NotVectorizable(f"its batches come from a {type(loader).__name__}, not from one DataLoader")
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
+        raise NotVectorizable("its data set is a stream, not rows that can be indexed")
+    return loader
+
+
+def _drawn(loader: DataLoader[Any]) -> _Epoch:
+    torch.empty((), dtype=torch.int64).random_(generator=loader.generator)  # as the loader's iterator does
+    batches = loader.batch_sampler
+    if type(batches) is not BatchSampler:
+        listed = [list(batch) for batch in batches or ()]
+        return [row for batch in listed for row in batch], tuple(map(len, listed))
+    # The same without a list for every batch, which takes most of the time when there are many seeds.
+    rows = list(batches.sampler)
+    full, rest = divmod(len(rows), batches.batch_size)
+    sizes = (batches.batch_size,) * full + ((rest,) if rest and not batches.drop_last else ())
+    return rows[: sum(sizes)], sizes
+
+
+def _rows(loader: DataLoader[Any], epochs: list[_Epoch]) -> Rows:
+    sizes = epochs[0][1]
+    if not sizes or any(epoch[1] != sizes for epoch in epochs):
+        raise NotVectorizable("its epochs differ in their batches, or have none")
+    before = torch.get_rng_state()
+    data = _fetched(loader, range(len(loader.dataset)))  # type: ignore[arg-type]
+    order = torch.from_numpy(np.array([epoch[0] for epoch in epochs]))  # five times as fast as torch.tensor
+    rows = Rows(data, order, sizes)
+    again = _fetched(loader, epochs[0][0][: sizes[0]])
+    same = all(map(_equal, tree_leaves(rows.first_batch()), tree_leaves(again)))
+    if not same or not torch.equal(before, torch.get_rng_state()):
+        raise NotVectorizable("its rows change from one fetch to the next (random augmentation, for example)")
+    return rows
+
+
+def _fetched(loader: DataLoader[Any], rows: Any) -> Any:
+    dataset: Any = loader.dataset
+    rows = list(rows)
+    items = dataset.__getitems__(rows) if hasattr(dataset, "__getitems__") else [dataset[row] for row in rows]
+    batch = loader.collate_fn(items)
+    for leaf in tree_leaves(batch):
+        if not isinstance(leaf, Tensor) or leaf.dim() == 0 or len(leaf) != len(rows):
+            raise NotVectorizable("its batches hold more than tensors with a row for every item")
+    return batch
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())

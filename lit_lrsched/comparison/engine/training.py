@@ -1,0 +1,59 @@
+"""One training, and what a chunk of them brings back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from lit_lrsched.schedules.plateau import Plateau
+
+FloatArray = npt.NDArray[np.float64]
+OptimizerCallable = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no equality that is true or false
+class Training:
+    """One training.
+
+    Args:
+        seed: Trainings with the same seed share the data, the initial weights and the batch order.
+        rates: Learning rate at each optimizer step, ``[steps]``.
+        momenta: Momentum at each step (for Adam and AdamW: beta1), one number for all steps, or None for the
+            optimizer's own.
+        plateau: Multiplies the rates down when a metric stalls; it is shown the metric after every epoch. Of its own
+            schedule nothing is used: that is in ``rates``.
+        name: With the seed, tells its dropout draws from those of the other trainings.
+    """
+
+    seed: int
+    rates: FloatArray
+    momenta: FloatArray | float | None = None
+    plateau: Plateau | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """What came out of some of the trainings, R of them.
+
+    Args:
+        runs: Which of the trainings these are: their places in the sequence that was given.
+        curves: What the module logs for training and validation, after each epoch, ``[R, epochs]`` by name.
+        final: What the module logs for testing, ``[R]`` by name.
+        diverged: Whether a loss or a weight became nan or infinite, ``[R]``.
+        rates: Learning rates as they were used, ``[R, steps]``.
+        weights: The trained parameters, ``[R, ...]`` by name; empty unless asked for.
+    """
+
+    runs: list[int]
+    curves: dict[str, FloatArray]
+    final: dict[str, FloatArray]
+    diverged: npt.NDArray[np.bool_]
+    rates: FloatArray
+    weights: dict[str, npt.NDArray[Any]]

@@ -1,0 +1,272 @@
+"""Hundreds of trainings in one program: parameters stacked ``[R, ...]``, every run with its own learning rate.
+
+The step of R runs (the module's own ``training_step`` under ``torch.func``, then the optimizer's update) is traced
+once into a graph of plain tensor operations. Replaying it costs no dispatch through ``vmap`` and ``grad``, and
+``torch.compile`` can fuse it. Runs are cut into chunks whose working set fits the cache, or the device's memory. On a
+CPU every one of torch's threads becomes a process that races chunks by itself, which needs no barrier after each
+small operation.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import math
+import multiprocessing
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils._pytree import tree_map
+
+from lit_lrsched.comparison.engine.batches import Recipe, replay
+from lit_lrsched.comparison.engine.optimizers import vectorized_update
+from lit_lrsched.comparison.engine.program import LANES, Member, Program
+from lit_lrsched.comparison.engine.pure_module import PureModule
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
+from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.schedules.plateau import Plateau
+
+# Where the size of the cache is not told.
+_CACHE = 8 << 20
+
+# A run with a smaller working set than this has no operation that is worth sharing among threads.
+_SHARED = 1 << 20
+
+
+class VectorizedRace:
+    """Trainings of one module that run together; iterate it to run them, chunk by chunk as they finish.
+
+    Args:
+        recipe: Takes a seed, seeds everything with it, and returns the module and its data.
+        trainings: What to train, at least one.
+        optimizer: Takes parameters and returns a torch optimizer: SGD, Adam or AdamW. Its learning rate is not used.
+        epochs: Epochs of each training, with a validation at the end of each.
+        device: Where to train.
+        compile: Whether to compile the steps: faster, after some seconds; the machine needs a C++ compiler.
+        chunk_size: The most trainings in a chunk, rounded up to a multiple of 16. None: as many as fit the cache of
+            the CPU, or the memory of the device.
+        keep_weights: Whether to return the trained parameters too.
+
+    Raises:
+        NotVectorizable: When the trainings cannot share a program; the reason, in one line.
+        InputError: When the rates do not fit the number of steps.
+
+    Attributes:
+        chunk_size: Trainings in a chunk.
+        workers: Processes that race chunks; 1 is this process itself.
+        bytes_per_run: Memory that one training adds to the working set of a step.
+        compile_seconds: What compiling took; 0 without.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        trainings: Sequence[Training],
+        *,
+        optimizer: OptimizerCallable,
+        epochs: int,
+        device: torch.device | str = "cpu",
+        compile: bool = False,
+        chunk_size: int | None = None,
+        keep_weights: bool = False,
+    ) -> None:
+        self._recipe = recipe
+        self._trainings = trainings
+        self._epochs = epochs
+        self._device = torch.device(device)
+        self._keep_weights = keep_weights
+        module, rows = replay(recipe, trainings[0].seed, epochs)
+        self._sizes = {stage: part.sizes for stage, part in rows.items()}
+        self._check_steps()
+        module.to(self._device)
+        real = optimizer(module.parameters())
+        self._update = vectorized_update(real)
+        trained = {parameter for group in real.param_groups for parameter in group["params"]}
+        probes = {
+            stage: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for stage, part in rows.items()
+        }
+        self._pure = PureModule(module, trained, probes)
+        example = Member(*self._pure.tensors(module), rows)
+
+        self.bytes_per_run = self._program(example, LANES).peak_bytes() // LANES
+        threads = torch.get_num_threads()
+        workers = threads if self._device.type == "cpu" and sys.platform == "linux" else 1
+        most = _rounded_up(chunk_size or _fitting(self.bytes_per_run, workers, self._device))
+        rounds = math.ceil(len(trainings) / (workers * most))
+        self.chunk_size = _rounded_up(math.ceil(len(trainings) / (workers * rounds)))
+        # By seed, so that a chunk holds the data of few.
+        order = sorted(range(len(trainings)), key=lambda run: trainings[run].seed)
+        self._chunks = [order[i : i + self.chunk_size] for i in range(0, len(order), self.chunk_size)]
+        self.workers = min(workers, len(self._chunks))
+        self._threads = threads if self.workers == 1 and self.bytes_per_run >= _SHARED else 1
+        self._program_of_chunk = self._program(example, self.chunk_size)
+        self._program_of_chunk.trace()
+        self.compile_seconds = 0.0
+        if compile:
+            started = time.perf_counter()
+            with _threads(self._threads):
+                self._program_of_chunk.compile()
+            self.compile_seconds = time.perf_counter() - started
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Trains, and yields each chunk when it is finished."""
+        if self.workers == 1:
+            for runs in self._chunks:
+                with _threads(self._threads):
+                    chunk = self._race(runs)
+                yield chunk
+            return
+        with warnings.catch_warnings():
+            # Python warns of forking beside other threads: these children wait for none of them.
+            warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+            pool = ProcessPoolExecutor(
+                self.workers, multiprocessing.get_context("fork"), initializer=_become_worker, initargs=(self._race,)
+            )
+            others = set(multiprocessing.active_children())
+            futures = [pool.submit(_race_here, runs) for runs in self._chunks]
+            workers = set(multiprocessing.active_children()) - others
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise InputError(
+                "a worker process of the race was killed, as the system does where memory runs out: what was finished "
+                "is kept, and the same call goes on; a smaller OMP_NUM_THREADS means fewer workers"
+            ) from None
+        except BaseException:
+            for worker in workers:
+                worker.kill()  # nobody waits for what they are at
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _check_steps(self) -> None:
+        steps = self._epochs * len(self._sizes["train"])
+        for training in self._trainings:
+            if len(training.rates) != steps:
+                raise InputError(
+                    f"a training takes {steps} optimizer steps but {len(training.rates)} learning rates were given: "
+                    f"give one for each step"
+                )
+
+    def _program(self, member: Member, runs: int) -> Program:
+        return Program(self._pure, self._update, member, runs, self._device)
+
+    def _member(self, seed: int) -> Member:
+        module, rows = replay(self._recipe, seed, self._epochs)
+        member = Member(*self._pure.tensors(module), rows)
+        if member.sizes != self._sizes:
+            raise NotVectorizable(f"seed {seed} has batches of other sizes than seed {self._trainings[0].seed}")
+        return member
+
+    @torch.no_grad()
+    def _race(self, runs: list[int]) -> Chunk:
+        real = [self._trainings[run] for run in runs]
+        # A chunk that is not full repeats its last training, so that all chunks have one shape.
+        trainings = real + [real[-1]] * (self.chunk_size - len(real))
+        member = {seed: self._member(seed) for seed in {training.seed for training in trainings}}
+        stack = self._program_of_chunk.stack(
+            [member[training.seed] for training in trainings], torch.tensor([_key(training) for training in trainings])
+        )
+        rates = np.stack([training.rates for training in trainings], axis=1).astype(np.float64)
+        momenta = np.stack([self._momenta(training) for training in trainings], axis=1)
+        curves: dict[str, list[FloatArray]] = {}
+        plateaus = {run: training.plateau for run, training in enumerate(trainings) if training.plateau}
+        states = {run: plateau.start() for run, plateau in plateaus.items()}
+        factors = np.ones(len(trainings))
+        per_epoch = len(self._sizes["train"])
+        for epoch in range(self._epochs):
+            now = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
+            rates[now] *= factors
+            values = self._program_of_chunk.train_epoch(
+                stack, epoch, *(torch.from_numpy(table[now]).to(self._device) for table in (rates, momenta))
+            )
+            if "val" in self._sizes:
+                values |= self._program_of_chunk.evaluate(stack, "val", epoch)
+            logged = {name: value.double().cpu().numpy() for name, value in values.items()}
+            for name, value in logged.items():
+                curves.setdefault(name, []).append(value)
+            for run, plateau in plateaus.items():
+                states[run] = plateau.update(states[run], _monitored(plateau, logged)[run])
+                factors[run] = states[run].factor
+        final = self._program_of_chunk.evaluate(stack, "test", 0) if "test" in self._sizes else {}
+        n = len(real)
+        return Chunk(
+            runs=runs,
+            curves={name: np.stack(values, axis=1)[:n] for name, values in curves.items()},
+            final={name: value.double().cpu().numpy()[:n] for name, value in final.items()},
+            diverged=stack.broken().cpu().numpy()[:n],
+            rates=rates.T[:n],
+            weights={name: p.cpu().numpy()[:n] for name, p in stack.parameters.items()} if self._keep_weights else {},
+        )
+
+    def _momenta(self, training: Training) -> FloatArray:
+        given = self._update.momentum if training.momenta is None else training.momenta
+        return np.broadcast_to(np.asarray(given, dtype=np.float64), np.shape(training.rates))
+
+
+class _Worker:
+    """What a worker process runs; set when it starts, so that nothing is copied with a chunk."""
+
+    race: Callable[[list[int]], Chunk]
+
+
+def _become_worker(race: Callable[[list[int]], Chunk]) -> None:
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent hears it too, and ends the workers
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no worker outlives a parent that was killed
+    _Worker.race = staticmethod(race)
+
+
+def _race_here(runs: list[int]) -> Chunk:
+    return _Worker.race(runs)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _rounded_up(runs: int) -> int:
+    return math.ceil(runs / LANES) * LANES
+
+
+def _fitting(bytes_per_run: int, workers: int, device: torch.device) -> int:
+    """Returns how many runs fit half of a worker's share of the last cache, or half of a device's free memory."""
+    room = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _last_cache() // workers
+    return max(1, room // 2 // bytes_per_run)  # the other half is for the data and for what else runs
+
+
+def _last_cache() -> int:
+    sizes = [path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    return max((int(size[:-1]) << 10 for size in sizes if size.endswith("K")), default=_CACHE)
+
+
+def _key(training: Training) -> int:
+    digest = hashlib.sha256(f"{training.name}/{training.seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "little", signed=True)
+
+
+def _monitored(plateau: Plateau, logged: dict[str, FloatArray]) -> FloatArray:
+    if plateau.monitor not in logged:
+        raise InputError(
+            f"monitor={plateau.monitor!r} is not logged{did_you_mean(plateau.monitor, logged)}: "
+            f"the module logs {', '.join(sorted(logged))}"
+        )
+    return logged[plateau.monitor]

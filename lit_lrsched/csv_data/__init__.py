@@ -1,0 +1,1 @@
+"""A data module for anybody's CSV."""

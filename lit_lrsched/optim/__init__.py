@@ -1,0 +1,1 @@
+"""The torch side: one scheduler that carries any schedule, and torch's own as schedules."""

@@ -1,0 +1,82 @@
+"""Another optimizer over the param groups of a module's own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch.optim import Optimizer
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.optim.param_groups import group_names
+
+# What torch's schedulers leave in a group.
+_OF_SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
+
+
+def regroup(make: Callable[[Iterable[Any]], Optimizer], own: Optimizer) -> tuple[Optimizer, str]:
+    """Makes an optimizer over the param groups of another, and says in words what they keep.
+
+    Names and parameters stay. Rates keep their ratios: the new rate is for the groups that had the old optimizer's
+    default, or else for the one with the highest. So does weight decay when the new one is not its class's default;
+    otherwise each group keeps its own. Other options in which groups differ are kept where the new class has them.
+
+    Args:
+        make: Takes param groups and returns the optimizer.
+        own: The optimizer whose groups are taken over.
+
+    Returns:
+        The optimizer, and a text that is empty when there is one group.
+
+    Raises:
+        InputError: When the new optimizer takes no param groups.
+    """
+    extra = [key for key in own.param_groups[0] if key not in (*own.defaults, *_OF_SCHEDULERS, "params")]
+    groups = [{key: group[key] for key in ("params", "name", *extra) if key in group} for group in own.param_groups]
+    try:
+        made = make(groups)
+    except ValueError as error:
+        raise InputError(f"the optimizer refuses the {len(groups)} param groups of the module: {error}") from error
+    if len(groups) == 1:
+        return made, ""
+    differing = [key for key in own.defaults if _differ([group.get(key) for group in own.param_groups])]
+    for key in [key for key in differing if key in made.defaults and key not in ("lr", "weight_decay")]:
+        for old, new in zip(own.param_groups, made.param_groups, strict=True):
+            new[key] = old[key]
+    rates = [float(group.get("initial_lr", group["lr"])) for group in own.param_groups]
+    _scale(made, "lr", rates, float(own.defaults["lr"]))
+    shown = ["lr"]
+    if "weight_decay" in differing and "weight_decay" in made.defaults:
+        decays = [float(group["weight_decay"]) for group in own.param_groups]
+        given = made.defaults["weight_decay"]
+        if given == inspect.signature(type(made)).parameters["weight_decay"].default:
+            for group, decay in zip(made.param_groups, decays, strict=True):
+                group["weight_decay"] = decay
+        else:
+            _scale(made, "weight_decay", decays, float(own.defaults["weight_decay"]))
+        shown.append("weight_decay")
+    shown += [key for key in differing if key in made.defaults and key not in ("lr", "weight_decay")]
+    each = [
+        f"{name} ({', '.join(f'{key} {_short(group[key])}' for key in shown)})"
+        for name, group in zip(group_names(made), made.param_groups, strict=True)
+    ]
+    lost = [key for key in differing if key not in made.defaults]
+    without = f"; {type(made).__name__} has no {' and no '.join(lost)}" if lost else ""
+    return made, f"param groups stay: {', '.join(each)}{without}"
+
+
+def _differ(values: list[Any]) -> bool:
+    return any(value != values[0] for value in values[1:])
+
+
+def _scale(made: Optimizer, key: str, old: list[float], default: float) -> None:
+    """Sets a value of every group to the new default, in the ratios of the old ones."""
+    reference = default if default in old else max(old)
+    for group, value in zip(made.param_groups, old, strict=True):
+        if value != reference:
+            group[key] = group[key] * value / reference
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,371 @@
+"""The torch side of a plan: copies of a run's schedulers, stepped the way Lightning steps the real ones."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+from torch.optim import Optimizer
+from torch.optim import lr_scheduler as torch_schedulers
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.optim.dummy_optimizer import DummyOptimizer as StandIn
+from lit_lrsched.optim.dummy_optimizer import check_replayable
+from lit_lrsched.optim.kept_scheduler import kept_by
+from lit_lrsched.optim.param_groups import group_values as slots_of
+from lit_lrsched.optim.param_groups import values_of
+from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.plans.plan import MadeFor, Plan, is_constant, is_function, notes_on, plateau_states, title_of
+from lit_lrsched.schedules.checks import check_positive
+from lit_lrsched.schedules.compose import spans
+from lit_lrsched.schedules.core import Horizon, Interval, stride_of
+from lit_lrsched.schedules.direction import contradiction
+
+
+class SchedulerConfig(NamedTuple):
+    """A scheduler and when Lightning steps it."""
+
+    scheduler: LRScheduler
+    interval: Interval = "epoch"
+    frequency: int = 1
+    monitor: str | None = None
+
+
+def scheduler_config(config: Any) -> SchedulerConfig:
+    """Returns Lightning's ``LRSchedulerConfig`` as ours."""
+    interval: Interval = "step" if config.interval == "step" else "epoch"
+    return SchedulerConfig(kept_by(config.scheduler), interval, config.frequency, config.monitor)
+
+
+@dataclass(frozen=True)
+class TrainingLoop:
+    """How a run's batches make optimizer steps, and after which of them it validates.
+
+    Args:
+        horizon: The length of the run.
+        batches: Batches in an epoch.
+        accumulate: Batches whose gradients make one optimizer step; an epoch's last batch makes one in any case.
+        val_every: A validation comes after every so many batches; None: there are none.
+        val_epochs: Of the epochs, every so many have validations. None: batches are counted across epochs.
+
+    >>> pace = TrainingLoop(Horizon(6, steps_per_epoch=3), batches=5, accumulate=2, val_every=5)
+    >>> [pace.batch_of(step) for step in range(6)], pace.validated()
+    ([1, 3, 4, 1, 3, 4], [3, 6])
+    """
+
+    horizon: Horizon
+    batches: int
+    accumulate: int = 1
+    val_every: int | None = None
+    val_epochs: int | None = 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The optimizer steps of an epoch; where epochs have no one length, all of training counts as one."""
+        return self.horizon.steps_per_epoch or self.horizon.steps
+
+    @property
+    def epochs(self) -> int:
+        """The epochs that the run begins."""
+        return math.ceil(self.horizon.steps / self.steps_per_epoch)
+
+    def batch_of(self, step: int) -> int:
+        """Returns the index within its epoch of the batch that a step comes with."""
+        within = step % self.steps_per_epoch
+        return min((within + 1) * self.accumulate, self.batches) - 1
+
+    def validated(self) -> list[int]:
+        """Returns how many steps are done at each validation; where there are none, at the end of each epoch."""
+        every, epochs = (self.val_every, self.val_epochs) if self.val_every else (self.batches, 1)
+        done = []
+        for epoch in range(self.epochs):
+            before = epoch * self.batches
+            if epochs is None:
+                batches = [b - before for b in range(before + 1, before + self.batches + 1) if b % every == 0]
+            else:
+                batches = [] if (epoch + 1) % epochs else list(range(every, self.batches + 1, every))
+            full = epoch * self.steps_per_epoch
+            done += [full + (math.ceil if b == self.batches else math.floor)(b / self.accumulate) for b in batches]
+        return [steps for steps in done if steps <= self.horizon.steps]
+
+
+class Replay:
+    """Copies of schedulers on optimizers that train nothing. The originals are left as they are.
+
+    Args:
+        optimizers: The optimizers of a run.
+        stepped: Their schedulers.
+
+    >>> import torch
+    >>> from torch.optim.lr_scheduler import ExponentialLR
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> replay = Replay([optimizer], [SchedulerConfig(ExponentialLR(optimizer, 0.5), "epoch")])
+    >>> replay.after_epoch(0)
+    >>> replay.values()["lr/group0"], optimizer.param_groups[0]["lr"]
+    (0.05, 0.1)
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer], stepped: Iterable[SchedulerConfig]) -> None:
+        memo: dict[int, Any] = {
+            id(optimizer): StandIn(optimizer.param_groups, optimizer.defaults) for optimizer in optimizers
+        }
+        self.optimizers: list[Optimizer] = list(memo.values())
+        copies = [one._replace(scheduler=copy.deepcopy(one.scheduler, memo)) for one in stepped]
+        # Lightning steps those that follow a metric after the others.
+        self.stepped = sorted(copies, key=lambda one: isinstance(one.scheduler, ReduceLROnPlateau))
+        for one in self.stepped:
+            if isinstance(one.scheduler, ScheduledLR):
+                one.scheduler._waits = False  # for an optimizer that never steps
+
+    @property
+    def by_step(self) -> bool:
+        """Whether any scheduler moves on within an epoch."""
+        return any(one.interval == "step" for one in self.stepped)
+
+    def values(self) -> dict[str, float]:
+        """Returns what the optimizers are set to."""
+        return values_of(self.optimizers)
+
+    def after_step(self, batch: int, metric: float | None = None) -> None:
+        """Does what comes after an optimizer step: the one of the batch with this index in its epoch."""
+        self._advance("step", batch, metric)
+
+    def after_epoch(self, epoch: int, metric: float | None = None) -> None:
+        """Does what comes after an epoch."""
+        self._advance("epoch", epoch, metric)
+
+    def _advance(self, interval: Interval, index: int, metric: float | None) -> None:
+        for one in self.stepped:
+            if one.interval != interval or (index + 1) % one.frequency:
+                continue
+            if not isinstance(one.scheduler, ReduceLROnPlateau):
+                one.scheduler.step()
+            elif metric is not None:
+                one.scheduler.step(metric)
+
+
+def plan_run(
+    optimizers: Sequence[Optimizer],
+    stepped: Sequence[SchedulerConfig],
+    pace: TrainingLoop,
+    metric: Sequence[float] = (),
+) -> Plan:
+    """Plans what schedulers will set their optimizers to. Optimizers and schedulers are left as they are.
+
+    Args:
+        optimizers: The optimizers of a run.
+        stepped: Their schedulers, none for constant values.
+        pace: The run.
+        metric: Recorded values of the metric that a metric-driven scheduler follows, one a validation.
+    """
+    if stepped and all(isinstance(one.scheduler, ScheduledLR) and one.frequency == 1 for one in stepped):
+        return _plan_of_ours(optimizers, stepped, pace, metric)
+    # Where epochs have no known length, nobody can foresee when a scheduler moves that moves on with them.
+    unforeseen = [] if pace.horizon.steps_per_epoch else [one for one in stepped if _moves_each_epoch(one)]
+    foreseen = [one for one in stepped if one not in unforeseen]
+    replay = Replay(optimizers, foreseen)
+    if foreseen:
+        ticks = pace.horizon.steps if replay.by_step else pace.epochs
+        check_replayable(type(foreseen[0].scheduler).__name__, ticks)
+    record = _Record(replay.optimizers)
+    broken = None
+    try:
+        for step in _played(replay, pace, metric):
+            record.note(step)
+    except InputError:
+        raise
+    except Exception as error:  # a scheduler may stumble over its arguments in any way
+        broken = f"training will stop: {str(error).strip() or type(error).__name__}"
+    return Plan(
+        " + ".join(type(one.scheduler).__name__ for one in stepped) or "no schedule",
+        pace.horizon,
+        "epoch" if pace.horizon.steps_per_epoch and not replay.by_step else "step",
+        record.at,
+        notes=[
+            *(note for one in foreseen for note in _notes_on_torch(one, bool(metric))),
+            *(
+                f"{type(one.scheduler).__name__} moves on once an epoch, and how long epochs are is not known here: "
+                "shown as it begins."
+                for one in unforeseen
+            ),
+        ],
+        made_for=[made for one in foreseen for made in made_for(one.scheduler)],
+        is_constant=all(_is_constant(one.scheduler) for one in foreseen),
+        is_function=not any(made_for(one.scheduler) for one in foreseen),
+        broken=broken,
+    )
+
+
+def _moves_each_epoch(one: SchedulerConfig) -> bool:
+    return one.interval == "epoch" and not isinstance(one.scheduler, ReduceLROnPlateau)
+
+
+class _Record:
+    """What optimizers were set to, from which step on."""
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self._slots = slots_of(optimizers)
+        self._since: list[int] = []
+        self._rows: list[tuple[float, ...]] = []
+        self.note(0)
+
+    def note(self, step: int) -> None:
+        row = tuple([slot.read() for slot in self._slots])
+        if not self._rows or row != self._rows[-1]:
+            self._since.append(step)
+            self._rows.append(row)
+
+    def at(self, step: int) -> Mapping[str, float]:
+        row = self._rows[bisect_right(self._since, step) - 1]
+        return {slot.name: value for slot, value in zip(self._slots, row, strict=True)}
+
+
+def _played(replay: Replay, pace: TrainingLoop, metric: Sequence[float]) -> Iterator[int]:
+    """Plays a run through, and yields the number of steps done whenever schedulers have moved on."""
+    validated = pace.validated() if metric else []
+
+    def latest(done: int) -> float | None:
+        number = bisect_right(validated, done)
+        return metric[number - 1] if 0 < number <= len(metric) else None
+
+    steps, per_epoch = pace.horizon.steps, pace.steps_per_epoch
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run itself will give those that matter
+        for epoch in range(pace.epochs):
+            first, stop = epoch * per_epoch, min((epoch + 1) * per_epoch, steps)
+            for step in range(first, stop) if replay.by_step else ():
+                replay.after_step(pace.batch_of(step), latest(step + 1))
+                yield step + 1
+            replay.after_epoch(epoch, latest(stop))
+            yield stop
+
+
+def plan_of_torch(
+    make: Callable[[Optimizer], LRScheduler],
+    horizon: Horizon,
+    interval: Interval = "epoch",
+    lr: float | None = None,
+    metric: Sequence[float] = (),
+    monitor: str | None = None,
+) -> Plan:
+    """Plans a torch scheduler by itself, on an optimizer like SGD that trains nothing.
+
+    Args:
+        make: Takes an optimizer and returns the scheduler.
+        horizon: How long the run is.
+        interval: What a tick is: ``"step"`` or ``"epoch"``.
+        lr: The base learning rate, by default 1.
+        metric: Values of the metric that ``ReduceLROnPlateau`` follows, one an epoch.
+        monitor: Name of that metric.
+
+    Raises:
+        InputError: When the class refuses its arguments, or follows the metric the wrong way.
+    """
+    if lr is not None:
+        check_positive("lr", lr, example=0.1)
+    defaults = {"lr": 1.0 if lr is None else lr, "momentum": 0.0, "weight_decay": 0.0}
+    optimizer = StandIn([defaults], defaults)
+    try:
+        scheduler = make(optimizer)
+    except InputError:
+        raise
+    except Exception as error:  # of any kind: torch checks few arguments, and stumbles over the others
+        raise InputError(f"the scheduler refuses its arguments: {str(error) or type(error).__name__}") from error
+    if isinstance(scheduler, ReduceLROnPlateau):
+        if monitor and (reason := contradiction(monitor, scheduler.mode, "--lr_scheduler.mode")):
+            raise InputError(reason)
+        monitor = monitor or "the metric"
+    else:
+        monitor = None
+    pace = TrainingLoop(
+        horizon, batches=stride_of("epoch", horizon) if interval == "epoch" or metric else horizon.steps
+    )
+    return plan_run([optimizer], [SchedulerConfig(scheduler, interval, monitor=monitor)], pace, metric)
+
+
+def _plan_of_ours(
+    optimizers: Sequence[Optimizer], stepped: Sequence[SchedulerConfig], pace: TrainingLoop, metric: Sequence[float]
+) -> Plan:
+    schedulers = [copy.copy(cast("ScheduledLR", one.scheduler)) for one in stepped]  # for plateaus of their own
+    numbers = [optimizers.index(scheduler.optimizer) for scheduler in schedulers]
+    slots = slots_of(optimizers)
+    names = {(slot.optimizer, slot.group_number, slot.quantity): slot.name for slot in slots}
+    base = {slot.name: slot.read() for slot in slots}
+    first = schedulers[0]
+    validated = pace.validated() if metric else []  # of a long run there are many
+    states = [plateau_states(scheduler.schedule, metric, validated) for scheduler in schedulers]
+
+    def at(step: int) -> Mapping[str, float]:
+        values = dict(base)
+        for scheduler, number, plateau in zip(schedulers, numbers, states, strict=True):
+            if plateau:
+                scheduler.plateau = plateau.at(step)
+            for index, group in enumerate(scheduler.planned(step // stride_of(scheduler.interval, pace.horizon))):
+                for quantity, value in group.items():
+                    values[names[number, index, quantity]] = value
+        return values
+
+    return Plan(
+        title_of(first.schedule),
+        pace.horizon,
+        "step" if any(scheduler.interval == "step" for scheduler in schedulers) else "epoch",
+        at,
+        spans=spans(first.schedule, pace.horizon),
+        events=states[0].events(pace.horizon) if states[0] else (),
+        notes=notes_on(first.schedule, bool(metric)),
+        is_constant=all(is_constant(scheduler.schedule) for scheduler in schedulers),
+        is_function=any(is_function(scheduler.schedule) for scheduler in schedulers),
+    )
+
+
+def _notes_on_torch(one: SchedulerConfig, replayed: bool) -> list[str]:
+    if not isinstance(one.scheduler, ReduceLROnPlateau):
+        return []
+    if replayed:
+        return [f"ReduceLROnPlateau follows the recorded {one.monitor}."]
+    return [f"ReduceLROnPlateau is held at 1 until {one.monitor} stalls; --metric FILE replays a recorded metric."]
+
+
+def _is_constant(scheduler: LRScheduler) -> bool:
+    return isinstance(scheduler, ReduceLROnPlateau) or (
+        isinstance(scheduler, ScheduledLR) and is_constant(scheduler.schedule)
+    )
+
+
+def made_for(scheduler: LRScheduler, before: int = 0) -> list[MadeFor]:
+    """Returns the lengths that a torch scheduler was given, in its own ticks.
+
+    Args:
+        scheduler: Any scheduler.
+        before: Ticks that pass before this one's turn comes.
+    """
+    name, own = type(scheduler).__name__, vars(scheduler)
+    if isinstance(scheduler, torch_schedulers.SequentialLR):
+        milestones = own["_milestones"]
+        last = made_for(own["_schedulers"][-1], milestones[-1] if milestones else 0)
+        return last or [MadeFor(name, "milestones", milestone, "holds") for milestone in milestones[-1:]]
+    if isinstance(scheduler, torch_schedulers.ChainedScheduler):
+        return [made for inner in own["_schedulers"] for made in made_for(inner, before)]
+    for argument, then in _LENGTHS.get(type(scheduler), {}).items():
+        value = max(own[argument]) if argument == "milestones" else own[argument]
+        return [MadeFor(name, argument, before + value, "turns back" if then else "holds")]
+    return []
+
+
+# The argument that means a length, and whether the scheduler goes back up after it.
+_LENGTHS: dict[type[LRScheduler], dict[str, bool]] = {
+    torch_schedulers.ConstantLR: {"total_iters": False},
+    torch_schedulers.LinearLR: {"total_iters": False},
+    torch_schedulers.PolynomialLR: {"total_iters": False},
+    torch_schedulers.OneCycleLR: {"total_steps": False},
+    torch_schedulers.CosineAnnealingLR: {"T_max": True},
+    torch_schedulers.CosineAnnealingWarmRestarts: {"T_0": False},
+    torch_schedulers.StepLR: {"step_size": False},
+    torch_schedulers.MultiStepLR: {"milestones": False},
+}

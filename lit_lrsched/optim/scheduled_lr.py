@@ -1,0 +1,421 @@
+"""The torch side: one ``LRScheduler`` that carries any schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, get_args
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lit_lrsched.errors import InputError, did_you_mean, shown
+from lit_lrsched.optim.clock import Clock, OnHorizonChange
+from lit_lrsched.optim.param_groups import QUANTITIES, get_value, group_names, set_value
+from lit_lrsched.schedules.checks import check_choice
+from lit_lrsched.schedules.compose import check_callable, companions
+from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike, describe, factor_at, stride_of
+from lit_lrsched.schedules.plateau import Plateau, PlateauState
+
+
+def check_groups(groups: object) -> None:
+    """Refuses what is no mapping from names to schedules.
+
+    Raises:
+        InputError: When it is none.
+    """
+    if groups is None:
+        return
+    if not isinstance(groups, Mapping) or not all(isinstance(name, str) for name in groups):
+        raise InputError(f"groups={shown(groups)} is no dict of schedules: write one, like {{'momentum': Linear()}}")
+    for name, schedule in groups.items():
+        check_callable(f"groups[{name!r}]", schedule)
+
+
+class ScheduledLR(LRScheduler):
+    """Sets every param group's learning rate to its base rate times ``schedule(step, horizon)``.
+
+    The rate is computed afresh from the tick, never from the rate before, so it cannot drift. Call :meth:`step` after
+    each optimizer step (``interval="step"``) or after each epoch (``interval="epoch"``).
+
+    Args:
+        optimizer: Any torch optimizer. Its groups' learning rates, momenta and weight decays are the base values.
+        schedule: A :class:`~lit_lrsched.Schedule` or a function ``(step, horizon) -> float``. A
+            :class:`~lit_lrsched.Plateau` needs :meth:`observe` to be called after each validation.
+        horizon: How long training lasts, in optimizer steps.
+        interval: What one tick is. With ``"epoch"`` the rate at tick ``e`` is that of step
+            ``e * horizon.steps_per_epoch``, which the horizon has to know then.
+        groups: Schedules for the rest, by what they drive: ``"momentum"`` or ``"weight_decay"`` of every group, or a
+            quantity of one group, such as ``"lr/backbone"`` or ``"weight_decay/group1"``. A group is called by its
+            ``name``, or ``group0``, ``group1``, ... The momentum of Adam and its like is their first beta. A group
+            whose value is 0 keeps 0, as the one without weight decay.
+        on_horizon_change: What to do when a checkpoint was written under another horizon. ``"replan"``: take the new
+            curve, from the step reached. ``"keep"``: follow the old curve, then its end. ``"stretch"``: stretch what
+            is left of the old curve over what is left of training. ``"error"``: refuse.
+
+    A param group that joins later starts at the rate it came with and follows the schedule from there; what another
+    hand sets on it becomes its new base.
+
+    Raises:
+        InputError: When the schedule does not fit the horizon, or returns something that is not a finite number of
+            at least 0; when ``groups`` names what the optimizer does not have.
+
+    >>> import torch
+    >>> from lit_lrsched import Horizon, Linear, ScheduledLR
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> scheduler = ScheduledLR(optimizer, Linear(end=0.5), Horizon(steps=4))
+    >>> for _ in range(4):
+    ...     print(f"{scheduler.get_last_lr()[0]:.4f}")
+    ...     optimizer.step()
+    ...     scheduler.step()
+    0.1000
+    0.0875
+    0.0750
+    0.0625
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedule: ScheduleLike,
+        horizon: Horizon,
+        interval: Interval = "step",
+        groups: Mapping[str, ScheduleLike] | None = None,
+        on_horizon_change: OnHorizonChange = "replan",
+    ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise InputError(f"optimizer={shown(optimizer)} is no torch optimizer: make one, like SGD(weights, lr=0.1)")
+        check_callable("schedule", schedule)
+        if not isinstance(horizon, Horizon):
+            raise InputError(f"horizon={shown(horizon)} is no horizon: give one, like Horizon(steps=1000)")
+        check_groups(groups)
+        check_choice("on_horizon_change", on_horizon_change, get_args(OnHorizonChange))
+        self.schedule = schedule
+        self.horizon = horizon
+        self.interval = interval
+        self.on_horizon_change = on_horizon_change
+        self.plateau: PlateauState | None = schedule.start() if isinstance(schedule, Plateau) else None
+        self.resumed: str | None = None
+        self.steps_reached: Callable[[], int] | None = None
+        self._stride = stride_of(interval, horizon)
+        self._clock = Clock(horizon)
+        self._waits = False
+        self._optimizer_stepped = False
+        self._drives = _drives(optimizer, schedule, {**companions(schedule), **(groups or {})})
+        self._joined: dict[int, float] = {}
+        self.taken: dict[int, float] = {}
+        self._known_groups = len(optimizer.param_groups)
+        self._check()
+        super().__init__(optimizer)
+
+    def _check(self) -> None:
+        # A schedule that does not fit, or breaks down on the way, is better refused now than in the middle of a run.
+        for drive in self._drives:
+            for percent in range(101):
+                factor_at(drive.schedule, (self.horizon.steps - 1) * percent // 100, self.horizon)
+
+    @property
+    def position(self) -> int:
+        """The step of the schedule that is in force."""
+        return self._clock(self.last_epoch * self._stride)
+
+    def planned(self, tick: int) -> list[dict[str, float]]:
+        """Returns what each param group is set to at a tick: ``lr``, and ``momentum`` or ``weight_decay`` if scheduled.
+
+        The plateau, which no plan can know, counts as it stands now.
+        """
+        step, horizon = self._clock(tick * self._stride), self._clock.horizon
+        values: list[dict[str, float]] = [{} for _ in range(self._known_groups)]
+        for drive in self._drives:
+            factor = self._factor(drive.schedule, step, horizon)
+            for index, quantity, base in drive.slots:
+                values[index][quantity] = base * factor
+        return values
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Returns the learning rate of every param group at the present tick."""
+        return [values["lr"] for values in self.planned(self.last_epoch)]
+
+    def step(self, epoch: int | None = None) -> None:
+        """Moves on to the next tick, or to the given one, and sets the values of every param group."""
+        if self._waits and not self._optimizer_stepped and epoch is None:
+            return
+        self._optimizer_stepped = False
+        if len(self.optimizer.param_groups) != self._known_groups:
+            self._adopt_late_groups()
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        self._apply()
+
+    def observe(self, metric: float) -> None:
+        """Shows a :class:`~lit_lrsched.Plateau` the value of its metric: once after each validation.
+
+        Raises:
+            InputError: When the schedule follows no metric.
+        """
+        if not isinstance(self.schedule, Plateau) or self.plateau is None:
+            raise InputError(f"{describe(self.schedule)} follows no metric: wrap it, Plateau(schedule=...)")
+        self._adopt_late_groups()
+        self.plateau = self.schedule.update(self.plateau, metric)
+        self._apply()
+
+    def plan_anew(self, horizon: Horizon) -> None:
+        """Takes another horizon before the first step: a batch size found by trial gives a run another length.
+
+        Raises:
+            InputError: When the schedule does not fit it.
+        """
+        self.horizon = horizon
+        self._stride = stride_of(self.interval, horizon)
+        self._clock = Clock(horizon)
+        self._check()
+        self._apply()
+
+    def take_rates(self, found: Collection[float] = ()) -> None:
+        """Makes the learning rates that another hand has set before the first step the base rates, and keeps them.
+
+        Args:
+            found: Rates that another hand is known to have set; those that are base rates already are kept as well.
+        """
+        rates = {}
+        for index, group in enumerate(self.optimizer.param_groups[: self._known_groups]):
+            now, base = float(group["lr"]), float(group["initial_lr"])
+            if now != float(self._last_lr[index]):
+                rates[index] = now
+            elif base in found:
+                rates[index] = base
+        self._take(rates)
+
+    def _take(self, rates: dict[int, float]) -> None:
+        if not rates:
+            return
+        self.taken = dict(rates)
+        for index, rate in rates.items():
+            self.optimizer.param_groups[index]["initial_lr"] = rate
+        self._drives = [
+            _Drive(
+                drive.schedule,
+                [
+                    slot._replace(base=rates[slot.group]) if slot.quantity == "lr" and slot.group in rates else slot
+                    for slot in drive.slots
+                ],
+            )
+            for drive in self._drives
+        ]
+        self._apply()
+
+    def join(self, tick: int) -> None:
+        """Enters a run that is under way, at a tick that no checkpoint of this scheduler told."""
+        before = [float(group["lr"]) for group in self.optimizer.param_groups]  # of the checkpoint, if there was one
+        self.step(tick)
+        self._tell(before, self.horizon)
+
+    def wait_for_optimizer(self) -> None:
+        """From now on ignores a :meth:`step` that no step of the optimizer came before.
+
+        AMP's ``GradScaler`` leaves out the optimizer's step when gradients overflow; the schedule then waits as well.
+        """
+        if not self._waits:
+            self._waits = True
+            self.optimizer.register_step_post_hook(self._note_optimizer_step)
+
+    def _note_optimizer_step(self, *_: Any) -> None:
+        self._optimizer_stepped = True
+
+    def _factor(self, schedule: ScheduleLike, step: int, horizon: Horizon) -> float:
+        factor = factor_at(schedule, step, horizon)
+        return factor * self.plateau.factor if self.plateau is not None and schedule is self.schedule else factor
+
+    def _apply(self) -> None:
+        step, horizon, groups = self.position, self._clock.horizon, self.optimizer.param_groups
+        for drive in self._drives:
+            factor = self._factor(drive.schedule, step, horizon)
+            for index, quantity, base in drive.slots:
+                set_value(groups[index], quantity, base * factor)
+        if self._joined:
+            factor = self._factor(self.schedule, step, horizon)
+            for index, base in self._joined.items():
+                if index < len(groups):
+                    set_value(groups[index], "lr", base * factor)
+        self._last_lr = [rate.clone() if isinstance(rate := group["lr"], Tensor) else rate for group in groups]
+
+    def _adopt_late_groups(self) -> None:
+        groups = self.optimizer.param_groups
+        factor = self._factor(self.schedule, self.position, self._clock.horizon)
+        for index in range(self._known_groups, len(groups)):
+            rate = float(groups[index]["lr"])
+            if rate != self._joined.get(index, -1.0) * factor:
+                self._joined[index] = rate / factor if factor else rate
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the tick and what else cannot be recomputed from the configuration, in plain numbers and lists.
+
+        Horizon, interval and rates are kept to notice a change, the clock because an earlier change may have bent it.
+        """
+        state: dict[str, Any] = {
+            "last_epoch": self.last_epoch,
+            "interval": self.interval,
+            "horizon": [self.horizon.steps, self.horizon.steps_per_epoch],
+            "clock": self._clock.as_list(),
+            "rates": [float(rate) for rate in self._last_lr],
+            "driven": [list(slot) for drive in self._drives for slot in drive.slots if slot.quantity != "lr"],
+            "joined": dict(self._joined),
+        }
+        if self.taken:
+            state["taken"] = dict(self.taken)
+        if self.plateau is not None:
+            state["plateau"] = dataclasses.asdict(self.plateau)
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the tick, under the present configuration, and sets the values that belong to it.
+
+        The state of another scheduler, whose ticks may have been anything, is left alone: see :meth:`join`.
+
+        Raises:
+            InputError: When the horizon has changed and ``on_horizon_change="error"``.
+        """
+        if "clock" not in state_dict:
+            return
+        recorded = Horizon(*state_dict["horizon"])
+        old = self._with_known_epochs(recorded)
+        self.last_epoch = state_dict["last_epoch"]
+        clock = Clock.from_list(state_dict["clock"])
+        self._clock = dataclasses.replace(clock, horizon=self._with_known_epochs(clock.horizon))
+        if self.plateau is not None and "plateau" in state_dict:
+            self.plateau = PlateauState(**state_dict["plateau"])
+        self._take_joined(state_dict["joined"])
+        self._take(state_dict.get("taken", {}))
+        if (old, self.interval) != (self.horizon, state_dict["interval"]):
+            self._change(old, self.last_epoch * stride_of(state_dict["interval"], recorded), state_dict["interval"])
+        self._release(state_dict["driven"])
+        self._apply()
+        self._tell(state_dict["rates"], old)
+
+    def _with_known_epochs(self, horizon: Horizon) -> Horizon:
+        """Returns the horizon of a checkpoint, with epochs of the present length where one of the two knows none.
+
+        That alone is no change: the steps are the same. (Once 1 or all of training stood for the length not known.)
+        """
+        if None in (horizon.steps_per_epoch, self.horizon.steps_per_epoch):
+            return dataclasses.replace(horizon, steps_per_epoch=self.horizon.steps_per_epoch)
+        return horizon
+
+    def _take_joined(self, joined: dict[int, float]) -> None:
+        # Whoever added the groups may have added them again before this scheduler was made: joined they are still.
+        self._joined = dict(joined)
+        self._known_groups = min([self._known_groups, *joined])
+        self._drives = [
+            _Drive(drive.schedule, [slot for slot in drive.slots if slot.group < self._known_groups])
+            for drive in self._drives
+        ]
+
+    def _release(self, driven: list[tuple[int, str, float]]) -> None:
+        """Gives back the values that a schedule drove in the checkpoint and none drives now."""
+        now = {slot[:2] for drive in self._drives for slot in drive.slots}
+        for index, quantity, base in driven:
+            if (index, quantity) not in now:
+                set_value(self.optimizer.param_groups[index], quantity, base)
+
+    def _change(self, old: Horizon, done: int, interval: Interval) -> None:
+        """Finds the place of the checkpoint, ``done`` steps on, in a run or with ticks of another length."""
+        if self.on_horizon_change == "error" and old != self.horizon:
+            raise InputError(
+                f"the checkpoint planned {old} and this run plans {self.horizon}: choose on_horizon_change='replan', "
+                "'keep' or 'stretch'"
+            )
+        # An epoch of another length (batch size, devices) makes the step reached another number: epochs are what the
+        # run has done. Not so when max_steps cut the run short: then steps are counted as they are.
+        pace, before, now = 1.0, old.steps_per_epoch, self.horizon.steps_per_epoch
+        if before and now and (self.interval == "epoch" or self.horizon.steps % now == 0):
+            pace = before / now
+        if interval != self.interval or (self.interval == "step" and pace != 1):
+            reached = self.steps_reached() if self.steps_reached else round(done / pace)
+            self.last_epoch = reached // self._stride
+        if old != self.horizon:
+            self._clock = self._bent(self._clock, done, self.last_epoch * self._stride, pace)
+
+    def _bent(self, clock: Clock, done: int, now: int, pace: float) -> Clock:
+        if self.on_horizon_change == "replan":
+            return Clock(self.horizon)
+        if self.on_horizon_change == "keep":
+            return Clock(clock.horizon, now, clock(done), clock.rate * pace)
+        left = self.horizon.steps - now
+        rate = (clock.horizon.steps - clock(done)) / left if left > 0 else 0.0
+        return Clock(clock.horizon, now, clock(done), rate)
+
+    def _tell(self, before: list[float], old: Horizon) -> None:
+        after = [float(group["lr"]) for group in self.optimizer.param_groups]
+        shown = ", ".join(f"{a:.6g} -> {b:.6g}" for a, b in dict.fromkeys(zip(before, after, strict=False)))
+        where = f"step {self.last_epoch * self._stride} of {self.horizon.steps}"
+        self.resumed = f"Resumed at {where}: learning rate {shown}"
+        if old != self.horizon:
+            self.resumed += f" ({self.on_horizon_change}: the checkpoint planned {old.steps} steps)"
+        if any(abs(b - a) > 0.01 * abs(a) for a, b in zip(before, after, strict=False)):
+            warnings.warn(f"{self.resumed}: a jump of more than 1 %", stacklevel=3)
+
+
+class _Slot(NamedTuple):
+    """One value of one param group, and what it is multiplied from."""
+
+    group: int
+    quantity: str
+    base: float
+
+
+class _Drive(NamedTuple):
+    """A schedule and all that it drives."""
+
+    schedule: ScheduleLike
+    slots: list[_Slot]
+
+
+def _drives(optimizer: Optimizer, schedule: ScheduleLike, others: Mapping[str, ScheduleLike]) -> list[_Drive]:
+    names = group_names(optimizer)
+    quantities = {quantity: (quantity, range(len(names))) for quantity in QUANTITIES[1:]}
+    each = {f"{quantity}/{name}": (quantity, [i]) for quantity in QUANTITIES for i, name in enumerate(names)}
+    known: dict[str, tuple[str, Any]] = {**quantities, **each}
+    owner: dict[tuple[int, str], ScheduleLike] = {(index, "lr"): schedule for index in range(len(names))}
+    # One group's own schedule goes before the one for all groups, in whatever order they are given.
+    for key in sorted(others, key=lambda key: key.count("/")):
+        if key not in known:
+            raise InputError(
+                f"groups: {key!r} is nothing that this optimizer has{did_you_mean(key, known)}: "
+                f"write one of {', '.join(known)}"
+            )
+        if isinstance(others[key], Plateau):
+            raise InputError(f"groups: {key!r} cannot follow a metric: only the schedule of all learning rates can")
+        quantity, indices = known[key]
+        for index in indices:
+            owner[index, quantity] = others[key]
+    _check_bases(optimizer, others, known)
+    drives: dict[int, _Drive] = {}
+    for (index, quantity), driver in owner.items():
+        group = optimizer.param_groups[index]
+        base = group.setdefault("initial_lr", float(group["lr"])) if quantity == "lr" else get_value(group, quantity)
+        base = float(base)
+        if base == 0 and quantity != "lr":
+            continue  # as in the group without weight decay: zero times a factor is zero
+        drives.setdefault(id(driver), _Drive(driver, [])).slots.append(_Slot(index, quantity, base))
+    return list(drives.values())
+
+
+def _check_bases(
+    optimizer: Optimizer, others: Mapping[str, ScheduleLike], known: Mapping[str, tuple[str, Any]]
+) -> None:
+    """Refuses schedules of what is 0 in every group that they are for, and so stays 0 whatever the factor."""
+    for key in others:
+        quantity, indices = known[key]
+        if quantity == "lr" or any(float(get_value(optimizer.param_groups[index], quantity)) for index in indices):
+            continue
+        if key != quantity and any(float(get_value(group, quantity)) for group in optimizer.param_groups):
+            raise InputError(
+                f"groups: {key!r} is 0 in this optimizer, and 0 times any factor is 0: "
+                f"leave it out, or give that group a {quantity}"
+            )
+        example = 0.01 if quantity == "weight_decay" else 0.9
+        raise InputError(
+            f"{type(optimizer).__name__} has no {quantity} to schedule, it is 0: "
+            f"give it one, like --optimizer.{quantity} {example}"
+        )

@@ -1,0 +1,1 @@
+"""What a run will do: its plan, the audit, table and picture, without training."""

@@ -1,0 +1,168 @@
+"""What is wrong with a plan, or looks wrong, each with the fix. Needs the standard library alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from lit_lrsched.plans.curve import FALLING, RISING, Curve, trends
+from lit_lrsched.plans.plan import MadeFor, Plan
+
+# A rate below this share of the peak is 0 but for rounding, which torch's recursive schedulers never get rid of.
+_NOTHING = 1e-12
+
+
+class Finding(NamedTuple):
+    """One thing that the audit found: a failure is certainly not what was meant, a warning perhaps."""
+
+    level: Literal["failure", "warning"]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.text}"
+
+
+def audit(plan: Plan, curve: Curve) -> list[Finding]:
+    """Returns what is wrong with a plan.
+
+    Args:
+        plan: The plan.
+        curve: What :func:`~lit_lrsched.plans.curve.sample` sees of it; for a resumed run, from the step that it has reached.
+
+    >>> from lit_lrsched import Horizon, Linear
+    >>> from lit_lrsched.plan import look, plan_of
+    >>> plan = plan_of(Linear(over="10ep"), Horizon(200, steps_per_epoch=10))
+    >>> print(*audit(plan, look(plan)))
+    failure: the learning rate is 0 from step 100 (epoch 10) on: the last 100 of 200 steps train nothing: make ...
+    """
+    if plan.broken:
+        return [_broken(plan, plan.broken)]
+    if plan.is_constant or plan.ticks == 1:
+        return []
+    rates = [values for name, values in curve.values.items() if name.startswith(("lr", "factor"))]
+    moving = [values for values in rates if min(values) != max(values)]
+    is_resumed = curve.steps[0] > 0
+    if not moving and not is_resumed:
+        return [_never_changes(plan)]
+    found = [*audit_lengths(plan), *_short_phases(plan)]
+    if found:  # a wrong length is behind whatever the curve shows
+        return found
+    for values in rates if is_resumed else moving:
+        found += [*_zeros(plan, curve.steps, values), *_shape(plan, curve.steps, values)]
+    return list(dict.fromkeys(found))
+
+
+def _broken(plan: Plan, why: str) -> Finding:
+    """Says with what stops training how to mend it, where a length that was given is behind it."""
+    lengths = [finding for finding in audit_lengths(plan) if finding.level == "failure"]
+    short = [made for made in plan.made_for if made.ticks < plan.ticks]
+    fix = f": {_fix(short[0], plan.ticks)}" if short else ""
+    return lengths[0] if lengths else Finding("failure", why + fix)
+
+
+def _never_changes(plan: Plan) -> Finding:
+    each = "once an epoch" if plan.interval == "epoch" else "once an optimizer step"
+    lengths = "".join(f", {made.argument}={made.ticks}" for made in plan.made_for if made.ticks >= plan.ticks)
+    return Finding(
+        "warning" if plan.is_function else "failure",
+        f"{plan.title} never changes the learning rate in this run (it moves on {each}, {_times(plan.ticks)} in all"
+        f"{lengths}): shorten the schedule or train longer",
+    )
+
+
+def audit_lengths(plan: Plan) -> list[Finding]:
+    """Compares the lengths that were given in ticks with the ticks there are, in this interval and in the other.
+
+    Args:
+        plan: The plan.
+    """
+    found = []
+    other = "epoch" if plan.interval == "step" else "step"
+    # Where epochs have no known length, their number is not known either.
+    by_epoch = math.ceil(plan.horizon.epochs) if plan.horizon.steps_per_epoch else plan.ticks
+    other_ticks = plan.horizon.steps if other == "step" else by_epoch
+    for made in plan.made_for:
+        given = f"{made.scheduler} is made for {made.argument}={made.ticks}"
+        each = "an epoch" if plan.interval == "epoch" else "a step"
+        gets = f"and moves on {_times(plan.ticks)} in this run, once {each}"
+        if made.ticks != plan.ticks and other_ticks != plan.ticks and _near(made.ticks, other_ticks):
+            found.append(Finding("failure", f"{given} {gets}: set --lr_interval {other}"))
+        elif made.ticks > plan.ticks:
+            share = 100 * plan.ticks / made.ticks
+            found.append(
+                Finding("warning", f"{given} {gets}: it gets {share:.0f} % of its way: {_fix(made, plan.ticks)}")
+            )
+        elif made.then == "turns back" and made.ticks < plan.ticks - 1:
+            found.append(Finding("failure", f"{given} {gets}: it climbs again after that: {_fix(made, plan.ticks)}"))
+    return found
+
+
+def _near(ticks: int, whole: int) -> bool:
+    return abs(ticks - whole) <= 0.05 * whole
+
+
+def _fix(made: MadeFor, ticks: int) -> str:
+    is_list = made.argument == "milestones"
+    return "shorten the schedule or train longer" if is_list else f"set {made.argument}={ticks}"
+
+
+def _short_phases(plan: Plan) -> list[Finding]:
+    return [
+        Finding(
+            "warning",
+            f"the phase {span.name!r} lasts {span.stop - span.start} steps, but the learning rate changes only once an "
+            f"epoch, every {plan.stride}: set --lr_interval step",
+        )
+        for span in plan.spans[:-1]
+        if plan.interval == "epoch" and span.stop - span.start < plan.stride and span.name != "held"
+    ]
+
+
+def _zeros(plan: Plan, steps: Sequence[int], values: Sequence[float]) -> list[Finding]:
+    total, nothing = plan.horizon.steps, _NOTHING * max(values)
+    found = []
+    if max(values) == 0:
+        text = f"the learning rate is 0 from {_when(plan, steps[0])} to the end: that trains nothing: end it above 0"
+        return [Finding("failure", text)]
+    first = next(index for index, value in enumerate(values) if value > nothing)
+    if first > 0:
+        found.append(
+            Finding(
+                "warning",
+                f"the learning rate is 0 until {_when(plan, steps[first])}: those steps train nothing: start above 0",
+            )
+        )
+    last = next(index for index in reversed(range(len(values))) if values[index] > nothing)
+    if len(values) - 1 - last > 1:  # a schedule that arrives at its last tick is meant to
+        start = steps[last + 1]
+        found.append(
+            Finding(
+                "failure",
+                f"the learning rate is 0 from {_when(plan, start)} on: the last {total - start} of {total} steps train "
+                "nothing: make the schedule longer, or end it above 0",
+            )
+        )
+    return found
+
+
+def _shape(plan: Plan, steps: Sequence[int], values: Sequence[float]) -> list[Finding]:
+    kinds = trends(steps, values, plan.horizon.steps)
+    moves = [span for span in kinds if span.name in (RISING, FALLING)]
+    if not moves or moves[-1].name != RISING or moves[-1] is not kinds[-1]:
+        return []
+    if len(moves) == 1:
+        text = (
+            "the learning rate rises until the last step: the warmup is longer than the run: shorten it or train longer"
+        )
+        return [Finding("warning", text)]
+    turn = _when(plan, moves[-1].start)
+    return [Finding("warning", f"the learning rate climbs again from {turn} on: let the schedule end with the run")]
+
+
+def _when(plan: Plan, step: int) -> str:
+    return f"step {step} (epoch {plan.epoch(step):.4g})" if plan.horizon.steps_per_epoch else f"step {step}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

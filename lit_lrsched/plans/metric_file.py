@@ -1,0 +1,45 @@
+"""A recorded metric, read from a file."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from lit_lrsched.errors import InputError, did_you_mean
+
+
+def read_metric(path: str, monitor: str) -> list[float]:
+    """Reads a recorded metric: a number a line, or the column of a CSV file that bears the metric's name.
+
+    Raises:
+        InputError: When the file is missing, has no such column, or holds something else.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except OSError as error:
+        raise InputError(f"metric={path!r} cannot be read: {error.strerror}: name a file of numbers") from error
+    number = 0
+    if rows and not _is_number(rows[0][0]):
+        header, rows = rows[0], rows[1:]
+        if monitor not in header and len(header) > 1:
+            known = ", ".join(header)
+            raise InputError(
+                f"metric={path!r} has no column {monitor!r}{did_you_mean(monitor, header)}: it has {known}"
+            )
+        number = header.index(monitor) if monitor in header else 0
+    cells = [row[number] for row in rows if number < len(row) and row[number].strip()]  # loggers leave some empty
+    for cell in cells:
+        if not _is_number(cell):
+            raise InputError(f"metric={path!r} holds {cell!r}: write one number a line, or a CSV with a header")
+    if not cells:
+        raise InputError(f"metric={path!r} holds no values: write one number a line")
+    return [float(cell) for cell in cells]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,220 @@
+"""The plan as a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from lit_lrsched.plans.curve import CONSTANT, phases
+from lit_lrsched.plans.plan import Plan
+from lit_lrsched.plans.table import distinct
+from lit_lrsched.plans.view import View, clock_of, run_in_words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+_MOST_SHADED = 12
+_MOST_IN_ONE = 8  # more curves than this have a small picture each
+
+# A palette that colour-blind people can tell apart (Okabe and Ito 2008), in an order that sets neighbours apart.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F4FC9", "#5A5A5A")
+_INK, _FAINT, _SHADE = "#222222", "#777777", "#F3F4F6"
+_HEIGHTS = {"lr": 3.0, "factor": 3.0}
+
+
+def picture(views: Mapping[str, View]) -> Figure:
+    """Returns the picture: every distinct curve of a single plan, or the learning rates of several side by side."""
+    return gallery(views) if len(views) > _MOST_IN_ONE else _together(views)
+
+
+def _together(views: Mapping[str, View]) -> Figure:
+    from matplotlib.figure import Figure
+
+    single = len(views) == 1
+    first = next(iter(views.values()))
+    quantities: dict[str, list[tuple[str, View, str]]] = {}
+    for name, view in views.items():
+        for short, column in distinct(view.curve).items():
+            quantity = column.partition("/")[0]
+            label = (short.partition("/")[2] or "the others") if single else name
+            quantities.setdefault(quantity, []).append((label, view, column))
+    heights = [_HEIGHTS.get(quantity, 1.3) for quantity in quantities]
+    figure = Figure(figsize=(9, 1.5 + sum(heights)), dpi=150, layout="constrained", facecolor="white")
+    panels = figure.subplots(len(quantities), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (quantity, curves) in zip(panels, quantities.items(), strict=True):
+        _dress(axes, quantity)
+        if single:
+            _shade(axes, first, named=axes is panels[0])
+        for (_, view, column), colour in zip(curves, _COLOURS * len(curves), strict=False):
+            _draw(axes, view, column, colour)
+        if len(curves) > 1:
+            _label_ends(axes, curves)
+        elif single and axes is panels[0]:
+            _mark_peak_and_end(axes, first, curves[0][2])
+    _scale_in_epochs(panels[0], panels[-1], first.plan)
+    title = first.plan.title if single else " · ".join(views) if len(" · ".join(views)) < 60 else "learning rates"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
+    figure.text(0.99, 0.985, run_in_words(first.plan), ha="right", va="top", fontsize=8.5, color=_FAINT)
+    return figure
+
+
+def gallery(views: Mapping[str, View], columns: int = 4) -> Figure:
+    """Returns a small picture for each plan."""
+    from matplotlib.figure import Figure
+
+    rows = math.ceil(len(views) / columns)
+    figure = Figure(figsize=(2.6 * columns, 1.75 * rows), dpi=150, layout="constrained", facecolor="white")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels.flat[len(views) :]:
+        axes.set_visible(False)
+    for axes, (name, view) in zip(panels.flat, views.items(), strict=False):
+        _draw_small(axes, view, name, phases_named=False)
+    return figure
+
+
+def thumbnail(view: View) -> Figure:
+    """Returns the picture of a plan in the size of a card: quick to draw, for a plan with a single distinct curve."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 2.8), dpi=100, facecolor="white")
+    axes = figure.add_axes((0.11, 0.1, 0.86, 0.78))  # to find out by itself what room it needs takes twice the time
+    _draw_small(axes, view, view.plan.title, phases_named=True)
+    peak, end = max(view.curve.main), view.curve.main[-1]
+    if 0.1 * peak < end < 0.9 * peak:  # else the labels would run into each other
+        axes.set_yticks([0, end, peak])
+    return figure
+
+
+def _draw_small(axes: Axes, view: View, title: str, phases_named: bool) -> None:
+    _dress(axes, "")
+    _shade(axes, view, named=phases_named)
+    _draw(axes, view, next(iter(view.curve.values)), _COLOURS[0])
+    axes.set_title(title, loc="left", fontsize=9, color=_INK)
+    end = clock_of(view.plan)[1](view.plan.horizon.steps)
+    axes.set_xlim(0, end)
+    axes.set_xticks([0, end])
+    axes.set_yticks([0, max(view.curve.main)])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:.3g}")
+
+
+def _dress(axes: Axes, quantity: str) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set(color=_FAINT, linewidth=0.6)
+    axes.tick_params(colors=_FAINT, labelcolor=_INK, labelsize=8, width=0.6, length=3)
+    names = {"lr": "learning rate", "factor": "factor of the learning rate"}
+    axes.set_ylabel(names.get(quantity, quantity.replace("_", " ")), fontsize=9, color=_INK)
+
+
+def _draw(axes: Axes, view: View, column: str, colour: str) -> None:
+    plan, values = view.plan, view.curve.values[column]
+    ends = [clock_of(plan)[1](step) for step in (*view.curve.steps, plan.horizon.steps)]
+    held = _is_held(plan)
+    axes.plot(
+        ends if held else ends[:-1],
+        [*values, values[-1]] if held else values,
+        drawstyle="steps-post" if held else "default",
+        color=colour,
+        linewidth=1.8,
+        solid_joinstyle="round",
+    )
+    if column.startswith(("lr", "factor")):
+        axes.set_ylim(0, max(axes.get_ylim()[1], 1.14 * max(values)) or 1.0)
+
+
+def _is_held(plan: Plan) -> bool:
+    return plan.interval == "epoch" or plan.ticks <= 60  # few enough steps to be views as such
+
+
+def _shade(axes: Axes, view: View, named: bool) -> None:
+    plan, parts = view.plan, phases(view.plan, view.curve)
+    _, place = clock_of(plan)
+    if not 1 < len(parts) <= _MOST_SHADED:
+        return
+    free = 0.0  # how much of the width is written on
+    for number, part in enumerate(parts):
+        begin, end = part.start / plan.horizon.steps, part.stop / plan.horizon.steps
+        if number % 2 == 0:
+            axes.axvspan(place(part.start), place(part.stop), color=_SHADE, linewidth=0, zorder=0)
+        name = part.name
+        if name == CONSTANT:  # the stair of a staircase is better called by its height
+            name = f"{plan.at(part.start)[next(iter(view.curve.values))]:.3g}"
+        width = 0.0115 * len(name)
+        left = max((begin + end - width) / 2, begin + 0.005)
+        if named and left >= free and left + width <= 1 and (end - begin) > 0.3 * width:
+            axes.text(left, 0.985, name, transform=axes.transAxes, va="top", fontsize=8, color=_FAINT)
+            free = left + width + 0.01
+
+
+def _mark_peak_and_end(axes: Axes, view: View, column: str) -> None:
+    plan, values, steps = view.plan, view.curve.values[column], view.curve.steps
+    peak, last = values.index(max(values)), len(values) - 1
+    for index in {peak, last}:
+        place, across = (
+            ((7, 0), "left") if index == last else ((3 if index == 0 else 0, 4), "center" if index else "left")
+        )
+        held = index == last and _is_held(plan)
+        at = (clock_of(plan)[1](plan.horizon.steps if held else steps[index]), values[index])
+        axes.plot(*at, "o", color=_COLOURS[0], markersize=4, clip_on=False)
+        axes.annotate(
+            f"{values[index]:.3g}",
+            at,
+            place,
+            textcoords="offset points",
+            ha=across,
+            va="center" if index == last else "bottom",
+            fontsize=8,
+            color=_INK,
+            annotation_clip=False,
+        )
+
+
+def _label_ends(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
+    """Writes each curve's name beside its end, in its colour, moved apart where ends lie close."""
+    low, high = axes.get_ylim()
+    columns = [view.curve.values[column] for _, view, column in curves]
+    # Curves that meet at the end are named in the order in which they come in.
+    order = sorted(
+        range(len(curves)), key=lambda n: (round(columns[n][-1] / high, 2), sum(columns[n][-len(columns[n]) // 5 :]))
+    )
+    at = low - (high - low)
+    for n in order:
+        end, colour = columns[n][-1], _COLOURS[n % len(_COLOURS)]
+        at = max(end, at + (high - low) / 16)
+        axes.annotate(
+            curves[n][0],
+            (1.0, end),
+            (1.025, at),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=8.5,
+            color=colour,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def _scale_in_epochs(top: Axes, bottom: Axes, plan: Plan) -> None:
+    (unit, place), per_epoch = clock_of(plan), plan.horizon.steps_per_epoch
+    bottom.set_xlim(0, place(plan.horizon.steps))
+    bottom.set_xlabel(unit, fontsize=9, color=_INK)
+    if per_epoch is None:
+        return
+    forward_and_back = (lambda epoch: epoch * per_epoch, lambda step: step / per_epoch)
+    steps = top.secondary_xaxis("top", functions=cast("Any", forward_and_back))
+    steps.spines["top"].set(color=_FAINT, linewidth=0.6)
+    steps.tick_params(colors=_FAINT, labelcolor=_FAINT, labelsize=7.5, width=0.6, length=3)
+    steps.set_xlabel("step", fontsize=8, color=_FAINT)
+    steps.xaxis.set_major_formatter("{x:,.0f}")

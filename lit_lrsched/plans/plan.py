@@ -1,0 +1,230 @@
+"""What a run will set its optimizer to at every step, and where that changes. Needs the standard library alone."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, fields, is_dataclass
+from typing import Literal, NamedTuple
+
+from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.schedules.checks import check_positive
+from lit_lrsched.schedules.compose import companions, spans
+from lit_lrsched.schedules.core import (
+    Horizon,
+    Interval,
+    Schedule,
+    ScheduleLike,
+    Span,
+    describe,
+    epoch_length,
+    factor_at,
+    stride_of,
+)
+from lit_lrsched.schedules.custom import Custom
+from lit_lrsched.schedules.formula import Formula
+from lit_lrsched.schedules.plateau import Plateau, PlateauState
+from lit_lrsched.schedules.shapes import Constant
+
+_QUANTITIES = ("lr", "momentum", "weight_decay")
+
+
+class MadeFor(NamedTuple):
+    """A length, in ticks, that a scheduler was given, and what it does in a longer run."""
+
+    scheduler: str
+    argument: str
+    ticks: int
+    then: Literal["turns back", "holds"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every value that a run will set, by optimizer step.
+
+    Args:
+        title: What the schedule is called in tables and pictures.
+        horizon: How long the run is.
+        interval: How often the schedule moves on; a tick is that long.
+        at: Returns the values in force at a step, by name: those of ``lr`` first.
+        spans: The phases that the schedule itself names, if any.
+        events: What happens at single steps besides, such as a reduction by a metric.
+        notes: What the curve cannot show, a sentence each.
+        made_for: Lengths that the schedule was given in ticks, which the run may or may not have.
+        is_constant: Whether the schedule is meant never to change.
+        is_function: Whether it is somebody's function or a class of unknown lengths: these may be constant on purpose.
+        broken: Why the schedule stops the run on its way, if it does.
+
+    >>> plan = plan_of(Constant(0.5), Horizon(20, steps_per_epoch=10), "epoch", lr=0.1)
+    >>> plan.at(19), plan.ticks, plan.epoch(15)
+    ({'lr': 0.05}, 2, 1.5)
+    """
+
+    title: str
+    horizon: Horizon
+    interval: Interval
+    at: Callable[[int], Mapping[str, float]]
+    spans: Sequence[Span] = ()
+    events: Sequence[tuple[int, str]] = ()
+    notes: Sequence[str] = ()
+    made_for: Sequence[MadeFor] = ()
+    is_constant: bool = False
+    is_function: bool = False
+    broken: str | None = None
+
+    @property
+    def stride(self) -> int:
+        """The steps in a tick."""
+        return stride_of(self.interval, self.horizon)
+
+    @property
+    def ticks(self) -> int:
+        """The ticks that the run begins."""
+        return math.ceil(self.horizon.steps / self.stride)
+
+    def epoch(self, step: int) -> float:
+        """Returns the epochs done at a step, a fraction within an epoch.
+
+        Raises:
+            NoEpochs: When the horizon does not know how long an epoch is.
+        """
+        return self.horizon.epoch(step)
+
+
+def plan_of(
+    schedule: ScheduleLike,
+    horizon: Horizon,
+    interval: Interval = "step",
+    lr: float | None = None,
+    groups: Mapping[str, ScheduleLike] | None = None,
+    metric: Sequence[float] = (),
+) -> Plan:
+    """Plans a schedule by itself, without an optimizer.
+
+    Args:
+        schedule: A :class:`~lit_lrsched.Schedule` or a function ``(step, horizon) -> float``.
+        horizon: How long the run is.
+        interval: What a tick is: ``"step"`` or ``"epoch"``.
+        lr: The base learning rate. None leaves the values what they multiply it by.
+        groups: Schedules for ``"momentum"``, ``"weight_decay"`` or single param groups, as
+            :class:`~lit_lrsched.ScheduledLR` takes them.
+        metric: Values of the metric that a :class:`~lit_lrsched.Plateau` follows, one an epoch.
+
+    Raises:
+        InputError: When a schedule does not fit the horizon, or ``groups`` names what cannot be scheduled.
+    """
+    for name in groups or {}:
+        if name.partition("/")[0] not in _QUANTITIES:
+            raise InputError(
+                f"groups: {name!r} is nothing to schedule{did_you_mean(name, _QUANTITIES)}: write momentum, "
+                "weight_decay, or one group's, such as lr/backbone"
+            )
+    if lr is not None:
+        check_positive("lr", lr, example=0.1)
+    stride = stride_of(interval, horizon)
+    others: dict[str, ScheduleLike] = {**companions(schedule), **(groups or {})}
+    column = "factor" if lr is None else "lr"
+    base = 1.0 if lr is None else lr
+    seen = [epoch_length("metric", horizon) * (n + 1) for n in range(len(metric))]
+    states = plateau_states(schedule, metric, seen)
+
+    def at(step: int) -> dict[str, float]:
+        own = step - step % stride
+        factor = factor_at(schedule, own, horizon)
+        if states:
+            factor = factor * states.at(step).factor
+        values = {column: base * factor}
+        for name, other in others.items():
+            value = factor_at(other, own, horizon)
+            values[name if name.startswith("lr") else f"{name} factor"] = (
+                base * value if name.startswith("lr") else value
+            )
+        return values
+
+    return Plan(
+        title_of(schedule),
+        horizon,
+        interval,
+        at,
+        spans=spans(schedule, horizon),
+        events=states.events(horizon) if states else (),
+        notes=notes_on(schedule, bool(metric)),
+        is_constant=is_constant(schedule),
+        is_function=is_function(schedule),
+    )
+
+
+def is_constant(schedule: ScheduleLike) -> bool:
+    """Tells a schedule that is meant never to change, unless a metric says so."""
+    return isinstance(schedule.schedule if isinstance(schedule, Plateau) else schedule, Constant)
+
+
+def is_function(schedule: ScheduleLike) -> bool:
+    """Tells a function that somebody wrote, as such, by its path or as a formula."""
+    return isinstance(schedule, (Custom, Formula)) or not isinstance(schedule, Schedule)
+
+
+def notes_on(schedule: ScheduleLike, replayed: bool) -> list[str]:
+    """Returns what a curve cannot show of a schedule."""
+    if not isinstance(schedule, Plateau):
+        return []
+    rule = f"x {schedule.factor:g}, patience {schedule.patience}, mode {schedule.direction}"
+    if replayed:
+        return [f"Plateau follows the recorded {schedule.monitor} ({rule})."]
+    held = f"Plateau is held at 1 until {schedule.monitor} stalls (then {rule})"
+    return [f"{held}; --metric FILE replays a recorded metric."]
+
+
+def title_of(schedule: ScheduleLike) -> str:
+    """Returns the class and the arguments that are not the default's, when that is short; otherwise the class.
+
+    >>> title_of(Plateau(patience=3)), title_of(Constant())
+    ('Plateau(patience=3)', 'Constant')
+    """
+    name = describe(schedule)
+    own: tuple[Field[object], ...] = fields(schedule) if is_dataclass(schedule) else ()
+    given = [
+        f"{field.name}={value if isinstance(value, str) else format(value, 'g')}"
+        for field in own
+        if isinstance(value := getattr(schedule, field.name), (int, float, str)) and value != field.default
+    ]
+    title = f"{name}({', '.join(given)})"
+    return title if given and len(title) <= 60 else name
+
+
+class PlateauStates(NamedTuple):
+    """The states that a recorded metric takes a plateau through: ``states[n]`` holds from step ``since[n]``."""
+
+    since: list[int]
+    states: list[PlateauState]
+
+    def at(self, step: int) -> PlateauState:
+        """Returns the state at a step."""
+        return self.states[bisect_right(self.since, step) - 1]
+
+    def events(self, horizon: Horizon) -> list[tuple[int, str]]:
+        """Returns the reductions within a horizon."""
+        changes = zip(self.since[1:], self.states, self.states[1:], strict=False)
+        return [
+            (step, f"metric stalls: x {new.factor:g}")
+            for step, old, new in changes
+            if old.factor != new.factor and step < horizon.steps
+        ]
+
+
+def plateau_states(schedule: ScheduleLike, metric: Sequence[float], seen: Sequence[int]) -> PlateauStates | None:
+    """Returns the states of a plateau; None for any other schedule.
+
+    Args:
+        schedule: Any schedule.
+        metric: The recorded values.
+        seen: How many optimizer steps are done when each value is known.
+    """
+    if not isinstance(schedule, Plateau):
+        return None
+    since, states = [0], [schedule.start()]
+    for step, value in zip(seen, metric, strict=False):
+        since.append(step)
+        states.append(schedule.update(states[-1], value))
+    return PlateauStates(since, states)

@@ -1,0 +1,149 @@
+"""Shows what schedules will do: a table, a picture and a CSV file, without training."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.plans.audit import Finding
+from lit_lrsched.plans.picture import picture
+from lit_lrsched.plans.plan import plan_of
+from lit_lrsched.plans.table import MOST_COLUMNS, distinct, table
+from lit_lrsched.plans.view import View, clock_of, run_in_words
+from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+
+def preview(
+    schedule: ScheduleLike | Mapping[str, ScheduleLike],
+    horizon: Horizon,
+    interval: Interval = "step",
+    lr: float | None = None,
+) -> tuple[Table, Figure]:
+    """Returns a table of the telling moments of a schedule, and its picture.
+
+    Args:
+        schedule: A :class:`~lit_lrsched.Schedule`, a function ``(step, horizon) -> float``, or several by name, which
+            are set side by side.
+        horizon: How long training lasts.
+        interval: How often the schedule moves on, ``"step"`` or ``"epoch"``.
+        lr: The base learning rate. None shows the factors that multiply it.
+
+    Returns:
+        A ``rich`` table and a ``matplotlib`` figure, which belongs to no window: ``figure.savefig("curve.png")``.
+
+    Raises:
+        InputError: When a schedule does not fit the horizon.
+
+    >>> from lit_lrsched import Horizon, WarmupCosine
+    >>> table, figure = preview(WarmupCosine(warmup="10%"), Horizon(500, steps_per_epoch=10), lr=0.1)
+    >>> [list(column.cells)[1] for column in table.columns]
+    ['warmup ends, decay begins, peak', '50', '5', '0.1']
+    """
+    schedules = schedule if isinstance(schedule, Mapping) else {"": schedule}
+    views = {name: View.of(plan_of(one, horizon, interval, lr)) for name, one in schedules.items()}
+    return table(views), picture(views)
+
+
+def named(schedules: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
+    """Returns schedules by name: their own, numbered where two have the same, or those that they were given.
+
+    >>> from lit_lrsched import Cosine, Linear
+    >>> list(named([Linear(), Cosine(), Linear(end=0.1)]))
+    ['Linear', 'Cosine', 'Linear 2']
+    """
+    if isinstance(schedules, Mapping):
+        return dict(schedules)
+    found: dict[str, Any] = {}
+    for schedule in schedules:
+        name = type(schedule).__name__ if isinstance(schedule, Schedule) else _class_behind(schedule)
+        count = sum(known.split(" ")[0] == name for known in found)
+        found[f"{name} {count + 1}" if count else name] = schedule
+    return found
+
+
+def _class_behind(factory: Any) -> str:
+    # jsonargparse wraps a class that awaits its first argument.
+    inner = [argument for argument in getattr(factory, "args", ()) if isinstance(argument, type)]
+    return (inner[-1] if inner else factory).__name__
+
+
+def show(
+    views: Mapping[str, View], refused: Sequence[Finding] = (), png: str | None = None, csv: str | None = None
+) -> int:
+    """Prints tables and findings, and writes the files that are asked for.
+
+    Args:
+        views: What to show, by name; a single plan needs none.
+        refused: Why plans are missing, if any are.
+        png: File for the picture.
+        csv: File for every tick of every plan.
+
+    Returns:
+        1 when there is a failure among the findings, otherwise 0.
+
+    Raises:
+        InputError: When a file cannot be written.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    findings = list(refused)
+    for plan in {view.plan.horizon: view.plan for view in views.values()}.values():
+        console.print(run_in_words(plan))
+    if views:
+        console.print(table(views))
+    for name, view in views.items():
+        of = f"{name}: " if name else ""
+        findings += [Finding(finding.level, of + finding.text) for finding in view.findings]
+        left_out = list(distinct(view.curve))[MOST_COLUMNS:] if len(views) == 1 else []
+        for note in [
+            *view.plan.notes,
+            *([f"In the picture and --csv only: {', '.join(left_out)}."] if left_out else []),
+        ]:
+            console.print(Text(of + note))
+    for finding in findings:
+        console.print(Text.assemble((finding.level, _STYLES[finding.level]), f": {finding.text}"))
+    if png and views:
+        _write(png, lambda path: picture(views).savefig(path))
+        console.print(Text(f"Picture: {png}"))
+    if csv and views:
+        _write(csv, lambda path: _write_csv(path, views))
+        console.print(Text(f"Every tick: {csv}"))
+    return int(any(finding.level == "failure" for finding in findings))
+
+
+_STYLES = {"failure": "bold red", "warning": "yellow"}
+
+
+def _write(name: str, save: Any) -> None:
+    path = Path(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path)
+    except (OSError, ValueError) as error:  # matplotlib raises ValueError for a format it does not know
+        reason = getattr(error, "strerror", None) or str(error).split("(")[0].strip()
+        raise InputError(f"{name!r} cannot be written: {reason}: give another file") from error
+
+
+def _write_csv(path: Path, views: Mapping[str, View]) -> None:
+    columns = list(dict.fromkeys(column for view in views.values() for column in view.curve.values))
+    named = len(views) > 1
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        units = dict.fromkeys(["step", *(clock_of(view.plan)[0] for view in views.values())])
+        writer.writerow([*(["schedule"] if named else []), *units, *columns])
+        for name, view in views.items():
+            plan = view.plan
+            for step in range(0, plan.horizon.steps, plan.stride):
+                values = plan.at(step)
+                times = [step, int(clock_of(plan)[1](step))][: len(units)]
+                row = [*times, *(values.get(column, "") for column in columns)]
+                writer.writerow([name, *row] if named else row)

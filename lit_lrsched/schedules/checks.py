@@ -1,0 +1,72 @@
+"""Checks of arguments, each with the value, the reason and the fix."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from lit_lrsched.errors import InputError, did_you_mean, shown
+
+MOST = 10**15
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Refuses at construction a factor, or another parameter, that has to be zero or more.
+
+    Raises:
+        InputError: When it is not a finite number of at least 0.
+
+    >>> check_not_negative("end", -0.5)
+    Traceback (most recent call last):
+    lit_lrsched.errors.InputError: end=-0.5 has to be a finite number of at least 0: give one, like 0.1
+    """
+    if not (is_finite(value) and value >= 0):
+        raise InputError(f"{name}={shown(value)} has to be a finite number of at least 0: give one, like 0.1")
+
+
+def check_positive(name: str, value: float, example: float) -> None:
+    """Refuses at construction a parameter that has to be above zero.
+
+    Raises:
+        InputError: When it is not a finite number above 0; the message shows the example.
+
+    >>> check_positive("power", 0, example=2.0)
+    Traceback (most recent call last):
+    lit_lrsched.errors.InputError: power=0 has to be a finite number above 0: give one, like 2.0
+    """
+    if not (is_finite(value) and value > 0):
+        raise InputError(f"{name}={shown(value)} has to be a finite number above 0: give one, like {example}")
+
+
+def check_whole(name: str, value: int, least: int) -> None:
+    """Refuses at construction a count that is not a whole number, or too small.
+
+    Raises:
+        InputError: When it is not a whole number of at least ``least``, or more than any training could count to.
+
+    >>> check_whole("patience", -1, least=0)
+    Traceback (most recent call last):
+    lit_lrsched.errors.InputError: patience=-1 has to be a whole number of at least 0, and at most 1e+15
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
+        raise InputError(f"{name}={shown(value)} has to be a whole number of at least {least}, and at most {MOST:.0e}")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuses at construction a word that is none of the choices.
+
+    Raises:
+        InputError: When it is none of them.
+
+    >>> check_choice("mode", "mim", ["min", "max"])
+    Traceback (most recent call last):
+    lit_lrsched.errors.InputError: mode='mim' is unknown (did you mean 'min'?): write 'min' or 'max'
+    """
+    if not isinstance(value, str) or value not in choices:
+        near = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise InputError(f"{name}={shown(value)} is unknown{near}: write {' or '.join(map(repr, choices))}")
+
+
+def is_finite(value: object) -> bool:
+    # Not `math.isfinite`, which cannot take an integer too large for a float.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

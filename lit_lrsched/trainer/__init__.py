@@ -1,0 +1,1 @@
+"""The Lightning side: what ``configure_optimizers`` returns, and the callbacks."""

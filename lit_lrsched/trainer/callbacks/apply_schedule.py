@@ -1,0 +1,143 @@
+"""The callback that gives any module a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional, Union, cast
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.optim.clock import OnHorizonChange
+from lit_lrsched.optim.param_groups import set_value
+from lit_lrsched.optim.scheduled_lr import check_groups
+from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike, describe
+from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper, keep_schedules, mentions
+from lit_lrsched.trainer.lightning_package import LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
+from lit_lrsched.trainer.schedule_config import AnySchedule, LRSchedulerCallable, checked_schedule, schedule_config
+
+
+class ApplySchedule(ScheduleKeeper):
+    """Gives any LightningModule a schedule without touching its code.
+
+    The module keeps its optimizer. One that steps several optimizers by hand gets the schedule for each of them. A step
+    of the schedule is then a training batch, whatever the module steps itself: its own calls of
+    ``lr_schedulers().step()`` do nothing, nor do those of a ``lr_scheduler_step`` that it overrides.
+
+    Args:
+        schedule: A :class:`~lit_lrsched.Schedule`, a function ``(step, horizon) -> float``, or a callable that takes
+            the optimizer and returns a torch scheduler.
+        interval: When to step: ``"step"`` or ``"epoch"``. None: ``"step"`` for schedules, ``"epoch"`` for torch's.
+        monitor: Name of the logged metric that a metric-driven schedule follows.
+        groups: Schedules for momentum, weight decay and single param groups: see :class:`~lit_lrsched.ScheduledLR`.
+        replace: Take the place of a scheduler that the module has already; otherwise that is refused.
+        on_horizon_change: What to do on resuming for longer or shorter: see :class:`~lit_lrsched.ScheduledLR`.
+
+    Raises:
+        InputError: When the schedule is none. When training starts: if the module has no optimizer, or has a scheduler
+            that is not to be replaced, or the schedule does not fit.
+
+    >>> from lightning.pytorch import Trainer
+    >>> from lit_lrsched import ApplySchedule, WarmupCosine
+    >>> trainer = Trainer(callbacks=[ApplySchedule(WarmupCosine(warmup="5%"))], logger=False)
+    """
+
+    def __init__(
+        self,
+        schedule: Union[Schedule, LRSchedulerCallable, ScheduleLike],
+        interval: Optional[Interval] = None,
+        monitor: Optional[str] = None,
+        groups: Optional[dict[str, Schedule]] = None,
+        replace: bool = False,
+        on_horizon_change: OnHorizonChange = "replan",
+    ) -> None:
+        super().__init__()
+        self.schedule = checked_schedule("schedule", schedule)
+        self.interval = interval
+        self.monitor = monitor
+        check_groups(groups)
+        self.groups = groups
+        self.replace = replace
+        self.on_horizon_change = on_horizon_change
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts the schedule where ``configure_optimizers`` would have put it."""
+        module = type(pl_module).__name__
+        if not any(optimizer.param_groups for optimizer in trainer.optimizers):
+            raise InputError(f"{module} has no optimizer, so there is no learning rate to schedule: return one from it")
+        present = [type(config.scheduler).__name__ for config in trainer.lr_scheduler_configs]
+        if present and not self.replace:
+            raise InputError(
+                f"{module} already has {' and '.join(present)}: remove it from configure_optimizers, "
+                "or set replace=True to take its place"
+            )
+        if present:
+            rank_zero_info(f"{describe(self.schedule)} takes the place of {module}'s {' and '.join(present)}.")
+            _check_shape(pl_module, len(present), len(trainer.optimizers))
+        undo_schedulers(trainer.optimizers, [config.scheduler for config in trainer.lr_scheduler_configs])
+        keep_schedules(trainer, self)
+        trainer.strategy.lr_scheduler_configs = [self._config(optimizer, trainer) for optimizer in trainer.optimizers]
+
+    def _config(self, optimizer: Optimizer, trainer: Trainer) -> LRSchedulerConfig:
+        config = schedule_config(
+            optimizer,
+            cast("AnySchedule", self.schedule),
+            trainer,
+            interval=self.interval,
+            monitor=self.monitor,
+            groups=self.groups,
+            on_horizon_change=self.on_horizon_change,
+        )["lr_scheduler"]
+        follows = isinstance(config["scheduler"], ReduceLROnPlateau)
+        if follows and not trainer.lightning_module.automatic_optimization:
+            raise InputError("ReduceLROnPlateau cannot follow a module that steps its optimizers by hand: use Plateau")
+        return LRSchedulerConfig(**config, reduce_on_plateau=follows)
+
+
+def _check_shape(module: LightningModule, before: int, now: int) -> None:
+    """Refuses a module whose code would find one scheduler where it expects several, or the other way round."""
+    kinds = [kind for kind in type(module).__mro__ if not issubclass(LightningModule, kind)]
+    calls = mentions([member for kind in kinds for member in vars(kind).values()], "lr_schedulers")
+    if before != now and calls and not module.automatic_optimization:
+        raise InputError(
+            f"{type(module).__name__} calls lr_schedulers() and expects {before} there, but would find {now}, one for "
+            "each optimizer: leave these calls out, the schedule is stepped without them"
+        )
+
+
+def undo_schedulers(optimizers: Sequence[Optimizer], schedulers: Iterable[Any]) -> None:
+    """Sets optimizers back to what they were given before schedulers were made for them.
+
+    To the rate that the optimizer was given, or the peak of a scheduler that overwrites that with its own; and to its
+    own momentum, where a scheduler cycles that.
+    """
+    schedulers = list(schedulers)
+    set_by_them = {float(rate) for scheduler in schedulers for rate in scheduler.get_last_lr()}
+    for scheduler in schedulers:
+        _undo_cycles(scheduler)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            now = float(group["lr"])
+            peak = float(group.pop("max_lr", group.get("initial_lr", now)))
+            # What no scheduler has set was found or set since, for instance by LearningRateFinder.
+            rate = peak if not schedulers or now in set_by_them else now
+            for note in ("min_lr", "max_momentum", "base_momentum"):
+                group.pop(note, None)
+            set_value(group, "lr", rate)
+            group["initial_lr"] = rate
+
+
+def _undo_cycles(scheduler: Any) -> None:
+    for inner in getattr(scheduler, "_schedulers", []):
+        _undo_cycles(inner)
+    if not isinstance(scheduler, (CyclicLR, OneCycleLR)):
+        return
+    optimizer = scheduler.optimizer
+    for number, group in enumerate(optimizer.param_groups):
+        if isinstance(scheduler, CyclicLR):
+            # It overwrites the rate as OneCycleLR does, but unlike it leaves no note of the peak in the param group.
+            group["max_lr"] = scheduler.max_lrs[number]
+        if scheduler.cycle_momentum:
+            key = "betas" if "betas" in optimizer.defaults else "momentum"
+            group[key] = optimizer.defaults[key]

@@ -1,0 +1,258 @@
+"""The callback that does for schedules what the trainer does not."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
+from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.trainer.horizon import callback_of, callbacks_of, horizon_of, steps_reached
+from lit_lrsched.trainer.lightning_package import (
+    Callback,
+    LearningRateFinder,
+    LightningModule,
+    StochasticWeightAveraging,
+    Trainer,
+    rank_zero_info,
+    rank_zero_warn,
+)
+
+
+def may_step_schedules(module: LightningModule) -> bool:
+    """Tells whether it is the module that steps schedulers, rather than the trainer."""
+    own_hook = getattr(module.lr_scheduler_step, "__func__", None) is not LightningModule.lr_scheduler_step
+    return own_hook or not module.automatic_optimization
+
+
+class ScheduleKeeper(Callback):
+    """Does for schedules what the trainer does not.
+
+    It tells of resuming, shows each plateau its metric, steps the schedules of a module that may step them itself (see
+    :class:`~lit_lrsched.optim.kept_scheduler.KeptScheduler`), and warns of what no schedule could foresee.
+
+    A plateau sees its metric once after each validation, or after each epoch when it is one of training.
+    :func:`schedule_config` puts a keeper into the trainer, before all other callbacks: so what these log, and write
+    into checkpoints, is the state after the batch, validation or epoch that it belongs to.
+    """
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._planned_by: tuple[Any, ...] = ()
+        self._before_validation: dict[str, Tensor] = {}
+        self._of_validation: set[str] = set()
+        self._validated = False
+        self._epoch_is_over = False
+        self._told_of_calls = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes up what callbacks have changed since the schedule was made, or tells from where a resumed run goes on.
+
+        Warns of what will take the learning rate out of the schedule's hands.
+        """
+        self._forget()
+        resume_data(trainer)
+        self._planned_by = _what_plans(trainer)
+        for scheduler, _ in _scheduled(trainer):
+            done = steps_reached(trainer)
+            if done == 0:
+                _begin(trainer, scheduler)
+                continue
+            if scheduler.resumed is None:
+                scheduler.join(done // stride_of(scheduler.interval, scheduler.horizon))
+            rank_zero_info(scheduler.resumed)
+        self._warn_of_length(trainer)
+        if rates := rates_from_elsewhere(trainer):
+            rank_zero_info(f"The base learning rate is {rates}.")
+        for what in takes_over(trainer):
+            rank_zero_warn(what)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shows plateaus the training metric of the epoch before. Warns when the data has changed its length."""
+        self._show_training(trainer)
+        if self._planned_by != (now := _what_plans(trainer)):
+            self._planned_by = now
+            self._warn_of_length(trainer)
+
+    def _warn_of_length(self, trainer: Trainer) -> None:
+        for scheduler, _ in _scheduled(trainer)[:1]:
+            old = scheduler.horizon
+            if scheduler.steps_reached and old != (new := horizon_of(trainer)):
+                rank_zero_warn(
+                    f"the schedule was made for {old} and does not follow: "
+                    f"as of epoch {trainer.current_epoch}, training is one of {new}"
+                )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Steps the schedules of a module that may step them itself: the trainer leaves that to the module."""
+        for config in trainer.lr_scheduler_configs:
+            if not isinstance(config.scheduler, KeptScheduler):
+                continue
+            if not pl_module.automatic_optimization and isinstance(config.scheduler.scheduler, ScheduledLR):
+                _check_max_steps(trainer)
+            by_step = config.interval == "step"
+            if not trainer.fit_loop._should_accumulate() if by_step else trainer.is_last_batch:
+                config.scheduler.advance()
+            if config.scheduler.was_called and not self._told_of_calls:
+                self._told_of_calls = True
+                rank_zero_info(
+                    f"{type(pl_module).__name__} calls its scheduler's step() itself. These calls do nothing: "
+                    f"the schedule is stepped for it after each {'training batch' if by_step else 'epoch'}."
+                )
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes what is logged already: only what the validation logs anew is a metric of its own."""
+        self._before_validation = dict(trainer.callback_metrics) if _plateaus(trainer) else {}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shows plateaus the metric of a validation."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        self._validated = True
+        for scheduler, monitor in _plateaus(trainer):
+            before, now = (metrics.get(monitor) for metrics in (self._before_validation, trainer.callback_metrics))
+            if now is not None and (before is None or now.data_ptr() != before.data_ptr()):
+                self._of_validation.add(monitor)
+                _observe(trainer, scheduler, monitor)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes that an epoch is over, unless it was cut short: the module may still log its metric after this."""
+        self._epoch_is_over = trainer.is_last_batch
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Sees to it that the checkpoint of a finished epoch knows the epoch's training metric."""
+        if self._epoch_is_over:
+            self._show_training(trainer)
+            checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shows plateaus the training metric of the last epoch."""
+        self._show_training(trainer)
+
+    def _show_training(self, trainer: Trainer) -> None:
+        if not self._epoch_is_over:
+            return
+        self._epoch_is_over = False
+        for scheduler, monitor in _plateaus(trainer):
+            may_come = trainer.enable_validation and not self._validated
+            if monitor not in self._of_validation and (monitor in trainer.callback_metrics or not may_come):
+                _observe(trainer, scheduler, monitor)
+
+
+def keep_schedules(trainer: Trainer, keeper: ScheduleKeeper | None = None) -> None:
+    """Makes this the trainer's only :class:`ScheduleKeeper`; by default the one that it has, or else a new one."""
+    present = callbacks_of(trainer)
+    keeper = keeper or next((one for one in present if isinstance(one, ScheduleKeeper)), None) or ScheduleKeeper()
+    others = [one for one in present if not isinstance(one, ScheduleKeeper)]
+    cast("Any", trainer).callbacks = [keeper, *others]  # a new list: the trainer may be going through the old one
+
+
+def _begin(trainer: Trainer, scheduler: ScheduledLR) -> None:
+    """Takes up what was changed between the making of a schedule and the first step."""
+    if scheduler.steps_reached is None:  # not of our making
+        return
+    scheduler.take_rates(_found_rates(trainer))
+    old, new = scheduler.horizon, horizon_of(trainer)
+    if old != new:
+        scheduler.plan_anew(new)
+        rank_zero_info(f"The schedule is planned anew for {new}, not {old}.")
+
+
+def rates_from_elsewhere(trainer: Trainer) -> str:
+    """Returns the base rates, and who has set them, where it was not ``configure_optimizers``; otherwise nothing."""
+    taken = [rate for scheduler, _ in _scheduled(trainer) for rate in scheduler.taken.values()]
+    if not taken:
+        return ""
+    found = set(taken) <= set(_found_rates(trainer))
+    who = "LearningRateFinder" if found else "something else than configure_optimizers"
+    return f"{', '.join(dict.fromkeys(f'{rate:.6g}' for rate in taken))}, set before training by {who}"
+
+
+def _found_rates(trainer: Trainer) -> Collection[float]:
+    """Returns the rates that a finder has tried, of which it has set one."""
+    finder = callback_of(trainer, LearningRateFinder)
+    tried: list[float] = finder.optimal_lr.results["lr"] if finder and finder.optimal_lr else []
+    return tried
+
+
+def takes_over(trainer: Trainer) -> list[str]:
+    """Returns what will take the learning rate out of the schedule's hands, a sentence each."""
+    if not trainer.lr_scheduler_configs:
+        return []
+    found = []
+    averaging = callback_of(trainer, StochasticWeightAveraging)
+    if averaging is not None:
+        found.append(
+            "StochasticWeightAveraging sets the learning rate itself from its swa_epoch_start on: "
+            "the plan holds until then"
+        )
+    module = trainer.lightning_module
+    if mentions([vars(kind).get("optimizer_step") for kind in type(module).__mro__[:-1]], "param_groups"):
+        found.append(
+            f"{type(module).__name__}.optimizer_step works on param_groups: where it sets a learning rate, that one is "
+            "used and not the planned one"
+        )
+    return found
+
+
+def mentions(functions: Iterable[Any], name: str) -> bool:
+    """Tells whether the code of a function names an attribute."""
+    codes = (getattr(inspect.unwrap(function), "__code__", None) for function in functions if callable(function))
+    return any(name in code.co_names for code in codes if code is not None)
+
+
+def _check_max_steps(trainer: Trainer) -> None:
+    steps, batches = trainer.global_step, trainer.fit_loop.total_batch_idx + 1
+    if trainer.max_steps != -1 and steps != batches:
+        raise InputError(
+            f"max_steps={trainer.max_steps} counts every step that {type(trainer.lightning_module).__name__} takes by "
+            f"hand, {steps} in {batches} batches, so a schedule cannot tell where training ends: set max_epochs instead"
+        )
+
+
+def _what_plans(trainer: Trainer) -> tuple[Any, ...]:
+    return trainer.num_training_batches, trainer.max_epochs, trainer.max_steps
+
+
+def resume_data(trainer: Trainer) -> None:
+    """Lets stateful data loaders of a resumed run go on where they were, when they were set up before their time."""
+    # Lightning resumes stateful data loaders while it sets up the data. To know the horizon, that was done before it
+    # had read the checkpoint's loops: the loaders' states are still waiting.
+    loop = trainer.fit_loop
+    if loop._combined_loader_states_to_load and loop.restarting and loop._data_fetcher is not None:
+        loop._load_combined_loader_states()
+        iter(loop._data_fetcher)
+
+
+def _observe(trainer: Trainer, scheduler: ScheduledLR, monitor: str) -> None:
+    logged = trainer.callback_metrics
+    if monitor not in logged:
+        names = ", ".join(logged) or "nothing"
+        raise InputError(
+            f"Plateau follows {monitor!r}, which is not logged when an epoch ends: set its monitor to one of {names}"
+        )
+    # Processes may disagree on a metric that was not reduced, and must not on the learning rate.
+    value: Any = trainer.strategy.reduce(torch.as_tensor(logged[monitor]).clone(), reduce_op="mean")
+    scheduler.observe(float(value))
+
+
+def _plateaus(trainer: Trainer) -> list[tuple[ScheduledLR, str]]:
+    return [(scheduler, monitor) for scheduler, monitor in _scheduled(trainer) if scheduler.plateau is not None]
+
+
+def _scheduled(trainer: Trainer) -> list[tuple[ScheduledLR, str]]:
+    return [
+        (scheduler, config.monitor or str(getattr(scheduler.schedule, "monitor", "")))
+        for config in trainer.lr_scheduler_configs
+        if isinstance(scheduler := kept_by(config.scheduler), ScheduledLR)
+    ]

@@ -1,0 +1,82 @@
+"""The callback that logs the learning rate of every param group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tqdm import tqdm
+
+from lit_lrsched.optim.param_groups import values_of
+from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer, rank_zero_info
+
+
+class LearningRateLogger(Callback):
+    """Logs the learning rate of every param group: the one that is used, at the start of each epoch.
+
+    The names are ``lr/<group>``, where the group is the ``name`` of the param group or ``group0``, ``group1``, ...
+    They depend on neither optimizer nor scheduler, so runs with different ones share their charts. (Lightning's
+    ``LearningRateMonitor`` names curves after the optimizer's class and refuses to run without a logger.)
+
+    Args:
+        each_step: Log at every optimizer step as well.
+        momentum: Log ``momentum/<group>`` as well: the momentum, or the first beta of Adam-like optimizers.
+        weight_decay: Log ``weight_decay/<group>`` as well.
+        print_each_epoch: Print a line like ``Epoch 0: SGD lr 0.1000 -> 0.0983``: the rate that the epoch used and the
+            one that the next will use.
+
+    >>> LearningRateLogger(print_each_epoch=True).print_each_epoch
+    True
+    """
+
+    def __init__(
+        self,
+        each_step: bool = False,
+        momentum: bool = False,
+        weight_decay: bool = False,
+        print_each_epoch: bool = False,
+    ) -> None:
+        self.each_step = each_step
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.print_each_epoch = print_each_epoch
+        self._epoch_started: tuple[int, dict[str, float]] | None = None
+        self._logged_step = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says so when there is nowhere to log to."""
+        self._epoch_started = None
+        if not trainer.loggers:
+            rank_zero_info("LearningRateLogger: the trainer has no logger, so learning rates are not logged.")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the rates that the epoch begins with."""
+        self._print_finished_epoch(trainer)
+        self._epoch_started = (trainer.current_epoch, values_of(trainer.optimizers, ["lr"]))
+        self._log(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Logs the rates of a step, when asked."""
+        if self.each_step and trainer.global_step != self._logged_step:
+            self._log(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the line of the last epoch, when asked."""
+        self._print_finished_epoch(trainer)
+
+    def _log(self, trainer: Trainer) -> None:
+        asked = {"lr": True, "momentum": self.momentum, "weight_decay": self.weight_decay}
+        values = values_of(trainer.optimizers, [quantity for quantity, wanted in asked.items() if wanted])
+        self._logged_step = trainer.global_step
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=self._logged_step)
+
+    # An epoch's line waits for the next epoch to start: only then has a scheduler that follows a metric moved as well.
+    def _print_finished_epoch(self, trainer: Trainer) -> None:
+        if not self.print_each_epoch or self._epoch_started is None or not trainer.is_global_zero:
+            return
+        epoch, used = self._epoch_started
+        names = [type(optimizer).__name__ for optimizer in trainer.optimizers for _ in optimizer.param_groups]
+        after = values_of(trainer.optimizers, ["lr"])
+        for optimizer_name, (name, rate) in zip(names, used.items(), strict=False):
+            label = "lr" if len(used) == 1 else name
+            tqdm.write(f"Epoch {epoch}: {optimizer_name} {label} {rate:.4f} -> {after[name]:.4f}")  # above any bar

@@ -1,0 +1,362 @@
+"""The receipt: whether every optimizer step used the learning rate that was planned for it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.hooks import RemovableHandle
+
+from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
+from lit_lrsched.optim.param_groups import GroupValue as Slot
+from lit_lrsched.optim.param_groups import group_values as slots_of
+from lit_lrsched.optim.replay import Replay
+from lit_lrsched.optim.replay import SchedulerConfig as Stepped
+from lit_lrsched.optim.replay import scheduler_config as stepped_of
+from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.schedules.plateau import PlateauState
+from lit_lrsched.trainer.callbacks.keeper import rates_from_elsewhere
+from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
+
+
+class Departure(NamedTuple):
+    """The first step that used something else than the plan's value, and the likely reason."""
+
+    step: int
+    epoch: int
+    name: str
+    planned: float
+    used: float
+    reason: str
+
+
+class Receipt(Callback):
+    """Compares, at every optimizer step, what is used with what was planned, and says after ``fit`` how it went.
+
+    A :class:`~lit_lrsched.ScheduledLR` is asked for its values at the tick that this callback has counted; copies of
+    torch's schedulers are stepped beside the real ones. In a module with manual optimization every step of every
+    optimizer is compared with the plan for the training batch that it belongs to. What cannot be checked is named, and
+    so is a loss or a weight that is no longer a finite number.
+
+    >>> from lightning.pytorch import Trainer
+    >>> trainer = Trainer(callbacks=[Receipt()], logger=False)
+    """
+
+    def __init__(self) -> None:
+        self.followed = 0
+        self.departed = 0
+        self.first: Departure | None = None
+        self.broke_down = ""
+        self._plans: list[_ByFormula | _ByReplay] = []
+        self._unchecked = self._base = ""
+        self._handles: list[RemovableHandle] = []
+        self._begun = self._begun_batches = self._batches = self._epoch = 0
+        self._by_hand = self._trained = False
+        self._outputs: Any = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remembers the schedule as it is configured, before a checkpoint can change it."""
+        self.followed = self.departed = self._batches = 0
+        self.first, self.broke_down = None, ""
+        self._plans = _plans(trainer)
+        self._trained = False
+        self._by_hand = not pl_module.automatic_optimization
+        self._outputs = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes up the plan where the run begins, and watches the optimizers from here on."""
+        self._trained = True
+        if self._schedulers != _schedulers(trainer):  # a callback has brought others since
+            self._plans = _plans(trainer)
+        self._unchecked, self._base = _why_unchecked(trainer), rates_from_elsewhere(trainer)
+        self._begun, self._epoch = trainer.global_step, trainer.current_epoch
+        self._begun_batches = trainer.fit_loop.total_batch_idx + 1
+        done = self._begun_batches if self._by_hand else self._begun
+        for plan, optimizer in zip(self._plans, trainer.optimizers, strict=False):
+            plan.start_at(done, self._epoch, trainer)
+
+            def check(*_: Any, plan: _ByFormula | _ByReplay = plan) -> None:
+                self._check(trainer, plan)
+
+            # Not a hook of Lightning's: this one also knows the steps that AMP leaves out, and what training_step
+            # changed.
+            self._handles.append(optimizer.register_step_post_hook(check))
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Moves the plan on to the epoch."""
+        while self._epoch < trainer.current_epoch:
+            self._look_for_nan(trainer)
+            for plan in self._plans:
+                plan.after_epoch(self._epoch, trainer.callback_metrics)
+            self._epoch += 1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Moves the plan of a module with manual optimization on to the next batch."""
+        self._outputs = outputs
+        self._batches += 1
+        for plan in self._plans if self._by_hand else ():
+            plan.after_step(batch_idx)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops watching, and looks at the weights."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._look_for_nan(trainer)
+        weights = [name for name, weight in pl_module.named_parameters() if not _is_finite(weight)]
+        if weights:
+            shown = ", ".join(weights[:3]) + (", ..." if len(weights) > 3 else "")
+            found = f"at the end of training these weights are not finite: {shown}"
+            self.broke_down = f"{self.broke_down}; {found}" if self.broke_down else found
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says how it went, or that training was over before it began, which the trainer passes over in silence."""
+        if not trainer.is_global_zero:
+            return
+        if self._batches > 0:
+            if text := self.text(trainer.estimated_stepping_batches):
+                print(text)
+        elif not self._trained and trainer.global_step > 0:
+            print(
+                f"Nothing is left to train: the checkpoint is of the end, after {trainer.global_step} steps. "
+                "To train for longer, raise trainer.max_epochs or trainer.max_steps."
+            )
+
+    def text(self, planned: float = math.inf) -> str:
+        """Returns how it went: a line on the learning rate, after one on training if that broke down.
+
+        Args:
+            planned: How many steps the whole run was to have; batches, where the module steps by hand.
+        """
+        fix = "lower the learning rate, or look for nan in the data"
+        broken = f"training broke down: {self.broke_down}: {fix}" if self.broke_down else ""
+        return "\n".join(filter(None, [broken, self._of_rates(planned)]))
+
+    def _of_rates(self, planned: float) -> str:
+        if self._unchecked:
+            return f"learning rate was not checked against a plan: {self._unchecked}"
+        steps = self.followed + self.departed
+        if steps == 0:
+            return ""
+        since = f" from step {self._begun}" if self._begun else ""
+        base = f"; the base rate is {self._base}" if self._base else ""
+        if self.first:
+            at = self.first
+            return (
+                f"learning rate left the plan at step {at.step} (epoch {at.epoch}): {at.name} was {at.used:.6g} where "
+                f"{at.planned:.6g} was planned: {at.reason} ({self.followed} of {steps} steps{since} followed it{base})"
+            )
+        done, unit = (self._begun_batches + self._batches, " batches") if self._by_hand else (self._begun + steps, "")
+        short = f"; {planned:.0f}{unit} were planned" if done < planned < math.inf else ""
+        return f"learning rate followed the plan ({steps} of {steps} steps{since}{short}{base})"
+
+    @property
+    def _schedulers(self) -> set[LRScheduler]:
+        return {scheduler for plan in self._plans for scheduler in plan.schedulers}
+
+    def _check(self, trainer: Trainer, plan: _ByFormula | _ByReplay) -> None:
+        for slot, planned in plan.values():
+            used = slot.read()
+            if used != planned and not _is_rounded(slot, used, planned):
+                if self.first is None:
+                    step = self._begun + self.followed
+                    reason = self._reason(trainer, plan, slot)
+                    self.first = Departure(step, trainer.current_epoch, slot.name, planned, used, reason)
+                self.departed += 1
+                break
+        else:
+            self.followed += 1
+        if not self._by_hand:
+            plan.after_step(trainer.fit_loop.epoch_loop.batch_idx)
+
+    def _look_for_nan(self, trainer: Trainer) -> None:
+        """Looks at the losses of an epoch that is over: once an epoch, since each look waits for the device."""
+        if self.broke_down:
+            return
+        outputs = self._outputs
+        losses = {"the training loss": outputs.get("loss") if isinstance(outputs, Mapping) else outputs}
+        losses.update((name, value) for name, value in trainer.callback_metrics.items() if "loss" in name)
+        for name, value in losses.items():
+            if isinstance(value, Tensor) and not _is_finite(value):
+                self.broke_down = f"{name} is {float(value.float().mean()):g} in epoch {self._epoch}"
+                return
+
+    def _reason(self, trainer: Trainer, plan: _ByFormula | _ByReplay, slot: Slot) -> str:
+        skipped = trainer.global_step - self._begun - self.followed
+        if skipped > 0 and not self._by_hand:
+            times = "a step was" if skipped == 1 else f"{skipped} steps were"
+            return f"{times} skipped before it, for gradients that overflowed, but the scheduler moved on"
+        if _schedulers(trainer) != self._schedulers:
+            return f"the scheduler was replaced during training{_suspects(trainer)}"
+        if self._begun and not self.followed:
+            return f"the resumed run does not continue the configured schedule{plan.changed_on_resume()}"
+        rates = [float(rate) for scheduler in plan.schedulers for rate in scheduler.get_last_lr()]
+        if slot.quantity == "lr" and slot.read() not in rates:
+            return f"something else than the scheduler set it{_suspects(trainer)}"
+        return "the scheduler was not stepped as often as its interval says"
+
+
+class _ByFormula:
+    """What a :class:`~lit_lrsched.ScheduledLR` should have set: its values are worked out afresh at every tick."""
+
+    def __init__(self, optimizers: Sequence[Optimizer], number: int, stepped: Stepped) -> None:
+        assert isinstance(stepped.scheduler, ScheduledLR)
+        self.schedulers: list[LRScheduler] = [stepped.scheduler]
+        self._scheduler = stepped.scheduler
+        self._by_step = stepped.interval == "step"
+        self._optimizers, self._number = optimizers, number
+        self._slots: dict[tuple[int, str], Slot] = {}
+        self._tick = 0
+        self._known: tuple[int, PlateauState | None] | None = None
+        self._values: list[tuple[Slot, float]] = []
+
+    def values(self) -> list[tuple[Slot, float]]:
+        # A plateau may have moved within a tick.
+        if self._known != (self._tick, self._scheduler.plateau):
+            self._known = (self._tick, self._scheduler.plateau)
+            self._values = [
+                (self._slots[number, quantity], value)
+                for number, group in enumerate(self._scheduler.planned(self._tick))
+                for quantity, value in group.items()
+            ]
+        return self._values
+
+    def start_at(self, step: int, epoch: int, trainer: Trainer) -> None:
+        # Not before: a checkpoint puts new groups into the optimizer.
+        own = (slot for slot in slots_of(self._optimizers) if slot.optimizer == self._number)
+        self._slots = {(slot.group_number, slot.quantity): slot for slot in own}
+        # What the checkpoint says: a changed horizon changes the count, and steps that AMP left out are not in it.
+        self._tick = self._scheduler.last_epoch
+
+    def after_step(self, batch: int) -> None:
+        self._tick += self._by_step
+
+    def after_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        self._tick += not self._by_step
+
+    def changed_on_resume(self) -> str:
+        return ""
+
+
+class _ByReplay:
+    """What torch's schedulers should have set: copies of them are stepped beside them."""
+
+    def __init__(self, optimizers: Sequence[Optimizer], number: int, stepped: Sequence[Stepped]) -> None:
+        self.schedulers = [one.scheduler for one in stepped]
+        self._stepped = stepped
+        self._optimizers, self._number = optimizers, number
+        self._replay = Replay([optimizers[number]], stepped)
+        self._slots: list[Slot] = []
+        self._copies: list[Slot] = []
+        self._values: list[tuple[Slot, float]] = []
+
+    def _refresh(self) -> None:
+        self._values = [(slot, planned.read()) for slot, planned in zip(self._slots, self._copies, strict=True)]
+
+    def values(self) -> list[tuple[Slot, float]]:
+        return self._values
+
+    def start_at(self, step: int, epoch: int, trainer: Trainer) -> None:
+        cycles = any(getattr(scheduler, "cycle_momentum", False) for scheduler in self.schedulers)
+        quantities = ("lr", "momentum") if cycles else ("lr",)
+        self._slots = [slot for slot in slots_of(self._optimizers, quantities) if slot.optimizer == self._number]
+        if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in self.schedulers):
+            # With what it knows of the metric so far.
+            self._replay = Replay([self._optimizers[self._number]], self._stepped)
+        else:
+            self._catch_up(step, epoch, trainer)
+        self._copies = slots_of(self._replay.optimizers, quantities)
+        self._refresh()
+
+    def _catch_up(self, steps: int, epochs: int, trainer: Trainer) -> None:
+        batches, accumulate = trainer.num_training_batches, trainer.accumulate_grad_batches
+        per_epoch = math.ceil(batches / accumulate) if batches < math.inf else steps
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for step in range(steps if self._replay.by_step else 0):
+                self._replay.after_step(int(min((step % per_epoch + 1) * accumulate, batches)) - 1)
+            for epoch in range(epochs):
+                self._replay.after_epoch(epoch)
+
+    def after_step(self, batch: int) -> None:
+        if self._replay.by_step:
+            self._replay.after_step(batch)
+            self._refresh()
+
+    def after_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        monitor = next((one.monitor for one in self._stepped if one.monitor), "")
+        self._replay.after_epoch(epoch, float(metrics[monitor]) if monitor in metrics else None)
+        self._refresh()
+
+    def changed_on_resume(self) -> str:
+        copies = [one.scheduler for one in self._replay.stepped]
+        changes = [
+            f"{name} is {vars(own)[name]} and not {value}"
+            for own, planned in zip(sorted(self.schedulers, key=_is_plateau), copies, strict=True)
+            for name, value in vars(planned).items()
+            if not name.startswith("_") and isinstance(value, (int, float, str)) and vars(own).get(name) != value
+        ]
+        return f": from the checkpoint, {', '.join(changes)}" if changes else ""
+
+
+def _plans(trainer: Trainer) -> list[_ByFormula | _ByReplay]:
+    """Returns a plan for each optimizer; none where they cannot be checked."""
+    if _why_unchecked(trainer):
+        return []
+    stepped = [stepped_of(config) for config in trainer.lr_scheduler_configs]
+    plans: list[_ByFormula | _ByReplay] = []
+    for number, optimizer in enumerate(trainer.optimizers):
+        own = [one for one in stepped if one.scheduler.optimizer is optimizer]
+        if len(own) == 1 and isinstance(own[0].scheduler, ScheduledLR) and own[0].frequency == 1:
+            plans.append(_ByFormula(trainer.optimizers, number, own[0]))
+        else:
+            plans.append(_ByReplay(trainer.optimizers, number, own))
+    return plans
+
+
+def _why_unchecked(trainer: Trainer) -> str:
+    """Returns why no plan can tell the learning rates of a run; nothing where it can."""
+    schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+    module = trainer.lightning_module
+    own = [type(one).__name__ for one in schedulers if not isinstance(one, KeptScheduler)]
+    if own and not module.automatic_optimization:
+        return f"{type(module).__name__} steps {' and '.join(own)} itself, when it likes (manual optimization)"
+    if any(_is_plateau(config.scheduler) and config.interval == "step" for config in trainer.lr_scheduler_configs):
+        return "ReduceLROnPlateau follows its metric within an epoch, where no callback sees it"
+    return ""
+
+
+def _is_finite(value: Tensor) -> bool:
+    return bool(torch.isfinite(value.detach()).all())
+
+
+def _is_plateau(scheduler: LRScheduler) -> bool:
+    return isinstance(scheduler, ReduceLROnPlateau)
+
+
+def _is_rounded(slot: Slot, used: float, planned: float) -> bool:
+    """Tells a rate that is kept in a tensor, which has rounded it."""
+    return isinstance(slot.group[slot.key], Tensor) and math.isclose(used, planned, rel_tol=1e-6)
+
+
+def _suspects(trainer: Trainer) -> str:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    quiet = ("Checkpoint", "ProgressBar", "Summary", "Monitor", "Timer", "EarlyStopping")
+    names = [
+        type(callback).__name__
+        for callback in callbacks
+        if not type(callback).__module__.startswith("lit_lrsched") and not type(callback).__name__.endswith(quiet)
+    ]
+    return f" (callbacks: {', '.join(names)})" if names else " (the module itself, by the look of it)"
+
+
+def _schedulers(trainer: Trainer) -> set[LRScheduler]:
+    return {kept_by(config.scheduler) for config in trainer.lr_scheduler_configs}

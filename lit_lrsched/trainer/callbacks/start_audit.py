@@ -1,0 +1,69 @@
+"""Refuses to train what the audit calls a failure, before anything is trained or written."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.callbacks.keeper import resume_data
+from lit_lrsched.trainer.fit_plan import audit_fit
+from lit_lrsched.trainer.horizon import callbacks_of
+from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
+
+AuditLevel = Literal["error", "warn", "off"]
+
+
+class TrainingRefused(InputError):
+    """The plan of a run is a failure, so the run does not start.
+
+    Args:
+        reason: What is wrong, and how to mend it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason} (audit='warn' trains anyway)")
+        self.reason = reason
+
+
+class StartAudit(Callback):
+    """Audits the plan of a run when its optimizers and schedulers are there and nothing has been trained.
+
+    Nothing is audited where there is no schedule, and with ``fast_dev_run``, which is not about the schedule.
+
+    Args:
+        level: ``"error"`` refuses to train a failure and prints warnings, ``"warn"`` prints both, ``"off"`` looks at
+            nothing.
+
+    Raises:
+        TrainingRefused: When training starts, for a failure.
+
+    >>> from lightning.pytorch import Trainer
+    >>> trainer = Trainer(callbacks=[StartAudit()], logger=False)
+    """
+
+    def __init__(self, level: AuditLevel = "error") -> None:
+        self.level = level
+        self.begun = False  # whether training has, so that what is written is a run's
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Takes the last place, for other callbacks bring schedules when fitting starts."""
+        others = [callback for callback in callbacks_of(trainer) if callback is not self]
+        trainer.callbacks = [*others, self]  # type: ignore[attr-defined]  # a new list: this one is being gone through
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses or warns. After this hook loggers make their folders."""
+        if self.level == "off" or getattr(trainer, "fast_dev_run", False):
+            return
+        findings = audit_fit(trainer)
+        failures = [finding.text for finding in findings if finding.level == "failure"]
+        if failures and self.level == "error":
+            more = f"; and {len(failures) - 1} more, which preview shows" if len(failures) > 1 else ""
+            raise TrainingRefused(failures[0] + more)
+        if trainer.is_global_zero:
+            for finding in findings:
+                print(f"warning: {finding.text}")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lets the data of a resumed run go on where they were: to know the run's length, they were set up early."""
+        self.begun = True
+        resume_data(trainer)

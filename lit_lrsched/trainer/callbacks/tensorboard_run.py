@@ -1,0 +1,175 @@
+"""What TensorBoard shows of a run at once: three charts, the schedule's picture and text, a row of hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.optim import Optimizer
+
+from lit_lrsched.class_paths import to_plain
+from lit_lrsched.errors import InputError
+from lit_lrsched.hparams import write_hparams as write_trial
+from lit_lrsched.optim.replay import plan_run
+from lit_lrsched.optim.replay import scheduler_config as stepped_of
+from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.plans.picture import picture, thumbnail
+from lit_lrsched.plans.plan import Plan
+from lit_lrsched.plans.table import distinct
+from lit_lrsched.plans.view import View
+from lit_lrsched.trainer.fit_plan import training_loop_of as pace_of
+from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
+
+# Charts by title, and the tags that each shows.
+_CHARTS = {
+    "learning rate": ["^lr/", "^planned_lr/"],
+    "loss": ["^(train|val)_loss$"],
+    "accuracy": ["^(train|val)_acc$"],
+}
+
+
+class TensorBoardRun(Callback):
+    """Writes for TensorBoard what makes a run readable, under names that no model or schedule changes.
+
+    - a layout of three charts: learning rate, loss, accuracy;
+    - ``planned_lr/<group>`` beside the ``lr/<group>`` that is used, at the start of each epoch;
+    - the schedule as an image with its phases, and its configuration as text;
+    - a row of the HParams tab, with ``hp/val_acc``, ``hp/test_acc``, ``hp/val_loss`` and the like.
+
+    Loggers of other kinds get the scalars alone.
+
+    >>> from lightning.pytorch import Trainer
+    >>> trainer = Trainer(callbacks=[TensorBoardRun()], logger=False)
+    """
+
+    def __init__(self) -> None:
+        self._plan: Plan | None = None
+        self._hyperparameters: dict[str, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes what is known before the first step."""
+        self._plan = _plan(trainer)
+        if not trainer.is_global_zero or not trainer.optimizers:
+            return
+        self._hyperparameters = _hyperparameters(trainer)
+        for writer in _writers(trainer):
+            layout = {title: ["Multiline", tags] for title, tags in _CHARTS.items()}
+            writer.add_custom_scalars({"run": layout})
+            rows = "\n".join(f"| {name} | {value} |" for name, value in self._hyperparameters.items())
+            writer.add_text("configuration", f"| | |\n|---|---|\n{rows}")
+            if self._plan:
+                writer.add_image("schedule", _image(self._plan), dataformats="HWC")
+        _write_trials(trainer, self._hyperparameters)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the rates that were planned for this epoch."""
+        if self._plan is None or trainer.global_step >= self._plan.horizon.steps:
+            return
+        planned = {
+            f"planned_{name}": value
+            for name, value in self._plan.at(trainer.global_step).items()
+            if name.startswith("lr/")
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(planned, step=trainer.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the metrics of the HParams row."""
+        if self._hyperparameters:
+            _write_trials(trainer, self._hyperparameters, "val_")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Likewise, when a test follows."""
+        if self._hyperparameters:
+            _write_trials(trainer, self._hyperparameters, "test_")
+
+
+def _plan(trainer: Trainer) -> Plan | None:
+    """Returns the plan of the run; None where it cannot be known."""
+    if not trainer.lightning_module.automatic_optimization or not trainer.optimizers:
+        return None
+    try:
+        return plan_run(
+            trainer.optimizers, [stepped_of(config) for config in trainer.lr_scheduler_configs], pace_of(trainer)
+        )
+    except InputError:
+        return None
+
+
+def _writers(trainer: Trainer) -> list[Any]:
+    """Returns the ``SummaryWriter`` of every TensorBoard logger."""
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _image(plan: Plan) -> Any:
+    """Returns the picture of a plan, uint8 ``[height, width, 3]``."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    view = View.of(plan)
+    figure = thumbnail(view) if len(distinct(view.curve)) == 1 else picture({"": view})
+    figure.set_dpi(100)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def _hyperparameters(trainer: Trainer) -> dict[str, Any]:
+    """Returns optimizer, schedule and their arguments as readable columns, such as ``schedule.warmup``."""
+    optimizer = trainer.optimizers[0]
+    columns = {"optimizer": type(optimizer).__name__, **_numbers(_base_values(optimizer))}
+    configs = trainer.lr_scheduler_configs
+    if not configs:
+        return {**columns, "schedule": "none"}
+    scheduler = stepped_of(configs[0]).scheduler
+    if isinstance(scheduler, ScheduledLR):
+        try:
+            plain = to_plain(scheduler.schedule)
+        except InputError:
+            plain = {"class_path": repr(scheduler.schedule)}
+    else:
+        plain = {"class_path": type(scheduler).__name__, "init_args": _numbers(vars(scheduler))}
+    return {**columns, "interval": configs[0].interval, **_flat("schedule", plain)}
+
+
+def _base_values(optimizer: Optimizer) -> dict[str, Any]:
+    group = optimizer.param_groups[0]
+    return {
+        "lr": group.get("initial_lr", group["lr"]),
+        "momentum": group["betas"][0] if "betas" in group else group.get("momentum"),
+        "weight_decay": group.get("weight_decay"),
+    }
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those that are numbers or words and are arguments rather than state."""
+    state = ("last_epoch", "verbose")
+    return {
+        name: float(value) if isinstance(value, torch.Tensor) else value
+        for name, value in values.items()
+        if isinstance(value, (bool, int, float, str, torch.Tensor)) and not name.startswith("_") and name not in state
+    }
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping) and "class_path" in value:
+        columns = {name: value["class_path"].rpartition(".")[2]}
+        for argument, inner in (value.get("init_args") or {}).items():
+            columns.update(_flat(f"{name}.{argument}", inner))
+        return columns
+    if isinstance(value, (list, tuple)):
+        return {key: column for n, item in enumerate(value) for key, column in _flat(f"{name}.{n}", item).items()}
+    if isinstance(value, Mapping):
+        return {key: column for word, item in value.items() for key, column in _flat(f"{name}.{word}", item).items()}
+    return {} if value is None else {name: value}
+
+
+def _write_trials(trainer: Trainer, hyperparameters: Mapping[str, Any], stage: str = "none") -> None:
+    """Writes the row of the HParams tab, with the metrics of a stage."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(stage)}
+    for writer in _writers(trainer):
+        run = Path(writer.log_dir)
+        write_trial(run, run.name, hyperparameters, metrics)

@@ -1,0 +1,317 @@
+"""The plan of a ``Trainer.fit``: everything up to ``configure_optimizers``, and no training."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelCheckpoint,
+)
+from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
+from lightning.pytorch.loops.utilities import _parse_loop_limits
+from lightning.pytorch.trainer import call
+from lightning.pytorch.trainer.states import RunningStage, TrainerFn, TrainerStatus
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
+from lit_lrsched.optim.replay import Replay, made_for, plan_run
+from lit_lrsched.optim.replay import SchedulerConfig as Stepped
+from lit_lrsched.optim.replay import TrainingLoop as Pace
+from lit_lrsched.optim.replay import scheduler_config as stepped_of
+from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.plans.audit import Finding, audit, audit_lengths
+from lit_lrsched.plans.curve import Curve
+from lit_lrsched.plans.curve import sample as look
+from lit_lrsched.plans.metric_file import read_metric
+from lit_lrsched.plans.plan import Plan
+from lit_lrsched.plans.view import View
+from lit_lrsched.schedules.core import Interval
+from lit_lrsched.schedules.direction import contradiction
+from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
+from lit_lrsched.trainer.callbacks.keeper import takes_over
+from lit_lrsched.trainer.horizon import horizon_of
+from lit_lrsched.trainer.logged_names import logged_names
+from lit_lrsched.trainer.schedule_config import AnySchedule, schedule_config
+
+
+class Configured(NamedTuple):
+    """What ``fit`` would start from: the module's optimizers and schedulers, and the pace of the run."""
+
+    optimizers: list[Optimizer]
+    stepped: list[Stepped]
+    pace: Pace
+
+
+class DoesNotFit(InputError):
+    """The schedule and the run do not go together."""
+
+
+def configure(trainer: Trainer, model: LightningModule, datamodule: LightningDataModule | None = None) -> Configured:
+    """Does what ``trainer.fit`` does before training: data, ``setup`` hooks, ``configure_optimizers``.
+
+    Nothing is trained, sent to a device or shared with other processes; nothing is written either, as long as the
+    trainer's logger writes nothing.
+
+    Raises:
+        DoesNotFit: When training has no known end, or the schedule does not fit it.
+    """
+    # The steps of Trainer.fit, in their order, without those that launch processes.
+    trainer.state.fn = TrainerFn.FITTING
+    trainer.state.status = TrainerStatus.RUNNING
+    trainer.state.stage = RunningStage.TRAINING
+    trainer.strategy._lightning_module = model
+    loop = trainer.fit_loop
+    loop.min_epochs, loop.max_epochs = _parse_loop_limits(
+        loop.min_steps, loop.max_steps, loop.min_epochs, loop.max_epochs, trainer
+    )
+    trainer._data_connector.attach_data(model, datamodule=datamodule)
+    trainer.strategy.connect(model)
+    trainer._callback_connector._attach_model_callbacks()
+    trainer._callback_connector._attach_model_logging_functions()
+    trainer._data_connector.prepare_data()
+    call._call_setup_hook(trainer)
+    call._call_configure_model(trainer)
+    try:
+        optimizers, configs = _init_optimizers_and_lr_schedulers(model)
+        trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs = optimizers, configs
+        for callback in _callbacks(trainer):
+            # Those that bring a schedule do so here. Others may start training: to find a batch size, say.
+            if isinstance(callback, ApplySchedule):
+                callback.on_fit_start(trainer, model)
+        steppeds = [stepped_of(config) for config in trainer.strategy.lr_scheduler_configs]
+        return Configured(trainer.strategy.optimizers, steppeds, training_loop_of(trainer))
+    except InputError as error:
+        raise DoesNotFit(str(error)) from error
+    finally:
+        trainer.fit_loop.teardown()  # its data loader's workers
+
+
+def training_loop_of(trainer: Trainer) -> Pace:
+    """Returns how a trainer's batches make steps and validations.
+
+    Raises:
+        InputError: When training has no known end.
+    """
+    horizon = horizon_of(trainer)
+    in_epoch = horizon.steps_per_epoch or horizon.steps  # where epochs have no one length, training counts as one
+    batches = min(trainer.num_training_batches, in_epoch * trainer.accumulate_grad_batches)
+    check = trainer.val_check_batch if trainer.enable_validation else None
+    return Pace(
+        horizon,
+        int(batches),
+        trainer.accumulate_grad_batches,
+        val_every=None if check is None or check == math.inf else int(check),
+        val_epochs=trainer.check_val_every_n_epoch,
+    )
+
+
+def plan_fit(trainer: Trainer, configured: Configured, metric: str | None = None) -> tuple[Plan, list[Finding]]:
+    """Returns the plan of a configured run, and what there is to say of it besides the curve.
+
+    Args:
+        trainer: The trainer.
+        configured: What :func:`configure` returned for it.
+        metric: File with the recorded metric that a metric-driven schedule is to follow.
+    """
+    optimizers, steppeds, pace = configured
+    monitors = {one.monitor for one in steppeds if one.monitor}
+    values: Sequence[float] = read_metric(metric, min(monitors, default="metric")) if metric else ()
+    return plan_run(optimizers, steppeds, pace, values), [*_findings(trainer, steppeds), *_takes_over(trainer)]
+
+
+def view_fit(trainer: Trainer, configured: Configured, metric: str | None = None) -> View:
+    """Returns the plan of a configured run, its curve and all that is wrong with it: see :func:`plan_fit`."""
+    plan, known = plan_fit(trainer, configured, metric)
+    curve = look(plan)
+    return View(plan, curve, _judged(trainer, known, audit(plan, curve), plan.broken))
+
+
+def audit_fit(trainer: Trainer) -> list[Finding]:
+    """Returns what is wrong with the plan of a run that is about to start: what :func:`view_fit` finds, and as fast.
+
+    Of a resumed run only what is still to come is looked at. A scheduler of torch's with very many ticks is judged by
+    the lengths that it was given alone: its curve would have to be replayed tick by tick.
+
+    Args:
+        trainer: A trainer in ``on_fit_start``, whose optimizers and schedulers are configured.
+    """
+    steppeds = [stepped_of(config) for config in trainer.strategy.lr_scheduler_configs]
+    known = _findings(trainer, steppeds)
+    if not steppeds:
+        return known
+    try:
+        pace = training_loop_of(trainer)
+    except InputError:  # training has no known end, which torch's schedulers do not mind
+        return _judged(trainer, known, [])
+    if pace.horizon.steps > _MOST_REPLAYED and any(
+        one.interval == "step" and not isinstance(one.scheduler, ScheduledLR) for one in steppeds
+    ):
+        lengths = [made for one in steppeds for made in made_for(one.scheduler)]
+        names = " + ".join(type(one.scheduler).__name__ for one in steppeds)
+        found = audit_lengths(Plan(names, pace.horizon, "step", lambda step: {}, made_for=lengths))
+        return _judged(trainer, known, found or [_not_replayed(names, pace)])
+    try:
+        plan = plan_run(trainer.strategy.optimizers, steppeds, pace)
+    except Exception as error:  # of somebody's scheduler, which may train well and yet not let itself be tried out
+        text = f"the schedule cannot be tried out before training ({type(error).__name__}: {error})"
+        return _judged(trainer, known, [Finding("warning", text)])
+    return _judged(trainer, known, audit(plan, _still_to_come(trainer, look(plan))), plan.broken)
+
+
+_MOST_REPLAYED = 200_000  # two seconds
+
+
+def _not_replayed(names: str, pace: Pace) -> Finding:
+    text = f"{names} moves on {pace.horizon.steps:,} times, too often to be tried out before training: see its preview"
+    return Finding("warning", text)
+
+
+def _still_to_come(trainer: Trainer, curve: Curve) -> Curve:
+    """Leaves out of a curve what a resumed run has trained already."""
+    checkpoint: Mapping[str, Any] = trainer._checkpoint_connector._loaded_checkpoint
+    reached = int(checkpoint.get("global_step", trainer.global_step))
+    first = min(bisect_left(curve.steps, reached), len(curve.steps) - 1)
+    return Curve(curve.steps[first:], {name: values[first:] for name, values in curve.values.items()})
+
+
+def _judged(
+    trainer: Trainer, known: Sequence[Finding], of_plan: Sequence[Finding], broken: str | None = None
+) -> list[Finding]:
+    """Returns all findings, failures as warnings where the plan may be another than what is meant in the end.
+
+    The plan of a module that steps its schedulers itself is a guess. Of a run on a part of the training data nobody
+    expects that a schedule of full length fits; but one that stops training is in the way there as well.
+    """
+    is_guess = _steps_schedulers_itself(trainer)
+    on_a_part = trainer.limit_train_batches != 1.0  # overfit_batches sets it too
+    soft = [*known, *of_plan] if is_guess else of_plan if on_a_part and not broken else []
+    return [Finding("warning", one.text) if one in soft else one for one in [*known, *of_plan]]
+
+
+def _steps_schedulers_itself(trainer: Trainer) -> bool:
+    kept = all(isinstance(config.scheduler, KeptScheduler) for config in trainer.strategy.lr_scheduler_configs)
+    return not trainer.lightning_module.automatic_optimization and not kept
+
+
+def plans_of(
+    trainer: Trainer,
+    configured: Configured,
+    schedules: Mapping[str, AnySchedule],
+    interval: Interval | None = None,
+    monitor: str | None = None,
+) -> tuple[dict[str, Plan], list[Finding]]:
+    """Plans other schedules on the optimizer of a configured run; those that do not fit are findings."""
+    plans: dict[str, Plan] = {}
+    refused = []
+    for name, schedule in schedules.items():
+        (optimizer,) = Replay(configured.optimizers[:1], []).optimizers
+        for group in optimizer.param_groups:
+            group["lr"] = group.pop("initial_lr", group["lr"])
+        try:
+            returned = schedule_config(optimizer, schedule, trainer, interval=interval, monitor=monitor)
+        except InputError as error:
+            refused.append(Finding("failure", f"{name}: {error}"))
+            continue
+        config: dict[str, Any] = returned.get("lr_scheduler", {})
+        steppeds = (
+            [Stepped(kept_by(config["scheduler"]), config["interval"], 1, config.get("monitor"))] if config else []
+        )
+        plans[name] = plan_run([optimizer], steppeds, configured.pace)
+    return plans, refused
+
+
+_FINDERS: dict[type[Callback], str] = {
+    LearningRateFinder: "LearningRateFinder sets another base rate before training: shown for the configured one",
+    BatchSizeFinder: "BatchSizeFinder changes the number of steps before training: shown for the configured batch size",
+}
+
+
+def _takes_over(trainer: Trainer) -> list[Finding]:
+    """Returns who will set the learning rate beside the schedule, or its length; ``fit`` says so by itself."""
+    finders = [text for kind, text in _FINDERS.items() if any(isinstance(one, kind) for one in _callbacks(trainer))]
+    return [Finding("warning", text) for text in (*takes_over(trainer), *finders)]
+
+
+def _findings(trainer: Trainer, steppeds: Sequence[Stepped]) -> list[Finding]:
+    """Returns what there is to say of a run besides the curve of its plan."""
+    found = []
+    if _steps_schedulers_itself(trainer):
+        text = "the module steps its schedulers itself (manual optimization): shown as if it did so once every interval"
+        found.append(Finding("warning", text))
+    if any(isinstance(callback, GradientAccumulationScheduler) for callback in _callbacks(trainer)):
+        text = (
+            "GradientAccumulationScheduler changes the number of steps in an epoch, which no schedule can foresee: "
+            "set trainer.accumulate_grad_batches instead"
+        )
+        found.append(Finding("warning", text))
+    for one in steppeds:
+        if one.frequency > 1 and one.interval == "step":
+            text = (
+                f"frequency={one.frequency} counts batches within an epoch and starts anew with each: "
+                "leave it out, and slow the schedule down instead"
+            )
+            found.append(Finding("warning", text))
+    for one in steppeds:
+        if isinstance(one.scheduler, ReduceLROnPlateau) and one.monitor:
+            reason = contradiction(one.monitor, one.scheduler.mode)
+            found += [Finding("failure", reason)] if reason else []
+    return [*found, *_of_monitors(trainer, steppeds)]
+
+
+def _of_monitors(trainer: Trainer, steppeds: Sequence[Stepped]) -> Iterator[Finding]:
+    """Yields what is wrong with the metrics that schedules and callbacks follow."""
+    strict = {kept_by(config.scheduler) for config in trainer.strategy.lr_scheduler_configs if config.strict}
+    for one in dict.fromkeys((one.monitor, type(one.scheduler), one.scheduler in strict) for one in steppeds):
+        monitor, kind, is_strict = one
+        if not monitor or not is_strict:
+            continue
+        found = _not_logged(trainer, monitor, "the schedule", "--lr_monitor")
+        every = trainer.check_val_every_n_epoch or 1
+        if not found and monitor.startswith("val") and kind is ReduceLROnPlateau and every > 1:
+            text = (
+                f"ReduceLROnPlateau asks for {monitor!r} after every epoch, but check_val_every_n_epoch={every}: "
+                "use Plateau, which waits for it"
+            )
+            found = [Finding("failure", text)]
+        yield from found
+    for callback in _callbacks(trainer):
+        follows = isinstance(callback, ModelCheckpoint) or (isinstance(callback, EarlyStopping) and callback.strict)
+        monitor = getattr(callback, "monitor", None)
+        if follows and monitor and monitor not in ("epoch", "step"):
+            yield from _not_logged(trainer, monitor, type(callback).__name__, "its monitor")
+
+
+def _not_logged(trainer: Trainer, monitor: str, follower: str, option: str) -> list[Finding]:
+    module = trainer.lightning_module
+    follows = f"{follower} follows {monitor!r}"
+    if trainer.limit_val_batches == 0 and monitor.startswith("val") and is_overridden("validation_step", module):
+        text = f"{follows}, but limit_val_batches=0 turns validation off: set {option} to a metric of training"
+        return [Finding("failure", text)]
+    logged = logged_names([type(module), *(type(one) for one in _callbacks(trainer) if not _is_ours(one))])
+    if logged.include(monitor):
+        return []
+    name, known = type(module).__name__, logged.readable
+    near = did_you_mean(monitor, [name for name in known if "*" not in name])
+    fix = f"set {option} to one that it logs{near}: {', '.join(known) or 'none found'}"
+    if logged.complete:
+        return [Finding("failure", f"{follows}, which {name} does not log: {fix}")]
+    return [Finding("warning", f"{follows}, which the source of {name} does not name: {fix}")]
+
+
+def _is_ours(callback: Callback) -> bool:
+    return type(callback).__module__.partition(".")[0] == "lit_lrsched"
+
+
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]  # which Lightning sets from elsewhere

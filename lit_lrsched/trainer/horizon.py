@@ -1,0 +1,99 @@
+"""How long a trainer trains, in optimizer steps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar, cast
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.schedules.core import Horizon, epoch_length
+from lit_lrsched.trainer.lightning_package import (
+    Callback,
+    GradientAccumulationScheduler,
+    StochasticWeightAveraging,
+    Trainer,
+)
+
+_Callback = TypeVar("_Callback", bound=Callback)
+
+
+def horizon_of(trainer: Trainer) -> Horizon:
+    """Returns how many optimizer steps a trainer will take, and how many an epoch has, where those have one length.
+
+    Raises:
+        InputError: When training has no known end.
+    """
+    if trainer.train_dataloader is None:
+        trainer.fit_loop.setup_data()
+    steps = _stepping_batches(trainer)
+    if steps == math.inf:
+        raise InputError(
+            "max_epochs=-1 trains without end, as max_time alone does, so a schedule has no horizon: "
+            "set max_epochs or max_steps"
+        )
+    if steps == -1:
+        raise InputError("the training data has no length, so a schedule has no horizon: set max_steps")
+    if steps == 0:
+        raise InputError("there is nothing to train, no batches or no steps, so a schedule has no horizon")
+    if why_no_epochs(trainer):
+        return Horizon(int(steps))
+    batches = trainer.num_training_batches
+    return Horizon(int(steps), steps_per_epoch=math.ceil(batches / trainer.accumulate_grad_batches))
+
+
+def _stepping_batches(trainer: Trainer) -> float:
+    if trainer.limit_train_batches == 0:
+        return 0
+    accumulation, batches = _accumulation(trainer), trainer.num_training_batches
+    averaging = callback_of(trainer, StochasticWeightAveraging)
+    if not (accumulation or averaging) or batches == math.inf or trainer.max_epochs in (None, -1):
+        return trainer.estimated_stepping_batches
+    # To measure statistics of BatchNorm, averaging adds an epoch at the end, which takes no steps.
+    epochs = min(trainer.max_epochs, getattr(averaging, "swa_end", math.inf) + 1)
+    steps = sum(
+        math.ceil(
+            batches
+            / (accumulation.get_accumulate_grad_batches(epoch) if accumulation else trainer.accumulate_grad_batches)
+        )
+        for epoch in range(int(epochs))
+    )
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+
+
+def _accumulation(trainer: Trainer) -> GradientAccumulationScheduler | None:
+    return callback_of(trainer, GradientAccumulationScheduler)
+
+
+def callback_of(trainer: Trainer, kind: type[_Callback]) -> _Callback | None:
+    return next((one for one in callbacks_of(trainer) if isinstance(one, kind)), None)
+
+
+def why_no_epochs(trainer: Trainer) -> str | None:
+    if trainer.num_training_batches == math.inf:
+        return "the training data has no length, so its epochs have none"
+    if _accumulation(trainer) is not None:
+        return "GradientAccumulationScheduler gives epochs different numbers of steps, so they have no one length"
+    return None
+
+
+def steps_reached(trainer: Trainer) -> int:
+    """Returns the step of the horizon that training stands at, so that both will end together.
+
+    Epochs done and batches of this one, as the trainer counts them, or optimizer steps where those limit training.
+    Several optimizers, stepped by hand, may take any number of steps in a batch; batches keep time with the horizon.
+    """
+    horizon = horizon_of(trainer)
+    if horizon.steps == trainer.max_steps or why_no_epochs(trainer):
+        return trainer.global_step
+    loop = trainer.fit_loop
+    epochs, batches = cast("Any", loop.epoch_progress.current), cast("Any", loop.epoch_loop.batch_progress.current)
+    amid = loop.restarting and epochs.started > epochs.processed
+    in_epoch = epoch_length("the step reached", horizon)
+    inside = min(batches.processed // trainer.accumulate_grad_batches, in_epoch) if amid else 0
+    return int(epochs.processed * in_epoch + inside)
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """Returns the trainer's callbacks."""
+    callbacks: list[Callback] = cast("Any", trainer).callbacks
+    return callbacks

@@ -1,0 +1,164 @@
+"""Measures how fast many trainings run together, against one after another, in one go on the same machine.
+
+A training is the worked example: 50 epochs of the ionosphere data in batches of 24, with a validation after each.
+
+- plain: a hand-written PyTorch loop that slices its batches from tensors, one training after another.
+- fit: ``Trainer.fit`` of the same module, without logger, checkpoints and progress, one training after another.
+- together, compiled: the vectorized engine, without and with ``torch.compile``; building its program and drawing
+  every seed's data count as part of the race, compiling is told beside it.
+
+Sides take turns, and the best of the rounds counts for each, since other programs on the machine only ever slow one
+down. ``--runs`` and ``--widths`` set the points of the two curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import resource
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from torch import nn
+
+from lit_lrsched.comparison.engine.training import Training
+from lit_lrsched.comparison.engine.vectorized import VectorizedRace
+from lit_lrsched.ionosphere.data import IonosphereDataModule
+from lit_lrsched.ionosphere.model import IonosphereClassifier
+
+EPOCHS = 50
+SEEDS = 20
+SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
+
+
+def recipe(seed: int, width: int = 34) -> tuple[LightningModule, LightningDataModule]:
+    """Seeds everything and builds the worked example."""
+    seed_everything(seed, verbose=False)
+    return IonosphereClassifier(hidden=width, optimizer=SGD, lr_scheduler=None), IonosphereDataModule(seed=seed)
+
+
+def plain(seed: int, width: int = 34) -> None:
+    """Trains once, by hand."""
+    data = recipe(seed, width)[1]
+    train, validation = (loader.dataset[:] for loader in (data.train_dataloader(), data.val_dataloader()))
+    network = nn.Sequential(nn.Linear(34, width), nn.ReLU(), nn.Linear(width, 1))
+    loss_of, optimizer = nn.BCEWithLogitsLoss(), SGD(network.parameters())
+    for _ in range(EPOCHS):
+        for rows in torch.split(torch.randperm(len(train[0])), 24):
+            x, y = (part[rows] for part in train)
+            optimizer.zero_grad()
+            loss = loss_of(network(x), y)
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            logits = network(validation[0])
+            loss_of(logits, validation[1]).item()
+            ((logits > 0) == validation[1]).float().mean().item()
+
+
+def fit(seed: int, width: int = 34) -> None:
+    """Trains once, with Lightning."""
+    module, data = recipe(seed, width)
+    trainer = Trainer(
+        max_epochs=EPOCHS,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, data)
+
+
+def trainings(runs: int) -> list[Training]:
+    """Returns trainings over the seeds, each with a rate of its own."""
+    steps = EPOCHS * len(recipe(0)[1].train_dataloader())
+    rates = np.linspace(0.1, 0.05, steps)
+    return [Training(run % SEEDS, np.float64(0.999 ** (run // SEEDS)) * rates) for run in range(runs)]
+
+
+def race(runs: int, width: int = 34, device: str = "cpu", compile: bool = False) -> tuple[float, VectorizedRace]:
+    """Trains all together; returns the seconds besides those of compiling, and the race."""
+    started = time.perf_counter()
+    together = VectorizedRace(
+        partial(recipe, width=width), trainings(runs), optimizer=SGD, epochs=EPOCHS, device=device, compile=compile
+    )
+    done = sum(len(chunk.runs) for chunk in together)
+    assert done == runs
+    return time.perf_counter() - started - together.compile_seconds, together
+
+
+def alone(side: Callable[[], object]) -> float:
+    """Returns how long one training takes by itself, on one thread: more only slow so small a network down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    side()
+    elapsed = time.perf_counter() - started
+    torch.set_num_threads(threads)
+    return elapsed
+
+
+def peak_mib() -> float:
+    """Returns the most memory that this process or a worker has held."""
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+
+
+def main() -> None:
+    """Runs all sides and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, nargs="*", default=[1, 10, 32, 100, 320, 1000, 3200, 10000])
+    parser.add_argument("--widths", type=int, nargs="*", default=[34, 128, 512, 1024])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+    best: dict[str, float] = {}
+    compiling = 0.0
+    fit(0)
+    for turn in range(args.rounds):
+        for name, side in {"plain": plain, "fit": fit}.items():
+            for seed in range(3):
+                best[name] = min(best.get(name, np.inf), alone(partial(side, seed)))
+        for name, compiled in {"together": False, "compiled": True}.items():
+            elapsed, together = race(1000, compile=compiled)
+            best[name] = min(best.get(name, np.inf), elapsed / 1000)
+            compiling = compiling if turn else max(compiling, together.compile_seconds)
+    print(f"1000 trainings, {args.threads} threads; compiling took {compiling:.1f} s")
+    print(f"{'':10}{'ms each':>10}{'x plain':>10}{'x fit':>10}")
+    for name, each in best.items():
+        print(f"{name:10}{each * 1e3:10.2f}{best['plain'] / each:10.1f}{best['fit'] / each:10.1f}")
+
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    print(f"\n{'runs':>8}{'device':>8}{'chunk':>8}{'trainings/s':>14}{'compiled':>10}{'x plain':>10}{'peak MiB':>10}")
+    for runs in args.runs:
+        for device in devices:
+            elapsed, together = race(runs, device=device)
+            faster = race(runs, device=device, compile=True)[0]
+            print(
+                f"{runs:8}{device:>8}{together.chunk_size:8}{runs / elapsed:14.1f}{runs / faster:10.1f}"
+                f"{best['plain'] * runs / elapsed:10.1f}{peak_mib():10.0f}"
+            )
+    print(f"\n{'width':>8}{'device':>8}{'chunk':>8}{'ms each':>14}{'plain':>10}{'x plain':>10}")
+    for width in args.widths:
+        one = min(alone(partial(plain, 0, width)) for _ in range(2))
+        for device in devices:
+            elapsed, together = race(64, width, device)
+            print(
+                f"{width:8}{device:>8}{together.chunk_size:8}{elapsed / 64 * 1e3:14.1f}{one * 1e3:10.1f}"
+                f"{one * 64 / elapsed:10.1f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""The command line, end to end on the real data."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lit_lrsched import Exponential, Horizon, InverseTime, IonosphereClassifier, Linear, table
+from tests.reading import scalar_tags, scalars
+
+ROOT = Path(__file__).parents[2]
+RUN = Path("lightning_logs/version_0")
+
+CLOSED_FORMS = {
+    "constant": [0.1] * 50,
+    "linear": [0.1 - min(n, 30) / 600 for n in range(50)],
+    "exponential": [0.1 * 0.99**n for n in range(50)],
+    "custom": [0.1 / (1 + 0.01 * n) for n in range(50)],
+}
+
+
+@pytest.mark.parametrize("name", CLOSED_FORMS)
+def test_tensorboard_holds_the_learning_rate_of_every_epoch(command, name):
+    options = ["--trainer.limit_val_batches=0", "--trainer.limit_test_batches=1"]
+    assert command("fit", "--config", f"article/{name}.yaml", *options) == 0
+    # an event file keeps single precision
+    assert scalars(RUN, "lr/group0") == pytest.approx(CLOSED_FORMS[name], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["Linear", "--lr_scheduler.end=0.5", "--lr_scheduler.over=3ep"], Linear(1.0, 0.5, "3ep")),
+        (["Exponential", "--lr_scheduler.gamma=0.9"], Exponential(0.9)),
+        (["InverseTime", "--lr_scheduler.alpha=0.01"], InverseTime(0.01)),
+        (["Formula", "--lr_scheduler.factor=1/(1+0.01*epoch)"], InverseTime(0.01)),
+        (["Custom", "--lr_scheduler.function=tests.cli.test_command.halved"], lambda step, horizon: 0.5),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_own_schedules_by_name(command, arguments, expected, interval):
+    options = ["--trainer.max_epochs=5", "--trainer.limit_val_batches=0", f"--lr_interval={interval}"]
+    assert command("fit", "--lr_scheduler", *arguments, *options, "--lr_logger.each_step=true") == 0
+    by_step = table(expected, Horizon(55, 11), "step")
+    used = scalars(RUN, "lr/group0")
+    first_of_epoch = [by_step[step - step % 11] for step in range(55)]
+    assert used == pytest.approx([0.1 * f for f in (by_step if interval == "step" else first_of_epoch)], rel=1e-6)
+
+
+def halved(step: int, horizon: Horizon) -> float:
+    return 0.5
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["StepLR", "--lr_scheduler.step_size=2", "--lr_scheduler.gamma=0.5"],
+        ["MultiStepLR", "--lr_scheduler.milestones=[2,4]", "--lr_scheduler.gamma=0.5"],
+        ["CosineAnnealingLR", "--lr_scheduler.T_max=5"],
+        ["ReduceLROnPlateau", "--lr_scheduler.mode=max", "--lr_monitor=val_acc"],
+        ["LambdaLR", "--lr_scheduler.lr_lambda=lit_lrsched.ionosphere.article.inverse_time"],
+        ["OneCycleLR", "--lr_scheduler.max_lr=0.3", "--lr_scheduler.total_steps=56", "--lr_interval=step"],
+    ],
+    ids=lambda value: value[0],
+)
+def test_torch_schedulers_by_name(command, arguments):
+    assert command("fit", "--lr_scheduler", *arguments, "--trainer.max_epochs=5") == 0
+    saved = yaml.safe_load((RUN / "config.yaml").read_text())
+    assert saved["lr_scheduler"]["class_path"] == f"torch.optim.lr_scheduler.{arguments[0]}"
+    assert len(scalars(RUN, "lr/group0")) == 5
+
+
+@pytest.fixture
+def trained(command):
+    """A finished run of two epochs, with what it printed."""
+    assert command("fit", "--trainer.max_epochs=2", "--optimizer=SGD", "--optimizer.lr=0.5") == 0
+    return command.out
+
+
+def test_fit_ends_with_the_test_metrics_and_the_way_to_tensorboard(trained, command):
+    assert "lr=" in trained
+    assert re.search(r"test_loss +0\.\d{4}\n +test_acc +0\.\d{4}\n", trained)
+    assert trained.endswith(f"TensorBoard: tensorboard --logdir {RUN}\n")
+    assert command.err == ""
+    assert {"lr/group0", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"} <= scalar_tags(RUN)
+
+
+def test_a_checkpoint_gives_the_same_numbers_as_its_run(trained, command):
+    metrics = dict(re.findall(r"(test_\w+) +([\d.]+)", trained))
+    checkpoint = str(RUN / "checkpoints" / "last.ckpt")
+
+    assert command("test", "--ckpt_path", checkpoint) == 0
+    again = dict(re.findall(r"(test_\w+) +│ +([\d.]+)", command.out))
+    assert {name: f"{float(value):.4f}" for name, value in again.items()} == metrics
+
+    assert command("validate", "--ckpt_path", checkpoint) == 0
+    again = dict(re.findall(r"(val_\w+) +│ +([\d.]+)", command.out))
+    assert {name: float(value) for name, value in again.items()} == {
+        name: pytest.approx(scalars(RUN, name)[-1], rel=1e-6) for name in ("val_loss", "val_acc")
+    }
+
+    assert command("predict", "--ckpt_path", checkpoint) == 0
+    file = re.search(r"351 predictions: (\S+)", command.out)
+    predictions = [float(line) for line in Path(file[1]).read_text().splitlines()]
+    assert len(predictions) == 351
+    assert all(0 <= probability <= 1 for probability in predictions)
+
+
+def test_a_checkpoint_holds_plain_values_and_the_options_that_were_given(trained):
+    model = IonosphereClassifier.load_from_checkpoint(RUN / "checkpoints" / "last.ckpt", weights_only=True)
+    assert model.hparams.optimizer["init_args"]["lr"] == 0.5
+    assert model.optimizer(model.parameters()).param_groups[0]["lr"] == 0.5
+    assert model(torch.zeros(2, 34)).shape == (2, 1)
+
+
+def test_a_saved_configuration_runs_again(trained, command):
+    assert command("fit", "--config", str(RUN / "config.yaml")) == 0
+    assert scalars(Path("lightning_logs/version_1"), "train_loss") == scalars(RUN, "train_loss")
+
+
+def test_in_features_follow_the_data(command):
+    rows = [f"{n % 7},{n % 5},{n % 3},{'yes' if n % 2 else 'no'}" for n in range(60)]
+    Path("small.csv").write_text("\n".join(rows))
+    options = ["--data=CSVDataModule", "--data.path=small.csv", "--trainer.max_epochs=1"]
+    assert command("fit", *options) == 0
+    checkpoint = RUN / "checkpoints" / "last.ckpt"
+    assert IonosphereClassifier.load_from_checkpoint(checkpoint, weights_only=True).hparams.in_features == 3
+    assert command("test", *options[:2], "--ckpt_path", str(checkpoint)) == 0
+
+
+def test_print_config_parses_again_to_the_same(command):
+    for config in [[], ["--config", "article/linear.yaml"], ["--config", "article/custom.yaml"]]:
+        assert command("fit", *config, "--print_config") == 0
+        first = command.out
+        Path("printed.yaml").write_text(first)
+        assert command("fit", "--config", "printed.yaml", "--print_config") == 0
+        assert command.out == first
+
+
+def test_a_line_for_each_epoch(command):
+    options = ["--lr_logger.print_each_epoch=true", "--trainer.max_epochs=3"]
+    assert command("fit", "--config", "article/linear.yaml", *options) == 0
+    assert [line for line in command.out.splitlines() if line.startswith("Epoch 0: ")][-1:] == [
+        "Epoch 0: SGD lr 0.1000 -> 0.0983"
+    ]
+    assert "Epoch 2: SGD lr 0.0967 -> 0.0950" in command.out
+
+
+def write(name: str, text: str) -> str:
+    Path(name).write_text(text)
+    return name
+
+
+GOOD_ROWS = "".join(f"0.{n},1.5,{'g' if n % 2 else 'b'}\n" for n in range(10, 40))
+BAD_FILES = {
+    "missing file": (None, "bad.csv", "file"),
+    "empty file": ("", "bad.csv", "empty"),
+    "ragged rows": (GOOD_ROWS + "1,g\n", "row 31", "2"),
+    "a non-numeric cell": (GOOD_ROWS + "1,abc,g\n", "row 31, column 2", "'abc'"),
+    "a missing value": (GOOD_ROWS + "1,,g\n", "row 31, column 2", "missing"),
+    "one class": (GOOD_ROWS.replace("b\n", "g\n"), "column 3", "one class"),
+    "three classes": (GOOD_ROWS + "1,2,h\n", "column 3", "classes"),
+    "an empty part": ("1,g\n2,b\n3,g\n4,b\n", "split", "empty"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_data_is_refused_in_one_line(command, case):
+    text, *told = BAD_FILES[case]
+    if text is not None:
+        write("bad.csv", text)
+    assert_refused(command, ["--data=CSVDataModule", "--data.path=bad.csv"], *told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--data.seed=x", ["seed", "'x'", "int"]),
+        ("--data=CSVDataModule --data.path=good.csv --data.positive=h", ["'h'", "'b'", "'g'"]),
+        ("--data=CSVDataModule", ["path"]),
+        ("--data.batch_size=0", ["batch_size=0"]),
+        ("--data.split=[0.5,0.6,0.1]", ["split", "1"]),
+        ("--lr_scheduler Linera", ["'Linera'", "did you mean 'Linear'"]),
+        ("--lr_scheduler ExponentialLr", ["'ExponentialLr'", "did you mean 'ExponentialLR'"]),
+        ("--lr_scheduler ExponentialLR", ["ExponentialLR needs gamma", "--lr_scheduler.gamma"]),
+        ("--lr_scheduler LinearLR --lr_scheduler.iters=3", ["LinearLR has no option 'iters'", ".help LinearLR"]),
+        ("--lr_scheduler Linear --lr_scheduler.over=30", ["30ep", "30st", "30%"]),
+        ("--lr_scheduler Formula --lr_scheduler.factor=1/(1+eppch)", ["'eppch'", "did you mean 'epoch'"]),
+        ("--lr_scheduler Formula --lr_scheduler.factor=1-2*progress", ["step", "at least 0"]),
+        ("--lr_scheduler Custom --lr_scheduler.function=nowhere.f", ["nowhere"]),
+        ("--lr_scheduler ReduceLROnPlateau", ["--lr_monitor"]),
+        ("--lr_interval=week", ["'week'", "step", "epoch"]),
+        ("--optimizer Adem", ["'Adem'", "did you mean 'Adam'"]),
+        ("--optimizer SGD --optimizer.lr=fast", ["optimizer.lr", "'fast'", "float"]),
+        ("--model Nope", ["'Nope'"]),
+        ("--model.hidden=0", ["hidden=0"]),
+        ("--trainer.max_epochs=many", ["trainer.max_epochs", "'many'", "int"]),
+        ("--trainer.max_epochs=-1 --lr_scheduler Linear", ["max_epochs=-1", "max_steps"]),
+        ("--trainer.accelerator=cuda", ["CUDA"]),
+        ("--config nowhere.yaml", ["nowhere.yaml"]),
+        ("--ckpt_path nowhere.ckpt", ["nowhere.ckpt"]),
+        ("--lr_shceduler Linear", ["--lr_shceduler", "did you mean '--lr_scheduler'"]),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(command, arguments, told):
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    write("good.csv", GOOD_ROWS)
+    assert_refused(command, arguments.split(), *told)
+
+
+def assert_refused(command, arguments, *told):
+    assert command("fit", *arguments) == 2
+    assert command.err.startswith("error: ")
+    assert command.err.count("\n") == 1
+    assert len(command.err) < 300
+    for words in told:
+        assert words in command.err
+    assert {path.name for path in Path().rglob("*")} <= {"good.csv", "bad.csv"}
+    assert "Epoch" not in command.out
+
+
+def run_process(*arguments: str, cwd: Path) -> str:
+    command = [sys.executable, "-m", "lit_lrsched", *arguments]
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_two_processes_agree_with_one(tmp_path):
+    options = ["--trainer.max_epochs=3", "--trainer.accelerator=cpu", "--config=article/exponential.yaml"]
+    for name, devices in {"one": "1", "two": "2"}.items():
+        (tmp_path / name).mkdir()
+        strategy = ["--trainer.strategy=ddp"] if devices == "2" else []
+        run_process("fit", *options, f"--trainer.devices={devices}", *strategy, cwd=tmp_path / name)
+    assert [path.name for path in (tmp_path / "two/lightning_logs").iterdir()] == ["version_0"]
+    one, two = (scalars(tmp_path / name / RUN, "lr/group0") for name in ("one", "two"))
+    assert one == two
+    assert len(two) == 3

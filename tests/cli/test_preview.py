@@ -1,0 +1,405 @@
+"""``lit-lrsched preview`` and what it finds."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+from torch.optim import lr_scheduler as torch_schedulers
+
+import lit_lrsched
+from lit_lrsched import Horizon, Linear, ScheduledLR, WarmupCosine, WarmupLinear, table
+from lit_lrsched.optim.replay import plan_of_torch
+from lit_lrsched.plans.audit import audit
+from lit_lrsched.plans.curve import sample as look
+from lit_lrsched.plans.picture import gallery, picture
+from lit_lrsched.plans.plan import plan_of
+from lit_lrsched.plans.preview import named, preview
+from lit_lrsched.plans.view import View
+from lit_lrsched.schedules.compose import Chain, Phase, Product
+from lit_lrsched.schedules.core import Schedule
+from lit_lrsched.schedules.formula import Formula
+from lit_lrsched.schedules.plateau import Plateau
+from lit_lrsched.schedules.recipes import OneCycle
+from lit_lrsched.schedules.shapes import Constant, Exponential, Triangle
+from lit_lrsched.trainer.logged_names import logged_names
+from tests.catalogue import CATALOGUE
+
+CONFIGS = Path(lit_lrsched.__file__).parent / "configs"
+SHIPPED = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob("*/*.yaml"))
+BY_HAND = ["preview", "--epochs=50", "--steps_per_epoch=10"]
+
+
+def nan(step: int, horizon: Horizon) -> float:
+    return float("nan")
+
+
+def rows_of(file: str) -> list[dict[str, str]]:
+    with Path(file).open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+# --- the command
+
+
+def test_a_run(command):
+    options = ["--lr_scheduler=WarmupCosine", "--lr_scheduler.warmup=5ep", "--csv=every.csv"]
+    assert command("preview", *options) == 0
+    lines = [line.split() for line in command.out.splitlines() if line.strip()]
+    assert lines[0] == ["550", "steps,", "50", "epochs", "of", "11"]
+    # 0.1 / 56 at first, and 0.1 * (1 + cos(pi * 494 / 495)) / 2 at last
+    assert lines[3][-3:] == ["0", "0", "0.001786"]
+    assert " ".join(lines[4]) == "warmup ends, decay begins, peak 55 5 0.1"
+    assert lines[5][-3:] == ["549", "49.91", "1.007e-06"]
+    rows = rows_of("every.csv")
+    factors = table(WarmupCosine("5ep"), Horizon(550, 11))
+    assert [float(row["lr/group0"]) for row in rows] == [0.1 * factor for factor in factors]
+    assert [(int(row["step"]), int(row["epoch"])) for row in rows] == [(step, step // 11) for step in range(550)]
+    assert Path("preview.png").stat().st_size > 10_000
+    assert not Path("lightning_logs").exists()
+
+
+def test_by_hand_the_same_curve(command):
+    options = ["--lr_scheduler=WarmupCosine", "--lr_scheduler.warmup=5ep", "--png=null"]
+    assert command("preview", *options, "--csv=run.csv") == 0
+    table_of_run = command.out.replace("run.csv", "")
+    hand = ["--epochs=50", "--steps_per_epoch=11", "--lr=0.1", "--trainer.max_epochs=3"]
+    assert command("preview", *hand, *options, "--csv=hand.csv") == 0
+    assert command.out.replace("hand.csv", "") == table_of_run
+    assert Path("run.csv").read_text().replace("lr/group0", "lr") == Path("hand.csv").read_text()
+    assert not Path("preview.png").exists()
+
+
+def test_a_configuration_written_by_fit(command):
+    assert command("fit", "--trainer.max_epochs=2", "--trainer.limit_test_batches=1") == 0
+    assert "learning rate followed the plan (22 of 22 steps)\n" in command.out
+    saved = "lightning_logs/version_0/config.yaml"
+    assert command("preview", "--config", saved) == 0
+    assert "22 steps, 2 epochs of 11" in command.out
+    assert command(*BY_HAND, "--config", saved) == 0
+    assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
+
+
+@pytest.mark.parametrize("schedules", ["[Linear,Cosine]", "Linear,Cosine", "{a: Linear, b: {class_path: Cosine}}"])
+@pytest.mark.parametrize("start", [["preview"], BY_HAND], ids=["run", "by hand"])
+def test_side_by_side(command, start, schedules):
+    assert command(*start, "--schedules", schedules, "--csv=every.csv") == 0
+    names = ["a", "b"] if "a:" in schedules else ["Linear", "Cosine"]
+    rows = [line.split() for line in command.out.splitlines() if line.strip()]
+    assert [row[0] for row in rows[3:5]] == names
+    assert {row["schedule"] for row in rows_of("every.csv")} == set(names)
+
+
+def test_a_recorded_metric(command):
+    Path("metric.csv").write_text("epoch,val_loss\n" + "".join(f"{n},1.0\n" for n in range(50)))
+    options = ["--lr_scheduler=Plateau", "--lr_scheduler.patience=19"]
+    assert command(*BY_HAND, *options) == 0
+    assert "Plateau is held at 1 until val_loss stalls (then x 0.1, patience 19, mode min)" in command.out
+    assert command(*BY_HAND, *options, "--metric=metric.csv") == 0
+    # the first value is the best; the 20 after it are no better, and are known after 21 epochs of 10 steps
+    assert "metric stalls: x 0.1     210      21" in command.out
+    assert "metric stalls: x 0.01    410      41" in command.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--lr_scheduler=Plateau", "--lr_scheduler.schedule=Linear"], ["torch", "lightning"]),
+        (["--lr_scheduler=StepLR", "--lr_scheduler.step_size=9", "--config=run.yaml"], ["lightning"]),
+    ],
+)
+def test_by_hand_loads_no_more_than_it_needs(arguments, absent, tmp_path):
+    model = {"class_path": "lit_lrsched.IonosphereClassifier", "init_args": {"hidden": 3}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"model": model, "trainer": {"max_epochs": 3}}))
+    code = (
+        f"import sys; sys.argv[1:] = {[*BY_HAND, *arguments]}\n"
+        "from lit_lrsched.__main__ import main\n"
+        "try: main()\n"
+        f"except SystemExit as stop: assert not stop.code; print([name for name in {absent} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.fixture(scope="module")
+def parser_of_fit():
+    """The parser alone: to build all of them for every file takes a while."""
+    from lit_lrsched.cli.command import Command
+
+    found = []
+
+    class Parsing(Command):
+        def parse_arguments(self, parser, args):
+            found.append(self._subcommand_parsers["fit"])
+            raise StopIteration
+
+    with contextlib.suppress(StopIteration):
+        Parsing()
+    return found[0]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_configurations_parse_print_and_parse_again(command, parser_of_fit, name):
+    first = parser_of_fit.dump(parser_of_fit.parse_args(["--config", str(CONFIGS / name)]))
+    Path("printed.yaml").write_text(first)
+    assert parser_of_fit.dump(parser_of_fit.parse_args(["--config", "printed.yaml"])) == first
+    written = yaml.safe_load((CONFIGS / name).read_text())["lr_scheduler"]
+    short_name = written if isinstance(written, str) else written["class_path"]
+    assert yaml.safe_load(first)["lr_scheduler"]["class_path"].endswith(f".{short_name}")
+    assert command(*BY_HAND, "--config", name, "--png=null") == 0
+    assert "failure" not in command.out
+    assert "warning" not in command.out
+
+
+OURS = sorted(name for name in lit_lrsched.__all__ if isinstance(getattr(lit_lrsched, name), type))
+SCHEDULES = [name for name in OURS if issubclass(getattr(lit_lrsched, name), Schedule) and name != "Schedule"]
+TORCH = sorted({*torch_schedulers.__all__} - {"LRScheduler", "SequentialLR", "ChainedScheduler"})
+
+
+@pytest.mark.parametrize("name", [*SCHEDULES, *TORCH])
+def test_help_of_every_class(command, name):
+    assert command(*BY_HAND, f"--lr_scheduler.help={name}") == 0
+    owner = getattr(lit_lrsched, name, None) or getattr(torch_schedulers, name)
+    words = " ".join(command.out.split())
+    assert f"--lr_scheduler.help={'lit_lrsched' if name in SCHEDULES else 'torch.optim.lr_scheduler'}.{name}" in words
+    for argument in owner.__init__.__code__.co_varnames[1 : owner.__init__.__code__.co_argcount]:
+        assert argument in ("optimizer", "last_epoch", "self") or f"--lr_scheduler.{argument}" in words
+    if name in SCHEDULES:
+        summary = " ".join(owner.__doc__.split("\n\n")[0].split()).rstrip(".")
+        assert summary in words
+        described = words.count("(type:") + words.count("(required, type:") + words.count("default:")
+        assert described >= len(owner.__dataclass_fields__)
+
+
+# --- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--lr_scheduler=Linera", ["'Linera'", "did you mean 'Linear'"]),
+        ("--lr_scheduler=Linear --lr_scheduler.ovr=3ep", ["Linear has no option 'ovr'", ".help Linear"]),
+        ("--lr_scheduler=Linear --lr_scheduler.over=30", ["'30ep'", "'30st'", "'30%'"]),
+        ("--lr_scheduler=Linear --lr_scheduler.over=3hours", ["over='3hours'", "30ep"]),
+        ("--lr_scheduler=Linear --lr_scheduler.over=0ep", ["over='0ep'", "no time"]),
+        ("--lr_scheduler=Linear --lr_scheduler.end=-1", ["end=-1.0", "at least 0"]),
+        ("--lr_scheduler=Constant --lr_scheduler.factor=.inf", ["factor=inf", "finite"]),
+        ("--lr_scheduler=Exponential", ["Exponential needs gamma", "--lr_scheduler.gamma"]),
+        ("--lr_scheduler=Exponential --lr_scheduler.gamma=0", ["gamma=0.0", "above 0"]),
+        ("--lr_scheduler=MultiStep --lr_scheduler.milestones=[2ep,1ep]", ["out of order", "'1ep'", "'2ep'"]),
+        ("--lr_scheduler=Piecewise --lr_scheduler.points=[[0st,1],[0st,2]]", ["out of order"]),
+        (
+            "--lr_scheduler=Repeat --lr_scheduler.schedule=Linear --lr_scheduler.every=1ep --lr_scheduler.shrink=2",
+            ["2"],
+        ),
+        ('--lr_scheduler=Chain --lr_scheduler.phases=[{"schedule":"Linera"}]', ["'Linera'", "did you mean 'Linear'"]),
+        ('--lr_scheduler=Chain --lr_scheduler.phases=[{"schedule":"Linear"},{"schedule":"Rex"}]', ["lasts"]),
+        ("--lr_scheduler=Formula --lr_scheduler.factor=1/(1+eppch)", ["'eppch'", "did you mean 'epoch'"]),
+        ("--lr_scheduler=Custom --lr_scheduler.function=nowhere.f", ["'nowhere'"]),
+        ("--lr_scheduler=Plateau --lr_scheduler.mode=mx", ["'mx'", "'min', 'max'"]),
+        ("--lr_scheduler=FromTorch --lr_scheduler.scheduler=StpLR", ["'StpLR'", "did you mean 'StepLR'"]),
+        ("--lr_scheduler=StepLR --lr_scheduler.step_size=x", ["step_size", "'x'", "an int"]),
+        ("--lr_scheduler=Linear --lr_interval=week", ["'week'", "step", "epoch"]),
+        ("--lr_scheduler=Linear --metric=nowhere.csv", ["nowhere.csv", "cannot be read"]),
+        ("--lr_scheduler=Linear --png=picture.xyz", ["picture.xyz", "xyz"]),
+        ("--lr_scheduler=Linear --epochs=0", ["epochs=0"]),
+        ("--lr_scheduler=Linear --epochs=x", ["epochs", "'x'", "an int"]),
+        ("--schedules=Linear,Cosin", ["'Cosin'", "did you mean 'Cosine'"]),
+        ("--lr_shceduler=Linear", ["--lr_shceduler", "did you mean '--lr_scheduler'"]),
+        ("", ["--lr_scheduler"]),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(command, arguments, told):
+    assert command(*BY_HAND, *arguments.split()) == 2
+    assert command.err.startswith("error: ")
+    assert command.err.count("\n") == 1
+    assert len(command.err) < 300
+    for words in told:
+        assert words in command.err
+
+
+ONE_CYCLE = "--lr_scheduler=OneCycleLR --lr_scheduler.max_lr=0.1"
+FAILURES = [
+    ("--lr_scheduler=WarmupLinear --lr_scheduler.warmup=60ep", ["600 steps", "500", "shorten the warmup"]),
+    ('--lr_scheduler=Chain --lr_scheduler.phases=[{"schedule":"Linear","lasts":"600st"}]', ["600 steps", "500"]),
+    ("--lr_scheduler=Formula --lr_scheduler.factor=1-2*progress", ["step 251", "at least 0"]),
+    ("--lr_scheduler=Custom --lr_scheduler.function=tests.cli.test_preview.nan", ["nan returned nan at step 0"]),
+    ("--lr_scheduler=Linear --lr_scheduler.over=5ep", ["0 from step 50 (epoch 5) on", "last 450 of 500 steps"]),
+    ("--lr_scheduler=Step --lr_scheduler.every=99ep", ["never changes"]),
+    ("--lr_scheduler=StepLR --lr_scheduler.step_size=99", ["StepLR never changes", "step_size=99"]),
+    (ONE_CYCLE, ["refuses its arguments", "total_steps"]),
+    (f"{ONE_CYCLE} --lr_scheduler.total_steps=500", ["total_steps=500 and moves on 50 times", "--lr_interval step"]),
+    (f"{ONE_CYCLE} --lr_scheduler.total_steps=9", ["training will stop", "9", "set total_steps=50"]),
+    (
+        f"{ONE_CYCLE} --lr_scheduler.total_steps=50 --lr_interval=step",
+        ["total_steps=50 and moves on 500 times", "--lr_interval epoch"],
+    ),
+    (
+        "--lr_scheduler=CosineAnnealingLR --lr_scheduler.T_max=50 --lr_interval=step",
+        ["T_max=50 and moves on 500 times", "--lr_interval epoch"],
+    ),
+    ("--lr_scheduler=CosineAnnealingLR --lr_scheduler.T_max=30", ["T_max=30 and moves on 50 times", "climbs again"]),
+    ('--lr_scheduler=Linear --lr_groups={"momentun":"Linear"}', ["'momentun'", "did you mean 'momentum'"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), FAILURES)
+def test_a_failure_is_told_in_a_line_and_by_the_status(command, arguments, told):
+    assert command(*BY_HAND, *arguments.split(), "--png=null") == 1
+    (line,) = [line for line in command.out.splitlines() if line.startswith(("failure", "warning"))]
+    for words in told:
+        assert words in line
+    assert command.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--trainer.max_epochs=-1 --lr_scheduler=Linear", ["max_epochs=-1", "max_steps"]),
+        ("--trainer.max_epochs=-1", ["max_epochs=-1", "max_steps"]),
+        ("--lr_scheduler=WarmupLinear --lr_scheduler.warmup=60ep", ["660 steps", "550"]),
+        (
+            "--lr_scheduler=ReduceLROnPlateau --lr_scheduler.mode=max --lr_monitor=val_f1",
+            ["'val_f1'", "does not log", "*_acc"],
+        ),
+        (
+            "--lr_scheduler=Plateau --lr_scheduler.monitor=val_los --lr_scheduler.mode=min",
+            ["'val_los'", "does not log"],
+        ),
+        ("--lr_scheduler=ReduceLROnPlateau", ["--lr_monitor"]),
+        ("--schedules=Linear,WarmupLinear", ["WarmupLinear needs warmup"]),
+    ],
+)
+def test_failures_of_a_run(command, arguments, told):
+    status = command("preview", *arguments.split(), "--png=null")
+    said = [line for line in (command.out + command.err).splitlines() if line.startswith(("failure", "error"))]
+    assert status == (2 if said[0].startswith("error") else 1)
+    assert len(said) == 1
+    for words in told:
+        assert words in said[0]
+    assert not Path("lightning_logs").exists()
+
+
+# --- the audit
+
+
+def findings(schedule, interval="step", steps=500, steps_per_epoch=10):
+    make = plan_of_torch if isinstance(schedule, partial) else plan_of
+    plan = make(schedule, Horizon(steps, steps_per_epoch), interval)
+    return [str(finding) for finding in audit(plan, look(plan))]
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_catalogue_has_no_failures_where_it_means_none(name):
+    found = findings(CATALOGUE[name], steps=100)
+    assert not [finding for finding in found if finding.startswith("failure")]
+
+
+WARNINGS = [
+    (Linear(0.1, 1.0), "step", "rises until the last step: the warmup is longer than the run"),
+    (Triangle("25ep"), "step", None),
+    (Triangle("40ep"), "step", "climbs again from step 400 (epoch 40) on"),
+    (Triangle("100ep"), "step", "rises until the last step"),
+    (Chain([Phase(Linear(), "80%"), Phase(Linear(0.0, 0.5))]), "step", "climbs again from step 400 (epoch 40) on"),
+    (Linear(0.0, 1.0, "10ep"), "step", "the learning rate is 0 until step 1"),
+    (
+        WarmupLinear("5st"),
+        "epoch",
+        "'warmup' lasts 5 steps, but the learning rate changes only once an epoch, every 10",
+    ),
+    (WarmupLinear("5st"), "step", None),
+    (Constant(0.3), "step", None),
+    (Plateau(), "step", None),
+    (OneCycle(), "epoch", None),
+    (Product([Linear(), Exponential(0.99)]), "epoch", None),
+    (partial(torch_schedulers.CosineAnnealingLR, T_max=50), "epoch", None),
+    (partial(torch_schedulers.CosineAnnealingLR, T_max=49), "epoch", None),
+    (partial(torch_schedulers.LinearLR, total_iters=30), "epoch", None),
+    (partial(torch_schedulers.LinearLR, total_iters=80), "epoch", "it gets 62 % of its way: set total_iters=50"),
+    (partial(torch_schedulers.MultiStepLR, milestones=[10, 90]), "epoch", "milestones=90"),
+    (partial(torch_schedulers.ExponentialLR, gamma=0.9), "epoch", None),
+    (Formula("0.5"), "step", "never changes"),
+    (partial(torch_schedulers.LambdaLR, lr_lambda=lambda epoch: 0.5), "epoch", "never changes"),
+]
+
+
+@pytest.mark.parametrize(("schedule", "interval", "told"), WARNINGS)
+def test_warnings(schedule, interval, told):
+    found = findings(schedule, interval)
+    assert len(found) == (told is not None)
+    if told:
+        assert found[0].startswith("warning: ")
+        assert told in found[0]
+
+
+class Logs:
+    def training_step(self):
+        self.log("train/loss", 1, on_step=True)
+        for stage in ("fast", "slow"):
+            self.log(f"{stage}_acc", 1)
+
+    def validation_step(self):
+        name = "val_f1"
+        self.log(name=name, value=1)
+        self.log_dict({"a": 1, "b": 2})
+
+
+class LogsWhatNobodyKnows(Logs):
+    def test_step(self, names):
+        for name in names:
+            self.log(name, 1)
+
+
+def test_names_that_a_source_logs():
+    names = logged_names([Logs])
+    assert names.complete
+    for name in ("train/loss", "train/loss_epoch", "train/loss_step", "slow_acc", "val_f1", "a", "b/dataloader_idx_1"):
+        assert names.include(name), name
+    assert not names.include("val_acc_top5")
+    assert not names.include("loss")
+    assert not logged_names([LogsWhatNobodyKnows]).complete
+
+
+# --- the pictures
+
+
+def test_the_picture_shows_what_the_table_says():
+    _, figure = preview(OneCycle(momentum=0.9), Horizon(500, 10), lr=0.1)
+    rate, momentum = figure.axes[:2]
+    (line,) = [line for line in rate.lines if len(line.get_xdata()) > 1]
+    assert list(line.get_ydata()) == [0.1 * factor for factor in table(OneCycle(), Horizon(500, 10))]
+    assert (line.get_xdata()[0], line.get_xdata()[-1]) == (0, 49.9)
+    assert [text.get_text() for text in rate.texts[:2]] == ["up", "down"]
+    assert momentum.get_ylabel() == "momentum factor"
+    assert rate.get_xlim() == (0, 50)
+
+
+def test_several_in_one_picture_or_in_many():
+    few = {name: CATALOGUE[name] for name in list(CATALOGUE)[:5]}
+    _, figure = preview(few, Horizon(100, 10))
+    assert {text.get_text() for text in figure.axes[0].texts} == set(few)
+    views = {name: View.of(plan_of(schedule, Horizon(100, 10))) for name, schedule in CATALOGUE.items()}
+    assert [axes.get_title("left") for axes in picture(views).axes if axes.get_visible()] == list(CATALOGUE)
+    assert len(gallery(views, columns=7).axes) == 35
+
+
+def test_a_picture_of_no_more_than_a_step():
+    table_of_one, figure = preview(WarmupLinear("10%"), Horizon(1))
+    assert table_of_one.row_count == 1
+    figure.canvas.draw()
+
+
+def test_names_of_schedules_in_a_list():
+    step = partial(torch_schedulers.StepLR, step_size=3)
+    assert list(named([Linear(), step.func, Linear(), Linear()])) == ["Linear", "StepLR", "Linear 2", "Linear 3"]
+    assert ScheduledLR.__name__ in lit_lrsched.__all__
+
+
+def test_a_long_run_may_come_close_to_zero():
+    assert findings(WarmupCosine("5%"), steps=1_000_000, steps_per_epoch=1000) == []

@@ -1,0 +1,462 @@
+"""Member by member, trainings that run together equal ``Trainer.fit`` of each alone."""
+
+from __future__ import annotations
+
+import csv
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score
+
+from lit_lrsched.comparison.engine.batches import replay
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.training import Chunk, Training
+from lit_lrsched.comparison.engine.vectorized import VectorizedRace
+from lit_lrsched.errors import InputError
+from lit_lrsched.ionosphere.data import IonosphereDataModule
+from lit_lrsched.ionosphere.model import IonosphereClassifier
+from lit_lrsched.schedules.plateau import Plateau
+
+CSV = Path(__file__).parents[2] / "lit_lrsched" / "ionosphere" / "ionosphere.csv"
+SGD = partial(torch.optim.SGD, lr=0.1)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings("ignore:.*litlogger.*"),
+]
+
+
+class Data(LightningDataModule):
+    """Stock data set and loader, whose random split comes from the global generator."""
+
+    def __init__(self, **loader: Any) -> None:
+        super().__init__()
+        self.options = {"batch_size": 24, **loader}
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            rows = list(csv.reader(CSV.read_text().splitlines()))
+            x = torch.tensor([[float(cell) for cell in row[:-1]] for row in rows])
+            y = torch.tensor([[float(row[-1] == "g")] for row in rows])
+            order = torch.randperm(len(x))
+            self.parts = [TensorDataset(x[part], y[part]) for part in order.split([245, 53, 53])]
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.parts[0], shuffle=True, **self.options)
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(self.parts[1], batch_size=24)
+
+    def test_dataloader(self) -> Any:
+        return DataLoader(self.parts[2], batch_size=24)
+
+
+class Net(LightningModule):
+    """Logs in all the ways that Lightning offers within a step."""
+
+    def __init__(self, dropout: float = 0.0, width: int = 34) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(34, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1))
+        self.unused = nn.Linear(3, 3)
+        self.acc = BinaryAccuracy()
+        self.several = MetricCollection([BinaryAccuracy(), BinaryF1Score()], prefix="val_")
+        self.test_mean = MeanMetric()
+
+    def training_step(self, batch: Any) -> dict[str, Tensor]:
+        x, y = batch
+        loss = nn.functional.binary_cross_entropy_with_logits(self.net(x), y)
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        self.log("last_loss", loss)
+        self.log("most_loss", loss, on_step=False, on_epoch=True, reduce_fx="max")
+        return {"loss": loss}
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        logits = self.net(x)
+        self.log("val_loss", nn.functional.binary_cross_entropy_with_logits(logits, y))
+        self.acc(logits, y)
+        self.log("val_acc", self.acc)
+        self.several.update(logits, y)
+        self.log_dict(self.several)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        logits = self.net(x)
+        self.log_dict({"test_acc": ((logits > 0) == y).float().mean()}, batch_size=len(x))
+        self.test_mean.update(logits, weight=2.0)
+
+    def on_test_epoch_end(self) -> None:
+        self.log("test_logit", self.test_mean.compute())
+
+
+def recipe(seed: int, module: Callable[[], LightningModule] = Net, data: Callable[[], Any] = Data) -> tuple[Any, Any]:
+    seed_everything(seed, verbose=False)
+    return module(), data()
+
+
+def shipped(seed: int) -> tuple[Any, Any]:
+    seed_everything(seed, verbose=False)
+    return IonosphereClassifier(), IonosphereDataModule(seed=seed)
+
+
+def ramp(epochs: int, start: float = 0.1, end: float = 0.02) -> np.ndarray:
+    return np.linspace(start, end, epochs * 11)
+
+
+def race(trainings: list[Training], make: Any = recipe, **options: Any) -> dict[int, dict[str, Any]]:
+    """Returns everything that came out, by training."""
+    out: dict[int, dict[str, Any]] = {}
+    for chunk in VectorizedRace(make, trainings, **{"optimizer": SGD, "epochs": 1, "keep_weights": True} | options):
+        for place, run in enumerate(chunk.runs):
+            tables = {**chunk.curves, **chunk.final, **chunk.weights}
+            out[run] = {name: table[place] for name, table in tables.items()}
+            out[run] |= {"diverged": chunk.diverged[place], "rates": chunk.rates[place]}
+    assert sorted(out) == list(range(len(trainings)))
+    return out
+
+
+class Drive(Callback):
+    """Sets the rates of a training by hand, and keeps what was logged."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.epochs: list[dict[str, float]] = []
+        self.rates: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        for group in trainer.optimizers[0].param_groups:
+            if self.training.plateau is None:
+                group["lr"] = float(self.training.rates[trainer.global_step])
+            if self.training.momenta is not None:
+                momenta = np.broadcast_to(self.training.momenta, self.training.rates.shape)
+                group["momentum"] = float(momenta[trainer.global_step])
+            self.rates.append(group["lr"])
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.current_epoch:
+            self.on_train_end(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.epochs.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+def alone(training: Training, make: Any, optimizer: Any, epochs: int, scheduler: Any = None) -> dict[str, Any]:
+    """Trains one by itself with ``Trainer.fit``."""
+    module, data = make(training.seed)
+
+    def configure() -> Any:
+        made = optimizer(module.parameters())
+        if scheduler is None:
+            return made
+        return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler(made), "monitor": training.plateau.monitor}}
+
+    module.configure_optimizers = configure
+    drive = Drive(training)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = Trainer(max_epochs=epochs, callbacks=[drive], enable_model_summary=False, **quiet)
+    trainer.fit(module, data)
+    curves = {name: np.array([epoch[name] for epoch in drive.epochs]) for name in drive.epochs[0]}
+    weights = {name: parameter.detach().numpy() for name, parameter in module.named_parameters()}
+    return {**curves, **trainer.test(module, data, verbose=False)[0], **weights, "rates": np.array(drive.rates)}
+
+
+def assert_equal(together: dict[str, Any], single: dict[str, Any], atol: float) -> None:
+    assert single.keys() - together.keys() <= {"unused.weight", "unused.bias", "rates"}
+    np.testing.assert_array_equal(together["rates"], single["rates"])
+    for name in together.keys() - {"rates", "diverged"}:
+        np.testing.assert_allclose(together[name], single[name], rtol=0, atol=atol, err_msg=name)
+
+
+OPTIMIZERS = {
+    "sgd": SGD,
+    "momentum": partial(SGD, momentum=0.9),
+    "nesterov": partial(SGD, momentum=0.9, nesterov=True, weight_decay=1e-2),
+    "dampened": partial(SGD, momentum=0.9, dampening=0.3),
+    "adam": partial(torch.optim.Adam, weight_decay=1e-2, amsgrad=True),
+    "adamw": partial(torch.optim.AdamW, betas=(0.8, 0.99), weight_decay=0.1),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_every_member_equals_fit(optimizer: Any) -> None:
+    start = 0.01 if "Adam" in repr(optimizer) else 0.1
+    trainings = [Training(seed, ramp(2, start * factor)) for seed, factor in ((3, 1), (3, 2), (8, 1))]
+    together = race(trainings, optimizer=optimizer, epochs=2)
+    for run, training in enumerate(trainings):
+        assert_equal(together[run], alone(training, recipe, optimizer, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adamw"])
+def test_members_still_equal_fit_after_fifty_epochs(name: str, run_all: bool) -> None:
+    seeds, optimizer = range(200) if run_all else (5, 17), OPTIMIZERS[name]
+    trainings = [Training(seed, ramp(50, 0.01 if name == "adamw" else 0.1)) for seed in seeds]
+    together = race(trainings, shipped, epochs=50, optimizer=optimizer)
+    singles = [alone(training, shipped, optimizer, 50) for training in trainings]
+    same = [together[run]["test_acc"] == np.float32(single["test_acc"]) for run, single in enumerate(singles)]
+    assert np.mean(same) >= 0.99
+
+
+def test_momentum_follows_its_table() -> None:
+    training = Training(1, ramp(2), momenta=np.linspace(0.95, 0.85, 22))
+    optimizer = partial(SGD, momentum=0.9)
+    assert_equal(race([training], optimizer=optimizer, epochs=2)[0], alone(training, recipe, optimizer, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val_loss", "min"), ("val_acc", "max")])
+def test_plateau_equals_reduce_on_plateau(monitor: str, mode: Any) -> None:
+    # A rate far too high, so that the metric stalls at once and by different epochs for different seeds.
+    plateau = Plateau(monitor=monitor, mode=mode, factor=0.5, patience=0)
+    scheduler = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, mode=mode, factor=0.5, patience=0, eps=0)
+    trainings = [Training(seed, np.full(66, 2.0), plateau=plateau) for seed in (1, 2)]
+    together = race(trainings, optimizer=partial(SGD, lr=2.0), epochs=6)
+    for run, training in enumerate(trainings):
+        single = alone(training, recipe, partial(torch.optim.SGD, lr=2.0), 6, scheduler)
+        assert single["rates"][-1] < 2.0
+        assert_equal(together[run], single, atol=1e-4)
+
+
+def bits(result: dict[str, Any]) -> dict[str, bytes]:
+    return {name: np.asarray(value).tobytes() for name, value in result.items()}
+
+
+@pytest.mark.parametrize("make", [partial(recipe, module=partial(Net, dropout=0.3)), shipped])
+def test_company_changes_no_result_in_any_bit(make: Any) -> None:
+    draw = random.Random(0)
+    trainings = [Training(seed, ramp(2, rate), name=f"{rate}") for seed in range(5) for rate in (0.05, 0.1, 0.2, 0.4)]
+    options = {"optimizer": partial(SGD, momentum=0.9), "epochs": 2}
+    reference = {trainings[run]: bits(result) for run, result in race(trainings, make, **options).items()}
+    for size, chunk_size in ((20, 16), (13, None), (1, None), (20, 48)):
+        some = draw.sample(trainings, size)
+        for run, result in race(some, make, chunk_size=chunk_size, **options).items():
+            assert bits(result) == reference[some[run]]
+
+
+def test_processes_change_no_result() -> None:
+    trainings = [Training(seed, ramp(1)) for seed in range(20)]
+    threads = torch.get_num_threads()
+    results = []
+    for workers in (1, 2):
+        torch.set_num_threads(workers)
+        try:
+            results.append({run: bits(result) for run, result in race(trainings, chunk_size=16).items()})
+        finally:
+            torch.set_num_threads(threads)
+    assert results[0] == results[1]
+
+
+def test_a_diverged_run_is_told_and_leaves_the_others_alone() -> None:
+    calm = [Training(seed, ramp(1)) for seed in range(3)]
+    wild = Training(0, np.full(11, 1e30))
+    together = race([calm[0], wild, *calm[1:]])
+    assert [bool(together[run]["diverged"]) for run in range(4)] == [False, True, False, False]
+    assert not np.isfinite(together[1]["net.0.weight"]).all()
+    apart = race(calm)
+    assert [bits(together[run]) for run in (0, 2, 3)] == [bits(apart[run]) for run in range(3)]
+
+
+def test_dropout_differs_between_runs_and_keeps_its_rate() -> None:
+    class Wide(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def training_step(self, batch: Any) -> Tensor:
+            kept = nn.functional.dropout(torch.ones(200, 50), 0.3) * self.scale
+            self.log("mean", kept.mean(), on_step=False, on_epoch=True)
+            self.log("square", (kept**2).mean(), on_step=False, on_epoch=True)
+            return kept.mean()
+
+    trainings = [Training(0, np.zeros(22), name=name) for name in ("a", "b", "c", "a")]
+    results = race(trainings, partial(recipe, module=Wide), epochs=2)
+    # 110,000 draws of 1/0.7 with probability 0.7: mean 1, whose deviation is sqrt(0.3 / 0.7 / 110000) = 0.002;
+    # the mean square is 0.7 / 0.7**2 = 1.4286.
+    for result in results.values():
+        np.testing.assert_allclose(result["mean"], 1, atol=0.01)
+        np.testing.assert_allclose(result["square"], 1.4286, atol=0.015)
+    assert bits(results[0]) == bits(results[3])
+    means = np.array([results[run]["mean"] for run in range(3)]).ravel()
+    assert len(set(means)) == 6  # neither runs nor epochs share draws
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, within its compiler
+def test_compiled_equals_traced(run_all: bool) -> None:
+    if not run_all or shutil.which("g++") is None:
+        pytest.skip("compiling takes a C++ compiler and half a minute: run with --all")
+    trainings = [Training(seed, ramp(2)) for seed in range(3)]
+    options = {"optimizer": partial(SGD, momentum=0.9), "epochs": 2}
+    traced, compiled = (race(trainings, compile=compile, **options) for compile in (False, True))
+    for run in range(3):
+        assert_equal(compiled[run], traced[run], atol=1e-6)
+
+
+def test_replay_draws_what_the_loaders_yield() -> None:
+    _, data = recipe(4)
+    data.setup("fit")
+    loader, validation = data.train_dataloader(), data.val_dataloader()
+    expected = []
+    for _ in range(3):
+        expected.append([x for x, _ in loader])
+        list(validation)
+    _, rows = replay(recipe, 4, 3)
+    for epoch, batches in enumerate(expected):
+        drawn = rows["train"].data[0][rows["train"].order[epoch]].split(rows["train"].sizes)
+        assert all(map(torch.equal, drawn, batches))
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    race([Training(1, ramp(1))])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+class Augmented(Dataset[Any]):
+    def __len__(self) -> int:
+        return 48
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.rand(34), torch.ones(1)
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter([(torch.rand(34), torch.ones(1))] * 48)
+
+
+def variant(**members: Any) -> type[Net]:
+    return type("Variant", (Net,), members)
+
+
+def loss_of(module: Any, batch: Any, factor: Any = 1.0) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(module.net(batch[0]) * factor, batch[1])
+
+
+class Normed(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(34, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+
+
+class ByHand(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+
+class Listing(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.auroc = BinaryAUROC()
+
+
+class Remembering(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[Tensor] = []
+
+    def training_step(self, batch: Any) -> Tensor:
+        self.losses.append(loss_of(self, batch))
+        return self.losses[-1]
+
+
+def noisy(self: Any, batch: Any) -> Tensor:
+    return loss_of(self, batch, torch.rand(()))
+
+
+def branching(self: Any, batch: Any) -> Tensor:
+    loss = loss_of(self, batch)
+    return loss if loss > 0.5 else 2 * loss
+
+
+def indexed(self: Any, batch: Any, batch_idx: int) -> Tensor:
+    return loss_of(self, batch, 1.0 if batch_idx % 2 else 2.0)
+
+
+def by_epoch(self: Any, batch: Any) -> Tensor:
+    return loss_of(self, batch, 1.0 + self.current_epoch)
+
+
+REFUSED = {
+    r"BatchNorm1d 'net.1' updates the buffer": Normed,
+    r"optimizes by hand": ByHand,
+    r"BinaryAUROC 'auroc' keeps every batch": Listing,
+    r"changes self.losses": Remembering,
+    r"random numbers other than dropout's": variant(training_step=noisy),
+    r"branches on the values": variant(training_step=branching),
+    r"depends on batch_idx": variant(training_step=indexed),
+    r"uses self.current_epoch": variant(training_step=by_epoch),
+    r"overrides on_train_batch_end": variant(on_train_batch_end=lambda *_: None),
+    r"returns NoneType, not a loss": variant(training_step=lambda self, batch: None),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_cannot_share_a_program_is_told_why(reason: str) -> None:
+    with pytest.raises(NotVectorizable, match=reason) as told:
+        race([Training(0, ramp(1))], partial(recipe, module=REFUSED[reason]))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reason"), [(Augmented(), "change from one fetch to the next"), (Stream(), "a stream, not rows")]
+)
+def test_data_that_are_not_rows_are_told(dataset: Any, reason: str) -> None:
+    class Other(Data):
+        def train_dataloader(self) -> Any:
+            return DataLoader(dataset, batch_size=24)
+
+    with pytest.raises(NotVectorizable, match=reason):
+        race([Training(0, ramp(1))], partial(recipe, data=Other))
+
+
+def test_other_optimizers_are_told() -> None:
+    with pytest.raises(NotVectorizable, match="RMSprop is not SGD, Adam or AdamW"):
+        race([Training(0, ramp(1))], optimizer=torch.optim.RMSprop)
+
+    def grouped(parameters: Any) -> torch.optim.Optimizer:
+        first, *rest = parameters
+        return torch.optim.SGD([{"params": [first], "weight_decay": 0.1}, {"params": rest}], lr=0.1)
+
+    with pytest.raises(NotVectorizable, match="parameter groups differ"):
+        race([Training(0, ramp(1))], optimizer=grouped)
+
+
+def test_frozen_parameters_stay() -> None:
+    class Frozen(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net[0].requires_grad_(False)
+
+    make = partial(recipe, module=Frozen)
+    training = Training(2, ramp(1))
+    optimizer = partial(SGD, weight_decay=0.1)
+    together, single = race([training], make, optimizer=optimizer)[0], alone(training, make, optimizer, 1)
+    assert "net.0.weight" not in together
+    np.testing.assert_allclose(together["net.3.weight"], single["net.3.weight"], rtol=0, atol=1e-6)
+
+
+def test_mistakes_are_told_in_one_line() -> None:
+    with pytest.raises(InputError, match="takes 11 optimizer steps but 10 learning rates"):
+        race([Training(0, ramp(1)[1:])])
+    with pytest.raises(InputError, match=r"monitor='val_los' is not logged .did you mean 'val_loss'"):
+        race([Training(0, ramp(1), plateau=Plateau(monitor="val_los"))])
+
+
+def test_chunks_come_as_they_finish_and_hold_each_training_once() -> None:
+    trainings = [Training(run % 3, ramp(1)) for run in range(40)]
+    together = VectorizedRace(recipe, trainings, optimizer=SGD, epochs=1, chunk_size=16)
+    chunks: list[Chunk] = list(together)
+    assert together.chunk_size == 16
+    assert sorted(run for chunk in chunks for run in chunk.runs) == list(range(40))
+    assert all(chunk.curves["val_acc"].shape == (len(chunk.runs), 1) for chunk in chunks)

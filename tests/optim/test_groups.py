@@ -1,0 +1,306 @@
+"""Schedules for momentum, weight decay and single param groups, on the optimizers that there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.loggers import Logger
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RMSprop
+
+from lit_lrsched import (
+    ApplySchedule,
+    Constant,
+    Cosine,
+    FromTorch,
+    Horizon,
+    LearningRateLogger,
+    Linear,
+    OneCycle,
+    Plateau,
+    ScheduledLR,
+    table,
+)
+from lit_lrsched.errors import InputError
+from lit_lrsched.optim.param_groups import values_of
+from tests.training import Numbers, SaveAt, Small, sgd, small, used_by
+
+HORIZON = Horizon(4)
+
+
+def weights(count: int) -> list[nn.Parameter]:
+    return [nn.Parameter(torch.ones(2)) for _ in range(count)]
+
+
+def follow(scheduler: ScheduledLR, read: Callable[[dict[str, Any]], Any], group: int = 0) -> list[float]:
+    """What one value of one group is at each of the four steps."""
+    values = []
+    for _ in range(HORIZON.steps):
+        values.append(read(scheduler.optimizer.param_groups[group]))
+        scheduler.optimizer.step()
+        scheduler.step()
+    return values
+
+
+# name of the quantity, optimizer, how to read it, and what it is to begin with
+DRIVEN = {
+    "momentum of SGD": ("momentum", lambda p: SGD(p, 0.1, momentum=0.9), lambda g: g["momentum"], 0.9),
+    "momentum of RMSprop": ("momentum", lambda p: RMSprop(p, 0.1, momentum=0.5), lambda g: g["momentum"], 0.5),
+    "first beta of Adam": ("momentum", lambda p: Adam(p, 0.1, betas=(0.8, 0.99)), lambda g: g["betas"][0], 0.8),
+    "first beta of NAdam": ("momentum", lambda p: NAdam(p, 0.1), lambda g: g["betas"][0], 0.9),
+    "weight decay of SGD": (
+        "weight_decay",
+        lambda p: SGD(p, 0.1, weight_decay=0.02),
+        lambda g: g["weight_decay"],
+        0.02,
+    ),
+    "weight decay of AdamW": ("weight_decay", lambda p: AdamW(p, 0.1), lambda g: g["weight_decay"], 0.01),
+}
+
+
+@pytest.mark.parametrize("case", DRIVEN)
+def test_other_quantities(case):
+    quantity, make, read, base = DRIVEN[case]
+    scheduler = ScheduledLR(make(weights(1)), Cosine(), HORIZON, groups={quantity: Linear(end=0.5)})
+    # 1, 7/8, 6/8, 5/8 of what it is
+    assert follow(scheduler, read) == pytest.approx([base * factor for factor in (1, 0.875, 0.75, 0.625)])
+    scheduler = ScheduledLR(make(weights(1)), Cosine(), HORIZON, groups={quantity: Linear(end=0.5)})
+    assert follow(scheduler, lambda group: group["lr"]) == [0.1 * factor for factor in table(Cosine(), HORIZON)]
+
+
+def test_the_second_beta_is_left_alone():
+    optimizer = Adam(weights(1), 0.1, betas=(0.8, 0.95))
+    follow(ScheduledLR(optimizer, Cosine(), HORIZON, groups={"momentum": Linear()}), lambda group: None)
+    assert optimizer.param_groups[0]["betas"] == (0.0, 0.95)
+
+
+def three_groups() -> Optimizer:
+    first, second, third = weights(3)
+    return SGD(
+        [
+            {"params": [first], "name": "backbone", "lr": 0.01},
+            {"params": [second]},
+            {"params": [third], "name": "head", "momentum": 0.5, "weight_decay": 0.3},
+        ],
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=0.1,
+    )
+
+
+def test_one_groups_own_schedule_goes_before_the_one_for_all():
+    for order in (1, -1):
+        groups = {
+            "momentum": Linear(),
+            "lr/head": Constant(3.0),
+            "momentum/head": Constant(),
+            "weight_decay/group1": Linear(),
+        }
+        scheduler = ScheduledLR(three_groups(), Cosine(), HORIZON, groups=dict([*groups.items()][::order]))
+        scheduler.step(2)  # half way: Cosine and Linear are at a half
+        backbone, middle, head = scheduler.optimizer.param_groups
+        assert [group["lr"] for group in (backbone, middle)] == pytest.approx([0.005, 0.05])
+        assert head["lr"] == pytest.approx(0.3)
+        assert [group["momentum"] for group in (backbone, middle, head)] == pytest.approx([0.45, 0.45, 0.5])
+        assert [group["weight_decay"] for group in (backbone, middle, head)] == pytest.approx([0.1, 0.05, 0.3])
+
+
+def test_planned_is_what_will_be_set():
+    groups = {"momentum": Linear(), "lr/head": Constant(0.5), "weight_decay/group1": Linear()}
+    scheduler = ScheduledLR(three_groups(), Cosine(), HORIZON, groups=groups)
+    planned = [scheduler.planned(tick) for tick in range(4)]
+    for tick in range(4):
+        for group, values in zip(scheduler.optimizer.param_groups, planned[tick], strict=True):
+            assert {name: group[name] for name in values} == values
+        scheduler.step()
+
+
+def test_groups_are_called_by_their_names_if_those_tell_them_apart():
+    first, second, third = weights(3)
+    groups = [{"params": [first], "name": "a"}, {"params": [second], "name": "a"}, {"params": [third], "name": "b"}]
+    optimizer = SGD(groups, lr=0.1)
+    assert list(values_of([optimizer], ["lr"])) == ["lr/group0", "lr/group1", "lr/b"]
+    scheduler = ScheduledLR(optimizer, Constant(), HORIZON, groups={"lr/group1": Constant(2.0)})
+    assert scheduler.get_last_lr() == [0.1, 0.2, 0.1]
+
+
+def test_a_schedule_that_brings_its_own_momentum_can_be_overruled():
+    one_cycle = OneCycle(momentum=0.85 / 0.95)
+    own = ScheduledLR(SGD(weights(1), 0.1, momentum=0.95), one_cycle, HORIZON)
+    assert min(follow(own, lambda group: group["momentum"])) < 0.9
+    overruled = ScheduledLR(SGD(weights(1), 0.1, momentum=0.95), one_cycle, HORIZON, groups={"momentum": Constant()})
+    assert follow(overruled, lambda group: group["momentum"]) == [0.95] * 4
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (
+            {"momentun": Linear()},
+            r"groups: 'momentun' is nothing .* \(did you mean 'momentum'\?\): write one of momentum",
+        ),
+        ({"lr/bakbone": Linear()}, r"\(did you mean 'lr/backbone'\?\)"),
+        ({"lr/group0": Linear()}, r"groups: 'lr/group0' is nothing that this optimizer has"),  # its name is backbone
+        ({"lr": Linear()}, r"groups: 'lr' is nothing that this optimizer has"),
+        ({"momentum": Plateau()}, "groups: 'momentum' cannot follow a metric: only the schedule of all learning rates"),
+        ({"weight_decay/head": lambda step, horizon: -1.0}, "returned -1.0 at step 0 of 4: a factor must be"),
+    ],
+)
+def test_mistakes(groups, message):
+    with pytest.raises(InputError, match=message) as caught:
+        ScheduledLR(three_groups(), Cosine(), HORIZON, groups=groups)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "schedule", "groups"),
+    [
+        (lambda p: SGD(p, 0.1), Cosine(), {"momentum": Linear()}),
+        (lambda p: SGD(p, 0.1), OneCycle(momentum=0.9), {}),
+        (lambda p: SGD(p, 0.1), FromTorch("OneCycleLR"), {}),
+        (lambda p: torch.optim.Adagrad(p, 0.1), Cosine(), {"momentum": Linear()}),
+    ],
+)
+def test_nothing_to_drive(make, schedule, groups):
+    with pytest.raises(InputError, match="has no momentum to schedule, it is 0: give it one, like --optimizer"):
+        ScheduledLR(make(weights(1)), schedule, HORIZON, groups=groups)
+
+
+@pytest.mark.parametrize(
+    "options", [{"fused": True}, {"foreach": True}, {"foreach": False}, {"amsgrad": True}], ids=str
+)
+@pytest.mark.parametrize("kind", [Adam, AdamW])
+def test_every_implementation_of_an_optimizer(kind, options):
+    def train(rate: float | torch.Tensor) -> tuple[list[float], torch.Tensor]:
+        (weight,) = weights(1)
+        optimizer = kind([weight], lr=rate, **options)
+        scheduler = ScheduledLR(optimizer, Linear(end=0.5), HORIZON, groups={"momentum": Linear(end=0.9)})
+        rates = []
+        for _ in range(4):
+            rates.append(float(scheduler.get_last_lr()[0]))
+            optimizer.zero_grad()
+            (weight**2).sum().backward()
+            optimizer.step()
+            scheduler.step()
+        return rates, weight.detach()
+
+    expected = [0.1 * factor for factor in (1, 0.875, 0.75, 0.625)]
+    rates, weight = train(0.1)
+    assert rates == pytest.approx(expected)
+    if options.get("foreach") is not True:  # which takes no rate in a tensor, says torch
+        with_tensor, same = train(torch.tensor(0.1))
+        assert with_tensor == pytest.approx(expected, rel=1e-6)
+        assert torch.allclose(weight, same, rtol=1e-5)
+
+
+def test_a_rate_in_a_tensor_is_set_in_place_and_forgets_nothing():
+    rate = torch.tensor(0.1, dtype=torch.float64)
+    optimizer = Adam(weights(1), lr=rate, capturable=True)
+    scheduler = ScheduledLR(optimizer, Linear(), HORIZON)
+    scheduler.step()
+    shown = scheduler.get_last_lr()[0]
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert rate.item() == pytest.approx(0.05)
+    assert float(shown) == pytest.approx(0.075)  # what was shown does not change afterwards
+    # and a scheduler that comes after it starts from the base rate again
+    assert ScheduledLR(optimizer, Constant(), HORIZON).get_last_lr() == pytest.approx([0.1])
+
+
+def test_a_rate_in_a_tensor_under_a_trainer(tmp_path):
+    def make(module: Small) -> Optimizer:
+        return Adam(module.parameters(), lr=torch.tensor(0.1, dtype=torch.float64), fused=True)
+
+    saver = SaveAt(tmp_path)
+    whole = used_by(Small(make), saver, ApplySchedule(Linear()))
+    assert whole.first_rates == pytest.approx([0.1 * (1 - n / 12) for n in range(12)])
+    assert used_by(Small(make), ApplySchedule(Linear()), ckpt=saver.paths[4]).rates == whole.rates[5:]
+
+
+def test_the_same_optimizer_in_a_second_fit_starts_from_its_own_rate():
+    optimizers: list[Optimizer] = []
+
+    def make(module: Small) -> Optimizer:
+        if not optimizers:
+            optimizers.append(sgd(module))
+        return optimizers[0]
+
+    module = Small(make)
+    for _ in range(2):
+        used = used_by(module, ApplySchedule(Linear()))
+        assert used.first_rates[:12] == pytest.approx([0.1 * (1 - n / 12) for n in range(12)])
+
+
+def test_groups_by_callback_and_by_configure_optimizers_are_the_same():
+    groups = {"momentum": Linear(end=0.5), "weight_decay/group0": Cosine()}
+    by_callback = used_by(Small(), ApplySchedule(Linear(), groups=groups))
+    in_module = used_by(small(Linear(), groups=groups))
+    for used in (by_callback, in_module):
+        assert [momenta[0] for momenta in used.momenta] == pytest.approx([0.9 * (1 - n / 24) for n in range(12)])
+        decays = [0.01 * (1 + math.cos(math.pi * n / 12)) / 2 for n in range(12)]
+        assert [one[0] for one in used.decays] == pytest.approx(decays)
+
+
+def test_groups_alone_leave_the_rate_as_it_is():
+    used = used_by(small(None, groups={"momentum": Linear()}))
+    assert used.first_rates == [0.1] * 12
+    assert used.momenta[6] == pytest.approx([0.45])
+
+
+def test_groups_go_with_our_schedules():
+    def stock(optimizer: Optimizer) -> torch.optim.lr_scheduler.StepLR:
+        return torch.optim.lr_scheduler.StepLR(optimizer, 1)
+
+    with pytest.raises(InputError, match=r"groups go with lit_lrsched's schedules: wrap it, FromTorch\('StepLR'\)"):
+        used_by(small(stock, groups={"momentum": Linear()}))
+
+
+def test_a_group_that_joins_follows_from_where_it_starts():
+    optimizer = SGD(weights(1), lr=0.1)
+    scheduler = ScheduledLR(optimizer, Linear(), HORIZON)
+    scheduler.step()
+    optimizer.add_param_group({"params": weights(1), "lr": 0.03})
+    assert optimizer.param_groups[1]["lr"] == 0.03
+    scheduler.step()  # from 3/4 to 2/4
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 0.02])
+    optimizer.param_groups[1]["lr"] = 0.004  # another hand
+    scheduler.step()  # from 2/4 to 1/4
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.025, 0.002])
+
+
+class Kept(Logger):
+    """Keeps what is logged."""
+
+    name = version = "kept"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int | None, dict[str, float]]] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append((step, metrics))
+
+    def log_hyperparams(self, *_: Any) -> None:
+        pass
+
+
+def test_what_is_logged_at_each_step_is_what_was_used():
+    kept = Kept()
+    used = used_by(
+        Small(),
+        LearningRateLogger(each_step=True, momentum=True, weight_decay=True),
+        ApplySchedule(Linear(), groups={"momentum": Linear(end=0.5)}),
+        data=Numbers(5),
+        logger=kept,
+        accumulate_grad_batches=2,
+        log_every_n_steps=1,
+    )
+    rows = [(step, metrics) for step, metrics in kept.rows if "lr/group0" in metrics]
+    assert [step for step, _ in rows] == list(range(9))  # one for each step, however many batches that has
+    assert [metrics["lr/group0"] for _, metrics in rows] == used.first_rates
+    assert [metrics["momentum/group0"] for _, metrics in rows] == [momenta[0] for momenta in used.momenta]
+    assert {metrics["weight_decay/group0"] for _, metrics in rows} == {0.01}

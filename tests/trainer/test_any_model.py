@@ -1,0 +1,137 @@
+"""Models that are not ours, through the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from lit_lrsched import Horizon, WarmupCosine, table
+from lit_lrsched.cli.schedule_cli import ScheduleCLI
+from tests.reading import scalars
+
+RUN = Path("lightning_logs/version_0")
+WARMUP = ["--lr_scheduler", "WarmupCosine", "--lr_scheduler.warmup", "25%"]
+SHORT = ["--trainer.max_epochs=2", "--trainer.limit_train_batches=4", "--trainer.limit_val_batches=1"]
+SHORT += ["--trainer.log_every_n_steps=1"]  # Lightning warns of intervals that are longer than an epoch
+BORING = ["fit", "--model", "lightning.pytorch.demos.boring_classes.BoringModel", *SHORT, "--lr_logger.each_step=true"]
+FACTORS = table(WarmupCosine("25%"), Horizon(8, 4))
+
+
+class Quiet(LightningModule):
+    """A model with two param groups and a schedule of its own, and no data."""
+
+    def __init__(self, width: int = 34) -> None:
+        super().__init__()
+        self.backbone = torch.nn.Linear(width, 4)
+        self.head = torch.nn.Linear(4, 1)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        return torch.nn.functional.binary_cross_entropy_with_logits(self.head(self.backbone(x)), y)
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.training_step(batch, batch_idx))
+
+    def configure_optimizers(self):
+        groups = [
+            {"params": self.backbone.parameters(), "lr": 0.01, "name": "backbone"},
+            {"params": self.head.parameters(), "name": "head"},
+        ]
+        optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+        return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)]
+
+
+QUIET = [
+    "fit",
+    "--model",
+    "tests.trainer.test_any_model.Quiet",
+    "--data",
+    "IonosphereDataModule",
+    *SHORT,
+    "--lr_logger.each_step=true",
+]
+
+
+@pytest.fixture(autouse=True)
+def _listening(caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch")
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_neither_option_leaves_the_model_alone(command, caplog):
+    assert command(*BORING) == 0
+    assert "takes the place" not in caplog.text
+    assert scalars(RUN, "lr/group0") == pytest.approx([0.1] * 4 + [0.01] * 4)  # its own StepLR(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_a_schedule_alone_keeps_the_optimizer(command, caplog):
+    assert command(*BORING, *WARMUP) == 0
+    assert "WarmupCosine takes the place of BoringModel's StepLR." in caplog.messages
+    assert scalars(RUN, "lr/group0") == pytest.approx([0.1 * factor for factor in FACTORS], rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_both_are_replaced(command, caplog):
+    assert command(*BORING, *WARMUP, "--optimizer", "AdamW", "--optimizer.lr", "3e-4") == 0
+    assert "--optimizer takes the place of BoringModel.configure_optimizers." in caplog.messages
+    assert scalars(RUN, "lr/group0") == pytest.approx([3e-4 * factor for factor in FACTORS], rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_an_optimizer_alone_drops_the_schedule_and_says_so(command, caplog):
+    assert command(*BORING, "--optimizer", "AdamW", "--optimizer.lr", "3e-4") == 0
+    replaced = "--optimizer takes the place of BoringModel.configure_optimizers, its schedule included."
+    assert replaced in caplog.messages
+    assert scalars(RUN, "lr/group0") == pytest.approx([3e-4] * 8)
+
+
+def test_groups_keep_their_rates_and_may_have_schedules_of_their_own(command):
+    Path("groups.yaml").write_text(
+        "lr_scheduler: {class_path: WarmupCosine, init_args: {warmup: 25%}}\n"
+        "lr_groups:\n"
+        "  lr/head: {class_path: Constant, init_args: {factor: 0.5}}\n"
+        "  momentum: {class_path: Linear, init_args: {start: 1.0, end: 0.5}}\n"
+    )
+    assert command(*QUIET, "--config", "groups.yaml", "--lr_logger.momentum=true") == 0
+    assert scalars(RUN, "lr/backbone") == pytest.approx([0.01 * factor for factor in FACTORS], rel=1e-6)
+    assert scalars(RUN, "lr/head") == pytest.approx([0.05] * 8)
+    assert scalars(RUN, "momentum/head") == pytest.approx([0.9 * (1 - 0.5 * step / 8) for step in range(8)])
+
+
+def test_a_model_that_takes_the_options_but_not_the_groups_gets_them_from_outside(command):
+    options = ["--lr_scheduler", "Constant", "--optimizer", "SGD", "--optimizer.lr=0.1", "--optimizer.momentum=0.9"]
+    Path("groups.yaml").write_text("lr_groups: {momentum: {class_path: Linear, init_args: {start: 1.0, end: 0.5}}}\n")
+    assert command("fit", "--config=groups.yaml", *options, *SHORT, "--lr_logger.momentum=true") == 0
+    assert scalars(RUN, "momentum/group0") == pytest.approx([0.9, 0.9 * 0.75])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([*QUIET, "--lr_interval", "epoch"], "--lr_interval says nothing by itself: give --lr_scheduler too"),
+        ([*QUIET, *WARMUP, "--lr_groups", "{lr/haed: Constant}"], "did you mean 'lr/head'?"),
+        ([*QUIET, *WARMUP[:3], "10ep"], "needs 40 steps but training has 8"),
+    ],
+)
+def test_mistakes(command, arguments, told):
+    assert command(*arguments) == 2
+    assert told in command.err
+    assert not list(Path().glob("lightning_logs/*"))
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_in_a_command_of_ones_own(in_tmp, monkeypatch):
+    class MyCLI(ScheduleCLI):
+        pass
+
+    monkeypatch.setattr("sys.argv", ["mine.py", "fit", *SHORT, *WARMUP, "--trainer.enable_progress_bar=false"])
+    cli = MyCLI(BoringModel)
+    assert cli.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(
+        0.1 * WarmupCosine("25%")(8, Horizon(8, 4)), abs=1e-12
+    )
+    assert cli.trainer.global_step == 8

@@ -1,0 +1,243 @@
+"""The receipt notices whatever departs from the plan, and says why."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, ReduceLROnPlateau
+
+from lit_lrsched import ApplySchedule, Cosine, Plateau, schedule_config
+from lit_lrsched.trainer.callbacks.receipt import Receipt
+from tests.tiny import Tiny, tiny_trainer
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*ended before the epoch ended"),
+    pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
+]
+
+
+def configured_by(schedule, interval=None, monitor=None):
+    def configure_optimizers(module: Tiny):
+        return schedule_config(module.make_optimizer(), schedule, module.trainer, interval=interval, monitor=monitor)
+
+    return configure_optimizers
+
+
+def receipt_of(configure_optimizers, *callbacks, module=Tiny, ckpt_path=None, **options) -> str:
+    receipt = Receipt()
+    tiny_trainer(callbacks=[receipt, *callbacks], **options).fit(module(configure_optimizers), ckpt_path=ckpt_path)
+    return receipt.text()
+
+
+def test_it_is_printed_after_fit(capsys):
+    receipt_of(configured_by(Cosine()))
+    assert "learning rate followed the plan (55 of 55 steps)\n" in capsys.readouterr().out
+
+
+class Meddler(Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 20:
+            trainer.optimizers[0].param_groups[1]["lr"] *= 2
+
+
+EXPONENTIAL = partial(ExponentialLR, gamma=0.9)
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), EXPONENTIAL, None], ids=["ours", "torch's", "none"])
+def test_a_callback_that_changes_the_rate(schedule):
+    text = receipt_of(configured_by(schedule, "step" if schedule else None), Meddler())
+    assert text.startswith("learning rate left the plan at step 20 (epoch 1): lr/group1 was ")
+    assert "something else than the scheduler set it (callbacks: Meddler)" in text
+    # Ours sets the rate anew at each step, torch's goes on from the wrong one.
+    assert f"({54 if isinstance(schedule, Cosine) else 20} of 55 steps followed it)" in text
+
+
+class Skipping(Tiny):
+    """Leaves out a step of the optimizer, as AMP does when gradients overflow."""
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure):
+        if self.trainer.global_step == 7:
+            optimizer_closure()
+        else:
+            optimizer.step(closure=optimizer_closure)
+
+
+def test_a_step_that_was_skipped():
+    text = receipt_of(configured_by(EXPONENTIAL, "step"), module=Skipping)
+    assert "left the plan at step 7 (epoch 0)" in text
+    assert "a step was skipped before it, for gradients that overflowed" in text
+    # A ScheduledLR waits for the optimizer.
+    assert receipt_of(configured_by(Cosine()), module=Skipping) == "learning rate followed the plan (54 of 54 steps)"
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    def save(configure_optimizers, **options) -> str:
+        saver = ModelCheckpoint(dirpath=tmp_path, filename="stopped", **options)
+        tiny_trainer(callbacks=[saver], max_epochs=2, enable_checkpointing=True).fit(Tiny(configure_optimizers))
+        return str(tmp_path / "stopped.ckpt")
+
+    return save
+
+
+@pytest.mark.filterwarnings("ignore:Resumed at step")
+@pytest.mark.parametrize(
+    ("schedule", "interval"),
+    [
+        (Cosine(), "step"),
+        (Cosine(), "epoch"),
+        (Plateau(Cosine(end=0.1), patience=0), "step"),
+        (EXPONENTIAL, "step"),
+        (EXPONENTIAL, "epoch"),
+        (partial(CosineAnnealingLR, T_max=55), "step"),
+    ],
+)
+@pytest.mark.parametrize(("options", "begun"), [({}, 22), ({"every_n_train_steps": 17}, 17)], ids=["epoch", "middle"])
+def test_a_resumed_run_follows_the_plan(schedule, interval, options, begun, checkpoint):
+    configure_optimizers = configured_by(schedule, interval, "val_loss")
+    path = checkpoint(configure_optimizers, **options)
+    text = receipt_of(configure_optimizers, ckpt_path=path)
+    assert text == f"learning rate followed the plan ({55 - begun} of {55 - begun} steps from step {begun})"
+
+
+PATIENT = partial(ReduceLROnPlateau, patience=0)
+
+
+def test_a_plateau_of_torch_resumed_between_epochs_follows_the_plan(checkpoint):
+    path = checkpoint(configured_by(PATIENT, "epoch", "val_loss"))
+    text = receipt_of(configured_by(PATIENT, "epoch", "val_loss"), ckpt_path=path)
+    assert text == "learning rate followed the plan (33 of 33 steps from step 22)"
+
+
+def test_a_plateau_of_torch_resumed_within_an_epoch_loses_what_lightning_leaves_out(checkpoint):
+    """Lightning does not show such a scheduler the metric of the epoch in which a run was resumed."""
+    path = checkpoint(configured_by(PATIENT, "epoch", "val_loss"), every_n_train_steps=17)
+    text = receipt_of(configured_by(PATIENT, "epoch", "val_loss"), ckpt_path=path)
+    assert "left the plan at step 22 (epoch 2)" in text
+    assert "the scheduler was not stepped as often as its interval says (5 of 38 steps" in text
+
+
+def test_a_resumed_run_that_takes_its_arguments_from_the_checkpoint(checkpoint):
+    path = checkpoint(configured_by(partial(CosineAnnealingLR, T_max=22), "step"))
+    text = receipt_of(configured_by(partial(CosineAnnealingLR, T_max=55), "step"), ckpt_path=path)
+    assert "left the plan at step 22 (epoch 2): lr/group0 was 0 where " in text
+    assert "from the checkpoint, T_max is 22 and not 55 (0 of 33 steps from step 22 followed it)" in text
+
+
+@pytest.mark.filterwarnings("ignore:Swapping scheduler")
+def test_a_scheduler_that_was_replaced():
+    averaging = StochasticWeightAveraging(swa_lrs=0.05, swa_epoch_start=3, annealing_epochs=1)
+    text = receipt_of(configured_by(EXPONENTIAL), averaging)
+    assert "left the plan at step 33 (epoch 3)" in text
+    assert "the scheduler was replaced during training (callbacks: StochasticWeightAveraging)" in text
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_schedule_that_a_callback_brings(order):
+    receipt = Receipt()
+    callbacks = [receipt, ApplySchedule(EXPONENTIAL, interval="step")][::order]
+    tiny_trainer(callbacks=callbacks).fit(Tiny(Tiny.make_optimizer))
+    assert receipt.text() == "learning rate followed the plan (55 of 55 steps)"
+
+
+def test_a_run_that_stops_early(capsys):
+    stop = EarlyStopping("val_loss", mode="max", patience=0)
+    receipt_of(configured_by(Cosine()), stop)
+    assert "learning rate followed the plan (22 of 22 steps; 55 were planned)\n" in capsys.readouterr().out
+
+
+class ByHand(Tiny):
+    def __init__(self, configure):
+        super().__init__(configure)
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+
+
+def test_manual_optimization_without_a_schedule_has_a_constant_plan():
+    assert receipt_of(Tiny.make_optimizer, module=ByHand) == "learning rate followed the plan (55 of 55 steps)"
+    assert "left the plan at step 20" in receipt_of(Tiny.make_optimizer, Meddler(), module=ByHand)
+
+
+def test_a_metric_that_nobody_sees_is_said_to_be_unchecked():
+    def configure_optimizers(module: Tiny):
+        optimizer = module.make_optimizer()
+        return {"optimizer": optimizer, "lr_scheduler": {**BY_STEP, "scheduler": ReduceLROnPlateau(optimizer)}}
+
+    text = receipt_of(configure_optimizers, module=Logging)
+    assert text.startswith("learning rate was not checked against a plan: ReduceLROnPlateau follows its metric within")
+
+
+BY_STEP = {"interval": "step", "monitor": "train_loss"}
+
+
+class Logging(Tiny):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("train_loss", loss)
+        return loss
+
+
+class Exploding(Logging):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss * float("nan") if self.current_epoch == 2 and batch_idx == 3 else loss
+
+
+class ExplodingByHand(ByHand, Exploding):
+    pass
+
+
+@pytest.mark.parametrize(("module", "loss"), [(Exploding, "the training loss"), (ExplodingByHand, "train_loss")])
+def test_a_run_that_broke_down_says_so(module, loss, capsys):
+    receipt_of(configured_by(Cosine()), module=module)
+    broken, rates = capsys.readouterr().out.splitlines()[-2:]
+    assert broken == (
+        f"training broke down: {loss} is nan in epoch 2; at the end of training these weights are not "
+        "finite: backbone.weight, backbone.bias, head.weight, ...: lower the learning rate, or look for nan in the data"
+    )
+    assert rates == "learning rate followed the plan (55 of 55 steps)"
+
+
+def test_a_logged_loss_that_is_not_a_number():
+    class Undefined(Tiny):
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", float("nan") if self.current_epoch == 3 else 1.0)
+            self.log("val_auc", float("nan"))  # of too few samples, say: not a loss
+
+    text = receipt_of(configured_by(Cosine()), module=Undefined)
+    assert text.startswith("training broke down: val_loss is nan in epoch 3: lower the learning rate, or ")
+    assert text.endswith("\nlearning rate followed the plan (55 of 55 steps)")
+
+
+def test_weights_that_the_last_step_spoiled():
+    class Spoiling(Callback):
+        def on_train_end(self, trainer, pl_module):
+            pl_module.head.bias.data.fill_(float("inf"))
+
+    receipt = Receipt()
+    tiny_trainer(callbacks=[Spoiling(), receipt]).fit(Tiny(configured_by(Cosine())))
+    assert "at the end of training these weights are not finite: head.bias: lower" in receipt.text()
+
+
+def test_nothing_is_left_on_the_optimizer():
+    module = Tiny(configured_by(EXPONENTIAL))
+    trainer = tiny_trainer(callbacks=[Receipt()])
+    trainer.fit(module)
+    assert not trainer.optimizers[0]._optimizer_step_post_hooks
+
+
+def test_a_rate_that_a_tensor_has_rounded():
+    def configure_optimizers(module: Tiny):
+        optimizer = torch.optim.Adam(module.parameters(), lr=torch.tensor(0.1), foreach=False)
+        return schedule_config(optimizer, Cosine(), module.trainer, interval="step")
+
+    assert receipt_of(configure_optimizers) == "learning rate followed the plan (55 of 55 steps)"
