@@ -66,7 +66,8 @@ def test_python_trains_on():
 
 
 def test_what_is_written_now_names_public_paths():
-    module = IonosphereClassifier(optimizer=partial(SGD, lr=0.1), lr_scheduler=lit_lrsched.WarmupStableDecay("1ep", "20%", shape=lit_lrsched.Rex()))
+    schedule = lit_lrsched.WarmupStableDecay("1ep", "20%", shape=lit_lrsched.Rex())
+    module = IonosphereClassifier(optimizer=partial(SGD, lr=0.1), lr_scheduler=schedule)
     assert module.hparams.lr_scheduler["class_path"] == "lit_lrsched.WarmupStableDecay"
     assert module.hparams.lr_scheduler["init_args"]["shape"]["class_path"] == "lit_lrsched.Rex"
     assert module.hparams.optimizer["class_path"] == "torch.optim.SGD"

@@ -1,6 +1,6 @@
 """Regenerates what the documents show: runs every marked command, puts its real output below it, and draws.
 
-    python scripts/docs/readme.py            # write README.md, docs/gallery.md and the pictures that need no browser anew
+    python scripts/docs/readme.py            # write README.md, docs/gallery.md and the pictures without a browser
     python scripts/docs/readme.py --check    # fail when one is stale, up to numbers that depend on the machine
 
 A marked block is a ``console`` block below a line ``<!-- run -->``; its lines that begin with ``$`` are the commands.

@@ -1,4 +1,4 @@
-"""Trains in two processes and writes what each of them used: ``python -m tests.trainer.two_processes FOLDER CHECKPOINT``.
+"""Trains in two processes and writes what each used: ``python -m tests.trainer.two_processes FOLDER CHECKPOINT``.
 
 Lightning starts the second process by the same command.
 """
