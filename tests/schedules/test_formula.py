@@ -143,7 +143,7 @@ def test_custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "own_schedules.Linear": "name a function",
         "own_scheduls.down": "there is no module 'own_scheduls'",
         "own_schedules.sub.down": "there is no module 'own_schedules.sub'",
-        "down": "is not an import path: write it as 'package.module.function'",
+        "down": "is not an import path: write it as 'package.module.name'",
         "own schedules.down": "is not an import path",
     }.items():
         with pytest.raises(InputError, match=message) as error:
