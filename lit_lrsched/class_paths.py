@@ -8,12 +8,21 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
 from lit_lrsched.errors import InputError, did_you_mean, shown
+
+
+class WrittenAs(ABC):
+    """An object that configuration writes as something else, such as a wrapped function as the function's path."""
+
+    @abstractmethod
+    def written_as(self) -> object:
+        """Returns what to write in its place."""
 
 
 def to_plain(value: Any) -> Any:
@@ -34,6 +43,8 @@ def to_plain(value: Any) -> Any:
         return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
+    if isinstance(value, WrittenAs):
+        return to_plain(value.written_as())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
         return {"class_path": import_path(type(value)), "init_args": to_plain(arguments)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -63,3 +65,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     by_folded = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(word.casefold(), by_folded, n=1)
     return f" (did you mean {by_folded[near[0]]!r}?)" if near else ""
+
+
+def described(error: Exception) -> str:
+    """Returns an exception in one line: its type, its message, and the line that raised it, if that is not ours.
+
+    >>> import json
+    >>> try:
+    ...     json.loads("[")
+    ... except ValueError as error:
+    ...     print(described(error))
+    JSONDecodeError: Expecting value: line 1 column 2 (char 1) (decoder.py, line ...)
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    is_ours = not frames or Path(__file__).parent in Path(frames[-1].filename).parents
+    place = "" if is_ours else f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+    message = cut(" ".join(str(error).split()), 100)
+    return f"{type(error).__name__}{f': {message}' if message else ''}{place}"

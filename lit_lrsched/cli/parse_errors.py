@@ -251,7 +251,7 @@ def _names_below(bases: Iterable[type]) -> set[str]:
         children += base.__subclasses__()
     for child in children:
         if not child.__name__.startswith("_"):
-            names |= {child.__name__} | _names_below([child])
+            names |= _names_below([child]) if inspect.isabstract(child) else {child.__name__} | _names_below([child])
     return names
 
 

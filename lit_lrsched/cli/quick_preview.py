@@ -15,12 +15,12 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.plans.audit import Finding
 from lit_lrsched.plans.metric_file import read_metric
 from lit_lrsched.plans.plan import Plan, plan_of
-from lit_lrsched.plans.preview import named, show
+from lit_lrsched.plans.preview import by_name, show
 from lit_lrsched.plans.view import View
 from lit_lrsched.schedules import load_all
 from lit_lrsched.schedules.checks import check_positive
 from lit_lrsched.schedules.core import Horizon, Interval, Schedule
-from lit_lrsched.schedules.plateau import following
+from lit_lrsched.schedules.plateau import Plateau, following
 
 # What else `fit` takes: of no consequence once the horizon is given.
 _OF_THE_RUN = (
@@ -135,14 +135,14 @@ def _parser(schedule: Any, exit_on_error: bool) -> _Parser:
 
 def _show(config: Namespace) -> int:
     horizon = _horizon(config.epochs, config.steps_per_epoch)
-    schedules = named(config.schedules) if config.schedules else {"": config.lr_scheduler}
+    schedules = by_name(config.schedules) if config.schedules else {"": config.lr_scheduler}
     if None in schedules.values():
         raise InputError("there is no schedule to preview: give --lr_scheduler, such as --lr_scheduler Cosine")
     lr = config.lr if config.lr is not None else _lr_of(config.optimizer)
     if lr is not None:
         check_positive("lr", lr, example=0.1)
-    monitors = [config.lr_monitor, *(getattr(schedule, "monitor", None) for schedule in schedules.values())]
-    monitor = next((monitor for monitor in monitors if monitor), "metric")
+    named = [schedule.monitor for schedule in schedules.values() if isinstance(schedule, Plateau)]
+    monitor = config.lr_monitor or (named[0] if named else "metric")
     metric = read_metric(config.metric, monitor) if config.metric else []
     views, refused = {}, []
     for name, schedule in schedules.items():

@@ -42,7 +42,7 @@ from lit_lrsched.optim.clock import OnHorizonChange
 from lit_lrsched.optim.from_torch import FromTorch
 from lit_lrsched.optim.regroup import regroup
 from lit_lrsched.plans.audit import Finding
-from lit_lrsched.plans.preview import named, show
+from lit_lrsched.plans.preview import by_name, show
 from lit_lrsched.plans.view import View
 from lit_lrsched.schedules import load_all
 from lit_lrsched.schedules.core import Interval, Schedule
@@ -340,7 +340,7 @@ class ScheduleCLI(LightningCLI):
         else:
             if schedules:
                 options = {name: self._get(self.config_init, f"lr_{name}") for name in ("interval", "monitor")}
-                plans, refused = plans_of(self.trainer, run, named(schedules), **options)
+                plans, refused = plans_of(self.trainer, run, by_name(schedules), **options)
                 views = {name: View.of(plan) for name, plan in plans.items()}
             else:
                 views[""] = view_fit(self.trainer, run, metric)
@@ -405,7 +405,7 @@ class ScheduleCLI(LightningCLI):
         epochs = self.trainer.max_epochs or 0
         grid = grid_of(
             self._from_seed,
-            self._racing(defaults.SCHEDULES if schedules is None else named(schedules)),
+            self._racing(defaults.SCHEDULES if schedules is None else by_name(schedules)),
             lrs=lrs,
             momenta=momenta,
             seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
@@ -453,7 +453,7 @@ class ScheduleCLI(LightningCLI):
         given = self._get(self.config_init, "lr_scheduler")
         if given is None or any(to_plain(given) == to_plain(schedule) for schedule in schedules.values()):
             return schedules
-        (name,) = named([given])
+        (name,) = by_name([given])
         return {**schedules, (f"{name} (--lr_scheduler)" if name in schedules else name): given}
 
     def _from_seed(self, seed: int) -> tuple[LightningModule, LightningDataModule]:

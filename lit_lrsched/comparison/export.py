@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lit_lrsched.class_paths import import_from, import_path, to_plain
+from lit_lrsched.class_paths import import_from, to_plain
 from lit_lrsched.comparison.evidence.summary import Summary
 from lit_lrsched.comparison.evidence.verdict import verdict
 from lit_lrsched.errors import InputError
-from lit_lrsched.schedules.core import Schedule
-from lit_lrsched.schedules.custom import Custom
+from lit_lrsched.schedules.core import as_schedule
 from lit_lrsched.trainer.schedule_config import is_schedule
 
 
@@ -67,6 +66,5 @@ def _plain_optimizer(optimizer: Callable[..., Any], lr: float, momentum: float |
 
 
 def _plain_schedule(schedule: Any) -> Any:
-    if is_schedule(schedule) and not isinstance(schedule, Schedule):
-        return to_plain(Custom(import_path(schedule)))  # on the command line a bare function would be a torch scheduler
-    return to_plain(schedule)
+    # A bare function's path would be taken for a torch scheduler on the command line.
+    return to_plain(as_schedule(schedule) if is_schedule(schedule) else schedule)

@@ -14,11 +14,12 @@ from torch.optim import lr_scheduler as torch_schedulers
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.class_paths import import_from
-from lit_lrsched.errors import InputError, did_you_mean, shown
+from lit_lrsched.errors import InputError, described, did_you_mean, shown
 from lit_lrsched.optim.dummy_optimizer import DummyOptimizer as StandIn
 from lit_lrsched.optim.dummy_optimizer import check_replayable
-from lit_lrsched.schedules.core import Horizon, Schedule, per_horizon, told
+from lit_lrsched.schedules.core import Horizon, Schedule
 from lit_lrsched.schedules.durations import Duration, check_duration, parse_instant, steps_in
+from lit_lrsched.schedules.per_horizon import per_horizon
 
 # Arguments that mean the horizon, and those that mean the peak, where the base rate counts as 1.
 _HORIZON_ARGUMENTS = ("total_steps", "total_iters", "T_max")
@@ -125,7 +126,7 @@ class _Replay:
         except InputError:
             raise
         except Exception as error:
-            raise InputError(f"the scheduler cannot be made: {told(error)}: correct its arguments") from error
+            raise InputError(f"the scheduler cannot be made: {described(error)}: correct its arguments") from error
         if not isinstance(self._scheduler, LRScheduler):
             raise InputError(f"scheduler returned {shown(self._scheduler)}, which is no torch scheduler: return one")
         self._group = optimizer.param_groups[0]
@@ -151,7 +152,7 @@ class _Replay:
                     name = type(self._scheduler).__name__
                     if isinstance(error, ValueError) and "total steps" in str(error):
                         raise InputError(f"{name} is too short for training: {error}") from error
-                    raise InputError(f"{name} fails at tick {len(self._seen)} with {told(error)}") from error
+                    raise InputError(f"{name} fails at tick {len(self._seen)} with {described(error)}") from error
             self._record()
         return self._seen[tick]
 

@@ -23,7 +23,6 @@ from lit_lrsched.optim.param_groups import values_of
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.plans.plan import MadeFor, Plan, is_constant, is_function, notes_on, plateau_states, title_of
 from lit_lrsched.schedules.checks import check_positive
-from lit_lrsched.schedules.compose import spans
 from lit_lrsched.schedules.core import Horizon, Interval, stride_of
 from lit_lrsched.schedules.direction import contradiction
 
@@ -316,7 +315,7 @@ def _plan_of_ours(
         pace.horizon,
         "step" if any(scheduler.interval == "step" for scheduler in schedulers) else "epoch",
         at,
-        spans=spans(first.schedule, pace.horizon),
+        spans=first.schedule.spans(pace.horizon),
         events=states[0].events(pace.horizon) if states[0] else (),
         notes=notes_on(first.schedule, bool(metric)),
         is_constant=all(is_constant(scheduler.schedule) for scheduler in schedulers),

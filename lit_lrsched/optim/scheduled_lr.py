@@ -15,8 +15,7 @@ from lit_lrsched.errors import InputError, did_you_mean, shown
 from lit_lrsched.optim.clock import Clock, OnHorizonChange
 from lit_lrsched.optim.param_groups import QUANTITIES, get_value, group_names, set_value
 from lit_lrsched.schedules.checks import check_choice
-from lit_lrsched.schedules.compose import check_callable, companions
-from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike, describe, factor_at, stride_of
+from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, factor_at, stride_of
 from lit_lrsched.schedules.plateau import Plateau, PlateauState
 
 
@@ -31,7 +30,7 @@ def check_groups(groups: object) -> None:
     if not isinstance(groups, Mapping) or not all(isinstance(name, str) for name in groups):
         raise InputError(f"groups={shown(groups)} is no dict of schedules: write one, like {{'momentum': Linear()}}")
     for name, schedule in groups.items():
-        check_callable(f"groups[{name!r}]", schedule)
+        as_schedule(schedule, f"groups[{name!r}]")
 
 
 class ScheduledLR(LRScheduler):
@@ -87,7 +86,7 @@ class ScheduledLR(LRScheduler):
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise InputError(f"optimizer={shown(optimizer)} is no torch optimizer: make one, like SGD(weights, lr=0.1)")
-        check_callable("schedule", schedule)
+        schedule = as_schedule(schedule)
         if not isinstance(horizon, Horizon):
             raise InputError(f"horizon={shown(horizon)} is no horizon: give one, like Horizon(steps=1000)")
         check_groups(groups)
@@ -103,7 +102,8 @@ class ScheduledLR(LRScheduler):
         self._clock = Clock(horizon)
         self._waits = False
         self._optimizer_stepped = False
-        self._drives = _drives(optimizer, schedule, {**companions(schedule), **(groups or {})})
+        others = {name: as_schedule(other) for name, other in (groups or {}).items()}
+        self._drives = _drives(optimizer, schedule, {**schedule.companions(), **others})
         self._joined: dict[int, float] = {}
         self.taken: dict[int, float] = {}
         self._known_groups = len(optimizer.param_groups)
@@ -155,7 +155,7 @@ class ScheduledLR(LRScheduler):
             InputError: When the schedule follows no metric.
         """
         if not isinstance(self.schedule, Plateau) or self.plateau is None:
-            raise InputError(f"{describe(self.schedule)} follows no metric: wrap it, Plateau(schedule=...)")
+            raise InputError(f"{self.schedule.label()} follows no metric: wrap it, Plateau(schedule=...)")
         self._adopt_late_groups()
         self.plateau = self.schedule.update(self.plateau, metric)
         self._apply()
@@ -223,7 +223,7 @@ class ScheduledLR(LRScheduler):
     def _note_optimizer_step(self, *_: Any) -> None:
         self._optimizer_stepped = True
 
-    def _factor(self, schedule: ScheduleLike, step: int, horizon: Horizon) -> float:
+    def _factor(self, schedule: Schedule, step: int, horizon: Horizon) -> float:
         factor = factor_at(schedule, step, horizon)
         return factor * self.plateau.factor if self.plateau is not None and schedule is self.schedule else factor
 
@@ -367,16 +367,16 @@ class _Slot(NamedTuple):
 class _Drive(NamedTuple):
     """A schedule and all that it drives."""
 
-    schedule: ScheduleLike
+    schedule: Schedule
     slots: list[_Slot]
 
 
-def _drives(optimizer: Optimizer, schedule: ScheduleLike, others: Mapping[str, ScheduleLike]) -> list[_Drive]:
+def _drives(optimizer: Optimizer, schedule: Schedule, others: Mapping[str, Schedule]) -> list[_Drive]:
     names = group_names(optimizer)
     quantities = {quantity: (quantity, range(len(names))) for quantity in QUANTITIES[1:]}
     each = {f"{quantity}/{name}": (quantity, [i]) for quantity in QUANTITIES for i, name in enumerate(names)}
     known: dict[str, tuple[str, Any]] = {**quantities, **each}
-    owner: dict[tuple[int, str], ScheduleLike] = {(index, "lr"): schedule for index in range(len(names))}
+    owner: dict[tuple[int, str], Schedule] = {(index, "lr"): schedule for index in range(len(names))}
     # One group's own schedule goes before the one for all groups, in whatever order they are given.
     for key in sorted(others, key=lambda key: key.count("/")):
         if key not in known:
@@ -401,9 +401,7 @@ def _drives(optimizer: Optimizer, schedule: ScheduleLike, others: Mapping[str, S
     return list(drives.values())
 
 
-def _check_bases(
-    optimizer: Optimizer, others: Mapping[str, ScheduleLike], known: Mapping[str, tuple[str, Any]]
-) -> None:
+def _check_bases(optimizer: Optimizer, others: Mapping[str, Schedule], known: Mapping[str, tuple[str, Any]]) -> None:
     """Refuses schedules of what is 0 in every group that they are for, and so stays 0 whatever the factor."""
     for key in others:
         quantity, indices = known[key]

@@ -28,12 +28,13 @@ def audit(plan: Plan, curve: Curve) -> list[Finding]:
 
     Args:
         plan: The plan.
-        curve: What :func:`~lit_lrsched.plans.curve.sample` sees of it; for a resumed run, from the step that it has reached.
+        curve: Its samples, from :func:`~lit_lrsched.plans.curve.sample`; for a resumed run, from the step reached on.
 
     >>> from lit_lrsched import Horizon, Linear
-    >>> from lit_lrsched.plan import look, plan_of
+    >>> from lit_lrsched.plans.curve import sample
+    >>> from lit_lrsched.plans.plan import plan_of
     >>> plan = plan_of(Linear(over="10ep"), Horizon(200, steps_per_epoch=10))
-    >>> print(*audit(plan, look(plan)))
+    >>> print(*audit(plan, sample(plan)))
     failure: the learning rate is 0 from step 100 (epoch 10) on: the last 100 of 200 steps train nothing: make ...
     """
     if plan.broken:
@@ -87,7 +88,7 @@ def audit_lengths(plan: Plan) -> list[Finding]:
         each = "an epoch" if plan.interval == "epoch" else "a step"
         gets = f"and moves on {_times(plan.ticks)} in this run, once {each}"
         if made.ticks != plan.ticks and other_ticks != plan.ticks and _near(made.ticks, other_ticks):
-            found.append(Finding("failure", f"{given} {gets}: set --lr_interval {other}"))
+            found.append(Finding("failure", f"{given} {gets}: set interval={other!r}"))
         elif made.ticks > plan.ticks:
             share = 100 * plan.ticks / made.ticks
             found.append(
@@ -112,7 +113,7 @@ def _short_phases(plan: Plan) -> list[Finding]:
         Finding(
             "warning",
             f"the phase {span.name!r} lasts {span.stop - span.start} steps, but the learning rate changes only once an "
-            f"epoch, every {plan.stride}: set --lr_interval step",
+            f"epoch, every {plan.stride}: set interval='step'",
         )
         for span in plan.spans[:-1]
         if plan.interval == "epoch" and span.stop - span.start < plan.stride and span.name != "held"

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from lit_lrsched.plans.plan import Plan
-from lit_lrsched.schedules.core import Span
+from lit_lrsched.schedules.spans import Span
 
 RISING, FALLING, CONSTANT = "rising", "falling", "constant"
 

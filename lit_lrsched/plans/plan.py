@@ -10,22 +10,12 @@ from typing import Literal, NamedTuple
 
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.schedules.checks import check_positive
-from lit_lrsched.schedules.compose import companions, spans
-from lit_lrsched.schedules.core import (
-    Horizon,
-    Interval,
-    Schedule,
-    ScheduleLike,
-    Span,
-    describe,
-    epoch_length,
-    factor_at,
-    stride_of,
-)
+from lit_lrsched.schedules.core import Horizon, Interval, Schedule, epoch_length, factor_at, stride_of, wraps_function
 from lit_lrsched.schedules.custom import Custom
 from lit_lrsched.schedules.formula import Formula
 from lit_lrsched.schedules.plateau import Plateau, PlateauState
 from lit_lrsched.schedules.shapes import Constant
+from lit_lrsched.schedules.spans import Span
 
 _QUANTITIES = ("lr", "momentum", "weight_decay")
 
@@ -93,17 +83,17 @@ class Plan:
 
 
 def plan_of(
-    schedule: ScheduleLike,
+    schedule: Schedule,
     horizon: Horizon,
     interval: Interval = "step",
     lr: float | None = None,
-    groups: Mapping[str, ScheduleLike] | None = None,
+    groups: Mapping[str, Schedule] | None = None,
     metric: Sequence[float] = (),
 ) -> Plan:
     """Plans a schedule by itself, without an optimizer.
 
     Args:
-        schedule: A :class:`~lit_lrsched.Schedule` or a function ``(step, horizon) -> float``.
+        schedule: Any :class:`~lit_lrsched.Schedule`.
         horizon: How long the run is.
         interval: What a tick is: ``"step"`` or ``"epoch"``.
         lr: The base learning rate. None leaves the values what they multiply it by.
@@ -123,7 +113,7 @@ def plan_of(
     if lr is not None:
         check_positive("lr", lr, example=0.1)
     stride = stride_of(interval, horizon)
-    others: dict[str, ScheduleLike] = {**companions(schedule), **(groups or {})}
+    others: dict[str, Schedule] = {**schedule.companions(), **(groups or {})}
     column = "factor" if lr is None else "lr"
     base = 1.0 if lr is None else lr
     seen = [epoch_length("metric", horizon) * (n + 1) for n in range(len(metric))]
@@ -147,7 +137,7 @@ def plan_of(
         horizon,
         interval,
         at,
-        spans=spans(schedule, horizon),
+        spans=schedule.spans(horizon),
         events=states.events(horizon) if states else (),
         notes=notes_on(schedule, bool(metric)),
         is_constant=is_constant(schedule),
@@ -155,17 +145,17 @@ def plan_of(
     )
 
 
-def is_constant(schedule: ScheduleLike) -> bool:
+def is_constant(schedule: Schedule) -> bool:
     """Tells a schedule that is meant never to change, unless a metric says so."""
-    return isinstance(schedule.schedule if isinstance(schedule, Plateau) else schedule, Constant)
+    return isinstance(schedule.wrapped if isinstance(schedule, Plateau) else schedule, Constant)
 
 
-def is_function(schedule: ScheduleLike) -> bool:
+def is_function(schedule: Schedule) -> bool:
     """Tells a function that somebody wrote, as such, by its path or as a formula."""
-    return isinstance(schedule, (Custom, Formula)) or not isinstance(schedule, Schedule)
+    return isinstance(schedule, (Custom, Formula)) or wraps_function(schedule)
 
 
-def notes_on(schedule: ScheduleLike, replayed: bool) -> list[str]:
+def notes_on(schedule: Schedule, replayed: bool) -> list[str]:
     """Returns what a curve cannot show of a schedule."""
     if not isinstance(schedule, Plateau):
         return []
@@ -176,13 +166,13 @@ def notes_on(schedule: ScheduleLike, replayed: bool) -> list[str]:
     return [f"{held}; --metric FILE replays a recorded metric."]
 
 
-def title_of(schedule: ScheduleLike) -> str:
+def title_of(schedule: Schedule) -> str:
     """Returns the class and the arguments that are not the default's, when that is short; otherwise the class.
 
     >>> title_of(Plateau(patience=3)), title_of(Constant())
     ('Plateau(patience=3)', 'Constant')
     """
-    name = describe(schedule)
+    name = schedule.label()
     own: tuple[Field[object], ...] = fields(schedule) if is_dataclass(schedule) else ()
     given = [
         f"{field.name}={value if isinstance(value, str) else format(value, 'g')}"
@@ -213,7 +203,7 @@ class PlateauStates(NamedTuple):
         ]
 
 
-def plateau_states(schedule: ScheduleLike, metric: Sequence[float], seen: Sequence[int]) -> PlateauStates | None:
+def plateau_states(schedule: Schedule, metric: Sequence[float], seen: Sequence[int]) -> PlateauStates | None:
     """Returns the states of a plateau; None for any other schedule.
 
     Args:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_lrsched.errors import InputError
+from lit_lrsched.errors import InputError, shown
 from lit_lrsched.plans.audit import Finding
 from lit_lrsched.plans.picture import picture
 from lit_lrsched.plans.plan import plan_of
 from lit_lrsched.plans.table import MOST_COLUMNS, distinct, table
 from lit_lrsched.plans.view import View, clock_of, run_in_words
-from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike
+from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, name_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ def preview(
     interval: Interval = "step",
     lr: float | None = None,
 ) -> tuple[Table, Figure]:
-    """Returns a table of the telling moments of a schedule, and its picture.
+    """Returns a table of a schedule's key moments, and its picture.
 
     Args:
         schedule: A :class:`~lit_lrsched.Schedule`, a function ``(step, horizon) -> float``, or several by name, which
@@ -39,39 +39,44 @@ def preview(
         A ``rich`` table and a ``matplotlib`` figure, which belongs to no window: ``figure.savefig("curve.png")``.
 
     Raises:
-        InputError: When a schedule does not fit the horizon.
+        InputError: When an argument is of the wrong type, or a schedule does not fit the horizon.
 
     >>> from lit_lrsched import Horizon, WarmupCosine
     >>> table, figure = preview(WarmupCosine(warmup="10%"), Horizon(500, steps_per_epoch=10), lr=0.1)
     >>> [list(column.cells)[1] for column in table.columns]
     ['warmup ends, decay begins, peak', '50', '5', '0.1']
     """
-    schedules = schedule if isinstance(schedule, Mapping) else {"": schedule}
-    views = {name: View.of(plan_of(one, horizon, interval, lr)) for name, one in schedules.items()}
+    if not isinstance(horizon, Horizon):
+        raise InputError(f"horizon={shown(horizon)} is not a horizon: give one, like Horizon(steps=1000)")
+    views = {name: View.of(plan_of(one, horizon, interval, lr)) for name, one in _schedules_by_name(schedule).items()}
     return table(views), picture(views)
 
 
-def named(schedules: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
-    """Returns schedules by name: their own, numbered where two have the same, or those that they were given.
+def _schedules_by_name(given: ScheduleLike | Mapping[str, ScheduleLike]) -> dict[str, Schedule]:
+    if not isinstance(given, Mapping):
+        return {"": as_schedule(given)}
+    if not given or not all(isinstance(name, str) for name in given):
+        raise InputError(
+            f"schedule={shown(given)} is not a dict of schedules by name: write one, like {{'a': Linear()}}"
+        )
+    return {name: as_schedule(schedule, f"schedule[{name!r}]") for name, schedule in given.items()}
+
+
+def by_name(schedules: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
+    """Returns schedules by name: the given names, or those of the classes, numbered where a class comes twice.
 
     >>> from lit_lrsched import Cosine, Linear
-    >>> list(named([Linear(), Cosine(), Linear(end=0.1)]))
+    >>> list(by_name([Linear(), Cosine(), Linear(end=0.1)]))
     ['Linear', 'Cosine', 'Linear 2']
     """
     if isinstance(schedules, Mapping):
         return dict(schedules)
     found: dict[str, Any] = {}
     for schedule in schedules:
-        name = type(schedule).__name__ if isinstance(schedule, Schedule) else _class_behind(schedule)
+        name = name_of(schedule)
         count = sum(known.split(" ")[0] == name for known in found)
         found[f"{name} {count + 1}" if count else name] = schedule
     return found
-
-
-def _class_behind(factory: Any) -> str:
-    # jsonargparse wraps a class that awaits its first argument.
-    inner = [argument for argument in getattr(factory, "args", ()) if isinstance(argument, type)]
-    return (inner[-1] if inner else factory).__name__
 
 
 def show(
@@ -129,7 +134,7 @@ def _write(name: str, save: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save(path)
     except (OSError, ValueError) as error:  # matplotlib raises ValueError for a format it does not know
-        reason = getattr(error, "strerror", None) or str(error).split("(")[0].strip()
+        reason = (isinstance(error, OSError) and error.strerror) or str(error).split("(")[0].strip()
         raise InputError(f"{name!r} cannot be written: {reason}: give another file") from error
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lit_lrsched.plans.curve import Curve
-from lit_lrsched.plans.curve import key_moments as moments
+from lit_lrsched.plans.curve import Curve, key_moments
 from lit_lrsched.plans.view import View, clock_of
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ MOST_COLUMNS = 3
 
 
 def table(views: Mapping[str, View]) -> Table:
-    """Returns a table: the moments of a single plan, or a line for each of several."""
+    """Returns a table: the key moments of a single plan, or one row for each of several."""
     from rich import box
     from rich.table import Table
 
@@ -26,18 +25,18 @@ def table(views: Mapping[str, View]) -> Table:
     if len(views) > 1:
         _fill_comparison(result, views)
     else:
-        _fill_moments(result, next(iter(views.values())))
+        _fill_key_moments(result, next(iter(views.values())))
     return result
 
 
-def _fill_moments(result: Table, view: View) -> None:
+def _fill_key_moments(result: Table, view: View) -> None:
     plan = view.plan
     columns = dict(list(distinct(view.curve).items())[:MOST_COLUMNS])
     result.add_column("moment")
     unit, place = clock_of(plan)
     for name in dict.fromkeys(("step", unit, *columns)):
         result.add_column(name.replace("/", "/\n").replace(" ", "\n"), justify="right", no_wrap=True)
-    rows = moments(plan, view.curve)
+    rows = key_moments(plan, view.curve)
     hidden = len(rows) - _MOST_ROWS
     for number, (step, what) in enumerate(rows):
         if hidden > 0 and _MOST_ROWS // 2 <= number < _MOST_ROWS // 2 + hidden:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from lit_lrsched.plans.audit import Finding, audit
-from lit_lrsched.plans.curve import Curve
-from lit_lrsched.plans.curve import sample as look
+from lit_lrsched.plans.curve import Curve, sample
 from lit_lrsched.plans.plan import Plan
 
 
@@ -22,7 +21,7 @@ class View(NamedTuple):
     @classmethod
     def of(cls, plan: Plan, findings: Sequence[Finding] = ()) -> View:
         """Looks at a plan: its curve, and what the audit says besides what is known already."""
-        curve = look(plan)
+        curve = sample(plan)
         return cls(plan, curve, [*findings, *audit(plan, curve)])
 
 

@@ -68,5 +68,6 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def is_finite(value: object) -> bool:
+    """Tells a finite number, which True and False are not."""
     # Not `math.isfinite`, which cannot take an integer too large for a float.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

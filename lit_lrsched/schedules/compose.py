@@ -9,73 +9,41 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lit_lrsched.errors import InputError, shown
-from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, Span, describe, factor_at, per_horizon
+from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, as_schedule, factor_at
 from lit_lrsched.schedules.durations import Duration, check_duration, length_in
-from lit_lrsched.schedules.shapes import as_tuple, check_shrink, cycles, period_in
+from lit_lrsched.schedules.per_horizon import per_horizon
+from lit_lrsched.schedules.shapes import as_tuple, check_shrink, period_in
+from lit_lrsched.schedules.spans import Span, cycles
 
 
-def spans(schedule: ScheduleLike, horizon: Horizon) -> list[Span]:
-    """Returns the named stretches that a schedule is made of, in order, from step 0 to the end of the horizon.
+def as_wrapped(schedule: ScheduleLike, name: str = "schedule") -> Schedule:
+    """Returns what a schedule that multiplies or delays another can wrap.
 
-    A schedule says so itself by a method ``spans(horizon)``; any other is a single span with its own name.
-
-    >>> from lit_lrsched.schedules import Cosine, Linear
-    >>> for span in spans(Chain([Phase(Linear(0.1, 1.0), "2ep", "warmup"), Phase(Cosine())]), Horizon(50, 5)):
-    ...     print(*span)
-    warmup 0 10
-    Cosine 10 50
+    Raises:
+        InputError: When it is no schedule (:func:`~lit_lrsched.schedules.core.as_schedule`), or driven by a metric.
     """
-    own = getattr(schedule, "spans", None)
-    found: list[Span] = own(horizon) if own else [Span(describe(schedule), 0, horizon.steps)]
+    found = as_schedule(schedule, name)
+    if found.driven_by_metric:
+        raise InputError(
+            f"{name}={found.label()} follows a metric, which only the outermost schedule can: "
+            f"wrap the whole instead, {found.label()}(schedule=...)"
+        )
     return found
 
 
-def companions(schedule: ScheduleLike) -> dict[str, Schedule]:
-    """Returns the schedules of other values, ``"momentum"`` say, that run along with this one; mostly none."""
-    own = getattr(schedule, "companions", None)
-    found: dict[str, Schedule] = own() if own else {}
-    return found
-
-
-def check_callable(name: str, schedule: object) -> None:
-    """Refuses what is no schedule at all.
+def as_part(schedule: ScheduleLike, name: str = "schedule") -> Schedule:
+    """Returns what can be one part of a composition.
 
     Raises:
-        InputError: When it is a class or not callable.
+        InputError: When it cannot be wrapped (:func:`as_wrapped`), or schedules another value as well.
     """
-    if isinstance(schedule, type) or not callable(schedule):
-        hint = f"{schedule.__name__}(...), with its arguments" if isinstance(schedule, type) else "Linear(...), say"
+    found = as_wrapped(schedule, name)
+    if others := found.companions():
         raise InputError(
-            f"{name}={shown(schedule)} is not a schedule: write {hint}, or a function (step, horizon) -> float"
-        )
-
-
-def check_schedule(name: str, schedule: ScheduleLike) -> None:
-    """Refuses at construction what cannot be wrapped: no schedule at all, or one that keeps state of its own.
-
-    Raises:
-        InputError: When it is a class, not callable, or driven by a metric.
-    """
-    check_callable(name, schedule)
-    if getattr(schedule, "driven_by_metric", False):
-        raise InputError(
-            f"{name}={describe(schedule)} follows a metric, which only the outermost schedule can: "
-            f"wrap the whole instead, {describe(schedule)}(schedule=...)"
-        )
-
-
-def check_child(name: str, schedule: ScheduleLike) -> None:
-    """Refuses at construction what cannot be one part of a whole.
-
-    Raises:
-        InputError: When it is no schedule (:func:`check_schedule`), or schedules another value as well.
-    """
-    check_schedule(name, schedule)
-    if others := companions(schedule):
-        raise InputError(
-            f"{name}={describe(schedule)} schedules {' and '.join(others)} too, which a composition cannot carry: "
+            f"{name}={found.label()} schedules {' and '.join(others)} too, which a composition cannot carry: "
             f"leave that out and give {' and '.join(others)} a schedule of its own"
         )
+    return found
 
 
 @dataclass(frozen=True)
@@ -96,7 +64,7 @@ class Phase:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        check_child("schedule", self.schedule)
+        object.__setattr__(self, "schedule", as_part(self.schedule))
         if self.lasts is not None:
             check_duration("lasts", self.lasts)
         if self.name is not None and not isinstance(self.name, str):
@@ -104,11 +72,16 @@ class Phase:
 
 
 class _Leg(NamedTuple):
-    """A phase in a known horizon: it starts at a step and its own horizon says how long it lasts."""
+    """A phase in a known horizon: the step at which it starts, and its own horizon."""
 
     start: int
     horizon: Horizon
-    phase: Phase
+    schedule: Schedule
+    name: str | None
+
+    @classmethod
+    def of(cls, phase: Phase, start: int, horizon: Horizon) -> _Leg:
+        return cls(start, horizon, as_schedule(phase.schedule), phase.name)
 
 
 @dataclass(frozen=True)
@@ -153,14 +126,14 @@ class Chain(Schedule):
         """Returns the factor at a step."""
         starts, legs = self._legs(horizon)
         leg = legs[bisect_right(starts, step) - 1]
-        return factor_at(leg.phase.schedule, min(step - leg.start, leg.horizon.steps), leg.horizon)
+        return factor_at(leg.schedule, min(step - leg.start, leg.horizon.steps), leg.horizon)
 
     def spans(self, horizon: Horizon) -> list[Span]:
         """Returns the phases, those of nested chains in their place, and what is held after the last."""
         found: list[Span] = []
-        for start, own, phase in self._legs(horizon)[1]:
-            inner = [Span(phase.name, 0, own.steps)] if phase.name else spans(phase.schedule, own)
-            found += [Span(name, start + begin, start + end) for name, begin, end in inner if start + end > 0]
+        for start, own, schedule, name in self._legs(horizon)[1]:
+            inner = [Span(name, 0, own.steps)] if name else schedule.spans(own)
+            found += [Span(part, start + begin, start + end) for part, begin, end in inner if start + end > 0]
         end = found[-1].stop if found else 0
         return found if end == horizon.steps else [*found, Span("held", end, horizon.steps)]
 
@@ -182,12 +155,12 @@ class Chain(Schedule):
             bound = horizon.steps - _whole(sum(lengths[index + 1 :])) if rest else _whole(sum(lengths[: index + 1]))
             bounds.append(max(bound, bounds[-1]))
         legs = [
-            _Leg(start, Horizon(stop - start, horizon.steps_per_epoch), phase)
+            _Leg.of(phase, start, Horizon(stop - start, horizon.steps_per_epoch))
             for phase, start, stop in zip(self.phases, bounds, bounds[1:], strict=False)
             if start < stop
         ]
         # All rounded to nothing: what is held is the end of the last, as if it had passed before the first step.
-        legs = legs or [_Leg(-1, Horizon(1, horizon.steps_per_epoch), self.phases[-1])]
+        legs = legs or [_Leg.of(self.phases[-1], -1, Horizon(1, horizon.steps_per_epoch))]
         return [leg.start for leg in legs], legs
 
 
@@ -211,13 +184,13 @@ class Product(Schedule):
     schedules: Sequence[ScheduleLike]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "schedules", as_tuple("schedules", self.schedules, "Linear(), Step('10ep')"))
-        for index, schedule in enumerate(self.schedules):
-            check_child(f"schedules[{index}]", schedule)
+        given = as_tuple("schedules", self.schedules, "Linear(), Step('10ep')")
+        parts = tuple(as_part(schedule, f"schedules[{index}]") for index, schedule in enumerate(given))
+        object.__setattr__(self, "schedules", parts)
 
     def __call__(self, step: int, horizon: Horizon) -> float:
         """Returns the factor at a step."""
-        return math.prod([factor_at(schedule, step, horizon) for schedule in self.schedules])
+        return math.prod([factor_at(as_schedule(schedule), step, horizon) for schedule in self.schedules])
 
 
 @dataclass(frozen=True)
@@ -247,7 +220,7 @@ class Repeat(Schedule):
     shrink: float = 1.0
 
     def __post_init__(self) -> None:
-        check_child("schedule", self.schedule)
+        object.__setattr__(self, "schedule", as_part(self.schedule))
         check_duration("every", self.every)
         check_shrink(self.shrink)
 
@@ -256,11 +229,11 @@ class Repeat(Schedule):
         own = self._cycle(horizon)
         last = horizon.steps - 1
         cycle, t = divmod(min(step, last), own.steps)
-        return self.shrink**cycle * factor_at(self.schedule, t if step <= last else t + 1, own)
+        return self.shrink**cycle * factor_at(as_schedule(self.schedule), t if step <= last else t + 1, own)
 
     def spans(self, horizon: Horizon) -> list[Span]:
         """Returns the cycles."""
-        return cycles(self._cycle(horizon).steps, horizon)
+        return cycles(self._cycle(horizon).steps, horizon.steps)
 
     @per_horizon
     def _cycle(self, horizon: Horizon) -> Horizon:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
-from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar, Union
+from typing import Literal, Union
 
-from lit_lrsched.errors import InputError, cut, shown
+from lit_lrsched.class_paths import WrittenAs, import_path, without_partial
+from lit_lrsched.errors import InputError, described, shown
 from lit_lrsched.schedules.checks import check_choice
-
-_Self = TypeVar("_Self")
-_Built = TypeVar("_Built")
+from lit_lrsched.schedules.spans import Span
 
 Interval = Literal["step", "epoch"]
 
@@ -26,8 +23,8 @@ class Horizon:
 
     Args:
         steps: Number of optimizer steps, at least 1. Training uses steps 0 to ``steps - 1``.
-        steps_per_epoch: Number of optimizer steps in an epoch, at least 1. None: epochs have no known length, and
-            whatever counts in epochs is refused.
+        steps_per_epoch: Number of optimizer steps in an epoch, at least 1. None: the length of an epoch is unknown,
+            and whatever is counted in epochs is refused.
 
     Raises:
         InputError: When either is not a positive whole number.
@@ -43,10 +40,10 @@ class Horizon:
     steps_per_epoch: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "steps_per_epoch"):
-            value = getattr(self, name)
-            if value is None and name == "steps_per_epoch":
-                continue
+        given = {"steps": self.steps}
+        if self.steps_per_epoch is not None:
+            given["steps_per_epoch"] = self.steps_per_epoch
+        for name, value in given.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"a horizon needs {name} to be a whole number of at least 1, got {value!r}")
 
@@ -76,18 +73,18 @@ class Horizon:
 
 
 class NoEpochs(InputError):
-    """Something counts in epochs, and the horizon does not know how long they are."""
+    """Something is counted in epochs, and the horizon does not say how long they are."""
 
 
 def epoch_length(wanted: str, horizon: Horizon) -> int:
     """Returns how many optimizer steps an epoch has.
 
     Args:
-        wanted: What has to know it, for the message.
+        wanted: What needs to know it, for the message.
         horizon: The horizon.
 
     Raises:
-        NoEpochs: When the horizon does not know.
+        NoEpochs: When the horizon does not say.
     """
     if horizon.steps_per_epoch is None:
         raise NoEpochs(
@@ -112,6 +109,10 @@ class Schedule(ABC):
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
 
+    # Whether the factor also depends on a metric, so that whoever trains has to keep a state. Without an annotation,
+    # which jsonargparse would look up in the modules of subclasses.
+    driven_by_metric = False
+
     @abstractmethod
     def __call__(self, step: int, horizon: Horizon) -> float:
         """Returns the factor at a step.
@@ -124,12 +125,85 @@ class Schedule(ABC):
             The multiplier of the base value: finite and not negative.
         """
 
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the named stretches of the schedule, in order, from step 0 to the end of the horizon.
 
+        Plots and tables show them. By default the whole horizon is one span.
+        """
+        return [Span(self.label(), 0, horizon.steps)]
+
+    def companions(self) -> dict[str, Schedule]:
+        """Returns schedules for other values, by name, that go with this one: ``"momentum"``, say. By default none."""
+        return {}
+
+    def label(self) -> str:
+        """Returns the name for plots and messages: the class's."""
+        return type(self).__name__
+
+
+# What the public functions and classes accept; as_schedule makes a Schedule of it.
 ScheduleLike = Union[Schedule, Callable[[int, Horizon], float]]
 
 
-def factor_at(schedule: ScheduleLike, step: int, horizon: Horizon) -> float:
-    """Returns ``schedule(step, horizon)``, refused when it could not multiply a learning rate.
+@dataclass(frozen=True)
+class _Function(Schedule, WrittenAs):
+    """A plain function as a schedule. It is private so that the command line does not offer it: Custom is there."""
+
+    function: Callable[[int, Horizon], float]
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        return self.function(step, horizon)
+
+    def label(self) -> str:
+        return name_of(self.function)
+
+    def written_as(self) -> object:
+        """Returns a ``Custom`` of the function's path, or the callable itself when it is more than a function."""
+        if not inspect.isfunction(self.function):
+            return self.function
+        return {"class_path": "lit_lrsched.Custom", "init_args": {"function": import_path(self.function)}}
+
+
+def as_schedule(schedule: ScheduleLike, name: str = "schedule") -> Schedule:
+    """Returns a schedule as it is, and a plain function wrapped into one.
+
+    Every public function and class calls it once on what it is given; behind them everything is a :class:`Schedule`.
+
+    Args:
+        schedule: A :class:`Schedule` or a function ``(step, horizon) -> float``.
+        name: The parameter's name, for the message.
+
+    Raises:
+        InputError: When it is neither.
+
+    >>> as_schedule("Linear", name="shape")
+    Traceback (most recent call last):
+    lit_lrsched.errors.InputError: shape='Linear' is not a schedule: write Linear(...), say, or a function ...
+    """
+    if isinstance(schedule, Schedule):
+        return schedule
+    given: object = schedule
+    if isinstance(given, type) or not callable(given):
+        hint = f"{given.__name__}(...), with its arguments" if isinstance(given, type) else "Linear(...), say"
+        raise InputError(
+            f"{name}={shown(given)} is not a schedule: write {hint}, or a function (step, horizon) -> float"
+        )
+    return _Function(schedule)
+
+
+def wraps_function(schedule: Schedule) -> bool:
+    """Tells a plain function that :func:`as_schedule` wrapped."""
+    return isinstance(schedule, _Function)
+
+
+def name_of(function: object) -> str:
+    """Returns a short name for messages: a function's own, the class's of any other object."""
+    function = without_partial(function)
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def factor_at(schedule: Schedule, step: int, horizon: Horizon) -> float:
+    """Returns ``schedule(step, horizon)``, refused when it cannot multiply a learning rate.
 
     Raises:
         InputError: When the schedule fails, or the factor is not a number, not finite or negative.
@@ -141,68 +215,28 @@ def factor_at(schedule: ScheduleLike, step: int, horizon: Horizon) -> float:
         raise
     except Exception as error:
         if horizon.steps_per_epoch is None and "NoneType" in str(error):
-            epoch_length(f"{describe(schedule)} ({error})", horizon)
+            epoch_length(f"{schedule.label()} ({error})", horizon)
         raise InputError(
-            f"{describe(schedule)} fails at step {step} of {horizon.steps} with {told(error)}: "
+            f"{schedule.label()} fails at step {step} of {horizon.steps} with {described(error)}: "
             "correct it so that it holds at every step"
         ) from error
     value = factor if type(factor) is float else _as_float(factor)
     if not 0.0 <= value < math.inf:
         raise InputError(
-            f"{describe(schedule)} returned {shown(factor)} at step {step} of {horizon.steps}: "
+            f"{schedule.label()} returned {shown(factor)} at step {step} of {horizon.steps}: "
             "a factor must be a finite number of at least 0"
         )
     return value
 
 
 def _as_float(factor: object) -> float:
-    """Returns any one real number, an array's or tensor's without dimensions too, as a float; all else as nan."""
+    """Returns one real number, also a 0-dimensional array or tensor, as a float; anything else as nan."""
     if isinstance(factor, str) or getattr(factor, "ndim", None):
         return math.nan
     try:
         return float(factor)  # type: ignore[arg-type]
-    except Exception:  # whatever the type of a foreign value makes of it
+    except Exception:  # a foreign type may raise anything
         return math.nan
-
-
-def told(error: Exception) -> str:
-    """Returns an exception in a line: its type, what it says, and the line of code below the caller that raised it."""
-    lines = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(lines[-1].filename).name}, line {lines[-1].lineno})" if len(lines) > 1 else ""
-    says = cut(" ".join(str(error).split()), 100)
-    return f"{type(error).__name__}{f': {says}' if says else ''}{place}"
-
-
-def per_horizon(build: Callable[[_Self, Horizon], _Built]) -> Callable[[_Self, Horizon], _Built]:
-    """Decorates a pure method ``(self, horizon)`` of a frozen dataclass so that it is worked out once a horizon.
-
-    A schedule is asked a million times about one horizon, and reading durations costs more than the formula. What is
-    remembered lies beside the fields, so it takes no part in equality, hashing or the written configuration.
-    """
-    slot = f"_{build.__name__}_per_horizon"
-
-    @wraps(build)
-    def remembered(self: _Self, horizon: Horizon) -> _Built:
-        memory: dict[tuple[int, int | None], _Built] = self.__dict__.setdefault(slot, {})
-        key = (horizon.steps, horizon.steps_per_epoch)
-        if key not in memory:
-            memory[key] = build(self, horizon)
-        return memory[key]
-
-    return remembered
-
-
-class Span(NamedTuple):
-    """A named stretch of training, for plots and tables: steps ``start`` up to but without ``stop``."""
-
-    name: str
-    start: int
-    stop: int
-
-
-def describe(schedule: object) -> str:
-    """Returns a short name for messages: the class of a schedule, the name of a function."""
-    return getattr(schedule, "__name__", type(schedule).__name__)
 
 
 def table(schedule: ScheduleLike, horizon: Horizon, interval: Interval = "step") -> list[float]:
@@ -226,8 +260,8 @@ def table(schedule: ScheduleLike, horizon: Horizon, interval: Interval = "step")
     >>> table(Linear(end=0.5), Horizon(4, steps_per_epoch=2), interval="epoch")
     [1.0, 0.75]
     """
-    stride = stride_of(interval, horizon)
-    return [factor_at(schedule, step, horizon) for step in range(0, horizon.steps, stride)]
+    checked, stride = as_schedule(schedule), stride_of(interval, horizon)
+    return [factor_at(checked, step, horizon) for step in range(0, horizon.steps, stride)]
 
 
 def stride_of(interval: Interval, horizon: Horizon) -> int:
@@ -235,7 +269,7 @@ def stride_of(interval: Interval, horizon: Horizon) -> int:
 
     Raises:
         InputError: When the interval is neither ``"step"`` nor ``"epoch"``.
-        NoEpochs: When it is ``"epoch"`` and the horizon does not know how long an epoch is.
+        NoEpochs: When it is ``"epoch"`` and the horizon does not say how long an epoch is.
     """
     check_choice("interval", interval, ("step", "epoch"))
     return 1 if interval == "step" else epoch_length("interval='epoch'", horizon)

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from lit_lrsched.class_paths import import_from
 from lit_lrsched.errors import InputError, shown
-from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, factor_at
+from lit_lrsched.schedules.core import Horizon, Schedule, as_schedule, factor_at
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def halve_every_epoch(step: int, horizon: Horizon) -> float:
 
 
 @lru_cache(maxsize=256)
-def _resolve(path: str) -> ScheduleLike:
+def _resolve(path: str) -> Schedule:
     try:
-        function: ScheduleLike = import_from(path)
+        function = import_from(path)
     except InputError as error:
         raise InputError(f"function={error}") from None
     if not callable(function) or isinstance(function, type):
@@ -62,4 +62,4 @@ def _resolve(path: str) -> ScheduleLike:
             f"function={shown(path)} is of type {type(function).__name__}: "
             "name a function (step, horizon) -> float instead"
         )
-    return function
+    return as_schedule(function)

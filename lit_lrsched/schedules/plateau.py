@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.schedules.checks import check_choice, check_not_negative, check_positive, check_whole
-from lit_lrsched.schedules.compose import check_schedule, companions, spans
-from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, Span, factor_at
+from lit_lrsched.schedules.compose import as_wrapped
+from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, as_schedule, factor_at
 from lit_lrsched.schedules.direction import Direction, direction_for
 from lit_lrsched.schedules.shapes import Constant
+from lit_lrsched.schedules.spans import Span
 
 AnyT = TypeVar("AnyT")
 
@@ -72,7 +73,7 @@ class Plateau(Schedule):
     0.7 0.5 0
     """
 
-    driven_by_metric: ClassVar[bool] = True
+    driven_by_metric = True
 
     schedule: ScheduleLike = Constant()  # noqa: RUF009  (frozen, so one instance serves all)
     monitor: str = "val_loss"
@@ -85,7 +86,7 @@ class Plateau(Schedule):
     min_factor: float = 0.0
 
     def __post_init__(self) -> None:
-        check_schedule("schedule", self.schedule)
+        object.__setattr__(self, "schedule", as_wrapped(self.schedule))
         if not isinstance(self.monitor, str) or not self.monitor:
             raise InputError(
                 f"monitor={shown(self.monitor)} names no metric: write the name it is logged by, like 'val_loss'"
@@ -105,13 +106,18 @@ class Plateau(Schedule):
             raise InputError(f"min_factor={shown(self.min_factor)} is above the 1 that it starts from: give at most 1")
 
     @property
+    def wrapped(self) -> Schedule:
+        """The schedule that is multiplied."""
+        return as_schedule(self.schedule)
+
+    @property
     def direction(self) -> Direction:
         """Which way the metric is better: the mode, or what its name tells."""
         return direction_for("monitor", self.monitor, self.mode)
 
     def __call__(self, step: int, horizon: Horizon) -> float:
         """Returns the wrapped schedule's factor at a step."""
-        return factor_at(self.schedule, step, horizon)
+        return factor_at(self.wrapped, step, horizon)
 
     def start(self) -> PlateauState:
         """Returns the state before the first value of the metric."""
@@ -137,11 +143,11 @@ class Plateau(Schedule):
 
     def spans(self, horizon: Horizon) -> list[Span]:
         """Returns those of the wrapped schedule."""
-        return spans(self.schedule, horizon)
+        return self.wrapped.spans(horizon)
 
     def companions(self) -> dict[str, Schedule]:
         """Returns those of the wrapped schedule, which the metric leaves alone."""
-        return companions(self.schedule)
+        return self.wrapped.companions()
 
     def _better(self, value: float, best: float) -> bool:
         if self.direction == "min":

@@ -9,21 +9,45 @@ nothing. Theirs with a warmup of W + 1 steps in T + 1 is ours with W in T, witho
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.schedules.checks import check_choice, check_not_negative, check_whole
-from lit_lrsched.schedules.compose import Chain, Phase, check_child
-from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, Span, per_horizon
+from lit_lrsched.schedules.compose import Chain, Phase, as_part
+from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike
 from lit_lrsched.schedules.durations import Duration, check_duration, steps_in
-from lit_lrsched.schedules.shapes import Constant, Cosine, InverseSqrt, Linear, OneMinusSqrt, blend, cycles, period_in
+from lit_lrsched.schedules.per_horizon import per_horizon
+from lit_lrsched.schedules.shapes import Constant, Cosine, InverseSqrt, Linear, OneMinusSqrt, blend, period_in
+from lit_lrsched.schedules.spans import Span, cycles
 
 _ANNEALS: dict[str, type[Cosine] | type[Linear]] = {"cosine": Cosine, "linear": Linear}
 
 
+class Recipe(Schedule):
+    """A chain whose phases are known once the horizon is: what the recipes share."""
+
+    @abstractmethod
+    def phases(self, horizon: Horizon) -> list[Phase]:
+        """Returns the phases, in order."""
+
+    @per_horizon
+    def chain(self, horizon: Horizon) -> Chain:
+        """Returns the same schedule written out as a chain."""
+        return Chain(self.phases(horizon))
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        return self.chain(horizon)(step, horizon)
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the phases by name."""
+        return self.chain(horizon).spans(horizon)
+
+
 @dataclass(frozen=True)
-class WarmupLinear(Schedule):
+class WarmupLinear(Recipe):
     """Linear warmup, then :class:`Linear` to ``end`` over the rest.
 
     ``(t + 1) / (W + 1)`` for t < W, then ``end + (1 - end) * (T - t) / (T - W)``, where t is the step, W the steps in
@@ -56,22 +80,13 @@ class WarmupLinear(Schedule):
         _check_warmup(self.warmup, self.start)
         check_not_negative("end", self.end)
 
-    def __call__(self, step: int, horizon: Horizon) -> float:
-        """Returns the factor at a step."""
-        return self.chain(horizon)(step, horizon)
-
-    @per_horizon
-    def chain(self, horizon: Horizon) -> Chain:
-        """Returns the same written out: the warmup and the decay."""
-        return Chain([_warmup(self.warmup, self.start, horizon), Phase(Linear(1.0, self.end), name="decay")])
-
-    def spans(self, horizon: Horizon) -> list[Span]:
+    def phases(self, horizon: Horizon) -> list[Phase]:
         """Returns the warmup and the decay."""
-        return self.chain(horizon).spans(horizon)
+        return [_warmup(self.warmup, self.start, horizon), Phase(Linear(1.0, self.end), name="decay")]
 
 
 @dataclass(frozen=True)
-class WarmupCosine(Schedule):
+class WarmupCosine(Recipe):
     """Linear warmup, then :class:`Cosine` to ``end`` over the rest.
 
     ``(t + 1) / (W + 1)`` for t < W, then ``end + (1 - end) * (1 + cos(pi * (t - W) / (T - W))) / 2``, where t is the
@@ -104,22 +119,13 @@ class WarmupCosine(Schedule):
         _check_warmup(self.warmup, self.start)
         check_not_negative("end", self.end)
 
-    def __call__(self, step: int, horizon: Horizon) -> float:
-        """Returns the factor at a step."""
-        return self.chain(horizon)(step, horizon)
-
-    @per_horizon
-    def chain(self, horizon: Horizon) -> Chain:
-        """Returns the same written out: the warmup and the decay."""
-        return Chain([_warmup(self.warmup, self.start, horizon), Phase(Cosine(1.0, self.end), name="decay")])
-
-    def spans(self, horizon: Horizon) -> list[Span]:
+    def phases(self, horizon: Horizon) -> list[Phase]:
         """Returns the warmup and the decay."""
-        return self.chain(horizon).spans(horizon)
+        return [_warmup(self.warmup, self.start, horizon), Phase(Cosine(1.0, self.end), name="decay")]
 
 
 @dataclass(frozen=True)
-class WarmupInverseSqrt(Schedule):
+class WarmupInverseSqrt(Recipe):
     """Linear warmup, then :class:`InverseSqrt`.
 
     ``(t + 1) / (W + 1)`` for t < W, then ``end + (1 - end) / sqrt(1 + (t - W) / every)``, where t is the step and W
@@ -154,25 +160,16 @@ class WarmupInverseSqrt(Schedule):
         if self.every is not None:
             check_duration("every", self.every)
 
-    def __call__(self, step: int, horizon: Horizon) -> float:
-        """Returns the factor at a step."""
-        return self.chain(horizon)(step, horizon)
-
-    @per_horizon
-    def chain(self, horizon: Horizon) -> Chain:
-        """Returns the same written out: the warmup and the decay."""
+    def phases(self, horizon: Horizon) -> list[Phase]:
+        """Returns the warmup and the decay."""
         # On this time scale the decay is sqrt((W + 1) / (t + 1)): counted from step 0, wherever the warmup stops.
         every = self.every or f"{steps_in(self.warmup, horizon) + 1}st"
         decay = Phase(InverseSqrt(every, self.end), name="decay")
-        return Chain([_warmup(self.warmup, self.start, horizon), decay])
-
-    def spans(self, horizon: Horizon) -> list[Span]:
-        """Returns the warmup and the decay."""
-        return self.chain(horizon).spans(horizon)
+        return [_warmup(self.warmup, self.start, horizon), decay]
 
 
 @dataclass(frozen=True)
-class WarmupStableDecay(Schedule):
+class WarmupStableDecay(Recipe):
     """Linear warmup, a long stretch at 1, and a cooldown at the end.
 
     ``(t + 1) / (W + 1)`` for t < W, then 1, then ``shape`` over the last D steps, where t is the step, W the steps in
@@ -206,25 +203,16 @@ class WarmupStableDecay(Schedule):
     def __post_init__(self) -> None:
         _check_warmup(self.warmup, self.start)
         check_duration("decay", self.decay)
-        check_child("shape", self.shape)
+        object.__setattr__(self, "shape", as_part(self.shape, "shape"))
 
-    def __call__(self, step: int, horizon: Horizon) -> float:
-        """Returns the factor at a step."""
-        return self.chain(horizon)(step, horizon)
-
-    @per_horizon
-    def chain(self, horizon: Horizon) -> Chain:
-        """Returns the same written out: the warmup, the stable stretch and the cooldown."""
-        warmup = _warmup(self.warmup, self.start, horizon)
-        return Chain([warmup, Phase(Constant(), name="stable"), Phase(self.shape, self.decay, "cooldown")])
-
-    def spans(self, horizon: Horizon) -> list[Span]:
+    def phases(self, horizon: Horizon) -> list[Phase]:
         """Returns the warmup, the stable stretch and the cooldown."""
-        return self.chain(horizon).spans(horizon)
+        warmup = _warmup(self.warmup, self.start, horizon)
+        return [warmup, Phase(Constant(), name="stable"), Phase(self.shape, self.decay, "cooldown")]
 
 
 @dataclass(frozen=True)
-class OneCycle(Schedule):
+class OneCycle(Recipe):
     """Up to the peak, down again, and to almost nothing at the end.
 
     From ``low`` to 1 over ``up``; then, with ``down``, back to ``low`` over ``down`` and from there to ``end`` over the
@@ -275,29 +263,20 @@ class OneCycle(Schedule):
             check_not_negative("momentum", self.momentum)
         check_choice("shape", self.shape, tuple(_ANNEALS))
 
-    def __call__(self, step: int, horizon: Horizon) -> float:
-        """Returns the factor at a step."""
-        return self.chain(horizon)(step, horizon)
-
-    @per_horizon
-    def chain(self, horizon: Horizon) -> Chain:
-        """Returns the same written out: up, down and, with ``down``, annihilate."""
-        return self._phases(self.low, 1.0, self.low, self.end)
-
-    def spans(self, horizon: Horizon) -> list[Span]:
+    def phases(self, horizon: Horizon) -> list[Phase]:
         """Returns up, down and, with ``down``, annihilate."""
-        return self.chain(horizon).spans(horizon)
+        return self._through(self.low, 1.0, self.low, self.end)
 
     def companions(self) -> dict[str, Schedule]:
         """Returns the schedule of the momentum by the name ``"momentum"``, or nothing when it is left alone."""
-        return {} if self.momentum is None else {"momentum": self._phases(1.0, self.momentum, 1.0, 1.0)}
+        return {} if self.momentum is None else {"momentum": Chain(self._through(1.0, self.momentum, 1.0, 1.0))}
 
-    def _phases(self, first: float, peak: float, back: float, last: float) -> Chain:
+    def _through(self, first: float, peak: float, back: float, last: float) -> list[Phase]:
         anneal = _ANNEALS[self.shape]
         up = Phase(anneal(first, peak), self.up, "up")
         if self.down is None:
-            return Chain([up, Phase(anneal(peak, last), name="down")])
-        return Chain([up, Phase(anneal(peak, back), self.down, "down"), Phase(anneal(back, last), name="annihilate")])
+            return [up, Phase(anneal(peak, last), name="down")]
+        return [up, Phase(anneal(peak, back), self.down, "down"), Phase(anneal(back, last), name="annihilate")]
 
 
 @dataclass(frozen=True)
@@ -346,7 +325,7 @@ class CosineRestarts(Schedule):
         found: list[Span] = []
         start, length = 0, period_in(self.period, horizon)
         if self.multiplier == 1:
-            return cycles(length, horizon)
+            return cycles(length, horizon.steps)
         while start < horizon.steps:
             found.append(Span(f"cycle {len(found) + 1}", start, min(start + length, horizon.steps)))
             start, length = start + length, length * self.multiplier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from typing import Any
 
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.schedules.checks import check_not_negative, check_positive
-from lit_lrsched.schedules.core import Horizon, Schedule, Span, describe, per_horizon
+from lit_lrsched.schedules.core import Horizon, Schedule
 from lit_lrsched.schedules.durations import Duration, check_duration, instant_in, parse_instant, steps_in
+from lit_lrsched.schedules.per_horizon import per_horizon
+from lit_lrsched.schedules.spans import Span, cycles
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,41 @@ class Constant(Schedule):
         return self.factor
 
 
+class Decay(Schedule):
+    """From ``start`` to ``end`` over a duration, and ``end`` ever after: what the decays share.
+
+    A decay is a frozen dataclass with these three fields and the method :meth:`curve`.
+    """
+
+    start: float
+    end: float
+    over: Duration | None
+
+    def __post_init__(self) -> None:
+        check_not_negative("start", self.start)
+        check_not_negative("end", self.end)
+        if self.over is not None:
+            check_duration("over", self.over)
+
+    @abstractmethod
+    def curve(self, t: int, length: int) -> float:
+        """Returns the factor t steps into a decay of so many steps, from ``start`` at 0 to ``end`` at the length."""
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        """Returns the factor at a step."""
+        length = steps_in(self.over, horizon)
+        # A percentage of a very short horizon may round to no steps: such a decay is over as soon as it begins.
+        return self.curve(min(step, length), length) if length else self.curve(1, 1)
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns the decay, and what is held after it."""
+        length = min(steps_in(self.over, horizon), horizon.steps)
+        both = [Span(self.label(), 0, length), Span("held", length, horizon.steps)]
+        return [span for span in both if span.start < span.stop]
+
+
 @dataclass(frozen=True)
-class Linear(Schedule):
+class Linear(Decay):
     """A straight line: ``end + (start - end) * (1 - u)`` with ``u = min(t / T, 1)``.
 
     t is the step and T the steps in ``over``. Rising lines (a warmup) and falling ones (a decay) are the same class.
@@ -68,21 +104,13 @@ class Linear(Schedule):
     end: float = 0.0
     over: Duration | None = None
 
-    def __post_init__(self) -> None:
-        _check_decay(self.start, self.end, self.over)
-
-    def __call__(self, step: int, horizon: Horizon) -> float:
-        """Returns the factor at a step."""
-        t, length = _clock(self.over, step, horizon)
+    def curve(self, t: int, length: int) -> float:
+        """Returns the factor t steps into a decay of so many steps."""
         return self.start * ((length - t) / length) + self.end * (t / length)
-
-    def spans(self, horizon: Horizon) -> list[Span]:
-        """Returns the line, and what is held after it."""
-        return _spans_over(self, self.over, horizon)
 
 
 @dataclass(frozen=True)
-class Cosine(Schedule):
+class Cosine(Decay):
     """Half a cosine wave: ``end + (start - end) * (1 + cos(pi * u)) / 2`` with ``u = min(t / T, 1)``.
 
     t is the step and T the steps in ``over``.
@@ -108,21 +136,13 @@ class Cosine(Schedule):
     end: float = 0.0
     over: Duration | None = None
 
-    def __post_init__(self) -> None:
-        _check_decay(self.start, self.end, self.over)
-
-    def __call__(self, step: int, horizon: Horizon) -> float:
-        """Returns the factor at a step."""
-        t, length = _clock(self.over, step, horizon)
+    def curve(self, t: int, length: int) -> float:
+        """Returns the factor t steps into a decay of so many steps."""
         return blend(self.start, self.end, (1.0 + math.cos(math.pi * t / length)) / 2.0)
-
-    def spans(self, horizon: Horizon) -> list[Span]:
-        """Returns the curve, and what is held after it."""
-        return _spans_over(self, self.over, horizon)
 
 
 @dataclass(frozen=True)
-class Polynomial(Schedule):
+class Polynomial(Decay):
     """A power of the line: ``end + (start - end) * (1 - u) ** power`` with ``u = min(t / T, 1)``.
 
     t is the step and T the steps in ``over``.
@@ -152,20 +172,15 @@ class Polynomial(Schedule):
 
     def __post_init__(self) -> None:
         check_positive("power", self.power, example=2.0)
-        _check_decay(self.start, self.end, self.over)
+        super().__post_init__()
 
-    def __call__(self, step: int, horizon: Horizon) -> float:
-        """Returns the factor at a step."""
-        t, length = _clock(self.over, step, horizon)
+    def curve(self, t: int, length: int) -> float:
+        """Returns the factor t steps into a decay of so many steps."""
         return blend(self.start, self.end, ((length - t) / length) ** self.power)
-
-    def spans(self, horizon: Horizon) -> list[Span]:
-        """Returns the curve, and what is held after it."""
-        return _spans_over(self, self.over, horizon)
 
 
 @dataclass(frozen=True)
-class OneMinusSqrt(Schedule):
+class OneMinusSqrt(Decay):
     """Steep at first, then flat: ``end + (start - end) * (1 - sqrt(u))`` with ``u = min(t / T, 1)``.
 
     t is the step and T the steps in ``over``.
@@ -192,21 +207,13 @@ class OneMinusSqrt(Schedule):
     end: float = 0.0
     over: Duration | None = None
 
-    def __post_init__(self) -> None:
-        _check_decay(self.start, self.end, self.over)
-
-    def __call__(self, step: int, horizon: Horizon) -> float:
-        """Returns the factor at a step."""
-        t, length = _clock(self.over, step, horizon)
+    def curve(self, t: int, length: int) -> float:
+        """Returns the factor t steps into a decay of so many steps."""
         return blend(self.start, self.end, 1.0 - math.sqrt(t / length))
-
-    def spans(self, horizon: Horizon) -> list[Span]:
-        """Returns the curve, and what is held after it."""
-        return _spans_over(self, self.over, horizon)
 
 
 @dataclass(frozen=True)
-class Rex(Schedule):
+class Rex(Decay):
     """Slow at first, then steep: ``end + (start - end) * (1 - u) / (1 - u / 2)`` with ``u = min(t / T, 1)``.
 
     t is the step and T the steps in ``over``.
@@ -233,17 +240,9 @@ class Rex(Schedule):
     end: float = 0.0
     over: Duration | None = None
 
-    def __post_init__(self) -> None:
-        _check_decay(self.start, self.end, self.over)
-
-    def __call__(self, step: int, horizon: Horizon) -> float:
-        """Returns the factor at a step."""
-        t, length = _clock(self.over, step, horizon)
+    def curve(self, t: int, length: int) -> float:
+        """Returns the factor t steps into a decay of so many steps."""
         return blend(self.start, self.end, (length - t) / (length - t / 2))
-
-    def spans(self, horizon: Horizon) -> list[Span]:
-        """Returns the curve, and what is held after it."""
-        return _spans_over(self, self.over, horizon)
 
 
 @dataclass(frozen=True)
@@ -462,7 +461,7 @@ class Triangle(Schedule):
 
     def spans(self, horizon: Horizon) -> list[Span]:
         """Returns the cycles."""
-        return cycles(period_in(self.period, horizon), horizon)
+        return cycles(period_in(self.period, horizon), horizon.steps)
 
 
 @dataclass(frozen=True)
@@ -513,9 +512,6 @@ class Piecewise(Schedule):
         return _times("points", [time for time, _ in self.points], horizon)
 
 
-_MOST_CYCLES = 1000
-
-
 def blend(start: float, end: float, weight: float) -> float:
     """Returns end + (start - end) * weight, in the order of operations that is exact for weights 0 and 1."""
     return start * weight + end * (1.0 - weight)
@@ -551,14 +547,6 @@ def period_in(every: Duration, horizon: Horizon) -> int:
     return max(1, steps_in(every, horizon))
 
 
-def cycles(period: int, horizon: Horizon) -> list[Span]:
-    """Returns one numbered span a period, the last one cut off by the horizon; one for all where nobody counts them."""
-    starts = range(0, horizon.steps, period)
-    if len(starts) > _MOST_CYCLES:
-        return [Span("cycles", 0, horizon.steps)]
-    return [Span(f"cycle {n}", start, min(start + period, horizon.steps)) for n, start in enumerate(starts, start=1)]
-
-
 def _check_order(name: str, times: Sequence[Duration]) -> None:
     """Refuses times out of order among those of the same unit: the others wait for the horizon."""
     latest: dict[str, tuple[float, Duration]] = {}
@@ -583,28 +571,8 @@ def _times(name: str, times: Sequence[Duration], horizon: Horizon) -> list[float
     return found
 
 
-def _check_decay(start: float, end: float, over: Duration | None) -> None:
-    check_not_negative("start", start)
-    check_not_negative("end", end)
-    if over is not None:
-        check_duration("over", over)
-
-
-def _clock(over: Duration | None, step: int, horizon: Horizon) -> tuple[int, int]:
-    """Returns (t, T): the step, no further than the length, and the length in steps."""
-    length = steps_in(over, horizon)
-    # A percentage of a very short horizon may round to no steps: such a decay is over as soon as it begins.
-    return (min(step, length), length) if length else (1, 1)
-
-
 def _power(gamma: float, exponent: float) -> float:
     try:
         return float(gamma**exponent)
     except OverflowError:
         return math.inf  # refused, with its step, by whoever asked for the factor
-
-
-def _spans_over(schedule: Schedule, over: Duration | None, horizon: Horizon) -> list[Span]:
-    length = min(steps_in(over, horizon), horizon.steps)
-    both = [Span(describe(schedule), 0, length), Span("held", length, horizon.steps)]
-    return [span for span in both if span.start < span.stop]

@@ -31,8 +31,7 @@ from lit_lrsched.optim.replay import TrainingLoop as Pace
 from lit_lrsched.optim.replay import scheduler_config as stepped_of
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.plans.audit import Finding, audit, audit_lengths
-from lit_lrsched.plans.curve import Curve
-from lit_lrsched.plans.curve import sample as look
+from lit_lrsched.plans.curve import Curve, sample
 from lit_lrsched.plans.metric_file import read_metric
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.view import View
@@ -133,7 +132,7 @@ def plan_fit(trainer: Trainer, configured: Configured, metric: str | None = None
 def view_fit(trainer: Trainer, configured: Configured, metric: str | None = None) -> View:
     """Returns the plan of a configured run, its curve and all that is wrong with it: see :func:`plan_fit`."""
     plan, known = plan_fit(trainer, configured, metric)
-    curve = look(plan)
+    curve = sample(plan)
     return View(plan, curve, _judged(trainer, known, audit(plan, curve), plan.broken))
 
 
@@ -166,7 +165,7 @@ def audit_fit(trainer: Trainer) -> list[Finding]:
     except Exception as error:  # of somebody's scheduler, which may train well and yet not let itself be tried out
         text = f"the schedule cannot be tried out before training ({type(error).__name__}: {error})"
         return _judged(trainer, known, [Finding("warning", text)])
-    return _judged(trainer, known, audit(plan, _still_to_come(trainer, look(plan))), plan.broken)
+    return _judged(trainer, known, audit(plan, _still_to_come(trainer, sample(plan))), plan.broken)
 
 
 _MOST_REPLAYED = 200_000  # two seconds

@@ -10,11 +10,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.class_paths import from_plain
-from lit_lrsched.errors import InputError, shown
+from lit_lrsched.errors import InputError, described, shown
 from lit_lrsched.optim.clock import OnHorizonChange
 from lit_lrsched.optim.kept_scheduler import KeptScheduler
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
-from lit_lrsched.schedules.core import Interval, NoEpochs, Schedule, ScheduleLike, told
+from lit_lrsched.schedules.core import Interval, NoEpochs, Schedule, ScheduleLike
 from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.schedules.plateau import Plateau, following
 from lit_lrsched.schedules.shapes import Constant
@@ -189,7 +189,7 @@ def made_scheduler(make: LRSchedulerCallable, optimizer: Optimizer) -> LRSchedul
     except InputError:
         raise
     except Exception as error:  # of any kind: torch checks few arguments, and stumbles over the others
-        raise InputError(f"the scheduler cannot be made: {told(error)}: correct its arguments") from error
+        raise InputError(f"the scheduler cannot be made: {described(error)}: correct its arguments") from error
     if not isinstance(scheduler, LRScheduler):
         raise InputError(f"schedule returned {shown(scheduler)}, which is no torch scheduler: return one")
     return scheduler

@@ -21,9 +21,9 @@ from lit_lrsched import schedules as catalogue
 from lit_lrsched.class_paths import from_plain
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.replay import plan_of_torch
-from lit_lrsched.plans.curve import sample as look
+from lit_lrsched.plans.curve import sample
 from lit_lrsched.plans.plan import plan_of
-from lit_lrsched.schedules.compose import Chain, Phase, companions, spans
+from lit_lrsched.schedules.compose import Chain, Phase
 from lit_lrsched.schedules.core import Schedule
 from lit_lrsched.schedules.custom import Custom
 from lit_lrsched.schedules.formula import Formula
@@ -399,7 +399,7 @@ def test_arguments_of_a_wrong_type_are_refused_or_work(kind):
                 made = dataclasses.replace(EXAMPLES[kind], **{field.name: value})
                 schedule = Chain([made]) if kind is Phase else made
                 factors = table(schedule, HORIZON)
-                spans(schedule, HORIZON), companions(schedule), hash(schedule)
+                schedule.spans(HORIZON), schedule.companions(), hash(schedule)
             except InputError as error:
                 assert_short_line(error)
             else:
@@ -414,13 +414,13 @@ def test_a_run_too_long_to_replay_is_refused_before_it_is_played():
     with pytest.raises(InputError, match=r"OneCycleLR has to be stepped 1,000,000,000 times to be seen"):
         plan_of_torch(one_cycle, LONG, "step")
     with pytest.raises(InputError, match=r"OneCycleLR has to be stepped 1,000,000,000 times to be seen"):
-        look(plan_of(FromTorch("OneCycleLR"), LONG))
-    assert len(look(plan_of_torch(one_cycle, Horizon(50, 10), "step")).steps) == 50
+        sample(plan_of(FromTorch("OneCycleLR"), LONG))
+    assert len(sample(plan_of_torch(one_cycle, Horizon(50, 10), "step")).steps) == 50
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_a_billion_steps_are_looked_at_here_and_there(name):
-    assert len(look(plan_of(CATALOGUE[name], LONG)).steps) < 200_000
+    assert len(sample(plan_of(CATALOGUE[name], LONG)).steps) < 200_000
 
 
 class OfMine(LRScheduler):

@@ -17,10 +17,10 @@ import lit_lrsched
 from lit_lrsched import Horizon, Linear, ScheduledLR, WarmupCosine, WarmupLinear, table
 from lit_lrsched.optim.replay import plan_of_torch
 from lit_lrsched.plans.audit import audit
-from lit_lrsched.plans.curve import sample as look
+from lit_lrsched.plans.curve import sample
 from lit_lrsched.plans.picture import gallery, picture
 from lit_lrsched.plans.plan import plan_of
-from lit_lrsched.plans.preview import named, preview
+from lit_lrsched.plans.preview import by_name, preview
 from lit_lrsched.plans.view import View
 from lit_lrsched.schedules.compose import Chain, Phase, Product
 from lit_lrsched.schedules.core import Schedule
@@ -234,15 +234,15 @@ FAILURES = [
     ("--lr_scheduler=Step --lr_scheduler.every=99ep", ["never changes"]),
     ("--lr_scheduler=StepLR --lr_scheduler.step_size=99", ["StepLR never changes", "step_size=99"]),
     (ONE_CYCLE, ["refuses its arguments", "total_steps"]),
-    (f"{ONE_CYCLE} --lr_scheduler.total_steps=500", ["total_steps=500 and moves on 50 times", "--lr_interval step"]),
+    (f"{ONE_CYCLE} --lr_scheduler.total_steps=500", ["total_steps=500 and moves on 50 times", "set interval='step'"]),
     (f"{ONE_CYCLE} --lr_scheduler.total_steps=9", ["training will stop", "9", "set total_steps=50"]),
     (
         f"{ONE_CYCLE} --lr_scheduler.total_steps=50 --lr_interval=step",
-        ["total_steps=50 and moves on 500 times", "--lr_interval epoch"],
+        ["total_steps=50 and moves on 500 times", "set interval='epoch'"],
     ),
     (
         "--lr_scheduler=CosineAnnealingLR --lr_scheduler.T_max=50 --lr_interval=step",
-        ["T_max=50 and moves on 500 times", "--lr_interval epoch"],
+        ["T_max=50 and moves on 500 times", "set interval='epoch'"],
     ),
     ("--lr_scheduler=CosineAnnealingLR --lr_scheduler.T_max=30", ["T_max=30 and moves on 50 times", "climbs again"]),
     ('--lr_scheduler=Linear --lr_groups={"momentun":"Linear"}', ["'momentun'", "did you mean 'momentum'"]),
@@ -292,7 +292,7 @@ def test_failures_of_a_run(command, arguments, told):
 def findings(schedule, interval="step", steps=500, steps_per_epoch=10):
     make = plan_of_torch if isinstance(schedule, partial) else plan_of
     plan = make(schedule, Horizon(steps, steps_per_epoch), interval)
-    return [str(finding) for finding in audit(plan, look(plan))]
+    return [str(finding) for finding in audit(plan, sample(plan))]
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -397,7 +397,7 @@ def test_a_picture_of_no_more_than_a_step():
 
 def test_names_of_schedules_in_a_list():
     step = partial(torch_schedulers.StepLR, step_size=3)
-    assert list(named([Linear(), step.func, Linear(), Linear()])) == ["Linear", "StepLR", "Linear 2", "Linear 3"]
+    assert list(by_name([Linear(), step.func, Linear(), Linear()])) == ["Linear", "StepLR", "Linear 2", "Linear 3"]
     assert ScheduledLR.__name__ in lit_lrsched.__all__
 
 

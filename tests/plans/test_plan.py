@@ -12,11 +12,10 @@ from torch.optim import lr_scheduler as torch_schedulers
 
 from lit_lrsched import ApplySchedule, Constant, Cosine, Horizon, Linear, Plateau, WarmupLinear, schedule_config
 from lit_lrsched.errors import InputError
-from lit_lrsched.plans.curve import key_moments as moments
-from lit_lrsched.plans.curve import sample as look
-from lit_lrsched.plans.curve import trends
+from lit_lrsched.plans.curve import key_moments, sample, trends
 from lit_lrsched.plans.metric_file import read_metric
 from lit_lrsched.plans.plan import Plan, plan_of
+from lit_lrsched.schedules.core import as_schedule
 from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.fit_plan import configure, plan_fit
 from tests.catalogue import CATALOGUE
@@ -220,7 +219,7 @@ def counted(schedule, horizon):
         calls.append(step)
         return schedule(step, horizon)
 
-    look(plan_of(count, horizon))
+    sample(plan_of(as_schedule(count), horizon))
     return len(calls)
 
 
@@ -230,20 +229,28 @@ def test_a_million_steps_are_not_all_looked_at(name):
 
 
 def test_what_is_seen_of_a_million_steps_is_exact():
-    plan = plan_of(partial(torch_like_steps, drops=(123_457, 654_321)), Horizon(1_000_000, 1000))
-    assert [step for step, what in moments(plan, look(plan))] == [0, 123_457, 654_321, 999_999]
+    plan = plan_of(as_schedule(partial(torch_like_steps, drops=(123_457, 654_321))), Horizon(1_000_000, 1000))
+    assert [step for step, what in key_moments(plan, sample(plan))] == [0, 123_457, 654_321, 999_999]
 
 
 def torch_like_steps(step: int, horizon: Horizon, drops: tuple[int, ...]) -> float:
     return 0.1 ** sum(step >= drop for drop in drops)
 
 
-def test_moments():
+def test_key_moments():
     plan = plan_of(WarmupLinear("10%"), Horizon(100, 10))
-    assert moments(plan, look(plan)) == [(0, "first step"), (10, "warmup ends, decay begins, peak"), (99, "last step")]
+    assert key_moments(plan, sample(plan)) == [
+        (0, "first step"),
+        (10, "warmup ends, decay begins, peak"),
+        (99, "last step"),
+    ]
     plan = plan_of(Linear(0.0, 1.0, "25st"), Horizon(100, 10), "epoch")
     # the line ends within epoch 2, so the factor stays from the start of epoch 3 on
-    assert moments(plan, look(plan)) == [(0, "first step"), (30, "Linear ends, held begins, peak"), (99, "last step")]
+    assert key_moments(plan, sample(plan)) == [
+        (0, "first step"),
+        (30, "Linear ends, held begins, peak"),
+        (99, "last step"),
+    ]
 
 
 def test_trends_of_a_restart_are_two_falls():

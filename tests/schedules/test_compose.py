@@ -5,8 +5,8 @@ import math
 import pytest
 
 from lit_lrsched.errors import InputError
-from lit_lrsched.schedules.compose import Chain, Phase, Product, Repeat, companions, spans
-from lit_lrsched.schedules.core import Horizon, table
+from lit_lrsched.schedules.compose import Chain, Phase, Product, Repeat
+from lit_lrsched.schedules.core import Horizon, as_schedule, table
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.schedules.recipes import CosineRestarts, OneCycle, WarmupCosine
 from lit_lrsched.schedules.shapes import Constant, Cosine, Exponential, Linear, Step
@@ -66,7 +66,7 @@ def test_a_phase_that_rounds_to_no_steps_is_skipped() -> None:
     assert table(chain, Horizon(20)) == [0.5] * 20
     # nothing but such phases: what is held is the end of the last
     assert table(Chain([Phase(Linear(end=0.3), "1%")]), Horizon(20)) == [0.3] * 20
-    assert spans(Chain([Phase(Linear(end=0.3), "1%")]), Horizon(20)) == [("held", 0, 20)]
+    assert Chain([Phase(Linear(end=0.3), "1%")]).spans(Horizon(20)) == [("held", 0, 20)]
 
 
 def test_a_shorter_chain_holds_its_end() -> None:
@@ -94,7 +94,7 @@ def test_chain_refuses() -> None:
     with pytest.raises(InputError, match=message):
         chain(0, Horizon(100, 10))
     with pytest.raises(InputError, match=message):
-        spans(chain, Horizon(100, 10))
+        chain.spans(Horizon(100, 10))
     assert len(table(chain, Horizon(120, 10))) == 120
 
 
@@ -157,7 +157,7 @@ def test_spans_flatten_nested_chains_in_global_steps() -> None:
     chain = Chain(
         [Phase(WarmupCosine("10%"), "2ep"), Phase(inner, "40st"), Phase(shrinking, "20st"), Phase(Constant(), "10st")]
     )
-    assert spans(chain, Horizon(100, 10)) == [
+    assert chain.spans(Horizon(100, 10)) == [
         ("warmup", 0, 2),
         ("decay", 2, 20),
         ("rise", 20, 25),
@@ -170,15 +170,15 @@ def test_spans_flatten_nested_chains_in_global_steps() -> None:
 
 
 def test_spans_of_the_rest() -> None:
-    assert spans(Repeat(Linear(), "8st"), Horizon(20)) == [("cycle 1", 0, 8), ("cycle 2", 8, 16), ("cycle 3", 16, 20)]
-    assert spans(Product([Linear()]), Horizon(20)) == [("Product", 0, 20)]
-    assert spans(Plateau(WarmupCosine("5st")), Horizon(20)) == [("warmup", 0, 5), ("decay", 5, 20)]
-    assert spans(shrinking, Horizon(20)) == [("shrinking", 0, 20)]
+    assert Repeat(Linear(), "8st").spans(Horizon(20)) == [("cycle 1", 0, 8), ("cycle 2", 8, 16), ("cycle 3", 16, 20)]
+    assert Product([Linear()]).spans(Horizon(20)) == [("Product", 0, 20)]
+    assert Plateau(WarmupCosine("5st")).spans(Horizon(20)) == [("warmup", 0, 5), ("decay", 5, 20)]
+    assert as_schedule(shrinking).spans(Horizon(20)) == [("shrinking", 0, 20)]
 
 
 def test_companions() -> None:
-    assert companions(Linear()) == {}
-    assert companions(shrinking) == {}
-    assert companions(OneCycle()) == {}
-    assert set(companions(OneCycle(momentum=0.9))) == {"momentum"}
-    assert companions(Plateau(OneCycle(momentum=0.9))) == companions(OneCycle(momentum=0.9))
+    assert Linear().companions() == {}
+    assert as_schedule(shrinking).companions() == {}
+    assert OneCycle().companions() == {}
+    assert set(OneCycle(momentum=0.9).companions()) == {"momentum"}
+    assert Plateau(OneCycle(momentum=0.9)).companions() == OneCycle(momentum=0.9).companions()

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from lit_lrsched.class_paths import WrittenAs
 from lit_lrsched.schedules.compose import Chain, Phase, Product
 from lit_lrsched.schedules.core import Horizon, Schedule, table
 from lit_lrsched.schedules.custom import halve_every_epoch
@@ -33,12 +34,14 @@ def parse() -> Callable[..., tuple[Schedule, str]]:
 
 def written(value: object) -> object:
     """Writes a schedule the way a person would in YAML."""
+    if isinstance(value, WrittenAs):  # a plain function, which a composition wraps
+        return f"{value.function.__module__}.{value.function.__name__}"
     if isinstance(value, (Schedule, Phase)):
         fields = {field.name: written(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return fields if isinstance(value, Phase) else {"class_path": type(value).__name__, "init_args": fields}
     if isinstance(value, tuple):
         return [written(one) for one in value]
-    return f"{value.__module__}.{value.__name__}" if callable(value) else value
+    return value
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

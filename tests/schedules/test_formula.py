@@ -138,12 +138,12 @@ def test_custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="broken returned nan at step 0 of 60"):
         table(Custom("own_schedules.broken"), HORIZON)
     for path, message in {
-        "own_schedules.dwon": r"module 'own_schedules' has no 'dwon' \(did you mean 'down'\?\)",
+        "own_schedules.dwon": r"the module has no 'dwon' \(did you mean 'down'\?\)",
         "own_schedules.number": "is of type int: name a function",
         "own_schedules.Linear": "name a function",
         "own_scheduls.down": "there is no module 'own_scheduls'",
         "own_schedules.sub.down": "there is no module 'own_schedules.sub'",
-        "down": "is not an import path: write it as 'package.module.function'",
+        "down": "is not an import path: write it as 'package.module.name'",
         "own schedules.down": "is not an import path",
     }.items():
         with pytest.raises(InputError, match=message) as error:

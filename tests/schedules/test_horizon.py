@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,20 @@ def test_the_message_names_what_counts_epochs():
         table(sawtooth, STEPS)
 
 
-def test_a_type_error_of_the_functions_own_is_left_as_it_is():
+@pytest.mark.parametrize("horizon", [STEPS, Horizon(100, steps_per_epoch=10)])
+def test_a_type_error_of_the_functions_own_says_where_it_was_raised(horizon: Horizon):
     def broken(step: int, horizon: Horizon) -> float:
         return step + "1"
 
-    with pytest.raises(TypeError, match="unsupported operand"):
-        table(broken, STEPS)
+    with pytest.raises(InputError) as caught:
+        table(broken, horizon)
+    assert type(caught.value) is InputError  # not NoEpochs: the epochs have nothing to do with it
+    line = inspect.getsourcelines(broken)[1] + 1
+    assert str(caught.value) == (
+        "broken fails at step 0 of 100 with TypeError: unsupported operand type(s) for +: 'int' and 'str' "
+        f"(test_horizon.py, line {line}): correct it so that it holds at every step"
+    )
+    assert isinstance(caught.value.__cause__, TypeError)
 
 
 def test_a_preview_without_epochs_shows_steps(in_tmp, capsys):

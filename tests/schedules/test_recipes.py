@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_lrsched.errors import InputError
-from lit_lrsched.schedules.compose import Chain, Phase, spans
+from lit_lrsched.schedules.compose import Chain, Phase
 from lit_lrsched.schedules.core import Horizon, Schedule, table
 from lit_lrsched.schedules.recipes import (
     CosineRestarts,
@@ -99,17 +99,17 @@ def test_a_recipe_is_its_chain() -> None:
 
 def test_spans() -> None:
     horizon = Horizon(100, 10)
-    assert spans(WarmupLinear("1ep"), horizon) == [("warmup", 0, 10), ("decay", 10, 100)]
-    assert spans(WarmupLinear("0.1%"), horizon) == [("decay", 0, 100)]
-    assert spans(WarmupStableDecay("1ep", "20%"), horizon) == [
+    assert WarmupLinear("1ep").spans(horizon) == [("warmup", 0, 10), ("decay", 10, 100)]
+    assert WarmupLinear("0.1%").spans(horizon) == [("decay", 0, 100)]
+    assert WarmupStableDecay("1ep", "20%").spans(horizon) == [
         ("warmup", 0, 10),
         ("stable", 10, 80),
         ("cooldown", 80, 100),
     ]
-    assert spans(OneCycle(), horizon) == [("up", 0, 30), ("down", 30, 100)]
-    assert spans(OneCycle(down="30%"), horizon) == [("up", 0, 30), ("down", 30, 60), ("annihilate", 60, 100)]
-    assert spans(CosineRestarts("20st", 2), horizon) == [("cycle 1", 0, 20), ("cycle 2", 20, 60), ("cycle 3", 60, 100)]
-    assert spans(CosineRestarts("40st"), horizon) == [("cycle 1", 0, 40), ("cycle 2", 40, 80), ("cycle 3", 80, 100)]
+    assert OneCycle().spans(horizon) == [("up", 0, 30), ("down", 30, 100)]
+    assert OneCycle(down="30%").spans(horizon) == [("up", 0, 30), ("down", 30, 60), ("annihilate", 60, 100)]
+    assert CosineRestarts("20st", 2).spans(horizon) == [("cycle 1", 0, 20), ("cycle 2", 20, 60), ("cycle 3", 60, 100)]
+    assert CosineRestarts("40st").spans(horizon) == [("cycle 1", 0, 40), ("cycle 2", 40, 80), ("cycle 3", 80, 100)]
 
 
 def test_restarts_at_every_boundary_and_nowhere_else() -> None:
@@ -163,7 +163,7 @@ def test_warmups_rise_evenly_to_exactly_1_and_never_train_at_0(horizon: Horizon,
 def test_one_cycle_joins_at_its_peak_and_at_its_foot(horizon: Horizon, up: str, down: str | None, shape: str) -> None:
     cycle = OneCycle(up, down, momentum=0.9, shape=shape)  # type: ignore[arg-type]
     momentum = cycle.companions()["momentum"]
-    found = {span.name: span for span in spans(cycle, horizon)}
+    found = {span.name: span for span in cycle.spans(horizon)}
     if "up" in found:
         assert cycle(0, horizon) == 1 / 25
         assert momentum(0, horizon) == 1.0
@@ -188,7 +188,7 @@ def test_one_cycle_joins_at_its_peak_and_at_its_foot(horizon: Horizon, up: str, 
         (lambda: WarmupStableDecay("5ep", 10), "decay=10 has no unit"),
         (lambda: WarmupStableDecay("5ep", "10ep", shape=Rex), r"shape=.*is not a schedule: write Rex\(...\)"),
         (lambda: OneCycle(up=0.3), "up=0.3 has no unit"),
-        (lambda: OneCycle(down="-1ep"), "down='-1ep' is not a duration"),
+        (lambda: OneCycle(down="-1ep"), "down='-1ep' is negative: write a positive number"),
         (lambda: OneCycle(low=-1.0), "low=-1.0 has to be"),
         (lambda: OneCycle(momentum=-1.0), "momentum=-1.0 has to be"),
         (lambda: OneCycle(shape="cos"), r"shape='cos' is unknown.*: write 'cosine' or 'linear'"),

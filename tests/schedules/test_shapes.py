@@ -5,7 +5,6 @@ import math
 import pytest
 
 from lit_lrsched.errors import InputError
-from lit_lrsched.schedules.compose import spans
 from lit_lrsched.schedules.core import Horizon, Schedule, table
 from lit_lrsched.schedules.shapes import (
     Constant,
@@ -100,12 +99,12 @@ def test_a_percentage_that_rounds_to_no_steps() -> None:
 
 def test_spans() -> None:
     horizon = Horizon(20, steps_per_epoch=5)
-    assert spans(Cosine(over="2ep"), horizon) == [("Cosine", 0, 10), ("held", 10, 20)]
-    assert spans(Cosine(), horizon) == [("Cosine", 0, 20)]
-    assert spans(Cosine(over="9ep"), horizon) == [("Cosine", 0, 20)]
-    assert spans(Linear(over="1%"), horizon) == [("held", 0, 20)]
-    assert spans(Triangle("8st"), horizon) == [("cycle 1", 0, 8), ("cycle 2", 8, 16), ("cycle 3", 16, 20)]
-    assert spans(Step("8st"), horizon) == [("Step", 0, 20)]
+    assert Cosine(over="2ep").spans(horizon) == [("Cosine", 0, 10), ("held", 10, 20)]
+    assert Cosine().spans(horizon) == [("Cosine", 0, 20)]
+    assert Cosine(over="9ep").spans(horizon) == [("Cosine", 0, 20)]
+    assert Linear(over="1%").spans(horizon) == [("held", 0, 20)]
+    assert Triangle("8st").spans(horizon) == [("cycle 1", 0, 8), ("cycle 2", 8, 16), ("cycle 3", 16, 20)]
+    assert Step("8st").spans(horizon) == [("Step", 0, 20)]
 
 
 def test_lists_become_tuples_so_that_schedules_hash() -> None:

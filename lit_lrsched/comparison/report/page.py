@@ -389,10 +389,11 @@ def _maps(results: Results) -> str:
             f"<tbody>\n{lines}</tbody></table></div></figure>\n"
         )
     lost = "; div.: runs that diverged" if any(setting.diverged for setting in summary.settings) else ""
+    way = "higher is better" if summary.mode == "max" else "lower is better"
     shades = f'{number(worst, places)} or worse<span class="heat"></span>{number(best, places)}'
     return f"""<section>
 <h2>Every rate that was tried</h2>
-<p class="about">Mean {escape(results.validation_metric)} on validation data over the seeds{lost}.</p>
+<p class="about">Mean {escape(results.validation_metric)} on validation data over the seeds ({way}){lost}.</p>
 <ul class="key"><li>{shades}</li><li><span class="box"></span>chosen</li></ul>
 <div class="maps">{"".join(maps)}</div>
 </section>

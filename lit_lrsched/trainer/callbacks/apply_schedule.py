@@ -12,7 +12,7 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.optim.clock import OnHorizonChange
 from lit_lrsched.optim.param_groups import set_value
 from lit_lrsched.optim.scheduled_lr import check_groups
-from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike, describe
+from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike, name_of
 from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper, keep_schedules, mentions
 from lit_lrsched.trainer.lightning_package import LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
 from lit_lrsched.trainer.schedule_config import AnySchedule, LRSchedulerCallable, checked_schedule, schedule_config
@@ -73,7 +73,7 @@ class ApplySchedule(ScheduleKeeper):
                 "or set replace=True to take its place"
             )
         if present:
-            rank_zero_info(f"{describe(self.schedule)} takes the place of {module}'s {' and '.join(present)}.")
+            rank_zero_info(f"{name_of(self.schedule)} takes the place of {module}'s {' and '.join(present)}.")
             _check_shape(pl_module, len(present), len(trainer.optimizers))
         undo_schedulers(trainer.optimizers, [config.scheduler for config in trainer.lr_scheduler_configs])
         keep_schedules(trainer, self)

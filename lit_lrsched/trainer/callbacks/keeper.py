@@ -13,6 +13,7 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.trainer.horizon import callback_of, callbacks_of, horizon_of, steps_reached
 from lit_lrsched.trainer.lightning_package import (
     Callback,
@@ -252,7 +253,8 @@ def _plateaus(trainer: Trainer) -> list[tuple[ScheduledLR, str]]:
 
 def _scheduled(trainer: Trainer) -> list[tuple[ScheduledLR, str]]:
     return [
-        (scheduler, config.monitor or str(getattr(scheduler.schedule, "monitor", "")))
+        (scheduler, config.monitor or (schedule.monitor if isinstance(schedule, Plateau) else ""))
         for config in trainer.lr_scheduler_configs
         if isinstance(scheduler := kept_by(config.scheduler), ScheduledLR)
+        for schedule in [scheduler.schedule]
     ]
