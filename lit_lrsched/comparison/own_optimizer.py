@@ -16,8 +16,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import quietly
 from lit_lrsched.errors import InputError
+from lit_lrsched.optim.param_groups import undo_schedulers
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
-from lit_lrsched.trainer.callbacks.apply_schedule import undo_schedulers
 from lit_lrsched.trainer.fit_plan import configure
 
 
