@@ -5,6 +5,7 @@ No other module knows the keys of a param group.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +36,12 @@ def lr_of(group: Mapping[str, Any]) -> float:
     return float(group["lr"])
 
 
+def copied_lrs(optimizer: Optimizer) -> list[float | Tensor]:
+    """Returns the learning rate of each param group; those that are kept in tensors are copied."""
+    lrs = [group["lr"] for group in optimizer.param_groups]
+    return [lr.clone() if isinstance(lr, Tensor) else lr for lr in lrs]
+
+
 def set_lr(group: dict[str, Any], lr: float) -> None:
     """Sets the learning rate of a param group."""
     set_value(group, "lr", lr)
@@ -43,6 +50,11 @@ def set_lr(group: dict[str, Any], lr: float) -> None:
 def base_lr_of(group: Mapping[str, Any]) -> float:
     """Returns what a schedule multiplies: the base rate that a scheduler has noted, or else the learning rate."""
     return float(group.get("initial_lr", group["lr"]))
+
+
+def note_base_lr(group: dict[str, Any]) -> float:
+    """Returns the base rate of a param group, and notes it there, so that schedulers made later find it."""
+    return float(group.setdefault("initial_lr", lr_of(group)))
 
 
 def set_base_lr(group: dict[str, Any], lr: float) -> None:
@@ -74,6 +86,16 @@ def set_momentum(group: dict[str, Any], momentum: float) -> None:
     set_value(group, "momentum", momentum)
 
 
+def base_values_of(group: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the base learning rate of a param group, and its momentum and weight decay, where it has them.
+
+    >>> base_values_of({"lr": 0.05, "initial_lr": 0.1, "betas": (0.9, 0.999)})
+    {'lr': 0.1, 'momentum': 0.9}
+    """
+    found = {"lr": base_lr_of(group), "momentum": momentum_of(group), "weight_decay": group.get("weight_decay")}
+    return {quantity: float(value) for quantity, value in found.items() if value is not None}
+
+
 def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a param group was given besides its parameters: nothing that a scheduler has noted there.
 
@@ -100,7 +122,16 @@ def set_value(group: dict[str, Any], quantity: str, value: float) -> None:
 
 
 class GroupValue(NamedTuple):
-    """Where a value of an optimizer stands, and the name under which it is logged."""
+    """One value of one param group: where it is kept, and the name under which it is logged.
+
+    Args:
+        name: ``quantity/group``, or ``quantity/optimizer0/group`` where there are several optimizers.
+        quantity: ``"lr"``, ``"momentum"`` or ``"weight_decay"``.
+        optimizer: The optimizer's number.
+        group_number: The param group's number in the optimizer.
+        group: The param group.
+        key: The value's key there.
+    """
 
     name: str
     quantity: str
@@ -113,6 +144,11 @@ class GroupValue(NamedTuple):
         """Returns the value."""
         value = self.group[self.key]
         return float(value[0] if self.key == "betas" else value)
+
+    def is_set_to(self, value: float) -> bool:
+        """Tells whether it is set to a value: exactly, or as well as the tensor that keeps it can hold the value."""
+        now = self.read()
+        return now == value or (isinstance(self.group[self.key], Tensor) and math.isclose(now, value, rel_tol=1e-6))
 
 
 def group_values(optimizers: Sequence[Optimizer], quantities: Collection[str] = QUANTITIES) -> list[GroupValue]:

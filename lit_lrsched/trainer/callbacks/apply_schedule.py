@@ -9,12 +9,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.clock import OnHorizonChange
+from lit_lrsched.optim.group_schedules import check_groups
 from lit_lrsched.optim.kept_scheduler import kept_by
 from lit_lrsched.optim.param_groups import undo_schedulers
-from lit_lrsched.optim.scheduled_lr import check_groups
 from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike, describe
-from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper, keep_schedules, mentions
+from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper, keep_schedules
 from lit_lrsched.trainer.lightning_package import LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
+from lit_lrsched.trainer.other_rates import mentions
 from lit_lrsched.trainer.schedule_config import AnySchedule, LRSchedulerCallable, checked_schedule, schedule_config
 
 
