@@ -21,7 +21,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.cli import ReduceLROnPlateau as _LightningPlateau
-from lightning.pytorch.core.optimizer import _configure_optimizers
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -473,7 +472,7 @@ def _in_place_of(own: Callable[[], Any] | None, optimizer: Any, model: Lightning
     module, present = type(model).__name__, []
     try:
         returned = own() if own else None
-        present = _configure_optimizers(returned)[0] if returned is not None else []
+        present = optimizers_in(returned)[0] if returned is not None else []
     except Exception as error:
         # What is replaced need not work: its schedule may not fit this run, say.
         rank_zero_info(f"{module}.configure_optimizers fails, so its param groups are not known: {error}")

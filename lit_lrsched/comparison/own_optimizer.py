@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.core.optimizer import _configure_optimizers
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import quietly
 from lit_lrsched.errors import InputError
+from lit_lrsched.optim.param_groups import undo_schedulers
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
-from lit_lrsched.trainer.callbacks.apply_schedule import undo_schedulers
 from lit_lrsched.trainer.fit_plan import configure
+from lit_lrsched.trainer.lightning_internals import optimizers_in
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> OwnO
 
 def unscheduled(returned: Any) -> Optimizer:
     """Returns the one optimizer of what ``configure_optimizers`` returned, at the rates that it was given."""
-    (optimizer,), schedulers, _ = _configure_optimizers(returned)
+    (optimizer,), schedulers = optimizers_in(returned)
     each = [one.get("scheduler") if isinstance(one, Mapping) else one for one in schedulers]
     undo_schedulers([optimizer], [scheduler for scheduler in each if scheduler is not None])
     found: Optimizer = optimizer

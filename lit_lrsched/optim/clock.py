@@ -28,9 +28,11 @@ class Clock:
         return position if position < self.horizon.steps else self.horizon.steps
 
     def as_list(self) -> list[float | None]:
+        """Returns it in plain numbers, for a checkpoint."""
         return [self.horizon.steps, self.horizon.steps_per_epoch, self.since, self.start, self.rate]
 
     @classmethod
     def from_list(cls, values: list[Any]) -> Clock:
+        """Returns what :meth:`as_list` wrote."""
         steps, steps_per_epoch, since, start, rate = values
         return cls(Horizon(steps, steps_per_epoch), since, start, rate)

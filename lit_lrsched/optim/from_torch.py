@@ -15,8 +15,9 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.class_paths import import_from
 from lit_lrsched.errors import InputError, described, did_you_mean, shown
-from lit_lrsched.optim.dummy_optimizer import DummyOptimizer as StandIn
-from lit_lrsched.optim.dummy_optimizer import check_replayable
+from lit_lrsched.optim.dummy_optimizer import DummyOptimizer, check_replayable
+from lit_lrsched.optim.param_groups import copied_lrs, get_value, lr_of
+from lit_lrsched.optim.torch_internals import parts_of
 from lit_lrsched.schedules.core import Horizon, Schedule
 from lit_lrsched.schedules.durations import Duration, check_duration, parse_instant, steps_in
 from lit_lrsched.schedules.per_horizon import per_horizon
@@ -28,7 +29,7 @@ _PEAK_ARGUMENTS = ("max_lr",)
 
 @dataclass(frozen=True)
 class FromTorch(Schedule):
-    """The factors that a torch scheduler gives to a base rate of 1, replayed on an optimizer of no consequence.
+    """The factors that a torch scheduler gives to a base rate of 1, replayed on an optimizer that trains nothing.
 
     Absolute rates among the arguments (``max_lr``, ``base_lr``, ``eta_min``) are therefore multiples of the base rate.
     Momentum that the scheduler cycles follows along, relative to the momentum it starts from.
@@ -90,7 +91,7 @@ class FromTorch(Schedule):
         try:
             replay = self._replay(horizon)
             cycles = replay.cycles_momentum or any(replay.at(tick)[1] != 1.0 for tick in range(self._ticks(horizon)[0]))
-        except InputError:  # made for another horizon: whether it fits will be seen there
+        except InputError:  # it does not fit this horizon; it may fit the real one
             cycles = False
         return {"momentum": _Momentum(self)} if cycles else {}
 
@@ -116,11 +117,11 @@ class _Momentum(Schedule):
 
 
 class _Replay:
-    """A scheduler on an optimizer of no consequence, stepped as far as it was asked for, and what it set."""
+    """A scheduler on an optimizer that trains nothing, stepped as far as it is asked for, and the factors it set."""
 
     def __init__(self, make: Callable[[Optimizer], LRScheduler], ticks: int) -> None:
         values = {"lr": 1.0, "momentum": 0.9}
-        optimizer = StandIn([values], values)
+        optimizer = DummyOptimizer([values], values)
         try:
             self._scheduler = make(optimizer)
         except InputError:
@@ -131,7 +132,7 @@ class _Replay:
             raise InputError(f"scheduler returned {shown(self._scheduler)}, which is no torch scheduler: return one")
         self._group = optimizer.param_groups[0]
         self._ticks = ticks
-        self._momentum = self._group["momentum"]
+        self._momentum = get_value(self._group, "momentum")
         check_replayable(type(self._scheduler).__name__, ticks)
         self._seen: list[tuple[float, float]] = []
         self._record()
@@ -158,15 +159,14 @@ class _Replay:
 
     def _record(self) -> None:
         try:
-            self._seen.append((float(self._group["lr"]), float(self._group["momentum"]) / self._momentum))
+            self._seen.append((lr_of(self._group), get_value(self._group, "momentum") / self._momentum))
         except (TypeError, ValueError, OverflowError) as error:
-            name, rate = type(self._scheduler).__name__, shown(self._group["lr"])
+            name, rate = type(self._scheduler).__name__, shown(copied_lrs(self._scheduler.optimizer)[0])
             raise InputError(f"{name} sets the learning rate to {rate}: correct its arguments") from error
 
 
 def _cycles_momentum(scheduler: LRScheduler) -> bool:
-    parts: list[LRScheduler] = getattr(scheduler, "_schedulers", [])
-    return bool(getattr(scheduler, "cycle_momentum", False)) or any(map(_cycles_momentum, parts))
+    return bool(getattr(scheduler, "cycle_momentum", False)) or any(map(_cycles_momentum, parts_of(scheduler)))
 
 
 def _replay(

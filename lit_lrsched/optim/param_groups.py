@@ -1,14 +1,24 @@
-"""Param groups: their names, and where they keep learning rate, momentum and weight decay."""
+"""Param groups: their names, and where they keep learning rate, momentum and weight decay.
+
+No other module knows the keys of a param group.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
+
+from lit_lrsched.optim.torch_internals import parts_of
 
 QUANTITIES = ("lr", "momentum", "weight_decay")
+
+# What torch's schedulers note in a param group for themselves.
+_NOTES = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
 
 
 def group_names(optimizer: Optimizer) -> list[str]:
@@ -17,10 +27,87 @@ def group_names(optimizer: Optimizer) -> list[str]:
     return [str(name) if names.count(name) == 1 and name else f"group{index}" for index, name in enumerate(names)]
 
 
-def get_value(group: dict[str, Any], quantity: str) -> Any:
-    if quantity == "momentum" and "betas" in group:
-        return group["betas"][0]
-    return group.get(quantity, 0.0)
+def lr_of(group: Mapping[str, Any]) -> float:
+    """Returns the learning rate that a param group is set to.
+
+    >>> lr_of({"lr": 0.1, "initial_lr": 0.3}), base_lr_of({"lr": 0.1, "initial_lr": 0.3}), base_lr_of({"lr": 0.1})
+    (0.1, 0.3, 0.1)
+    """
+    return float(group["lr"])
+
+
+def copied_lrs(optimizer: Optimizer) -> list[float | Tensor]:
+    """Returns the learning rate of each param group; those that are kept in tensors are copied."""
+    lrs = [group["lr"] for group in optimizer.param_groups]
+    return [lr.clone() if isinstance(lr, Tensor) else lr for lr in lrs]
+
+
+def set_lr(group: dict[str, Any], lr: float) -> None:
+    """Sets the learning rate of a param group."""
+    set_value(group, "lr", lr)
+
+
+def base_lr_of(group: Mapping[str, Any]) -> float:
+    """Returns what a schedule multiplies: the base rate that a scheduler has noted, or else the learning rate."""
+    return float(group.get("initial_lr", group["lr"]))
+
+
+def note_base_lr(group: dict[str, Any]) -> float:
+    """Returns the base rate of a param group, and notes it there, so that schedulers made later find it."""
+    return float(group.setdefault("initial_lr", lr_of(group)))
+
+
+def set_base_lr(group: dict[str, Any], lr: float) -> None:
+    """Sets the base rate that schedulers made from now on multiply; the learning rate stays."""
+    group["initial_lr"] = lr
+
+
+def back_to_base_lr(group: dict[str, Any]) -> None:
+    """Sets a param group to its base rate, and forgets that a scheduler was made for it."""
+    group["lr"] = group.pop("initial_lr", group["lr"])
+
+
+def momentum_of(group: Mapping[str, Any]) -> float | None:
+    """Returns the momentum of a param group, which is the first beta of Adam and its like; None where it has none.
+
+    >>> momentum_of({"momentum": 0.9}), momentum_of({"betas": (0.95, 0.999)}), momentum_of({"lr": 0.1})
+    (0.9, 0.95, None)
+    """
+    momentum = group["betas"][0] if "betas" in group else group.get("momentum")
+    return None if momentum is None else float(momentum)
+
+
+def set_momentum(group: dict[str, Any], momentum: float) -> None:
+    """Sets the momentum of a param group, or its first beta.
+
+    Raises:
+        KeyError: When the group has none.
+    """
+    set_value(group, "momentum", momentum)
+
+
+def base_values_of(group: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the base learning rate of a param group, and its momentum and weight decay, where it has them.
+
+    >>> base_values_of({"lr": 0.05, "initial_lr": 0.1, "betas": (0.9, 0.999)})
+    {'lr': 0.1, 'momentum': 0.9}
+    """
+    found = {"lr": base_lr_of(group), "momentum": momentum_of(group), "weight_decay": group.get("weight_decay")}
+    return {quantity: float(value) for quantity, value in found.items() if value is not None}
+
+
+def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a param group was given besides its parameters: nothing that a scheduler has noted there.
+
+    >>> settings_of({"params": [], "lr": 0.1, "initial_lr": 0.3, "momentum": 0.9, "name": "head"})
+    {'lr': 0.1, 'momentum': 0.9, 'name': 'head'}
+    """
+    return {key: value for key, value in group.items() if key != "params" and key not in _NOTES}
+
+
+def get_value(group: Mapping[str, Any], quantity: str) -> float:
+    """Returns a param group's ``lr``, ``momentum`` or ``weight_decay``; 0 where it has none."""
+    return float((momentum_of(group) if quantity == "momentum" else group.get(quantity)) or 0.0)
 
 
 def set_value(group: dict[str, Any], quantity: str, value: float) -> None:
@@ -35,7 +122,16 @@ def set_value(group: dict[str, Any], quantity: str, value: float) -> None:
 
 
 class GroupValue(NamedTuple):
-    """Where a value of an optimizer stands, and the name under which it is logged."""
+    """One value of one param group: where it is kept, and the name under which it is logged.
+
+    Args:
+        name: ``quantity/group``, or ``quantity/optimizer0/group`` where there are several optimizers.
+        quantity: ``"lr"``, ``"momentum"`` or ``"weight_decay"``.
+        optimizer: The optimizer's number.
+        group_number: The param group's number in the optimizer.
+        group: The param group.
+        key: The value's key there.
+    """
 
     name: str
     quantity: str
@@ -48,6 +144,11 @@ class GroupValue(NamedTuple):
         """Returns the value."""
         value = self.group[self.key]
         return float(value[0] if self.key == "betas" else value)
+
+    def is_set_to(self, value: float) -> bool:
+        """Tells whether it is set to a value: exactly, or as well as the tensor that keeps it can hold the value."""
+        now = self.read()
+        return now == value or (isinstance(self.group[self.key], Tensor) and math.isclose(now, value, rel_tol=1e-6))
 
 
 def group_values(optimizers: Sequence[Optimizer], quantities: Collection[str] = QUANTITIES) -> list[GroupValue]:
@@ -73,4 +174,47 @@ def values_of(optimizers: Sequence[Optimizer], quantities: Collection[str] = QUA
     >>> values_of([torch.optim.SGD(groups, lr=0.1, momentum=0.9)], ["lr"])
     {'lr/backbone': 0.01, 'lr/group1': 0.1}
     """
-    return {slot.name: slot.read() for slot in group_values(optimizers, quantities)}
+    return {value.name: value.read() for value in group_values(optimizers, quantities)}
+
+
+def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[LRScheduler]) -> None:
+    """Sets optimizers back to what they were given before schedulers were made for them.
+
+    The learning rate becomes the one that the optimizer was given, or the peak of a scheduler that overwrites it with
+    its own; the momentum becomes the optimizer's own, where a scheduler cycles it.
+
+    >>> import torch
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    >>> scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=0.5)
+    >>> undo_schedulers([optimizer], [scheduler])
+    >>> lr_of(optimizer.param_groups[0])
+    0.1
+    """
+    schedulers = list(schedulers)
+    set_by_them = {float(rate) for scheduler in schedulers for rate in scheduler.get_last_lr()}
+    for scheduler in schedulers:
+        _undo_cycles(scheduler)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            peak = float(group.pop("max_lr", base_lr_of(group)))
+            # What no scheduler has set was found or set since, for instance by LearningRateFinder.
+            rate = peak if not schedulers or lr_of(group) in set_by_them else lr_of(group)
+            for note in _NOTES:
+                group.pop(note, None)
+            set_lr(group, rate)
+            set_base_lr(group, rate)
+
+
+def _undo_cycles(scheduler: LRScheduler) -> None:
+    for part in parts_of(scheduler):
+        _undo_cycles(part)
+    if not isinstance(scheduler, (CyclicLR, OneCycleLR)):
+        return
+    optimizer = scheduler.optimizer
+    for number, group in enumerate(optimizer.param_groups):
+        if isinstance(scheduler, CyclicLR):
+            # It overwrites the rate as OneCycleLR does, but unlike it leaves no note of the peak in the param group.
+            group["max_lr"] = scheduler.max_lrs[number]
+        if scheduler.cycle_momentum:
+            key = "betas" if "betas" in optimizer.defaults else "momentum"
+            group[key] = optimizer.defaults[key]

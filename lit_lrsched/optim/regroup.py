@@ -9,10 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.param_groups import group_names
-
-# What torch's schedulers leave in a group.
-_OF_SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
+from lit_lrsched.optim.param_groups import base_lr_of, get_value, group_names, set_value, settings_of
 
 
 def regroup(make: Callable[[Iterable[Any]], Optimizer], own: Optimizer) -> tuple[Optimizer, str]:
@@ -32,7 +29,7 @@ def regroup(make: Callable[[Iterable[Any]], Optimizer], own: Optimizer) -> tuple
     Raises:
         InputError: When the new optimizer takes no param groups.
     """
-    extra = [key for key in own.param_groups[0] if key not in (*own.defaults, *_OF_SCHEDULERS, "params")]
+    extra = [key for key in settings_of(own.param_groups[0]) if key not in own.defaults]
     groups = [{key: group[key] for key in ("params", "name", *extra) if key in group} for group in own.param_groups]
     try:
         made = make(groups)
@@ -44,17 +41,16 @@ def regroup(make: Callable[[Iterable[Any]], Optimizer], own: Optimizer) -> tuple
     for key in [key for key in differing if key in made.defaults and key not in ("lr", "weight_decay")]:
         for old, new in zip(own.param_groups, made.param_groups, strict=True):
             new[key] = old[key]
-    rates = [float(group.get("initial_lr", group["lr"])) for group in own.param_groups]
-    _scale(made, "lr", rates, float(own.defaults["lr"]))
+    _scale(made, "lr", [base_lr_of(group) for group in own.param_groups], get_value(own.defaults, "lr"))
     shown = ["lr"]
     if "weight_decay" in differing and "weight_decay" in made.defaults:
-        decays = [float(group["weight_decay"]) for group in own.param_groups]
-        given = made.defaults["weight_decay"]
+        decays = [get_value(group, "weight_decay") for group in own.param_groups]
+        given = get_value(made.defaults, "weight_decay")
         if given == inspect.signature(type(made)).parameters["weight_decay"].default:
             for group, decay in zip(made.param_groups, decays, strict=True):
-                group["weight_decay"] = decay
+                set_value(group, "weight_decay", decay)
         else:
-            _scale(made, "weight_decay", decays, float(own.defaults["weight_decay"]))
+            _scale(made, "weight_decay", decays, get_value(own.defaults, "weight_decay"))
         shown.append("weight_decay")
     shown += [key for key in differing if key in made.defaults and key not in ("lr", "weight_decay")]
     each = [
@@ -75,7 +71,7 @@ def _scale(made: Optimizer, key: str, old: list[float], default: float) -> None:
     reference = default if default in old else max(old)
     for group, value in zip(made.param_groups, old, strict=True):
         if value != reference:
-            group[key] = group[key] * value / reference
+            set_value(group, key, get_value(group, key) * value / reference)
 
 
 def _short(value: Any) -> str:

@@ -120,7 +120,7 @@ class Replay:
         self.stepped = sorted(copies, key=lambda one: isinstance(one.scheduler, ReduceLROnPlateau))
         for one in self.stepped:
             if isinstance(one.scheduler, ScheduledLR):
-                one.scheduler._waits = False  # for an optimizer that never steps
+                one.scheduler.waits_for_optimizer = False  # for an optimizer that never steps
 
     @property
     def by_step(self) -> bool:

@@ -5,32 +5,19 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lit_lrsched.errors import InputError, did_you_mean, shown
+from lit_lrsched.errors import InputError, shown
 from lit_lrsched.optim.clock import Clock, OnHorizonChange
-from lit_lrsched.optim.param_groups import QUANTITIES, get_value, group_names, set_value
+from lit_lrsched.optim.group_schedules import GroupSchedule, check_groups, group_schedules
+from lit_lrsched.optim.param_groups import base_lr_of, copied_lrs, lr_of, set_base_lr, set_lr, set_value
 from lit_lrsched.schedules.checks import check_choice
 from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, factor_at, stride_of
 from lit_lrsched.schedules.plateau import Plateau, PlateauState
-
-
-def check_groups(groups: object) -> None:
-    """Refuses what is no mapping from names to schedules.
-
-    Raises:
-        InputError: When it is none.
-    """
-    if groups is None:
-        return
-    if not isinstance(groups, Mapping) or not all(isinstance(name, str) for name in groups):
-        raise InputError(f"groups={shown(groups)} is no dict of schedules: write one, like {{'momentum': Linear()}}")
-    for name, schedule in groups.items():
-        as_schedule(schedule, f"groups[{name!r}]")
 
 
 class ScheduledLR(LRScheduler):
@@ -100,10 +87,10 @@ class ScheduledLR(LRScheduler):
         self.steps_reached: Callable[[], int] | None = None
         self._stride = stride_of(interval, horizon)
         self._clock = Clock(horizon)
-        self._waits = False
+        self.waits_for_optimizer = False
         self._optimizer_stepped = False
         others = {name: as_schedule(other) for name, other in (groups or {}).items()}
-        self._drives = _drives(optimizer, schedule, {**schedule.companions(), **others})
+        self._group_schedules = group_schedules(optimizer, schedule, {**schedule.companions(), **others})
         self._joined: dict[int, float] = {}
         self.taken: dict[int, float] = {}
         self._known_groups = len(optimizer.param_groups)
@@ -112,9 +99,9 @@ class ScheduledLR(LRScheduler):
 
     def _check(self) -> None:
         # A schedule that does not fit, or breaks down on the way, is better refused now than in the middle of a run.
-        for drive in self._drives:
+        for one in self._group_schedules:
             for percent in range(101):
-                factor_at(drive.schedule, (self.horizon.steps - 1) * percent // 100, self.horizon)
+                factor_at(one.schedule, (self.horizon.steps - 1) * percent // 100, self.horizon)
 
     @property
     def position(self) -> int:
@@ -128,19 +115,19 @@ class ScheduledLR(LRScheduler):
         """
         step, horizon = self._clock(tick * self._stride), self._clock.horizon
         values: list[dict[str, float]] = [{} for _ in range(self._known_groups)]
-        for drive in self._drives:
-            factor = self._factor(drive.schedule, step, horizon)
-            for index, quantity, base in drive.slots:
+        for one in self._group_schedules:
+            factor = self._factor(one.schedule, step, horizon)
+            for index, quantity, base in one.values:
                 values[index][quantity] = base * factor
         return values
 
     def get_lr(self) -> list[float | Tensor]:
         """Returns the learning rate of every param group at the present tick."""
-        return [values["lr"] for values in self.planned(self.last_epoch)]
+        return [lr_of(values) for values in self.planned(self.last_epoch)]
 
     def step(self, epoch: int | None = None) -> None:
         """Moves on to the next tick, or to the given one, and sets the values of every param group."""
-        if self._waits and not self._optimizer_stepped and epoch is None:
+        if self.waits_for_optimizer and not self._optimizer_stepped and epoch is None:
             return
         self._optimizer_stepped = False
         if len(self.optimizer.param_groups) != self._known_groups:
@@ -180,7 +167,7 @@ class ScheduledLR(LRScheduler):
         """
         rates = {}
         for index, group in enumerate(self.optimizer.param_groups[: self._known_groups]):
-            now, base = float(group["lr"]), float(group["initial_lr"])
+            now, base = lr_of(group), base_lr_of(group)
             if now != float(self._last_lr[index]):
                 rates[index] = now
             elif base in found:
@@ -192,22 +179,22 @@ class ScheduledLR(LRScheduler):
             return
         self.taken = dict(rates)
         for index, rate in rates.items():
-            self.optimizer.param_groups[index]["initial_lr"] = rate
-        self._drives = [
-            _Drive(
-                drive.schedule,
+            set_base_lr(self.optimizer.param_groups[index], rate)
+        self._group_schedules = [
+            GroupSchedule(
+                one.schedule,
                 [
-                    slot._replace(base=rates[slot.group]) if slot.quantity == "lr" and slot.group in rates else slot
-                    for slot in drive.slots
+                    value._replace(base=rates.get(value.group, value.base)) if value.quantity == "lr" else value
+                    for value in one.values
                 ],
             )
-            for drive in self._drives
+            for one in self._group_schedules
         ]
         self._apply()
 
     def join(self, tick: int) -> None:
         """Enters a run that is under way, at a tick that no checkpoint of this scheduler told."""
-        before = [float(group["lr"]) for group in self.optimizer.param_groups]  # of the checkpoint, if there was one
+        before = [lr_of(group) for group in self.optimizer.param_groups]  # of the checkpoint, if there was one
         self.step(tick)
         self._tell(before, self.horizon)
 
@@ -216,8 +203,8 @@ class ScheduledLR(LRScheduler):
 
         AMP's ``GradScaler`` leaves out the optimizer's step when gradients overflow; the schedule then waits as well.
         """
-        if not self._waits:
-            self._waits = True
+        if not self.waits_for_optimizer:
+            self.waits_for_optimizer = True
             self.optimizer.register_step_post_hook(self._note_optimizer_step)
 
     def _note_optimizer_step(self, *_: Any) -> None:
@@ -229,22 +216,22 @@ class ScheduledLR(LRScheduler):
 
     def _apply(self) -> None:
         step, horizon, groups = self.position, self._clock.horizon, self.optimizer.param_groups
-        for drive in self._drives:
-            factor = self._factor(drive.schedule, step, horizon)
-            for index, quantity, base in drive.slots:
+        for one in self._group_schedules:
+            factor = self._factor(one.schedule, step, horizon)
+            for index, quantity, base in one.values:
                 set_value(groups[index], quantity, base * factor)
         if self._joined:
             factor = self._factor(self.schedule, step, horizon)
             for index, base in self._joined.items():
                 if index < len(groups):
-                    set_value(groups[index], "lr", base * factor)
-        self._last_lr = [rate.clone() if isinstance(rate := group["lr"], Tensor) else rate for group in groups]
+                    set_lr(groups[index], base * factor)
+        self._last_lr = copied_lrs(self.optimizer)
 
     def _adopt_late_groups(self) -> None:
         groups = self.optimizer.param_groups
         factor = self._factor(self.schedule, self.position, self._clock.horizon)
         for index in range(self._known_groups, len(groups)):
-            rate = float(groups[index]["lr"])
+            rate = lr_of(groups[index])
             if rate != self._joined.get(index, -1.0) * factor:
                 self._joined[index] = rate / factor if factor else rate
 
@@ -259,7 +246,7 @@ class ScheduledLR(LRScheduler):
             "horizon": [self.horizon.steps, self.horizon.steps_per_epoch],
             "clock": self._clock.as_list(),
             "rates": [float(rate) for rate in self._last_lr],
-            "driven": [list(slot) for drive in self._drives for slot in drive.slots if slot.quantity != "lr"],
+            "driven": [list(value) for one in self._group_schedules for value in one.values if value.quantity != "lr"],
             "joined": dict(self._joined),
         }
         if self.taken:
@@ -306,14 +293,14 @@ class ScheduledLR(LRScheduler):
         # Whoever added the groups may have added them again before this scheduler was made: joined they are still.
         self._joined = dict(joined)
         self._known_groups = min([self._known_groups, *joined])
-        self._drives = [
-            _Drive(drive.schedule, [slot for slot in drive.slots if slot.group < self._known_groups])
-            for drive in self._drives
+        self._group_schedules = [
+            GroupSchedule(one.schedule, [value for value in one.values if value.group < self._known_groups])
+            for one in self._group_schedules
         ]
 
     def _release(self, driven: list[tuple[int, str, float]]) -> None:
         """Gives back the values that a schedule drove in the checkpoint and none drives now."""
-        now = {slot[:2] for drive in self._drives for slot in drive.slots}
+        now = {value[:2] for one in self._group_schedules for value in one.values}
         for index, quantity, base in driven:
             if (index, quantity) not in now:
                 set_value(self.optimizer.param_groups[index], quantity, base)
@@ -346,7 +333,7 @@ class ScheduledLR(LRScheduler):
         return Clock(clock.horizon, now, clock(done), rate)
 
     def _tell(self, before: list[float], old: Horizon) -> None:
-        after = [float(group["lr"]) for group in self.optimizer.param_groups]
+        after = [lr_of(group) for group in self.optimizer.param_groups]
         shown = ", ".join(f"{a:.6g} -> {b:.6g}" for a, b in dict.fromkeys(zip(before, after, strict=False)))
         where = f"step {self.last_epoch * self._stride} of {self.horizon.steps}"
         self.resumed = f"Resumed at {where}: learning rate {shown}"
@@ -354,66 +341,3 @@ class ScheduledLR(LRScheduler):
             self.resumed += f" ({self.on_horizon_change}: the checkpoint planned {old.steps} steps)"
         if any(abs(b - a) > 0.01 * abs(a) for a, b in zip(before, after, strict=False)):
             warnings.warn(f"{self.resumed}: a jump of more than 1 %", stacklevel=3)
-
-
-class _Slot(NamedTuple):
-    """One value of one param group, and what it is multiplied from."""
-
-    group: int
-    quantity: str
-    base: float
-
-
-class _Drive(NamedTuple):
-    """A schedule and all that it drives."""
-
-    schedule: Schedule
-    slots: list[_Slot]
-
-
-def _drives(optimizer: Optimizer, schedule: Schedule, others: Mapping[str, Schedule]) -> list[_Drive]:
-    names = group_names(optimizer)
-    quantities = {quantity: (quantity, range(len(names))) for quantity in QUANTITIES[1:]}
-    each = {f"{quantity}/{name}": (quantity, [i]) for quantity in QUANTITIES for i, name in enumerate(names)}
-    known: dict[str, tuple[str, Any]] = {**quantities, **each}
-    owner: dict[tuple[int, str], Schedule] = {(index, "lr"): schedule for index in range(len(names))}
-    # One group's own schedule goes before the one for all groups, in whatever order they are given.
-    for key in sorted(others, key=lambda key: key.count("/")):
-        if key not in known:
-            raise InputError(
-                f"groups: {key!r} is nothing that this optimizer has{did_you_mean(key, known)}: "
-                f"write one of {', '.join(known)}"
-            )
-        if isinstance(others[key], Plateau):
-            raise InputError(f"groups: {key!r} cannot follow a metric: only the schedule of all learning rates can")
-        quantity, indices = known[key]
-        for index in indices:
-            owner[index, quantity] = others[key]
-    _check_bases(optimizer, others, known)
-    drives: dict[int, _Drive] = {}
-    for (index, quantity), driver in owner.items():
-        group = optimizer.param_groups[index]
-        base = group.setdefault("initial_lr", float(group["lr"])) if quantity == "lr" else get_value(group, quantity)
-        base = float(base)
-        if base == 0 and quantity != "lr":
-            continue  # as in the group without weight decay: zero times a factor is zero
-        drives.setdefault(id(driver), _Drive(driver, [])).slots.append(_Slot(index, quantity, base))
-    return list(drives.values())
-
-
-def _check_bases(optimizer: Optimizer, others: Mapping[str, Schedule], known: Mapping[str, tuple[str, Any]]) -> None:
-    """Refuses schedules of what is 0 in every group that they are for, and so stays 0 whatever the factor."""
-    for key in others:
-        quantity, indices = known[key]
-        if quantity == "lr" or any(float(get_value(optimizer.param_groups[index], quantity)) for index in indices):
-            continue
-        if key != quantity and any(float(get_value(group, quantity)) for group in optimizer.param_groups):
-            raise InputError(
-                f"groups: {key!r} is 0 in this optimizer, and 0 times any factor is 0: "
-                f"leave it out, or give that group a {quantity}"
-            )
-        example = 0.01 if quantity == "weight_decay" else 0.9
-        raise InputError(
-            f"{type(optimizer).__name__} has no {quantity} to schedule, it is 0: "
-            f"give it one, like --optimizer.{quantity} {example}"
-        )

@@ -15,16 +15,13 @@ from lightning.pytorch.callbacks import (
     LearningRateFinder,
     ModelCheckpoint,
 )
-from lightning.pytorch.core.optimizer import _init_optimizers_and_lr_schedulers
-from lightning.pytorch.loops.utilities import _parse_loop_limits
-from lightning.pytorch.trainer import call
-from lightning.pytorch.trainer.states import RunningStage, TrainerFn, TrainerStatus
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
+from lit_lrsched.optim.param_groups import back_to_base_lr
 from lit_lrsched.optim.replay import Replay, made_for, plan_run
 from lit_lrsched.optim.replay import SchedulerConfig as Stepped
 from lit_lrsched.optim.replay import TrainingLoop as Pace
@@ -38,9 +35,10 @@ from lit_lrsched.plans.view import View
 from lit_lrsched.schedules.core import Interval
 from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
-from lit_lrsched.trainer.callbacks.keeper import takes_over
 from lit_lrsched.trainer.horizon import horizon_of
+from lit_lrsched.trainer.lightning_internals import begin_fit, configured_optimizers, loaded_checkpoint
 from lit_lrsched.trainer.logged_names import logged_names
+from lit_lrsched.trainer.other_rates import takes_over
 from lit_lrsched.trainer.schedule_config import AnySchedule, schedule_config
 
 
@@ -65,24 +63,9 @@ def configure(trainer: Trainer, model: LightningModule, datamodule: LightningDat
     Raises:
         DoesNotFit: When training has no known end, or the schedule does not fit it.
     """
-    # The steps of Trainer.fit, in their order, without those that launch processes.
-    trainer.state.fn = TrainerFn.FITTING
-    trainer.state.status = TrainerStatus.RUNNING
-    trainer.state.stage = RunningStage.TRAINING
-    trainer.strategy._lightning_module = model
-    loop = trainer.fit_loop
-    loop.min_epochs, loop.max_epochs = _parse_loop_limits(
-        loop.min_steps, loop.max_steps, loop.min_epochs, loop.max_epochs, trainer
-    )
-    trainer._data_connector.attach_data(model, datamodule=datamodule)
-    trainer.strategy.connect(model)
-    trainer._callback_connector._attach_model_callbacks()
-    trainer._callback_connector._attach_model_logging_functions()
-    trainer._data_connector.prepare_data()
-    call._call_setup_hook(trainer)
-    call._call_configure_model(trainer)
+    begin_fit(trainer, model, datamodule)
     try:
-        optimizers, configs = _init_optimizers_and_lr_schedulers(model)
+        optimizers, configs = configured_optimizers(model)
         trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs = optimizers, configs
         for callback in _callbacks(trainer):
             # Those that bring a schedule do so here. Others may start training: to find a batch size, say.
@@ -178,8 +161,7 @@ def _not_replayed(names: str, pace: Pace) -> Finding:
 
 def _still_to_come(trainer: Trainer, curve: Curve) -> Curve:
     """Leaves out of a curve what a resumed run has trained already."""
-    checkpoint: Mapping[str, Any] = trainer._checkpoint_connector._loaded_checkpoint
-    reached = int(checkpoint.get("global_step", trainer.global_step))
+    reached = int(loaded_checkpoint(trainer).get("global_step", trainer.global_step))
     first = min(bisect_left(curve.steps, reached), len(curve.steps) - 1)
     return Curve(curve.steps[first:], {name: values[first:] for name, values in curve.values.items()})
 
@@ -216,7 +198,7 @@ def plans_of(
     for name, schedule in schedules.items():
         (optimizer,) = Replay(configured.optimizers[:1], []).optimizers
         for group in optimizer.param_groups:
-            group["lr"] = group.pop("initial_lr", group["lr"])
+            back_to_base_lr(group)
         try:
             returned = schedule_config(optimizer, schedule, trainer, interval=interval, monitor=monitor)
         except InputError as error:

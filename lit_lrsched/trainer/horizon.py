@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon, epoch_length
+from lit_lrsched.trainer.lightning_internals import callbacks_of
 from lit_lrsched.trainer.lightning_package import (
     Callback,
     GradientAccumulationScheduler,
@@ -65,10 +66,12 @@ def _accumulation(trainer: Trainer) -> GradientAccumulationScheduler | None:
 
 
 def callback_of(trainer: Trainer, kind: type[_Callback]) -> _Callback | None:
+    """Returns the trainer's first callback of a kind."""
     return next((one for one in callbacks_of(trainer) if isinstance(one, kind)), None)
 
 
 def why_no_epochs(trainer: Trainer) -> str | None:
+    """Returns why the epochs of a run have no one length; None where they have."""
     if trainer.num_training_batches == math.inf:
         return "the training data has no length, so its epochs have none"
     if _accumulation(trainer) is not None:
@@ -91,9 +94,3 @@ def steps_reached(trainer: Trainer) -> int:
     in_epoch = epoch_length("the step reached", horizon)
     inside = min(batches.processed // trainer.accumulate_grad_batches, in_epoch) if amid else 0
     return int(epochs.processed * in_epoch + inside)
-
-
-def callbacks_of(trainer: Trainer) -> list[Callback]:
-    """Returns the trainer's callbacks."""
-    callbacks: list[Callback] = cast("Any", trainer).callbacks
-    return callbacks

@@ -7,7 +7,20 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+_uses_older_name = "pytorch_lightning" in sys.modules and "lightning.pytorch" not in sys.modules
+_NAME = "pytorch_lightning" if _uses_older_name else "lightning.pytorch"
+
+
+def part_of_lightning(name: str) -> Any:
+    """Returns a module of Lightning by its path inside the package.
+
+    >>> part_of_lightning("callbacks.timer").Timer.__name__
+    'Timer'
+    """
+    return importlib.import_module(f"{_NAME}.{name}")
+
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -20,16 +33,13 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
     from lightning.pytorch.utilities.types import LRSchedulerConfig
 else:
-    _uses_older_name = "pytorch_lightning" in sys.modules and "lightning.pytorch" not in sys.modules
-    _name = "pytorch_lightning" if _uses_older_name else "lightning.pytorch"
-    _package = importlib.import_module(_name)
+    _package, _callbacks = importlib.import_module(_NAME), part_of_lightning("callbacks")
     Callback, LightningModule, Trainer = _package.Callback, _package.LightningModule, _package.Trainer
-    _callbacks = importlib.import_module(f"{_name}.callbacks")
     BatchSizeFinder, LearningRateFinder = _callbacks.BatchSizeFinder, _callbacks.LearningRateFinder
     GradientAccumulationScheduler = _callbacks.GradientAccumulationScheduler
     StochasticWeightAveraging = _callbacks.StochasticWeightAveraging
-    LRSchedulerConfig = importlib.import_module(f"{_name}.utilities.types").LRSchedulerConfig
-    _utilities = importlib.import_module(f"{_name}.utilities")
+    LRSchedulerConfig = part_of_lightning("utilities.types").LRSchedulerConfig
+    _utilities = part_of_lightning("utilities")
     rank_zero_info, rank_zero_warn = _utilities.rank_zero_info, _utilities.rank_zero_warn
 
 __all__ = [
@@ -41,6 +51,7 @@ __all__ = [
     "LightningModule",
     "StochasticWeightAveraging",
     "Trainer",
+    "part_of_lightning",
     "rank_zero_info",
     "rank_zero_warn",
 ]

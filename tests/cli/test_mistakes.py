@@ -411,9 +411,9 @@ LONG = Horizon(10**9, steps_per_epoch=1000)
 
 def test_a_run_too_long_to_replay_is_refused_before_it_is_played():
     one_cycle = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1.0, total_steps=10**9)
-    with pytest.raises(InputError, match=r"OneCycleLR has to be stepped 1,000,000,000 times to be seen"):
+    with pytest.raises(InputError, match=r"OneCycleLR needs 1,000,000,000 ticks to be shown"):
         plan_of_torch(one_cycle, LONG, "step")
-    with pytest.raises(InputError, match=r"OneCycleLR has to be stepped 1,000,000,000 times to be seen"):
+    with pytest.raises(InputError, match=r"OneCycleLR needs 1,000,000,000 ticks to be shown"):
         sample(plan_of(FromTorch("OneCycleLR"), LONG))
     assert len(sample(plan_of_torch(one_cycle, Horizon(50, 10), "step")).steps) == 50
 

@@ -219,7 +219,7 @@ def test_under_a_plateau():
         (("CosineAnealingLR",), r"'CosineAnealingLR' is no torch scheduler \(did you mean 'CosineAnnealingLR'\?\)"),
         (("SGD",), "scheduler='SGD' is no torch scheduler"),
         (("torch.optim.SGD",), "scheduler='torch.optim.SGD' is no torch scheduler"),
-        (("no.such.module.X",), "'no.such.module.X' cannot be imported"),
+        (("no.such.module.X",), "'no.such.module.X': there is no module 'no': correct the path"),
         ((lambda optimizer: None, {"gamma": 1}), "arguments belong to a scheduler given by name"),
         (("StepLR", {"step_size": 1}, "3"), "every='3' has no unit"),
         (

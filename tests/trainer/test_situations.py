@@ -285,7 +285,7 @@ def test_a_plateau_sees_each_validation_once(case, by):
 
 
 def test_a_plateau_whose_metric_is_not_logged():
-    plateau = Plateau(monitor="val_los", patience=0)
+    plateau = Plateau(monitor="val_los", mode="min", patience=0)
     message = "Plateau follows 'val_los', which is not logged when an epoch ends: set its monitor to one of "
     with pytest.raises(InputError, match=message + "train_loss"):
         used_by(small(plateau))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Optional, Union, cast
+from typing import Optional, Union, cast
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.clock import OnHorizonChange
-from lit_lrsched.optim.param_groups import set_value
-from lit_lrsched.optim.scheduled_lr import check_groups
+from lit_lrsched.optim.group_schedules import check_groups
+from lit_lrsched.optim.kept_scheduler import kept_by
+from lit_lrsched.optim.param_groups import undo_schedulers
 from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike, name_of
-from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper, keep_schedules, mentions
+from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper, keep_schedules
 from lit_lrsched.trainer.lightning_package import LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
+from lit_lrsched.trainer.other_rates import mentions
 from lit_lrsched.trainer.schedule_config import AnySchedule, LRSchedulerCallable, checked_schedule, schedule_config
 
 
@@ -75,7 +76,7 @@ class ApplySchedule(ScheduleKeeper):
         if present:
             rank_zero_info(f"{name_of(self.schedule)} takes the place of {module}'s {' and '.join(present)}.")
             _check_shape(pl_module, len(present), len(trainer.optimizers))
-        undo_schedulers(trainer.optimizers, [config.scheduler for config in trainer.lr_scheduler_configs])
+        undo_schedulers(trainer.optimizers, [kept_by(config.scheduler) for config in trainer.lr_scheduler_configs])
         keep_schedules(trainer, self)
         trainer.strategy.lr_scheduler_configs = [self._config(optimizer, trainer) for optimizer in trainer.optimizers]
 
@@ -104,40 +105,3 @@ def _check_shape(module: LightningModule, before: int, now: int) -> None:
             f"{type(module).__name__} calls lr_schedulers() and expects {before} there, but would find {now}, one for "
             "each optimizer: leave these calls out, the schedule is stepped without them"
         )
-
-
-def undo_schedulers(optimizers: Sequence[Optimizer], schedulers: Iterable[Any]) -> None:
-    """Sets optimizers back to what they were given before schedulers were made for them.
-
-    To the rate that the optimizer was given, or the peak of a scheduler that overwrites that with its own; and to its
-    own momentum, where a scheduler cycles that.
-    """
-    schedulers = list(schedulers)
-    set_by_them = {float(rate) for scheduler in schedulers for rate in scheduler.get_last_lr()}
-    for scheduler in schedulers:
-        _undo_cycles(scheduler)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            now = float(group["lr"])
-            peak = float(group.pop("max_lr", group.get("initial_lr", now)))
-            # What no scheduler has set was found or set since, for instance by LearningRateFinder.
-            rate = peak if not schedulers or now in set_by_them else now
-            for note in ("min_lr", "max_momentum", "base_momentum"):
-                group.pop(note, None)
-            set_value(group, "lr", rate)
-            group["initial_lr"] = rate
-
-
-def _undo_cycles(scheduler: Any) -> None:
-    for inner in getattr(scheduler, "_schedulers", []):
-        _undo_cycles(inner)
-    if not isinstance(scheduler, (CyclicLR, OneCycleLR)):
-        return
-    optimizer = scheduler.optimizer
-    for number, group in enumerate(optimizer.param_groups):
-        if isinstance(scheduler, CyclicLR):
-            # It overwrites the rate as OneCycleLR does, but unlike it leaves no note of the peak in the param group.
-            group["max_lr"] = scheduler.max_lrs[number]
-        if scheduler.cycle_momentum:
-            key = "betas" if "betas" in optimizer.defaults else "momentum"
-            group[key] = optimizer.defaults[key]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Collection, Iterable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,16 +12,15 @@ from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import stride_of
 from lit_lrsched.schedules.plateau import Plateau
-from lit_lrsched.trainer.horizon import callback_of, callbacks_of, horizon_of, steps_reached
-from lit_lrsched.trainer.lightning_package import (
-    Callback,
-    LearningRateFinder,
-    LightningModule,
-    StochasticWeightAveraging,
-    Trainer,
-    rank_zero_info,
-    rank_zero_warn,
+from lit_lrsched.trainer.horizon import callback_of, horizon_of, steps_reached
+from lit_lrsched.trainer.lightning_internals import (
+    callbacks_of,
+    is_accumulating,
+    resume_data_loaders,
+    set_callbacks,
 )
+from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer, rank_zero_info, rank_zero_warn
+from lit_lrsched.trainer.other_rates import rates_from_elsewhere, rates_tried_by_finder, takes_over
 
 
 def may_step_schedules(module: LightningModule) -> bool:
@@ -60,7 +57,7 @@ class ScheduleKeeper(Callback):
         Warns of what will take the learning rate out of the schedule's hands.
         """
         self._forget()
-        resume_data(trainer)
+        resume_data_loaders(trainer)
         self._planned_by = _what_plans(trainer)
         for scheduler, _ in _scheduled(trainer):
             done = steps_reached(trainer)
@@ -73,8 +70,8 @@ class ScheduleKeeper(Callback):
         self._warn_of_length(trainer)
         if rates := rates_from_elsewhere(trainer):
             rank_zero_info(f"The base learning rate is {rates}.")
-        for what in takes_over(trainer):
-            rank_zero_warn(what)
+        for text in takes_over(trainer):
+            rank_zero_warn(text)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows plateaus the training metric of the epoch before. Warns when the data has changed its length."""
@@ -102,7 +99,7 @@ class ScheduleKeeper(Callback):
             if not pl_module.automatic_optimization and isinstance(config.scheduler.scheduler, ScheduledLR):
                 _check_max_steps(trainer)
             by_step = config.interval == "step"
-            if not trainer.fit_loop._should_accumulate() if by_step else trainer.is_last_batch:
+            if not is_accumulating(trainer) if by_step else trainer.is_last_batch:
                 config.scheduler.advance()
             if config.scheduler.was_called and not self._told_of_calls:
                 self._told_of_calls = True
@@ -153,63 +150,19 @@ class ScheduleKeeper(Callback):
 def keep_schedules(trainer: Trainer, keeper: ScheduleKeeper | None = None) -> None:
     """Makes this the trainer's only :class:`ScheduleKeeper`; by default the one that it has, or else a new one."""
     present = callbacks_of(trainer)
-    keeper = keeper or next((one for one in present if isinstance(one, ScheduleKeeper)), None) or ScheduleKeeper()
-    others = [one for one in present if not isinstance(one, ScheduleKeeper)]
-    cast("Any", trainer).callbacks = [keeper, *others]  # a new list: the trainer may be going through the old one
+    keeper = keeper or callback_of(trainer, ScheduleKeeper) or ScheduleKeeper()
+    set_callbacks(trainer, [keeper, *(one for one in present if not isinstance(one, ScheduleKeeper))])
 
 
 def _begin(trainer: Trainer, scheduler: ScheduledLR) -> None:
     """Takes up what was changed between the making of a schedule and the first step."""
     if scheduler.steps_reached is None:  # not of our making
         return
-    scheduler.take_rates(_found_rates(trainer))
+    scheduler.take_rates(rates_tried_by_finder(trainer))
     old, new = scheduler.horizon, horizon_of(trainer)
     if old != new:
         scheduler.plan_anew(new)
         rank_zero_info(f"The schedule is planned anew for {new}, not {old}.")
-
-
-def rates_from_elsewhere(trainer: Trainer) -> str:
-    """Returns the base rates, and who has set them, where it was not ``configure_optimizers``; otherwise nothing."""
-    taken = [rate for scheduler, _ in _scheduled(trainer) for rate in scheduler.taken.values()]
-    if not taken:
-        return ""
-    found = set(taken) <= set(_found_rates(trainer))
-    who = "LearningRateFinder" if found else "something else than configure_optimizers"
-    return f"{', '.join(dict.fromkeys(f'{rate:.6g}' for rate in taken))}, set before training by {who}"
-
-
-def _found_rates(trainer: Trainer) -> Collection[float]:
-    """Returns the rates that a finder has tried, of which it has set one."""
-    finder = callback_of(trainer, LearningRateFinder)
-    tried: list[float] = finder.optimal_lr.results["lr"] if finder and finder.optimal_lr else []
-    return tried
-
-
-def takes_over(trainer: Trainer) -> list[str]:
-    """Returns what will take the learning rate out of the schedule's hands, a sentence each."""
-    if not trainer.lr_scheduler_configs:
-        return []
-    found = []
-    averaging = callback_of(trainer, StochasticWeightAveraging)
-    if averaging is not None:
-        found.append(
-            "StochasticWeightAveraging sets the learning rate itself from its swa_epoch_start on: "
-            "the plan holds until then"
-        )
-    module = trainer.lightning_module
-    if mentions([vars(kind).get("optimizer_step") for kind in type(module).__mro__[:-1]], "param_groups"):
-        found.append(
-            f"{type(module).__name__}.optimizer_step works on param_groups: where it sets a learning rate, that one is "
-            "used and not the planned one"
-        )
-    return found
-
-
-def mentions(functions: Iterable[Any], name: str) -> bool:
-    """Tells whether the code of a function names an attribute."""
-    codes = (getattr(inspect.unwrap(function), "__code__", None) for function in functions if callable(function))
-    return any(name in code.co_names for code in codes if code is not None)
 
 
 def _check_max_steps(trainer: Trainer) -> None:
@@ -223,16 +176,6 @@ def _check_max_steps(trainer: Trainer) -> None:
 
 def _what_plans(trainer: Trainer) -> tuple[Any, ...]:
     return trainer.num_training_batches, trainer.max_epochs, trainer.max_steps
-
-
-def resume_data(trainer: Trainer) -> None:
-    """Lets stateful data loaders of a resumed run go on where they were, when they were set up before their time."""
-    # Lightning resumes stateful data loaders while it sets up the data. To know the horizon, that was done before it
-    # had read the checkpoint's loops: the loaders' states are still waiting.
-    loop = trainer.fit_loop
-    if loop._combined_loader_states_to_load and loop.restarting and loop._data_fetcher is not None:
-        loop._load_combined_loader_states()
-        iter(loop._data_fetcher)
 
 
 def _observe(trainer: Trainer, scheduler: ScheduledLR, monitor: str) -> None:

@@ -14,15 +14,13 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.hooks import RemovableHandle
 
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
-from lit_lrsched.optim.param_groups import GroupValue as Slot
-from lit_lrsched.optim.param_groups import group_values as slots_of
-from lit_lrsched.optim.replay import Replay
-from lit_lrsched.optim.replay import SchedulerConfig as Stepped
-from lit_lrsched.optim.replay import scheduler_config as stepped_of
+from lit_lrsched.optim.param_groups import GroupValue, group_values
+from lit_lrsched.optim.replay import Replay, SchedulerConfig, scheduler_config
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.plateau import PlateauState
-from lit_lrsched.trainer.callbacks.keeper import rates_from_elsewhere
+from lit_lrsched.trainer.lightning_internals import callbacks_of
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
+from lit_lrsched.trainer.other_rates import rates_from_elsewhere
 
 
 class Departure(NamedTuple):
@@ -57,7 +55,7 @@ class Receipt(Callback):
         self._unchecked = self._base = ""
         self._handles: list[RemovableHandle] = []
         self._begun = self._begun_batches = self._batches = self._epoch = 0
-        self._by_hand = self._trained = False
+        self._manual = self._trained = False
         self._outputs: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,7 +64,7 @@ class Receipt(Callback):
         self.first, self.broke_down = None, ""
         self._plans = _plans(trainer)
         self._trained = False
-        self._by_hand = not pl_module.automatic_optimization
+        self._manual = not pl_module.automatic_optimization
         self._outputs = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,7 +75,7 @@ class Receipt(Callback):
         self._unchecked, self._base = _why_unchecked(trainer), rates_from_elsewhere(trainer)
         self._begun, self._epoch = trainer.global_step, trainer.current_epoch
         self._begun_batches = trainer.fit_loop.total_batch_idx + 1
-        done = self._begun_batches if self._by_hand else self._begun
+        done = self._begun_batches if self._manual else self._begun
         for plan, optimizer in zip(self._plans, trainer.optimizers, strict=False):
             plan.start_at(done, self._epoch, trainer)
 
@@ -102,7 +100,7 @@ class Receipt(Callback):
         """Moves the plan of a module with manual optimization on to the next batch."""
         self._outputs = outputs
         self._batches += 1
-        for plan in self._plans if self._by_hand else ():
+        for plan in self._plans if self._manual else ():
             plan.after_step(batch_idx)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -154,7 +152,7 @@ class Receipt(Callback):
                 f"learning rate left the plan at step {at.step} (epoch {at.epoch}): {at.name} was {at.used:.6g} where "
                 f"{at.planned:.6g} was planned: {at.reason} ({self.followed} of {steps} steps{since} followed it{base})"
             )
-        done, unit = (self._begun_batches + self._batches, " batches") if self._by_hand else (self._begun + steps, "")
+        done, unit = (self._begun_batches + self._batches, " batches") if self._manual else (self._begun + steps, "")
         short = f"; {planned:.0f}{unit} were planned" if done < planned < math.inf else ""
         return f"learning rate followed the plan ({steps} of {steps} steps{since}{short}{base})"
 
@@ -163,18 +161,17 @@ class Receipt(Callback):
         return {scheduler for plan in self._plans for scheduler in plan.schedulers}
 
     def _check(self, trainer: Trainer, plan: _ByFormula | _ByReplay) -> None:
-        for slot, planned in plan.values():
-            used = slot.read()
-            if used != planned and not _is_rounded(slot, used, planned):
+        for value, planned in plan.values():
+            if not value.is_set_to(planned):
                 if self.first is None:
-                    step = self._begun + self.followed
-                    reason = self._reason(trainer, plan, slot)
-                    self.first = Departure(step, trainer.current_epoch, slot.name, planned, used, reason)
+                    step, used = self._begun + self.followed, value.read()
+                    reason = self._reason(trainer, plan, value)
+                    self.first = Departure(step, trainer.current_epoch, value.name, planned, used, reason)
                 self.departed += 1
                 break
         else:
             self.followed += 1
-        if not self._by_hand:
+        if not self._manual:
             plan.after_step(trainer.fit_loop.epoch_loop.batch_idx)
 
     def _look_for_nan(self, trainer: Trainer) -> None:
@@ -189,9 +186,9 @@ class Receipt(Callback):
                 self.broke_down = f"{name} is {float(value.float().mean()):g} in epoch {self._epoch}"
                 return
 
-    def _reason(self, trainer: Trainer, plan: _ByFormula | _ByReplay, slot: Slot) -> str:
+    def _reason(self, trainer: Trainer, plan: _ByFormula | _ByReplay, value: GroupValue) -> str:
         skipped = trainer.global_step - self._begun - self.followed
-        if skipped > 0 and not self._by_hand:
+        if skipped > 0 and not self._manual:
             times = "a step was" if skipped == 1 else f"{skipped} steps were"
             return f"{times} skipped before it, for gradients that overflowed, but the scheduler moved on"
         if _schedulers(trainer) != self._schedulers:
@@ -199,7 +196,7 @@ class Receipt(Callback):
         if self._begun and not self.followed:
             return f"the resumed run does not continue the configured schedule{plan.changed_on_resume()}"
         rates = [float(rate) for scheduler in plan.schedulers for rate in scheduler.get_last_lr()]
-        if slot.quantity == "lr" and slot.read() not in rates:
+        if value.quantity == "lr" and value.read() not in rates:
             return f"something else than the scheduler set it{_suspects(trainer)}"
         return "the scheduler was not stepped as often as its interval says"
 
@@ -207,23 +204,23 @@ class Receipt(Callback):
 class _ByFormula:
     """What a :class:`~lit_lrsched.ScheduledLR` should have set: its values are worked out afresh at every tick."""
 
-    def __init__(self, optimizers: Sequence[Optimizer], number: int, stepped: Stepped) -> None:
-        assert isinstance(stepped.scheduler, ScheduledLR)
-        self.schedulers: list[LRScheduler] = [stepped.scheduler]
-        self._scheduler = stepped.scheduler
-        self._by_step = stepped.interval == "step"
+    def __init__(self, optimizers: Sequence[Optimizer], number: int, config: SchedulerConfig) -> None:
+        assert isinstance(config.scheduler, ScheduledLR)
+        self.schedulers: list[LRScheduler] = [config.scheduler]
+        self._scheduler = config.scheduler
+        self._by_step = config.interval == "step"
         self._optimizers, self._number = optimizers, number
-        self._slots: dict[tuple[int, str], Slot] = {}
+        self._used: dict[tuple[int, str], GroupValue] = {}
         self._tick = 0
         self._known: tuple[int, PlateauState | None] | None = None
-        self._values: list[tuple[Slot, float]] = []
+        self._values: list[tuple[GroupValue, float]] = []
 
-    def values(self) -> list[tuple[Slot, float]]:
+    def values(self) -> list[tuple[GroupValue, float]]:
         # A plateau may have moved within a tick.
         if self._known != (self._tick, self._scheduler.plateau):
             self._known = (self._tick, self._scheduler.plateau)
             self._values = [
-                (self._slots[number, quantity], value)
+                (self._used[number, quantity], value)
                 for number, group in enumerate(self._scheduler.planned(self._tick))
                 for quantity, value in group.items()
             ]
@@ -231,8 +228,8 @@ class _ByFormula:
 
     def start_at(self, step: int, epoch: int, trainer: Trainer) -> None:
         # Not before: a checkpoint puts new groups into the optimizer.
-        own = (slot for slot in slots_of(self._optimizers) if slot.optimizer == self._number)
-        self._slots = {(slot.group_number, slot.quantity): slot for slot in own}
+        own = (value for value in group_values(self._optimizers) if value.optimizer == self._number)
+        self._used = {(value.group_number, value.quantity): value for value in own}
         # What the checkpoint says: a changed horizon changes the count, and steps that AMP left out are not in it.
         self._tick = self._scheduler.last_epoch
 
@@ -249,31 +246,31 @@ class _ByFormula:
 class _ByReplay:
     """What torch's schedulers should have set: copies of them are stepped beside them."""
 
-    def __init__(self, optimizers: Sequence[Optimizer], number: int, stepped: Sequence[Stepped]) -> None:
-        self.schedulers = [one.scheduler for one in stepped]
-        self._stepped = stepped
+    def __init__(self, optimizers: Sequence[Optimizer], number: int, configs: Sequence[SchedulerConfig]) -> None:
+        self.schedulers = [one.scheduler for one in configs]
+        self._configs = configs
         self._optimizers, self._number = optimizers, number
-        self._replay = Replay([optimizers[number]], stepped)
-        self._slots: list[Slot] = []
-        self._copies: list[Slot] = []
-        self._values: list[tuple[Slot, float]] = []
+        self._replay = Replay([optimizers[number]], configs)
+        self._used: list[GroupValue] = []
+        self._copies: list[GroupValue] = []
+        self._values: list[tuple[GroupValue, float]] = []
 
     def _refresh(self) -> None:
-        self._values = [(slot, planned.read()) for slot, planned in zip(self._slots, self._copies, strict=True)]
+        self._values = [(used, planned.read()) for used, planned in zip(self._used, self._copies, strict=True)]
 
-    def values(self) -> list[tuple[Slot, float]]:
+    def values(self) -> list[tuple[GroupValue, float]]:
         return self._values
 
     def start_at(self, step: int, epoch: int, trainer: Trainer) -> None:
         cycles = any(getattr(scheduler, "cycle_momentum", False) for scheduler in self.schedulers)
         quantities = ("lr", "momentum") if cycles else ("lr",)
-        self._slots = [slot for slot in slots_of(self._optimizers, quantities) if slot.optimizer == self._number]
+        self._used = [one for one in group_values(self._optimizers, quantities) if one.optimizer == self._number]
         if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in self.schedulers):
             # With what it knows of the metric so far.
-            self._replay = Replay([self._optimizers[self._number]], self._stepped)
+            self._replay = Replay([self._optimizers[self._number]], self._configs)
         else:
             self._catch_up(step, epoch, trainer)
-        self._copies = slots_of(self._replay.optimizers, quantities)
+        self._copies = group_values(self._replay.optimizers, quantities)
         self._refresh()
 
     def _catch_up(self, steps: int, epochs: int, trainer: Trainer) -> None:
@@ -292,7 +289,7 @@ class _ByReplay:
             self._refresh()
 
     def after_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        monitor = next((one.monitor for one in self._stepped if one.monitor), "")
+        monitor = next((one.monitor for one in self._configs if one.monitor), "")
         self._replay.after_epoch(epoch, float(metrics[monitor]) if monitor in metrics else None)
         self._refresh()
 
@@ -311,10 +308,10 @@ def _plans(trainer: Trainer) -> list[_ByFormula | _ByReplay]:
     """Returns a plan for each optimizer; none where they cannot be checked."""
     if _why_unchecked(trainer):
         return []
-    stepped = [stepped_of(config) for config in trainer.lr_scheduler_configs]
+    configs = [scheduler_config(config) for config in trainer.lr_scheduler_configs]
     plans: list[_ByFormula | _ByReplay] = []
     for number, optimizer in enumerate(trainer.optimizers):
-        own = [one for one in stepped if one.scheduler.optimizer is optimizer]
+        own = [one for one in configs if one.scheduler.optimizer is optimizer]
         if len(own) == 1 and isinstance(own[0].scheduler, ScheduledLR) and own[0].frequency == 1:
             plans.append(_ByFormula(trainer.optimizers, number, own[0]))
         else:
@@ -342,17 +339,11 @@ def _is_plateau(scheduler: LRScheduler) -> bool:
     return isinstance(scheduler, ReduceLROnPlateau)
 
 
-def _is_rounded(slot: Slot, used: float, planned: float) -> bool:
-    """Tells a rate that is kept in a tensor, which has rounded it."""
-    return isinstance(slot.group[slot.key], Tensor) and math.isclose(used, planned, rel_tol=1e-6)
-
-
 def _suspects(trainer: Trainer) -> str:
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     quiet = ("Checkpoint", "ProgressBar", "Summary", "Monitor", "Timer", "EarlyStopping")
     names = [
         type(callback).__name__
-        for callback in callbacks
+        for callback in callbacks_of(trainer)
         if not type(callback).__module__.startswith("lit_lrsched") and not type(callback).__name__.endswith(quiet)
     ]
     return f" (callbacks: {', '.join(names)})" if names else " (the module itself, by the look of it)"

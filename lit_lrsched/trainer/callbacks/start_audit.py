@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from lit_lrsched.errors import InputError
-from lit_lrsched.trainer.callbacks.keeper import resume_data
 from lit_lrsched.trainer.fit_plan import audit_fit
-from lit_lrsched.trainer.horizon import callbacks_of
+from lit_lrsched.trainer.lightning_internals import callbacks_of, resume_data_loaders, set_callbacks
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
 
 AuditLevel = Literal["error", "warn", "off"]
@@ -46,9 +45,9 @@ class StartAudit(Callback):
         self.begun = False  # whether training has, so that what is written is a run's
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Takes the last place, for other callbacks bring schedules when fitting starts."""
+        """Becomes the last callback: others bring schedules when fitting starts."""
         others = [callback for callback in callbacks_of(trainer) if callback is not self]
-        trainer.callbacks = [*others, self]  # type: ignore[attr-defined]  # a new list: this one is being gone through
+        set_callbacks(trainer, [*others, self])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses or warns. After this hook loggers make their folders."""
@@ -66,4 +65,4 @@ class StartAudit(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lets the data of a resumed run go on where they were: to know the run's length, they were set up early."""
         self.begun = True
-        resume_data(trainer)
+        resume_data_loaders(trainer)

@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lit_lrsched.trainer.interrupts import Interrupted
+from lit_lrsched.trainer.lightning_internals import is_accumulating
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
 
 
@@ -40,7 +41,7 @@ class StopCleanly(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stops, once asked, when no gradient is half accumulated: a checkpoint does not hold those."""
-        if trainer.fit_loop._should_accumulate():
+        if is_accumulating(trainer):
             return
         if trainer.world_size > 1:
             asked = trainer.strategy.reduce_boolean_decision(bool(self._asked), all=False)

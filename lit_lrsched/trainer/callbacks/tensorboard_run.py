@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch.optim import Optimizer
 
 from lit_lrsched.class_paths import to_plain
 from lit_lrsched.errors import InputError
 from lit_lrsched.hparams import write_hparams as write_trial
+from lit_lrsched.optim.param_groups import base_values_of
 from lit_lrsched.optim.replay import plan_run
 from lit_lrsched.optim.replay import scheduler_config as stepped_of
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
@@ -58,7 +58,7 @@ class TensorBoardRun(Callback):
         for writer in _writers(trainer):
             layout = {title: ["Multiline", tags] for title, tags in _CHARTS.items()}
             writer.add_custom_scalars({"run": layout})
-            rows = "\n".join(f"| {name} | {value} |" for name, value in self._hyperparameters.items())
+            rows = "\n".join(f"| {name} | {_cell(value)} |" for name, value in self._hyperparameters.items())
             writer.add_text("configuration", f"| | |\n|---|---|\n{rows}")
             if self._plan:
                 writer.add_image("schedule", _image(self._plan), dataformats="HWC")
@@ -120,7 +120,7 @@ def _image(plan: Plan) -> Any:
 def _hyperparameters(trainer: Trainer) -> dict[str, Any]:
     """Returns optimizer, schedule and their arguments as readable columns, such as ``schedule.warmup``."""
     optimizer = trainer.optimizers[0]
-    columns = {"optimizer": type(optimizer).__name__, **_numbers(_base_values(optimizer))}
+    columns = {"optimizer": type(optimizer).__name__, **base_values_of(optimizer.param_groups[0])}
     configs = trainer.lr_scheduler_configs
     if not configs:
         return {**columns, "schedule": "none"}
@@ -135,13 +135,9 @@ def _hyperparameters(trainer: Trainer) -> dict[str, Any]:
     return {**columns, "interval": configs[0].interval, **_flat("schedule", plain)}
 
 
-def _base_values(optimizer: Optimizer) -> dict[str, Any]:
-    group = optimizer.param_groups[0]
-    return {
-        "lr": group.get("initial_lr", group["lr"]),
-        "momentum": group["betas"][0] if "betas" in group else group.get("momentum"),
-        "weight_decay": group.get("weight_decay"),
-    }
+def _cell(value: Any) -> str:
+    """Returns a value as a cell of a Markdown table, which ends at a line break or a ``|``."""
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,92 @@
+"""Lightning's private names, all that ``trainer`` uses, each behind a function. Checked with Lightning 2.6.6."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch.optim import Optimizer
+
+from lit_lrsched.trainer.lightning_package import (
+    Callback,
+    LightningModule,
+    LRSchedulerConfig,
+    Trainer,
+    part_of_lightning,
+)
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule
+
+_optimizer = part_of_lightning("core.optimizer")
+_loop_limits = part_of_lightning("loops.utilities")
+_call = part_of_lightning("trainer.call")
+_states = part_of_lightning("trainer.states")
+
+
+def begin_fit(trainer: Trainer, model: LightningModule, datamodule: LightningDataModule | None) -> None:
+    """Takes the steps of ``Trainer.fit`` that come before ``configure_optimizers`` and launch no processes.
+
+    Data, callbacks of the module, ``prepare_data``, ``setup`` and ``configure_model``: no public method stops there.
+    """
+    trainer.state.fn = _states.TrainerFn.FITTING
+    trainer.state.status = _states.TrainerStatus.RUNNING
+    trainer.state.stage = _states.RunningStage.TRAINING
+    trainer.strategy._lightning_module = model
+    loop = trainer.fit_loop
+    loop.min_epochs, loop.max_epochs = _loop_limits._parse_loop_limits(
+        loop.min_steps, loop.max_steps, loop.min_epochs, loop.max_epochs, trainer
+    )
+    trainer._data_connector.attach_data(model, datamodule=datamodule)
+    trainer.strategy.connect(model)
+    trainer._callback_connector._attach_model_callbacks()
+    trainer._callback_connector._attach_model_logging_functions()
+    trainer._data_connector.prepare_data()
+    _call._call_setup_hook(trainer)
+    _call._call_configure_model(trainer)
+
+
+def configured_optimizers(model: LightningModule) -> tuple[list[Optimizer], list[LRSchedulerConfig]]:
+    """Calls ``configure_optimizers`` and checks what it returns as ``fit`` does: its result has many spellings."""
+    optimizers, configs = _optimizer._init_optimizers_and_lr_schedulers(model)
+    return optimizers, configs
+
+
+def optimizers_in(returned: Any) -> tuple[list[Optimizer], list[Any]]:
+    """Returns the optimizers and schedulers in any of the spellings that ``configure_optimizers`` may return."""
+    optimizers, schedulers, _ = _optimizer._configure_optimizers(returned)
+    return optimizers, schedulers
+
+
+def loaded_checkpoint(trainer: Trainer) -> Mapping[str, Any]:
+    """Returns the checkpoint that a run goes on from, while it starts: its loops are taken up only later."""
+    checkpoint: Mapping[str, Any] = trainer._checkpoint_connector._loaded_checkpoint
+    return checkpoint
+
+
+def is_accumulating(trainer: Trainer) -> bool:
+    """Tells whether the optimizer step of the batch that has just ended is still to come."""
+    return bool(trainer.fit_loop._should_accumulate())
+
+
+def resume_data_loaders(trainer: Trainer) -> None:
+    """Lets stateful data loaders of a resumed run go on where they were, when they were set up before their time.
+
+    Lightning does so while it sets up the data. To know the horizon, that was done before the trainer had taken up the
+    checkpoint's loops, and the states of the loaders are still waiting.
+    """
+    loop = trainer.fit_loop
+    if loop._combined_loader_states_to_load and loop.restarting and loop._data_fetcher is not None:
+        loop._load_combined_loader_states()
+        iter(loop._data_fetcher)
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """Returns the trainer's callbacks: an attribute that Lightning sets from elsewhere, unknown to type checkers."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return callbacks
+
+
+def set_callbacks(trainer: Trainer, callbacks: list[Callback]) -> None:
+    """Gives the trainer a new list of callbacks: it may be going through the old one, which stays as it is."""
+    trainer.callbacks = callbacks  # type: ignore[attr-defined]

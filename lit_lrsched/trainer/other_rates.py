@@ -1,0 +1,56 @@
+"""What else sets the learning rate: callbacks and hooks beside the schedule."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from lit_lrsched.optim.kept_scheduler import kept_by
+from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.trainer.horizon import callback_of
+from lit_lrsched.trainer.lightning_package import LearningRateFinder, StochasticWeightAveraging, Trainer
+
+
+def rates_from_elsewhere(trainer: Trainer) -> str:
+    """Returns the base rates that ``configure_optimizers`` did not set, and who did; empty where there are none."""
+    schedulers = [kept_by(config.scheduler) for config in trainer.lr_scheduler_configs]
+    taken = [rate for one in schedulers if isinstance(one, ScheduledLR) for rate in one.taken.values()]
+    if not taken:
+        return ""
+    found = set(taken) <= set(rates_tried_by_finder(trainer))
+    who = "LearningRateFinder" if found else "something other than configure_optimizers"
+    return f"{', '.join(dict.fromkeys(f'{rate:.6g}' for rate in taken))}, set before training by {who}"
+
+
+def rates_tried_by_finder(trainer: Trainer) -> Collection[float]:
+    """Returns the rates that ``LearningRateFinder`` has tried; it has set one of them."""
+    finder = callback_of(trainer, LearningRateFinder)
+    tried: list[float] = finder.optimal_lr.results["lr"] if finder and finder.optimal_lr else []
+    return tried
+
+
+def takes_over(trainer: Trainer) -> list[str]:
+    """Returns a sentence for each callback or hook that will set the learning rate instead of the schedule."""
+    if not trainer.lr_scheduler_configs:
+        return []
+    found = []
+    averaging = callback_of(trainer, StochasticWeightAveraging)
+    if averaging is not None:
+        found.append(
+            "StochasticWeightAveraging sets the learning rate itself from its swa_epoch_start on: "
+            "the plan holds until then"
+        )
+    module = trainer.lightning_module
+    if mentions([vars(kind).get("optimizer_step") for kind in type(module).__mro__[:-1]], "param_groups"):
+        found.append(
+            f"{type(module).__name__}.optimizer_step uses param_groups: a learning rate that it sets is used "
+            "instead of the planned one"
+        )
+    return found
+
+
+def mentions(functions: Iterable[Any], name: str) -> bool:
+    """Tells whether the code of a function names an attribute."""
+    codes = (getattr(inspect.unwrap(function), "__code__", None) for function in functions if callable(function))
+    return any(name in code.co_names for code in codes if code is not None)
