@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_lrsched.class_paths import import_from, import_path
 from lit_lrsched.cli.run_folder import LastCheckpoint, shortest_path
@@ -49,7 +49,8 @@ class Command(ScheduleCLI):
             InputError: When another model has no data.
         """
         super().before_instantiate_classes()
-        config, parser = self.config[self.subcommand], cast("ScheduleParser", self._parser(self.subcommand))
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        parser = cast("ScheduleParser", self._parser(self.subcommand))
         model = _class_at(config.model.class_path)
         is_ours = issubclass(model, IonosphereClassifier)
         above = cast("ScheduleParser", self.parser)
@@ -93,7 +94,7 @@ class Command(ScheduleCLI):
             InputError: When the worked example's model was given another width than the data have.
         """
         if isinstance(self.model, IonosphereClassifier) and self.datamodule is not None:
-            width = self.model.hparams["in_features"]
+            width = cast("nn.Linear", self.model.network[0]).in_features  # a subclass may have no such parameter
             if width != (of_data := _width_of(self.datamodule, width)):
                 raise InputError(
                     f"model.in_features={width}, but {type(self.datamodule).__name__} has {of_data} features: "
