@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 import lit_lrsched
-from lit_lrsched.cli.command import Command, quiet_lightning
+from lit_lrsched.cli.command import Command
+from lit_lrsched.cli.quiet import quiet_lightning
 from lit_lrsched.optim.param_groups import values_of
 
 CONFIGURATIONS = Path(lit_lrsched.__file__).parent / "configs" / "article"
