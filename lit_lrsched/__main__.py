@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 
 def main() -> None:
@@ -20,7 +19,6 @@ def main() -> None:
     # As with `python -m`: classes and functions in the folder where the command is typed can be named.
     if "" not in sys.path:
         sys.path.insert(0, "")
-    sys.argv[1:] = [_shipped_config(argument) for argument in _switched_on(sys.argv[1:] or ["--help"])]
     with readers_may_leave(), sigterm_like_ctrl_c():
         try:
             run = _program(sys.argv[1:])
@@ -57,20 +55,6 @@ def _has_horizon_by_hand(arguments: list[str]) -> bool:
     """Tells a preview that needs neither model nor data, and so neither Lightning nor the seconds to load it."""
     names = {argument.partition("=")[0] for argument in arguments}
     return arguments[:1] == ["preview"] and {"--epochs", "--steps_per_epoch"} <= names and not names & {"-h", "--help"}
-
-
-def _switched_on(arguments: list[str]) -> Iterator[str]:
-    """Takes a bare ``--compile`` for ``--compile=true``."""
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
-        yield "--compile=true" if argument == "--compile" and following.startswith("--") else argument
-
-
-def _shipped_config(argument: str) -> str:
-    """Returns the path of a configuration that comes with the package, such as ``article/linear.yaml``."""
-    option, equals, value = argument.rpartition("=")
-    shipped = Path(__file__).parent / "configs" / value
-    is_shipped = value.endswith(".yaml") and not Path(value).exists() and shipped.exists()
-    return f"{option}{equals}{shipped}" if is_shipped else argument
 
 
 def _report(mistake: str) -> int:

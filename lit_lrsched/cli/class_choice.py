@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lit_lrsched.class_paths import import_from
+from lit_lrsched.cli.jsonargparse_internals import actions_of, subcommands_of
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.lightning_package import rank_zero_info
 
@@ -30,7 +31,7 @@ class OwnArguments(LightningArgumentParser):
     def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
         """Returns the defaults; of a default class its name alone: the class that is chosen in the end is completed."""
         defaults: Namespace = super().get_defaults(*args, **kwargs)
-        for action in self._actions:
+        for action in actions_of(self):
             if isinstance(action.default, Namespace) and "class_path" in action.default:
                 defaults[action.dest] = action.default.clone()
         return defaults
@@ -67,7 +68,7 @@ class OwnArguments(LightningArgumentParser):
             if not isinstance(value, Namespace):
                 continue
             if not _is_class(value):
-                is_subcommand = self._subcommands_action is not None and key in self._subcommands_action.choices
+                is_subcommand = key in subcommands_of(self)
                 self._forget_unchosen(value, "" if is_subcommand else f"{prefix}{key}.")
                 continue
             chosen = _last_given(f"--{prefix}{key}", self._typed())

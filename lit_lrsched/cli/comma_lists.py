@@ -5,27 +5,27 @@ from __future__ import annotations
 import re
 import types
 import typing
-from argparse import Action, ArgumentParser
+from argparse import Action
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union
 
+from lit_lrsched.cli.jsonargparse_internals import ValueHook, type_of
+
 _PLAIN = re.compile(r"[\w.%+-]+(,[\w.%+-]+)*")
 
 
-class CommaLists(ArgumentParser):
+class CommaLists(ValueHook):
     """Makes a jsonargparse parser take plain words with commas between them for a list, where only a list fits."""
 
-    def _get_values(self, action: Action, arg_strings: list[str]) -> Any:  # of options typed as they are
-        return super()._get_values(action, [bracketed(action, one) for one in arg_strings])
-
-    def _check_value_key(self, action: Action, value: Any, *args: Any, **kwargs: Any) -> Any:  # of a class's arguments
-        return super()._check_value_key(action, bracketed(action, value), *args, **kwargs)  # type: ignore[misc]
+    def before_parsing(self, action: Action, value: Any) -> Any:
+        """Puts the brackets of a list around them."""
+        return bracketed(action, super().before_parsing(action, value))
 
 
 def bracketed(action: Action, value: Any) -> Any:
     """Returns a value with the brackets of a list where only a list fits and plain words are given."""
-    wants_list = isinstance(value, str) and _takes_list(getattr(action, "_typehint", None), single="," not in value)
+    wants_list = isinstance(value, str) and _takes_list(type_of(action), single="," not in value)
     if not (wants_list and _PLAIN.fullmatch(value)):
         return value
     return value if value.lower() in ("null", "none") or Path(value).is_file() else f"[{value}]"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import shlex
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +15,14 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_lrsched.class_paths import import_from, import_path
+from lit_lrsched.cli.arguments import ScheduleParser
+from lit_lrsched.cli.quiet import quiet_lightning
 from lit_lrsched.cli.run_folder import LastCheckpoint, shortest_path
-from lit_lrsched.cli.schedule_cli import OWN_SUBCOMMANDS, ScheduleCLI, ScheduleParser
+from lit_lrsched.cli.schedule_cli import OWN_SUBCOMMANDS, ScheduleCLI
+from lit_lrsched.cli.start_line import StartLine
 from lit_lrsched.errors import InputError
 from lit_lrsched.ionosphere.data import IonosphereDataModule
 from lit_lrsched.ionosphere.model import IonosphereClassifier
@@ -42,6 +45,13 @@ class Command(ScheduleCLI):
             **kwargs,
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the arguments; where there are none it shows the help."""
+        if args is None and not sys.argv[1:]:
+            parser.print_help()
+            sys.exit()
+        super().parse_arguments(parser, args)
+
     def before_instantiate_classes(self) -> None:
         """Gives the worked example's data to its own model alone, unless they were asked for, and makes it as wide.
 
@@ -49,7 +59,8 @@ class Command(ScheduleCLI):
             InputError: When another model has no data.
         """
         super().before_instantiate_classes()
-        config, parser = self.config[self.subcommand], cast("ScheduleParser", self._parser(self.subcommand))
+        config = self.options_of(self.config)
+        parser = cast("ScheduleParser", self.parser_of(self.subcommand))
         model = _class_at(config.model.class_path)
         is_ours = issubclass(model, IonosphereClassifier)
         above = cast("ScheduleParser", self.parser)
@@ -68,10 +79,10 @@ class Command(ScheduleCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the checkpoint of the last epoch and the progress bar, unless they are turned off."""
-        options = self._get(self.config_init, "trainer")
-        own: list[Callback] = []
+        options = self.options_of(self.config_init).trainer
+        own: list[Callback] = [StartLine()] if self.subcommand == "fit" else []
         if options.enable_checkpointing is not False and not options.barebones:
-            own.append(LastCheckpoint(self.run_folder))
+            own.append(LastCheckpoint(self.run_folder, options.callbacks or []))
         if options.enable_progress_bar is not False and not options.barebones:
             own.append(RunProgressBar())
         self.trainer_defaults["callbacks"] = own
@@ -93,7 +104,7 @@ class Command(ScheduleCLI):
             InputError: When the worked example's model was given another width than the data have.
         """
         if isinstance(self.model, IonosphereClassifier) and self.datamodule is not None:
-            width = self.model.hparams["in_features"]
+            width = cast("nn.Linear", self.model.network[0]).in_features  # a subclass may have no such parameter
             if width != (of_data := _width_of(self.datamodule, width)):
                 raise InputError(
                     f"model.in_features={width}, but {type(self.datamodule).__name__} has {of_data} features: "
@@ -101,14 +112,6 @@ class Command(ScheduleCLI):
                 )
         if isinstance(self.model, IonosphereClassifier) or self.subcommand in OWN_SUBCOMMANDS:
             warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")
-
-    def before_fit(self) -> None:
-        """Says what is about to be trained."""
-        trainer = self.trainer
-        if trainer.is_global_zero:
-            parameters = sum(parameter.numel() for parameter in self.model.parameters())
-            device = trainer.strategy.root_device.type
-            print(f"Training {type(self.model).__name__} ({parameters:,} parameters) on {device}.")
 
     def after_fit(self) -> None:
         """Ends with the test metrics and the line that opens TensorBoard on this run."""
@@ -129,7 +132,7 @@ class Command(ScheduleCLI):
         if predictions and self.trainer.world_size == 1 and all(isinstance(batch, Tensor) for batch in predictions):
             rows = torch.cat([batch.reshape(len(batch), -1) for batch in predictions]).tolist()
             path = Path(self.run_folder(self.trainer) or "", "predictions.csv")
-            path.write_text("".join(",".join(map(repr, row)) + "\n" for row in rows))
+            path.write_text("".join(",".join(map(repr, row)) + "\n" for row in rows), encoding="utf-8")
             print(f"{len(rows)} predictions: {shortest_path(path)}")
 
     def _print_metrics(self, metrics: Mapping[str, float]) -> None:
@@ -155,30 +158,3 @@ def run() -> None:
     """Runs the command with the arguments of the process."""
     quiet_lightning()
     Command()
-
-
-# What Lightning says of other machines, other products, and what is plain to see.
-_NOT_ABOUT_THIS_RUN = (
-    "GPU available",
-    "TPU available",
-    "HPU available",
-    "💡",
-    "Seed set to",
-    "`Trainer.fit` stopped",
-    "Loading `train_dataloader`",
-)
-
-
-def _is_about_this_run(record: logging.LogRecord) -> bool:
-    return not any(words in record.getMessage() for words in _NOT_ABOUT_THIS_RUN)
-
-
-def quiet_lightning() -> None:
-    """Lets through only what is about the run at hand."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).addFilter(_is_about_this_run)
-    warnings.filterwarnings("ignore", message=".*does not have many workers")
-    warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")
-    warnings.filterwarnings("ignore", message="The dirpath has changed")
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # a resumed run's own
-    warnings.filterwarnings("ignore", message=".*LeafSpec", module="lightning")

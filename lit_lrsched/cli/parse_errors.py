@@ -7,11 +7,12 @@ import inspect
 import os
 import re
 import sys
-from argparse import Action, ArgumentParser
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lit_lrsched.cli.jsonargparse_internals import all_actions
 from lit_lrsched.errors import InputError, cut, did_you_mean, shown
 
 # The classes that an option chooses from, by the last word of its name. Named, and not imported: what is not loaded
@@ -73,14 +74,14 @@ def mistake_behind(error: BaseException | None, kinds: tuple[type[Exception], ..
 def explain(message: str, parser: ArgumentParser) -> str:
     """Returns one line that names the value, the reason and the fix.
 
-    >>> from argparse import Action, ArgumentParser
+    >>> from argparse import ArgumentParser
     >>> parser = ArgumentParser(allow_abbrev=False)
     >>> _ = parser.add_argument("--optimizer")
     >>> explain("unrecognized arguments: --optimiser SGD", parser)
     "unrecognized arguments: --optimiser SGD (did you mean '--optimizer'?)"
     """
     if match := re.search(r"(unrecognized arguments|ambiguous option): (--[^\s=]+)", message):
-        options = [option for action in _all_actions(parser) for option in action.option_strings]
+        options = [option for action in all_actions(parser) for option in action.option_strings]
         elsewhere = _OPTIONS_ELSEWHERE.get(match[2][2:], "")
         is_there = elsewhere.rpartition(".")[0] in options or elsewhere in options
         hint = f" (did you mean {elsewhere!r}?)" if is_there else did_you_mean(match[2], options)
@@ -88,13 +89,13 @@ def explain(message: str, parser: ArgumentParser) -> str:
     if "expected one argument" in message:
         return f"{_one_line(message)}: give it a value; one that begins with - goes after =, as in --option=-1"
     if match := re.search(r"Subcommand '(\w+)' does not accept option '([^']+)'", message):
-        options = [option[2:] for action in _all_actions(parser) for option in action.option_strings]
+        options = [option[2:] for action in all_actions(parser) for option in action.option_strings]
         return f"{match[1]} has no option {match[2]!r}{did_you_mean(match[2], options)}: correct or remove it"
     keys = re.findall(r'Parser key "([^"]+)"', message)
     key = ".".join(keys)
     if match := re.search(r"Option '([^']+)' is not accepted", message):
         if not key:
-            options = [option[2:] for action in _all_actions(parser) for option in action.option_strings]
+            options = [option[2:] for action in all_actions(parser) for option in action.option_strings]
             return f"there is no option {match[1]!r}{did_you_mean(match[1], options)}: correct or remove it"
         class_path = _owner_before(match, message)
         owner = class_path.rpartition(".")[2] or "that class"
@@ -253,10 +254,3 @@ def _names_below(bases: Iterable[type]) -> set[str]:
         if not child.__name__.startswith("_"):
             names |= _names_below([child]) if inspect.isabstract(child) else {child.__name__} | _names_below([child])
     return names
-
-
-def _all_actions(parser: ArgumentParser) -> Iterable[Action]:
-    for action in parser._actions:
-        yield action
-        for child in getattr(action, "_name_parser_map", {}).values():
-            yield from _all_actions(child)

@@ -10,6 +10,7 @@ from typing import Any, Optional, Union
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from lit_lrsched.cli.comma_lists import CommaLists
+from lit_lrsched.cli.config_file import ConfigFile
 from lit_lrsched.cli.parse_errors import OneLineErrors, mistake_behind
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.audit import Finding
@@ -116,7 +117,7 @@ def _any_schedule() -> Any:
 
 def _parser(schedule: Any, exit_on_error: bool) -> _Parser:
     parser = _Parser(prog="lit-lrsched preview", exit_on_error=exit_on_error)
-    parser.add_argument("-c", "--config", action="config")
+    parser.add_argument("-c", "--config", action=ConfigFile)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--steps_per_epoch", type=int)
     parser.add_argument("--lr", type=Optional[float])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lightning.fabric.utilities.cloud_io import get_filesystem
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -84,16 +84,20 @@ class LastCheckpoint(ModelCheckpoint):
 
     Args:
         folder: The run's folder.
+        others: The other callbacks of the run.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, others: Iterable[Callback] = ()) -> None:
         super().__init__(filename="last", enable_version_counter=False)
         self._folder = folder
+        self._taken = {other.state_key for other in others if isinstance(other, ModelCheckpoint)}
 
     @property
     def state_key(self) -> str:
-        """The base's, by which checkpoints of earlier versions know it."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+        """The base's, by which earlier checkpoints know it; its own where the user's ModelCheckpoint has that."""
+        own: str = super().state_key
+        earlier = own.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+        return own if earlier in self._taken else earlier
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Chooses the folder."""
@@ -104,5 +108,6 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 def shortest_path(path: Path) -> Path:
+    """Returns a path from the working directory where it lies below it, else the whole path."""
     here, there = Path.cwd(), path.resolve()
     return there.relative_to(here) if there.is_relative_to(here) else there

@@ -255,7 +255,10 @@ NO_SCHEDULES = {
     "an empty dict": ({}, "names no class"),
     "a dict of nonsense": ({"type": "Cosine"}, "names no class: write it as class_path"),
     "a class_path that is none": ({"class_path": 3}, "names no class"),
-    "a class_path that leads nowhere": ({"class_path": "no.such.Thing"}, "cannot be imported"),
+    "a class_path that leads nowhere": (
+        {"class_path": "no.such.Thing"},
+        "'no.such.Thing': there is no module 'no': correct the path",
+    ),
     "a wrong argument": ({"class_path": "lit_lrsched.Cosine", "init_args": {"ned": 1}}, "'ned' .did you mean 'end'"),
     "a missing argument": ({"class_path": "lit_lrsched.Step"}, "refuses its arguments: .*every"),
     "arguments that are none": ({"class_path": "lit_lrsched.Cosine", "init_args": [1]}, "are not arguments by name"),

@@ -145,23 +145,26 @@ def test_a_race_over_a_loss_crowns_the_lowest(in_tmp):
         race(metric="custom")
 
 
-def before_the_results(out: str) -> list[str]:
-    lines = out.splitlines()
-    return lines[: next(index for index, line in enumerate(lines) if line.startswith("schedule "))]
+def opening(output: str) -> list[str]:
+    """What a race says before its first training: the count of trainings, what races, and the direction."""
+    lines = output.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("Optimizer: "))
+    assert first == 1
+    return lines[: first + 3]
 
 
 def test_a_race_says_which_way_before_it_starts(command):
     schedules = ["--schedules={constant: Constant, none: {class_path: Constant, init_args: {factor: 1e-6}}}"]
     small = [*schedules, "--lrs=[0.1]", "--momenta=[0.0]", "--seeds=3", "--trainer.max_epochs=2", "--folder=race"]
     assert command("compare", *small, "--metric=val_loss") == 0
-    assert "val_loss tunes: lower is better." in before_the_results(command.out)
+    assert "val_loss tunes: lower is better." in opening(command.out)
     summary = json.loads(Path("race/summary.json").read_text())
     assert "lower is better" in Path("race/report.html").read_text()
     assert "constant" in json.dumps(summary["schedules"][0])  # the other does not learn
     assert command("compare", *small, "--metric=custom") == 2
     assert "metric='custom' does not tell by its name which way is better: give mode=" in command.err
     assert command("compare", *small) == 0
-    assert "val_acc tunes: higher is better." in before_the_results(command.out)
+    assert "val_acc tunes: higher is better." in opening(command.out)
 
 
 def test_both_engines_follow_the_same_metric():

@@ -204,8 +204,9 @@ def _numbers(summary: Summary) -> str:
 
     heads = "".join(f'<th scope="col"{_group(i in starts)}>{title}</th>' for i, title in enumerate(lower))
     about = (
-        "Differences are positive when the schedule is better. Interval and p against the best are corrected for all "
-        "schedules and for having picked the best (max-T)"
+        f"{summary.metric}: {'higher' if summary.mode == 'max' else 'lower'} is better. Differences are positive when "
+        "the schedule is better. Interval and p against the best are corrected for all schedules and for having picked "
+        "the best (max-T)"
     )
     if reference is not None:
         about += f"; the p against {reference} for all schedules"

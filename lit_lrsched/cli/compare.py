@@ -1,0 +1,155 @@
+"""The subcommand ``compare``: the race between schedules."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+from lit_lrsched.class_paths import to_plain
+from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
+from lit_lrsched.errors import InputError
+from lit_lrsched.plans.preview import by_name
+from lit_lrsched.schedules.direction import direction_for
+
+if TYPE_CHECKING:
+    from lit_lrsched.comparison.race import Comparison
+
+SUMMARY = "Race schedules against each other over peak rates and seeds, and say which differ."
+
+
+def add_arguments(parser: ArgumentParser) -> list[str]:
+    """Adds the options of the race to a parser, and returns their names."""
+    given = {"trainer", "model", "datamodule", "build", "parts", "options"}  # by the command, not by options
+    added = parser.add_function_arguments(compare, skip={*given, "compile"})
+    parser.add_argument(
+        "--compile",
+        type=Optional[bool],
+        nargs="?",
+        const=True,
+        help="Whether to compile the vectorized program. Default: where it pays for itself.",
+    )
+    return [*added, "compile"]
+
+
+def compare(
+    trainer: Trainer,
+    model: LightningModule,
+    datamodule: Optional[LightningDataModule],
+    build: Callable[[int], tuple[LightningModule, LightningDataModule]],
+    parts: dict[str, Any],
+    options: ScheduleOptions,
+    *,
+    schedules: SchedulesOption = None,
+    lrs: Optional[list[float]] = None,
+    momenta: Optional[list[float]] = None,
+    seeds: Union[int, list[int]] = 20,
+    metric: str = "val_acc",
+    mode: Optional[Literal["min", "max"]] = None,
+    reference: Optional[str] = None,
+    target: Optional[float] = None,
+    engine: Literal["auto", "vectorized", "sequential"] = "auto",
+    compile: Optional[bool] = None,
+    folder: Optional[str] = None,
+    export: Optional[str] = None,
+) -> None:
+    """Races every schedule over the same peak rates and seeds, and says which differ by more than luck.
+
+    Each schedule is tuned on validation data and judged on test data. The same command takes an interrupted race
+    up again. ``--trainer.max_epochs`` sets the length of each training. The module keeps its optimizer, unless
+    ``--optimizer`` gives another; what races is said first.
+
+    Args:
+        trainer: The trainer, whose length and strategy the race has.
+        model: The module to train.
+        datamodule: The data to train it on; one that takes ``seed`` is split anew for every seed.
+        build: Makes model and data from a seed.
+        parts: What the configuration says of ``model`` and ``data``.
+        options: The schedule options of the command line.
+        schedules: What races, by name or as a list. Default: the tutorial's four and six from the catalogue. That
+            of --lr_scheduler races too.
+        lrs: Peak learning rates. Default: 0.1, 0.3, 1, 3 and 10 times the optimizer's own; 0.03 to 3 for the worked
+            example with SGD.
+        momenta: Momenta. Default: the optimizer's own; 0 and 0.9 for the worked example with SGD.
+        seeds: How many seeds, or which.
+        metric: The logged metric that tunes, such as val_acc; test_acc then judges.
+        mode: max when the metric should be high, min when it should be low. Default: as its name tells.
+        reference: The schedule to hold the others against. Default: the one called constant.
+        target: Validation metric for the time to target. Default: where the reference ends.
+        engine: All runs in one program (vectorized), or one Trainer.fit a run (sequential).
+        compile: Whether to compile the vectorized program. Default: where it pays for itself.
+        folder: Where the results go. Default: a folder of lightning_logs named after the race.
+        export: File for the winning configuration, ready for fit --config.
+
+    Raises:
+        InputError: For an empty grid or an unknown metric.
+    """
+    from lit_lrsched.comparison import defaults
+    from lit_lrsched.comparison.grid import grid_of
+    from lit_lrsched.comparison.own_optimizer import OwnOptimizer
+    from lit_lrsched.comparison.race import race
+
+    direction = direction_for("metric", metric, mode)
+    if datamodule is None:
+        raise InputError("a race needs data with a test part: give --data")
+    if options.lr_groups:
+        raise InputError("a race has no schedules for single groups or momentum: leave --lr_groups out")
+    epochs = trainer.max_epochs or 0
+    grid = grid_of(
+        build,
+        _racing(defaults.SCHEDULES if schedules is None else by_name(schedules), options.lr_scheduler),
+        lrs=lrs,
+        momenta=momenta,
+        seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+        optimizer=options.optimizer,
+        epochs=epochs,
+        interval=options.lr_interval,
+        monitor=options.lr_monitor,
+    )
+    if export is not None and isinstance(grid.optimizer, OwnOptimizer):
+        grid.optimizer.written()  # so that it is refused before the race and not after it
+    size = f"{len(grid.schedules)} schedules x {len(grid.lrs)} rates x {len(grid.momenta)} momenta"
+    if trainer.is_global_zero:
+        print(f"{len(grid.entries())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
+        print(textwrap.fill(grid.opening(), 100))
+        print(f"{metric} tunes: {'higher' if direction == 'max' else 'lower'} is better.")
+    finished = race(
+        grid,
+        build,
+        {"model": type(model).__name__, "data": type(datamodule).__name__},
+        identity=[parts.get("model"), parts.get("data")],
+        epochs=epochs,
+        metric=metric,
+        mode=direction,
+        reference=reference,
+        target=target,
+        engine=engine,
+        compile=compile,
+        strategy=trainer.strategy,
+        folder=folder,
+    )
+    if trainer.is_global_zero:
+        _tell(finished)
+        if export is not None:
+            finished.export(export, {name: part for name, part in parts.items() if part})
+            print(f"The best: lit-lrsched fit --config {shlex.quote(export)}")
+
+
+def _racing(schedules: dict[str, Any], given: Any) -> dict[str, Any]:
+    """Returns the schedules that race: these, and the one that ``fit`` would use if it was given."""
+    if given is None or any(to_plain(given) == to_plain(schedule) for schedule in schedules.values()):
+        return schedules
+    (name,) = by_name([given])
+    return {**schedules, (f"{name} (--lr_scheduler)" if name in schedules else name): given}
+
+
+def _tell(finished: Comparison) -> None:
+    finished.show()
+    if finished.summary.wider_lrs:
+        print(f"The wider grid: --lrs '[{', '.join(f'{lr:g}' for lr in finished.summary.wider_lrs)}]'")
+    print(f"Report: {finished.folder / 'report.html'}")
+    print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(finished.folder / 'tensorboard'))}")

@@ -1,0 +1,39 @@
+"""Which exceptions are a mistake of whoever typed the command, to be answered in a line."""
+
+from __future__ import annotations
+
+from traceback import walk_tb
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from lit_lrsched.cli.parse_errors import mistake_behind
+from lit_lrsched.errors import InputError
+
+_LIGHTNING = {"lightning", "pytorch_lightning"}
+# What lies on the way from the command to Lightning; any other package on it is the user's own.
+_BETWEEN = {"lit_lrsched", "jsonargparse", "torch", "contextlib", "lightning_utilities", "functools", "__main__"}
+
+
+def mistake_in(error: BaseException, set_up: bool) -> BaseException | None:
+    """Returns the mistake that an exception tells of; None where it is a fault of a program.
+
+    Args:
+        error: An :class:`InputError`, or what Lightning raises of its own accord, or anything that one of them led to.
+        set_up: Whether nothing has been trained yet. Then a ``ValueError`` of Lightning's is about the arguments.
+    """
+    ours = mistake_behind(error, (InputError,))
+    if ours is not None:
+        return ours
+    kinds = (MisconfigurationException, ValueError) if set_up else (MisconfigurationException,)
+    theirs = mistake_behind(error, kinds)
+    return theirs if theirs is not None and raised_by_lightning(theirs) else None
+
+
+def raised_by_lightning(error: BaseException) -> bool:
+    """Returns whether Lightning raised an exception, with no code of the user's on the way.
+
+    >>> raised_by_lightning(ValueError("the user's own"))
+    False
+    """
+    packages = [frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in walk_tb(error.__traceback__)]
+    return packages[-1:] != [] and packages[-1] in _LIGHTNING and {*packages} <= _LIGHTNING | _BETWEEN
