@@ -46,7 +46,6 @@ from lit_lrsched.plans.preview import named, show
 from lit_lrsched.plans.view import View
 from lit_lrsched.schedules import load_all
 from lit_lrsched.schedules.core import Interval, Schedule
-from lit_lrsched.schedules.direction import direction_for
 from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
 from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger
 from lit_lrsched.trainer.callbacks.receipt import Receipt
@@ -393,16 +392,17 @@ class ScheduleCLI(LightningCLI):
         """
         from lit_lrsched.comparison import defaults
         from lit_lrsched.comparison.grid import grid_of
+        from lit_lrsched.comparison.options import RaceOptions
         from lit_lrsched.comparison.own_optimizer import OwnOptimizer
         from lit_lrsched.comparison.race import race
 
-        direction = direction_for("metric", metric, mode)
+        epochs = self.trainer.max_epochs or 0
+        options = RaceOptions(epochs, metric, mode, reference, target, engine, compile, folder)
         if datamodule is None:
             raise InputError("a race needs data with a test part: give --data")
         config = self.config[self.subcommand]
         if self._get(self.config_init, "lr_groups"):
             raise InputError("a race has no schedules for single groups or momentum: leave --lr_groups out")
-        epochs = self.trainer.max_epochs or 0
         grid = grid_of(
             self._from_seed,
             self._racing(defaults.SCHEDULES if schedules is None else named(schedules)),
@@ -418,24 +418,17 @@ class ScheduleCLI(LightningCLI):
             grid.optimizer.written()  # so that it is refused before the race and not after it
         size = f"{len(grid.schedules)} schedules x {len(grid.lrs)} rates x {len(grid.momenta)} momenta"
         if self.trainer.is_global_zero:
-            print(f"{len(grid.entries())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
+            print(f"{len(grid.keys())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
             print(textwrap.fill(grid.opening(), 100))
-            print(f"{metric} tunes: {'higher' if direction == 'max' else 'lower'} is better.")
+            print(f"{metric} tunes: {'higher' if options.direction == 'max' else 'lower'} is better.")
         parts = yaml.safe_load(self._parser("compare").dump(config, skip_validation=True))
         finished = race(
             grid,
             self._from_seed,
-            {"model": type(model).__name__, "data": type(datamodule).__name__},
-            identity=[parts.get("model"), parts.get("data")],
-            epochs=epochs,
-            metric=metric,
-            mode=direction,
-            reference=reference,
-            target=target,
-            engine=engine,
-            compile=compile,
+            options,
+            names={"model": type(model).__name__, "data": type(datamodule).__name__},
+            identity={name: parts.get(name) for name in ("model", "data")},
             strategy=self.trainer.strategy,
-            folder=folder,
         )
         if not self.trainer.is_global_zero:
             return
