@@ -14,7 +14,6 @@ from lit_lrsched.class_paths import to_plain
 from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.preview import by_name
-from lit_lrsched.schedules.direction import direction_for
 
 if TYPE_CHECKING:
     from lit_lrsched.comparison.race import Comparison
@@ -90,15 +89,16 @@ def compare(
     """
     from lit_lrsched.comparison import defaults
     from lit_lrsched.comparison.grid import grid_of
+    from lit_lrsched.comparison.options import RaceOptions
     from lit_lrsched.comparison.own_optimizer import OwnOptimizer
     from lit_lrsched.comparison.race import race
 
-    direction = direction_for("metric", metric, mode)
+    epochs = trainer.max_epochs or 0
+    race_options = RaceOptions(epochs, metric, mode, reference, target, engine, compile, folder)
     if datamodule is None:
         raise InputError("a race needs data with a test part: give --data")
     if options.lr_groups:
         raise InputError("a race has no schedules for single groups or momentum: leave --lr_groups out")
-    epochs = trainer.max_epochs or 0
     grid = grid_of(
         build,
         _racing(defaults.SCHEDULES if schedules is None else by_name(schedules), options.lr_scheduler),
@@ -114,23 +114,16 @@ def compare(
         grid.optimizer.written()  # so that it is refused before the race and not after it
     size = f"{len(grid.schedules)} schedules x {len(grid.lrs)} rates x {len(grid.momenta)} momenta"
     if trainer.is_global_zero:
-        print(f"{len(grid.entries())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
+        print(f"{len(grid.keys())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
         print(textwrap.fill(grid.opening(), 100))
-        print(f"{metric} tunes: {'higher' if direction == 'max' else 'lower'} is better.")
+        print(f"{metric} tunes: {'higher' if race_options.direction == 'max' else 'lower'} is better.")
     finished = race(
         grid,
         build,
-        {"model": type(model).__name__, "data": type(datamodule).__name__},
-        identity=[parts.get("model"), parts.get("data")],
-        epochs=epochs,
-        metric=metric,
-        mode=direction,
-        reference=reference,
-        target=target,
-        engine=engine,
-        compile=compile,
+        race_options,
+        names={"model": type(model).__name__, "data": type(datamodule).__name__},
+        identity=parts,
         strategy=trainer.strategy,
-        folder=folder,
     )
     if trainer.is_global_zero:
         _tell(finished)

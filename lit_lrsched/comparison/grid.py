@@ -16,12 +16,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.comparison import defaults
-from lit_lrsched.comparison.engine.batches import Recipe
+from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.sequential import Configure
 from lit_lrsched.comparison.engine.training import FloatArray, OptimizerCallable, Training
+from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.own_optimizer import OwnOptimizer, ask, unscheduled
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.param_groups import set_value
+from lit_lrsched.optim.param_groups import get_value, group_values, set_value
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike, stride_of
 from lit_lrsched.schedules.direction import Direction
@@ -33,23 +34,6 @@ from lit_lrsched.trainer.schedule_config import (
     is_schedule,
     schedule_config,
 )
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One training of the race.
-
-    Args:
-        schedule: Name of the schedule.
-        lr: Peak learning rate: the base that the schedule multiplies.
-        momentum: Momentum, or first beta; None for an optimizer that has none.
-        seed: Runs with the same seed share the split, the initial weights and the batch order.
-    """
-
-    schedule: str
-    lr: float
-    momentum: float | None
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -91,10 +75,11 @@ class Grid:
             if momentum is not None and not 0 <= momentum < 1:
                 raise InputError(f"momenta: {momentum} is no momentum: give numbers from 0 up to but below 1")
 
-    def entries(self) -> list[Entry]:
+    def keys(self) -> list[RunKey]:
         """Returns every combination, in a fixed order."""
-        momenta = [self._own_momentum if momentum is None else momentum for momentum in self.momenta]
-        return [Entry(*each) for each in product(self.schedules, self.lrs, dict.fromkeys(momenta), self.seeds)]
+        momenta = [self.own_momentum if momentum is None else float(momentum) for momentum in self.momenta]
+        lrs, seeds = map(float, self.lrs), map(int, self.seeds)
+        return [RunKey(*each) for each in product(self.schedules, lrs, dict.fromkeys(momenta), seeds)]
 
     def opening(self) -> str:
         """Returns in a sentence or two what races."""
@@ -104,40 +89,51 @@ class Grid:
         momenta = [momentum for momentum in self.momenta if momentum is not None]
         text += f"; momenta {_listed(momenta)}." if momenta else "."
         if own and len(own.groups) > 1:
-            rates = _listed(float(group["lr"]) for group in own.groups)
+            rates = _listed(float(get_value(dict(group), "lr")) for group in own.groups)
             text += f" The peak rates are the first param group's; all {len(own.groups)} keep their ratio, {rates}."
         if own and own.schedule and own.schedule not in self.schedules:
             text += f" Its {own.schedule} gives way to the schedules that race."
         return text
 
     @property
-    def _own_momentum(self) -> float | None:
-        own = self.optimizer
-        return momentum_of(own.groups[0] if isinstance(own, OwnOptimizer) else made(own).param_groups[0])
+    def own_lr(self) -> float:
+        """The rate that the optimizer brings for its first param group."""
+        return float(get_value(self._own_group, "lr"))
 
-    def _set(self, optimizer: Optimizer, entry: Entry) -> Optimizer:
+    @property
+    def own_momentum(self) -> float:
+        """The momentum, or first beta, that it brings; 0 where it has none."""
+        return float(get_value(self._own_group, "momentum"))
+
+    @property
+    def _own_group(self) -> dict[str, Any]:
+        own = self.optimizer
+        return dict(own.groups[0]) if isinstance(own, OwnOptimizer) else made(own).param_groups[0]
+
+    def _set(self, optimizer: Optimizer, key: RunKey) -> Optimizer:
         """Sets an optimizer to the peak rate and the momentum of one training."""
-        first = float(optimizer.param_groups[0]["lr"])
-        keeps_momentum = None in self.momenta and entry.momentum == self._own_momentum
+        first = float(get_value(optimizer.param_groups[0], "lr"))
         for group in optimizer.param_groups:
-            rate = float(group["lr"])
-            set_value(group, "lr", entry.lr if rate == first else entry.lr * (rate / first))
+            rate = float(get_value(group, "lr"))
+            set_value(group, "lr", key.lr if rate == first else key.lr * (rate / first))
             group.pop("initial_lr", None)
-        for group in () if keeps_momentum or entry.momentum is None else optimizer.param_groups:
-            if momentum_of(group) is None:
-                raise InputError(f"{type(optimizer).__name__} has no momentum: leave momenta out")
-            set_value(group, "momentum", cast("float", entry.momentum))
+        if None in self.momenta and key.momentum == self.own_momentum:
+            return optimizer
+        if len(group_values([optimizer], ("momentum",))) < len(optimizer.param_groups):
+            raise InputError(f"{type(optimizer).__name__} has no momentum: leave momenta out")
+        for group in optimizer.param_groups:
+            set_value(group, "momentum", key.momentum)
         return optimizer
 
-    def configure(self, entry: Entry) -> Configure:
+    def configure(self, key: RunKey) -> Configure:
         """Returns what gives a module of its own trainer this training's optimizer and schedule."""
 
         def configure(module: LightningModule, trainer: Trainer, own: Callable[[], Any]) -> dict[str, Any]:
             brought = isinstance(self.optimizer, OwnOptimizer)
             optimizer = unscheduled(own()) if brought else self.optimizer(module.parameters())
             return schedule_config(
-                self._set(optimizer, entry),
-                self.schedules[entry.schedule],
+                self._set(optimizer, key),
+                self.schedules[key.schedule],
                 trainer,
                 interval=self.interval,
                 monitor=self.monitor,
@@ -145,10 +141,10 @@ class Grid:
 
         return configure
 
-    def training(self, entry: Entry, horizon: Horizon) -> Training:
+    def training(self, key: RunKey, horizon: Horizon) -> Training:
         """Returns the same as plain numbers for every step."""
-        optimizer = self._set(made(self.optimizer), entry)
-        schedule = following(self.schedules[entry.schedule], self.monitor)
+        optimizer = self._set(made(self.optimizer), key)
+        schedule = following(self.schedules[key.schedule], self.monitor)
         if is_schedule(schedule):
             interval = self.interval or "step"
             scheduler: LRScheduler = ScheduledLR(optimizer, cast("ScheduleLike", schedule), horizon, interval)
@@ -156,13 +152,13 @@ class Grid:
         else:
             interval = self.interval or "epoch"
             scheduler = cast("LRSchedulerCallable", schedule)(optimizer)
-            plateau = self._as_plateau(scheduler, entry) if isinstance(scheduler, ReduceLROnPlateau) else None
+            plateau = self._as_plateau(scheduler, key) if isinstance(scheduler, ReduceLROnPlateau) else None
         rates, momenta = _ticks(scheduler, horizon, interval)
-        return Training(entry.seed, rates, momenta, plateau, name=f"{entry.schedule}/{entry.lr}/{entry.momentum}")
+        return Training(key.seed, rates, momenta, plateau, name=f"{key.schedule}/{key.lr}/{key.momentum}")
 
-    def _as_plateau(self, scheduler: ReduceLROnPlateau, entry: Entry) -> Plateau:
+    def _as_plateau(self, scheduler: ReduceLROnPlateau, key: RunKey) -> Plateau:
         if self.monitor is None:
-            raise InputError("ReduceLROnPlateau follows a metric: name it, for example --lr_monitor val_loss")
+            raise InputError("ReduceLROnPlateau follows a metric: give monitor, for example val_loss")
         check_direction(scheduler, self.monitor)
         return Plateau(
             monitor=self.monitor,
@@ -172,12 +168,12 @@ class Grid:
             threshold=scheduler.threshold,
             threshold_mode=scheduler.threshold_mode,
             cooldown=scheduler.cooldown,
-            min_factor=min(1.0, float(scheduler.min_lrs[0]) / entry.lr),
+            min_factor=min(1.0, float(scheduler.min_lrs[0]) / key.lr),
         )
 
 
 def grid_of(
-    recipe: Recipe,
+    build: Build,
     schedules: Mapping[str, AnySchedule],
     *,
     lrs: Sequence[float] | None,
@@ -191,7 +187,7 @@ def grid_of(
     """Returns what races, where None stands for what goes with the module and its optimizer.
 
     Args:
-        recipe: Takes a seed and returns the module and its data.
+        build: Takes a seed and returns the module and its data.
         schedules: The schedules by name.
         lrs: Peak learning rates. None: those around the optimizer's own.
         momenta: Momenta. None: the optimizer's own, but for the worked example.
@@ -206,7 +202,7 @@ def grid_of(
     """
     if epochs < 1:
         raise InputError(f"epochs={epochs} trains nothing: give at least 1")
-    module, data = recipe(next(iter(seeds), 0))
+    module, data = build(next(iter(seeds), 0))
     if not module.automatic_optimization:
         raise InputError(
             f"{type(module).__name__} optimizes by hand (automatic_optimization=False), so its optimizers and their "
@@ -214,7 +210,7 @@ def grid_of(
         )
     chosen = ask(module, data, epochs) if optimizer is None else optimizer
     kind = chosen.func if isinstance(chosen, OwnOptimizer) else type(made(chosen))
-    own_lr = chosen.lr if isinstance(chosen, OwnOptimizer) else float(made(chosen).param_groups[0]["lr"])
+    own_lr = chosen.lr if isinstance(chosen, OwnOptimizer) else float(get_value(made(chosen).param_groups[0], "lr"))
     default_lrs, default_momenta = defaults.rates_and_momenta(module, kind, own_lr)
     return Grid(
         schedules,
@@ -228,7 +224,7 @@ def grid_of(
 
 
 def made(optimizer: OptimizerCallable) -> Optimizer:
-    """Returns an optimizer of a stand-in parameter, which shows its settings."""
+    """Returns an optimizer of one parameter of no use, which shows its settings."""
     return optimizer([torch.nn.Parameter(torch.zeros(1))])
 
 
@@ -236,15 +232,12 @@ def _listed(numbers: Iterable[float]) -> str:
     return ", ".join(f"{number:g}" for number in numbers)
 
 
-def momentum_of(group: Mapping[str, Any]) -> float | None:
-    """Returns the momentum, or first beta, of a param group; None where there is none."""
-    momentum = group["betas"][0] if "betas" in group else group.get("momentum")
-    return None if momentum is None else float(momentum)
-
-
 def _ticks(scheduler: LRScheduler, horizon: Horizon, interval: Interval) -> tuple[FloatArray, FloatArray | None]:
     """Steps a scheduler through a whole run and returns its rates and momenta, ``[steps]``; None without momentum."""
     group = scheduler.optimizer.param_groups[0]
+    (momentum,) = [value for value in group_values([scheduler.optimizer], ("momentum",)) if value.group is group] or [
+        None
+    ]
     stride = stride_of(interval, horizon)
     rates, momenta = [], []
     for tick in range(math.ceil(horizon.steps / stride)):
@@ -253,9 +246,9 @@ def _ticks(scheduler: LRScheduler, horizon: Horizon, interval: Interval) -> tupl
                 # There is no optimizer step to come first, and composites step their parts in a way torch deprecates.
                 warnings.simplefilter("ignore", UserWarning)
                 scheduler.step()
-        rates.append(float(group["lr"]))
-        momenta.append(momentum_of(group))
+        rates.append(float(get_value(group, "lr")))
+        momenta.append(momentum.read() if momentum else 0.0)
     by_step = np.repeat(np.array(rates), stride)[: horizon.steps]
-    if None in momenta:
+    if momentum is None:
         return by_step, None
     return by_step, np.repeat(np.array(momenta, dtype=np.float64), stride)[: horizon.steps]

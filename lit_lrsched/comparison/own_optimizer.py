@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import quietly
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.param_groups import undo_schedulers
+from lit_lrsched.optim.param_groups import get_value, undo_schedulers
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.trainer.fit_plan import configure
 from lit_lrsched.trainer.lightning_internals import optimizers_in
@@ -46,7 +46,7 @@ class OwnOptimizer:
     @property
     def lr(self) -> float:
         """The rate of the first param group, in proportion to which the others are set."""
-        return float(self.groups[0]["lr"])
+        return float(get_value(dict(self.groups[0]), "lr"))
 
     def __call__(self, parameters: Iterable[Any]) -> Optimizer:
         """Makes the same optimizer for another module of this kind, or one of its first group for other parameters.

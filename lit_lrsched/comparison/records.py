@@ -10,6 +10,7 @@ float back.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import os
@@ -22,15 +23,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lit_lrsched.comparison.evidence.runs import Run
+from lit_lrsched.comparison.definition import Definition
+from lit_lrsched.comparison.evidence.runs import Run, RunKey
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.lightning_package import rank_zero_info
 
 FloatArray = npt.NDArray[np.float64]
-Key = tuple[str, float, float, int]
 
-_KEY = ("schedule", "lr", "momentum", "seed")
-_TAKEN = (*_KEY, "diverged", "epochs", "metric_names", "metrics", "checksum")
+_KEY = tuple(field.name for field in dataclasses.fields(RunKey))
+_TAKEN = (*_KEY, "definition", "diverged", "epochs", "metric_names", "metrics", "checksum")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,27 +39,16 @@ class Record:
     """One training and all that it logged.
 
     Args:
-        schedule: Name of the schedule.
-        lr: Peak learning rate.
-        momentum: Momentum, 0 where the optimizer has none.
-        seed: Runs with the same seed share the split, the initial weights and the batch order.
+        key: What tells it from the others of the race.
         metrics: Metrics at the end of training by name, those of the test data included.
         curves: Metrics after each epoch by name, ``[epochs]``, all of one length.
         diverged: Whether training broke down.
     """
 
-    schedule: str
-    lr: float
-    momentum: float
-    seed: int
+    key: RunKey
     metrics: Mapping[str, float]
     curves: Mapping[str, FloatArray]
     diverged: bool = False
-
-    @property
-    def key(self) -> Key:
-        """What tells this run from the others of the race."""
-        return self.schedule, float(self.lr), float(self.momentum), int(self.seed)
 
     def run(self, validation: str, test: str) -> Run:
         """Returns the run as the statistics take it.
@@ -67,12 +57,12 @@ class Record:
             validation: Name of the metric that chooses the setting; its curve comes along where there is one.
             test: Name of the metric that judges.
 
-        >>> record = Record("cosine", 0.1, 0.9, 7, {"val_acc": 0.9, "test_acc": 0.8}, {"val_acc": np.array([0.7, 0.9])})
+        >>> record = Record(RunKey("rex", 0.1, 0.9, 7), {"val_acc": 0.9, "test_acc": 0.8}, {"val_acc": np.array([0.7])})
         >>> record.run("val_acc", "test_acc")  # doctest: +ELLIPSIS
-        Run(schedule='cosine', lr=0.1, momentum=0.9, seed=7, validation=0.9, test=0.8, diverged=False, curve=(0.7, 0.9))
+        Run(key=RunKey(schedule='rex', ...), validation=0.9, test=0.8, diverged=False, curve=(0.7,))
         """
         curve = tuple(map(float, self.curves.get(validation, ())))
-        return Run(*self.key, _exact(self.metrics[validation]), _exact(self.metrics[test]), self.diverged, curve)
+        return Run(self.key, _exact(self.metrics[validation]), _exact(self.metrics[test]), self.diverged, curve)
 
 
 def _exact(value: float) -> float:
@@ -86,17 +76,18 @@ class RecordStore:
     Args:
         folder: The folder, made when it is not there.
         metrics: Names of the metrics that every record has, in the order of their columns.
+        definition: What decides the results of this race besides the keys of its runs.
 
     Raises:
-        InputError: When the folder holds what is not this race's: results of other metrics, another ``results.csv``,
-            or a ``curves.npz`` that is damaged.
+        InputError: When the folder holds what is not this race's: results of another definition or of other metrics,
+            another ``results.csv``, or a ``curves.npz`` that is damaged.
 
     >>> from tempfile import mkdtemp
     >>> folder = Path(mkdtemp())
     >>> store = RecordStore(folder, ["val_acc"])
-    >>> store.append([Record("rex", 0.3, 0.0, 1, {"val_acc": 0.9}, {"val_acc": np.array([0.8, 0.9])})])
-    >>> store.append([Record("cosine", 0.3, 0.0, 1, {"val_acc": 0.7}, {"val_acc": np.array([0.6, 0.7])})])
-    >>> [record.schedule for record in RecordStore(folder, ["val_acc"]).finish()]
+    >>> store.append([Record(RunKey("rex", 0.3, 0.0, 1), {"val_acc": 0.9}, {"val_acc": np.array([0.8, 0.9])})])
+    >>> store.append([Record(RunKey("cosine", 0.3, 0.0, 1), {"val_acc": 0.7}, {"val_acc": np.array([0.6, 0.7])})])
+    >>> [record.key.schedule for record in RecordStore(folder, ["val_acc"]).finish()]
     ['cosine', 'rex']
     >>> print((folder / "results.csv").read_text().strip())
     schedule,lr,momentum,seed,val_acc,diverged
@@ -104,13 +95,16 @@ class RecordStore:
     rex,0.3,0.0,1,0.9,False
     """
 
-    def __init__(self, folder: Path, metrics: Sequence[str]) -> None:
+    def __init__(self, folder: Path, metrics: Sequence[str], definition: Definition | None = None) -> None:
         self._table = folder / "results.csv"
         self._curves = folder / "curves.npz"
         self._parts = folder / "parts"
         self._metrics = tuple(metrics)
         folder.mkdir(parents=True, exist_ok=True)
-        self._records, damaged = _read(folder)
+        stored, damaged = _read(folder)
+        self._records = stored.records
+        self._definition = (definition or Definition()).with_schedules_of(stored.definition)
+        _refuse_another(folder, stored.definition, self._definition)
         for record in self._records.values():
             if set(record.metrics) != set(metrics):
                 raise InputError(
@@ -126,18 +120,18 @@ class RecordStore:
             _write(self._table, self._csv(self._records.values()))
 
     @property
-    def done(self) -> set[Key]:
+    def done(self) -> set[RunKey]:
         """The runs that need no training any more."""
         return set(self._records)
 
     def append(self, records: Sequence[Record]) -> None:
         """Keeps the records of a finished chunk."""
         for record in records:
-            if not record.schedule.isprintable():
-                raise InputError(f"schedule={record.schedule!r} has a character that no line can hold: rename it")
+            if not record.key.schedule.isprintable():
+                raise InputError(f"schedule={record.key.schedule!r} has a character that no line can hold: rename it")
         self._parts.mkdir(exist_ok=True)
         number = 1 + max((int(part.stem) for part in _parts(self._parts.parent)), default=0)
-        _write(self._parts / f"{number:06d}.npz", _packed(records))
+        _write(self._parts / f"{number:06d}.npz", _packed(records, self._definition))
         rows = self._csv(records).split(b"\n", 1)[1]
         with self._table.open("ab") as file:
             file.write(rows)
@@ -145,14 +139,16 @@ class RecordStore:
 
     def take_in(self, share: Path) -> None:
         """Moves in what another store left in its folder."""
-        if records := [record for key, record in stored_records(share).items() if key not in self._records]:
+        stored, _ = _read(share)
+        _refuse_another(share, stored.definition, self._definition)
+        if records := [record for key, record in stored.records.items() if key not in self._records]:
             self.append(records)
         shutil.rmtree(share)
 
     def finish(self) -> list[Record]:
         """Writes the final files, rows sorted by schedule, rate, momentum and seed, and returns all records so."""
         records = [self._records[key] for key in sorted(self._records)]
-        _write(self._curves, _packed(records))
+        _write(self._curves, _packed(records, self._definition))
         _write(self._table, self._csv(records))
         shutil.rmtree(self._parts, ignore_errors=True)
         return records
@@ -170,7 +166,7 @@ class RecordStore:
         writer.writerow([*_KEY, *map(_column, self._metrics), "diverged"])
         for record in records:
             values = [float(record.metrics[name]) for name in self._metrics]
-            writer.writerow([*record.key, *values, bool(record.diverged)])
+            writer.writerow([*dataclasses.astuple(record.key), *values, bool(record.diverged)])
         return text.getvalue().encode()
 
 
@@ -179,22 +175,48 @@ def stored_metrics(folder: Path) -> list[str] | None:
     return next((list(record.metrics) for record in stored_records(folder).values()), None)
 
 
-def stored_records(folder: Path) -> dict[Key, Record]:
+def stored_records(folder: Path, definition: Definition | None = None) -> dict[RunKey, Record]:
     """Returns the records in a folder and changes nothing there; another process may be adding to them.
 
+    Args:
+        folder: The folder.
+        definition: What decides the results of the race that asks; None to take the records of any.
+
     Raises:
-        InputError: When its ``curves.npz`` is damaged.
+        InputError: When they are those of another race, or the folder's ``curves.npz`` is damaged.
     """
-    return _read(folder)[0]
+    stored, _ = _read(folder)
+    if definition is not None:
+        _refuse_another(folder, stored.definition, definition)
+    return stored.records
 
 
-def _read(folder: Path) -> tuple[dict[Key, Record], list[Path]]:
-    """Returns the records, and the parts that are damaged."""
-    found, damaged = {}, []
+def _refuse_another(folder: Path, stored: Definition, definition: Definition) -> None:
+    if differences := definition.differences(stored):
+        raise InputError(f"{folder} holds runs of another race ({'; '.join(differences)}): give it a folder of its own")
+
+
+@dataclass
+class _Stored:
+    """What files hold: records by key, and the definition that they share."""
+
+    records: dict[RunKey, Record] = dataclasses.field(default_factory=dict)
+    definition: Definition = dataclasses.field(default_factory=Definition)
+
+    def add(self, file: Path, other: _Stored) -> None:
+        """Adds what another file of the folder holds."""
+        _refuse_another(file, other.definition, self.definition)
+        self.records.update(other.records)
+        self.definition = other.definition.with_schedules_of(self.definition)
+
+
+def _read(folder: Path) -> tuple[_Stored, list[Path]]:
+    """Returns what a folder holds, and the parts that are damaged."""
+    found, damaged = _Stored(), []
     whole = folder / "curves.npz"
     if whole.exists():
         try:
-            found.update(_unpacked(whole.read_bytes()))
+            found.add(whole, _unpacked(whole.read_bytes()))
         except _Damaged:
             raise InputError(
                 f"{whole} is damaged, or not of this version: put a copy in its place, or give the race a folder of "
@@ -202,7 +224,7 @@ def _read(folder: Path) -> tuple[dict[Key, Record], list[Path]]:
             ) from None
     for part in _parts(folder):
         try:
-            found.update(_unpacked(part.read_bytes()))
+            found.add(part, _unpacked(part.read_bytes()))
         except FileNotFoundError:  # by now the other process has put all parts together
             continue
         except _Damaged:
@@ -239,20 +261,21 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def _packed(records: Sequence[Record]) -> bytes:
+def _packed(records: Sequence[Record], definition: Definition) -> bytes:
     """Returns records as the bytes of an npz file: row i of every array belongs to record i.
 
-    ``metrics`` has a column for each of ``metric_names``. The other arrays are curves; ``epochs`` says how many of a
-    row's numbers were logged, the rest is nan.
+    ``definition`` is one text for all. ``metrics`` has a column for each of ``metric_names``. The other arrays are
+    curves; ``epochs`` says how many of a row's numbers were logged, the rest is nan.
     """
     names = sorted({name for record in records for name in record.curves})
     metrics = list(records[0].metrics) if records else []
     lengths = [max((len(curve) for curve in record.curves.values()), default=0) for record in records]
     arrays: dict[str, npt.NDArray[Any]] = {
-        "schedule": np.array([record.schedule for record in records], dtype=np.str_),
-        "lr": np.array([record.lr for record in records], dtype=float),
-        "momentum": np.array([record.momentum for record in records], dtype=float),
-        "seed": np.array([record.seed for record in records], dtype=np.int64),
+        "definition": np.array([definition.as_json()], dtype=np.str_),
+        "schedule": np.array([record.key.schedule for record in records], dtype=np.str_),
+        "lr": np.array([record.key.lr for record in records], dtype=float),
+        "momentum": np.array([record.key.momentum for record in records], dtype=float),
+        "seed": np.array([record.key.seed for record in records], dtype=np.int64),
         "epochs": np.array(lengths, dtype=np.int64),
         "diverged": np.array([record.diverged for record in records], dtype=bool),
         "metric_names": np.array(metrics, dtype=np.str_),
@@ -273,7 +296,7 @@ class _Damaged(Exception):
     """A file that is not what was written."""
 
 
-def _unpacked(content: bytes) -> dict[Key, Record]:
+def _unpacked(content: bytes) -> _Stored:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             loaded = {name: arrays[name] for name in arrays.files}
@@ -282,6 +305,9 @@ def _unpacked(content: bytes) -> dict[Key, Record]:
     # The checksums of a zip file cover each array, not its name, nor that none is missing.
     if "checksum" not in loaded or not np.array_equal(loaded.pop("checksum"), _checksum(loaded)):
         raise _Damaged
+    if "definition" not in loaded:
+        raise _Damaged  # by an earlier version, which did not say what its runs are of
+    definition = Definition.from_json(loaded.pop("definition").item())
     columns = [loaded.pop(name).tolist() for name in (*_KEY, "epochs", "diverged", "metrics")]
     metrics = loaded.pop("metric_names").tolist()
     curves = {_metric(column): values for column, values in loaded.items()}
@@ -289,9 +315,9 @@ def _unpacked(content: bytes) -> dict[Key, Record]:
     for i, (schedule, lr, momentum, seed, epochs, diverged, values) in enumerate(zip(*columns, strict=True)):
         logged = dict(zip(metrics, values, strict=True))
         curves_of_run = {name: rows[i, :epochs] for name, rows in curves.items()}
-        record = Record(schedule, lr, momentum, seed, logged, curves_of_run, diverged)
-        records[record.key] = record
-    return records
+        key = RunKey(schedule, lr, momentum, seed)
+        records[key] = Record(key, logged, curves_of_run, diverged)
+    return _Stored(records, definition)
 
 
 def _checksum(arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -7,22 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, IterableDataset
 
-from lit_lrsched.comparison.engine.batches import Recipe
+from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.evidence.summary import Splits
 
 _LOOKED_FOR = 32  # test rows of one seed that are looked for ...
 _AMONG = 2_000  # ... among so many training rows of another
 
 
-def splits_of(recipe: Recipe, seeds: Sequence[int]) -> Splits | None:
+def splits_of(build: Build, seeds: Sequence[int]) -> Splits | None:
     """Returns how the first two seeds divide the data.
 
     Args:
-        recipe: Takes a seed and returns the module and its data.
+        build: Takes a seed and returns the module and its data.
         seeds: The seeds.
 
     Returns:
@@ -32,7 +33,7 @@ def splits_of(recipe: Recipe, seeds: Sequence[int]) -> Splits | None:
     if len(seeds) < 2:
         return None
     with isolate_rng():
-        first, second = (_parts(recipe, seed) for seed in seeds[:2])
+        first, second = (_parts(build, seed) for seed in seeds[:2])
     if first is None or second is None:
         return None
     train, test = len(second[0]), len(first[1])
@@ -47,9 +48,18 @@ def splits_of(recipe: Recipe, seeds: Sequence[int]) -> Splits | None:
     return Splits(train, test, same_test=False) if found >= len(among) / train / 4 else None
 
 
-def _parts(recipe: Recipe, seed: int) -> tuple[Any, Any] | None:
-    """Returns the data sets of training and test rows; None for a stream or several loaders."""
-    _, data = recipe(seed)
+def first_rows(build: Build) -> list[list[bytes] | None] | None:
+    """Returns the content of the first training and test rows of one seed, as far as they can be looked at."""
+    with isolate_rng():
+        parts = _parts(build, 0)
+    return None if parts is None else [_rows(part, _LOOKED_FOR) for part in parts]
+
+
+def _parts(build: Build, seed: int) -> tuple[Any, Any] | None:
+    """Returns the data sets of training and test rows; None for a stream, several loaders, or without test rows."""
+    _, data = build(seed)
+    if not is_overridden("test_dataloader", data):
+        return None
     data.prepare_data()
     data.setup("fit")
     data.setup("test")

@@ -24,6 +24,14 @@ RACE = ["compare", "--schedules", "[Constant, Cosine]", "--lrs=[0.1]", "--moment
 SHORT = [*RACE, "--seeds=2", "--trainer.max_epochs=1", "--engine=sequential"]
 
 
+@pytest.fixture(autouse=True)
+def listens_to_ctrl_c():
+    """A shell starts background processes deaf to Ctrl-C, and their tests with them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def told_in_a_line(command) -> str:
     (line,) = [line for line in command.err.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in command.err + command.out

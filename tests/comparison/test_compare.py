@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -76,8 +77,8 @@ def test_the_engines_agree_run_by_run(tmp_path):
     )
     assert [record.key for record in fast] == [record.key for record in slow]
     for one, other in zip(fast, slow, strict=True):
-        assert one.curves["lr"] == pytest.approx(other.curves["lr"], rel=1e-12), one.schedule
-        assert one.metrics == pytest.approx(other.metrics, abs=1e-4), one.schedule
+        assert one.curves["lr"] == pytest.approx(other.curves["lr"], rel=1e-12), one.key
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-4), one.key
 
 
 def test_other_runs_change_no_result(tmp_path):
@@ -92,7 +93,7 @@ def test_other_runs_change_no_result(tmp_path):
 def test_a_finished_race_is_not_run_again(tmp_path, monkeypatch):
     first = race(tmp_path, {"constant": Constant(), "linear": Linear()})
     written = (tmp_path / "results.csv").read_bytes()
-    monkeypatch.setattr("lit_lrsched.comparison.race._Race._chunks", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("lit_lrsched.comparison.runner.Runner._chunks", lambda *_: pytest.fail("trained again"))
     second = race(tmp_path, {"constant": Constant(), "linear": Linear()})
     assert second.results.trained == 0
     assert second.summary == first.summary
@@ -130,7 +131,7 @@ def test_what_tuning_brings_over_the_rate_that_one_starts_from(tmp_path):
         if row.schedule == "linear"
         and row.validation == max(r.validation for r in result.summary.settings if r.schedule == "linear")
     } or [None]
-    test = {record.key: record.metrics["test_acc"] for record in result.results.records}
+    test = {dataclasses.astuple(record.key): record.metrics["test_acc"] for record in result.results.records}
     gains = [test[(*by_hand, seed)] - test["constant", 0.1, 0.0, seed] for seed in range(4)]
     found = result.results.gain
     assert (found.schedule, found.lr, found.momentum) == by_hand

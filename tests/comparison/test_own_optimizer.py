@@ -29,7 +29,7 @@ def race(model, folder, schedules=None, **options):
 
 
 def rates(result) -> list[float]:
-    return sorted({record.lr for record in result.results.records})
+    return sorted({record.key.lr for record in result.results.records})
 
 
 def test_a_module_races_with_its_optimizer_and_around_its_rate(command):
@@ -45,7 +45,7 @@ def test_python_does_the_same(tmp_path, caplog):
     caplog.set_level("INFO", logger="lightning.pytorch")
     result = race(MLP, tmp_path)
     assert rates(result) == [0.0001, 0.0003, 0.001, 0.003, 0.01]
-    assert {record.momentum for record in result.results.records} == {0.9}
+    assert {record.key.momentum for record in result.results.records} == {0.9}
     opening = "Optimizer: MLP's own Adam; peak rates 0.0001, 0.0003, 0.001, 0.003, 0.01 (its own: 0.001)."
     assert opening in caplog.messages
 
@@ -57,7 +57,7 @@ def test_the_engines_train_with_the_same_optimizer(tmp_path, momenta):
     results = {engine: race(Decayed, tmp_path / engine, schedules, engine=engine, **options) for engine in ENGINES}
     fast, slow = (results[engine].results.records for engine in ENGINES)
     for one, other in zip(fast, slow, strict=True):
-        assert one.momentum == (0.8 if momenta == (None,) else 0.5)
+        assert one.key.momentum == (0.8 if momenta == (None,) else 0.5)
         assert one.curves["lr"] == pytest.approx(other.curves["lr"], rel=1e-12)
         assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
     plain = race(Decayed, tmp_path / "plain", schedules, **options, optimizer=partial(SGD, lr=0.02, momentum=0.8))

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 
 from lit_lrsched import Constant, Cosine, Horizon, Linear, Rex, table
 from lit_lrsched.comparison import records as records_module
-from lit_lrsched.comparison.evidence.runs import Mode, mean_curve, worst_value
+from lit_lrsched.comparison.evidence.runs import Mode, RunKey, mean_curve, worst_value
 from lit_lrsched.comparison.evidence.summary import Splits, summarize
-from lit_lrsched.comparison.evidence.tuning_gain import gain_over_baseline
+from lit_lrsched.comparison.evidence.tuning_gain import tuning_gain
 from lit_lrsched.comparison.evidence.verdict import overlap_in_words, verdict
 from lit_lrsched.comparison.export import export_best
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics
@@ -49,7 +49,7 @@ def record(
 ) -> Record:
     curve = np.array(curve, dtype=float)
     metrics = {"val_acc": float(curve[-1]), "val_loss": 1 - float(curve[-1]), "test_acc": test}
-    return Record(name, lr, momentum, seed, metrics, {"val_acc": curve, "val_loss": 1 - curve}, diverged)
+    return Record(RunKey(name, lr, momentum, seed), metrics, {"val_acc": curve, "val_loss": 1 - curve}, diverged)
 
 
 def race(
@@ -80,13 +80,13 @@ def race(
 
 def results(records: Sequence[Record], reference: str | None = "constant", mode: Mode = "max") -> Results:
     epochs = max(len(record.curves.get("val_acc", [1])) for record in records)
-    names = dict.fromkeys(record.schedule for record in records)
+    names = dict.fromkeys(record.key.schedule for record in records)
     runs = [r.run("val_acc", "test_acc") for r in records]
     summary = summarize(runs, metric="test_acc", mode=mode, reference=reference)
     return Results(
         records=records,
         summary=summary,
-        gain=gain_over_baseline(runs, summary, mode),
+        gain=tuning_gain(runs, summary, lr=0.1, momentum=0.0),
         validation_metric="val_acc",
         factors={name: table(SCHEDULES.get(name, Cosine()), Horizon(epochs)) for name in names},
         epochs=epochs,
@@ -158,7 +158,7 @@ SHAPES = {
 @pytest.fixture(params=SHAPES)
 def any_race(request: pytest.FixtureRequest) -> Results:
     found = SHAPES[request.param]()
-    return results(found, "constant" if any(r.schedule == "constant" for r in found) else None)
+    return results(found, "constant" if any(r.key.schedule == "constant" for r in found) else None)
 
 
 # --- Records on disk --------------------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ def test_runs_whose_part_is_gone_are_trained_again(tmp_path: Path) -> None:
 def test_metrics_may_have_the_names_of_columns(tmp_path: Path) -> None:
     assert stored_metrics(tmp_path) is None
     store = RecordStore(tmp_path, ["lr", "acc"])
-    written = Record("a", 0.3, 0.0, 1, {"lr": 0.1, "acc": 0.5}, {"lr": np.array([0.3, 0.1])})
+    written = Record(RunKey("a", 0.3, 0.0, 1), {"lr": 0.1, "acc": 0.5}, {"lr": np.array([0.3, 0.1])})
     store.append([written])
     assert stored_metrics(tmp_path) == ["lr", "acc"]
     (read,) = RecordStore(tmp_path, ["lr", "acc"]).finish()
@@ -347,7 +347,7 @@ def test_courses_are_the_means_that_were_judged() -> None:
     assert worst is not None
     for course in courses(found):
         row = course.schedule
-        members = [r for r in runs if (r.schedule, r.lr, r.momentum) == (row.schedule, row.lr, row.momentum)]
+        members = [r for r in runs if r.key.setting == (row.schedule, row.lr, row.momentum)]
         assert course.mean == pytest.approx(mean_curve(members, worst))
         assert course.mean[-1] == pytest.approx(row.validation)
         assert course.rates == pytest.approx([row.lr * factor for factor in found.factors[row.schedule]])

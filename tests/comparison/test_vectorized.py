@@ -450,7 +450,7 @@ def test_mistakes_are_told_in_one_line() -> None:
     with pytest.raises(InputError, match="takes 11 optimizer steps but 10 learning rates"):
         race([Training(0, ramp(1)[1:])])
     with pytest.raises(InputError, match=r"monitor='val_los' is not logged .did you mean 'val_loss'"):
-        race([Training(0, ramp(1), plateau=Plateau(monitor="val_los"))])
+        race([Training(0, ramp(1), plateau=Plateau(monitor="val_los", mode="min"))])
 
 
 def test_chunks_come_as_they_finish_and_hold_each_training_once() -> None:

@@ -19,7 +19,7 @@ from lit_lrsched.comparison.engine.pure_module import STEP_OF
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
 
 #: Seeds everything, then builds the module and its data, in the order in which one run of that seed would.
-Recipe = Callable[[int], tuple[LightningModule, LightningDataModule]]
+Build = Callable[[int], tuple[LightningModule, LightningDataModule]]
 
 _Epoch = tuple[list[int], tuple[int, ...]]  # the rows of an epoch in order, and the sizes of its batches
 
@@ -44,14 +44,14 @@ class Rows:
         return tree_map(lambda tensor: tensor[rows], self.data)
 
 
-def replay(recipe: Recipe, seed: int, epochs: int) -> tuple[LightningModule, dict[Stage, Rows]]:
+def replay(build: Build, seed: int, epochs: int) -> tuple[LightningModule, dict[Stage, Rows]]:
     """Builds a module and the rows of all epochs, drawing from the global generator exactly as ``Trainer.fit`` does.
 
     Lightning's sanity check leaves the generator as it was. Then, every epoch, each loader's iterator draws one
     number for its workers, and a random sampler draws its own seed.
 
     Args:
-        recipe: Seeds everything and builds the module and its data.
+        build: Seeds everything and builds the module and its data.
         seed: What to seed with.
         epochs: How many epochs to draw.
 
@@ -62,7 +62,7 @@ def replay(recipe: Recipe, seed: int, epochs: int) -> tuple[LightningModule, dic
         NotVectorizable: When batches are not rows of a data set of fixed size and content.
     """
     with isolate_rng():
-        module, data = recipe(seed)
+        module, data = build(seed)
         data.prepare_data()
         data.setup("fit")
         loaders = {"train": _loader(data.train_dataloader())}

@@ -24,6 +24,7 @@ def _normalized(tensor: Tensor, normalization: str | None) -> Tensor:
 
 @contextmanager
 def branchless_metrics() -> Iterator[None]:
+    """Lets torchmetrics normalize without its branch on the data."""
     original = torchmetrics.utilities.compute.normalize_logits_if_needed
     name = original.__name__
     users = [

@@ -37,6 +37,7 @@ class Member:
 
     @property
     def sizes(self) -> dict[Stage, tuple[int, ...]]:
+        """Rows in each batch of an epoch, by stage."""
         return {stage: rows.sizes for stage, rows in self.rows.items()}
 
 

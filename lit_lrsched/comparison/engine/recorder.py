@@ -71,6 +71,7 @@ class Recorder:
         batch_size: int | None = None,
         **__: Any,
     ) -> None:
+        """Keeps what a step logs, as Lightning's ``log`` takes it."""
         if isinstance(value, Mapping):
             raise NotVectorizable(f"{name!r} is logged as a mapping")
         if on_epoch is None:
@@ -87,6 +88,7 @@ class Recorder:
         self._recorded[name] = (_REDUCTIONS[reduce], value, batch_size)
 
     def log_dict(self, dictionary: Mapping[str, Any] | MetricCollection, *args: Any, **kwargs: Any) -> None:
+        """Keeps several values, likewise."""
         for name, value in dictionary.items():
             self.log(name, value, *args, **kwargs)
 

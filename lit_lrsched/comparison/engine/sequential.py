@@ -13,8 +13,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from lit_lrsched.comparison.engine.batches import Recipe
+from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.training import Chunk
+from lit_lrsched.optim.param_groups import get_value
 from lit_lrsched.trainer.interrupts import interrupts_of_lightning
 
 #: Returns what ``configure_optimizers`` of one run's module returns, given the module, its trainer and its own method.
@@ -22,12 +23,12 @@ Configure = Callable[[LightningModule, Trainer, Callable[[], Any]], dict[str, An
 
 
 def race_one_by_one(
-    recipe: Recipe, seeds: Sequence[int], configure: Sequence[Configure], *, epochs: int, device: torch.device
+    build: Build, seeds: Sequence[int], configure: Sequence[Configure], *, epochs: int, device: torch.device
 ) -> Iterator[Chunk]:
     """Trains one run after another, and yields each when it is finished.
 
     Args:
-        recipe: Takes a seed, seeds everything with it, and returns the module and its data.
+        build: Takes a seed, seeds everything with it, and returns the module and its data.
         seeds: The seed of each run, ``[R]``.
         configure: What gives each run its optimizer and schedule, ``[R]``.
         epochs: Epochs of each run, with a validation at the end of each.
@@ -38,11 +39,11 @@ def race_one_by_one(
     """
     for run, (seed, configured) in enumerate(zip(seeds, configure, strict=True)):
         with quietly():
-            yield _train(recipe, run, seed, configured, epochs, device)
+            yield _train(build, run, seed, configured, epochs, device)
 
 
-def _train(recipe: Recipe, run: int, seed: int, configure: Configure, epochs: int, device: torch.device) -> Chunk:
-    module, data = recipe(seed)
+def _train(build: Build, run: int, seed: int, configure: Configure, epochs: int, device: torch.device) -> Chunk:
+    module, data = build(seed)
     trace = _Trace()
     trainer = Trainer(
         max_epochs=epochs,
@@ -81,7 +82,7 @@ class _Trace(Callback):
         self.epochs: list[dict[str, float]] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self.rates.append(float(trainer.optimizers[0].param_groups[0]["lr"]))
+        self.rates.append(float(get_value(trainer.optimizers[0].param_groups[0], "lr")))
 
     # A module may log at the very end of an epoch: after every callback of that epoch, before the next one's.
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
-from lit_lrsched.comparison.engine.batches import Recipe, replay
+from lit_lrsched.comparison.engine.batches import Build, replay
 from lit_lrsched.comparison.engine.optimizers import vectorized_update
 from lit_lrsched.comparison.engine.program import LANES, Member, Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
@@ -47,7 +47,7 @@ class VectorizedRace:
     """Trainings of one module that run together; iterate it to run them, chunk by chunk as they finish.
 
     Args:
-        recipe: Takes a seed, seeds everything with it, and returns the module and its data.
+        build: Takes a seed, seeds everything with it, and returns the module and its data.
         trainings: What to train, at least one.
         optimizer: Takes parameters and returns a torch optimizer: SGD, Adam or AdamW. Its learning rate is not used.
         epochs: Epochs of each training, with a validation at the end of each.
@@ -70,7 +70,7 @@ class VectorizedRace:
 
     def __init__(
         self,
-        recipe: Recipe,
+        build: Build,
         trainings: Sequence[Training],
         *,
         optimizer: OptimizerCallable,
@@ -80,12 +80,12 @@ class VectorizedRace:
         chunk_size: int | None = None,
         keep_weights: bool = False,
     ) -> None:
-        self._recipe = recipe
+        self._build = build
         self._trainings = trainings
         self._epochs = epochs
         self._device = torch.device(device)
         self._keep_weights = keep_weights
-        module, rows = replay(recipe, trainings[0].seed, epochs)
+        module, rows = replay(build, trainings[0].seed, epochs)
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
         self._check_steps()
         module.to(self._device)
@@ -163,7 +163,7 @@ class VectorizedRace:
         return Program(self._pure, self._update, member, runs, self._device)
 
     def _member(self, seed: int) -> Member:
-        module, rows = replay(self._recipe, seed, self._epochs)
+        module, rows = replay(self._build, seed, self._epochs)
         member = Member(*self._pure.tensors(module), rows)
         if member.sizes != self._sizes:
             raise NotVectorizable(f"seed {seed} has batches of other sizes than seed {self._trainings[0].seed}")

@@ -14,25 +14,41 @@ Mode = Literal["min", "max"]
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training.
+@dataclass(frozen=True, order=True)
+class RunKey:
+    """What tells a training from the others of its race.
 
     Args:
         schedule: Name of the schedule.
-        lr: Peak learning rate.
-        momentum: Momentum, 0 where the optimizer has none.
+        lr: Peak learning rate: the base that the schedule multiplies.
+        momentum: Momentum, or first beta; 0 where the optimizer has none.
         seed: Runs with the same seed share the split, the initial weights and the batch order.
-        validation: Metric on validation data at the end of training.
-        test: The same metric on test data.
-        diverged: Whether training broke down. A metric that is not finite says the same.
-        curve: The validation metric after each epoch.
     """
 
     schedule: str
     lr: float
     momentum: float
     seed: int
+
+    @property
+    def setting(self) -> tuple[str, float, float]:
+        """All but the seed."""
+        return self.schedule, self.lr, self.momentum
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training as it is judged.
+
+    Args:
+        key: What tells it from the others.
+        validation: Metric on validation data at the end of training.
+        test: The same metric on test data.
+        diverged: Whether training broke down. A metric that is not finite says the same.
+        curve: The validation metric after each epoch.
+    """
+
+    key: RunKey
     validation: float
     test: float
     diverged: bool = False
@@ -58,7 +74,9 @@ def worst_value(runs: Sequence[Run], mode: Mode) -> float | None:
     Returns:
         The value, or None when no run finished.
 
-    >>> worst_value([Run("a", 0.1, 0.0, 0, 0.9, 0.8, curve=(0.4, 0.9)), Run("a", 0.1, 0.0, 1, 0.1, 0.1, True)], "max")
+    >>> first = Run(RunKey("a", 0.1, 0.0, 0), 0.9, 0.8, curve=(0.4, 0.9))
+    >>> second = Run(RunKey("a", 0.1, 0.0, 1), 0.1, 0.1, diverged=True)
+    >>> worst_value([first, second], "max")
     0.4
     """
     values = [x for run in runs if not run.broken for x in (run.validation, run.test, *run.curve) if math.isfinite(x)]
@@ -77,8 +95,9 @@ def mean_curve(runs: Sequence[Run], worst: float) -> FloatArray:
     Returns:
         One value an epoch; empty when no run has a curve.
 
-    >>> runs = [Run("a", 0.1, 0.0, 0, 0.9, 0.9, curve=(0.5, 0.9)), Run("a", 0.1, 0.0, 1, 0.7, 0.7, curve=(0.7,))]
-    >>> [round(float(value), 3) for value in mean_curve(runs, worst=0.5)]
+    >>> whole = Run(RunKey("a", 0.1, 0.0, 0), 0.9, 0.9, curve=(0.5, 0.9))
+    >>> short = Run(RunKey("a", 0.1, 0.0, 1), 0.7, 0.7, curve=(0.7,))
+    >>> [round(float(value), 3) for value in mean_curve([whole, short], worst=0.5)]
     [0.6, 0.8]
     """
     epochs = max((len(run.curve) for run in runs), default=0)

@@ -56,7 +56,8 @@ class Difference:
         more_seeds: How many more seeds should tell the two apart with 80 % power under the same correction, were the
             difference really ``gain``. 0 when they are told apart already. None when ``p_corrected`` is above 0.5, so
             that luck alone often gives as much, when it takes more than 10,000, and for a single seed.
-        resplit: The same comparison with the overlap of the splits allowed for; None where that is not known.
+        resplit: The same comparison with the overlap of the splits allowed for; None where that is not known, and
+            with too few seeds for an interval.
     """
 
     gain: float
@@ -71,6 +72,9 @@ class Difference:
 @dataclass(frozen=True)
 class Resplit:
     """A comparison that allows for seeds which re-split one data set, and so share rows.
+
+    It is never surer than the permutation test, which allows for no overlap: p is the larger of the two, and the
+    interval holds both.
 
     Args:
         low: Lower end of the interval of the mean difference.
@@ -254,6 +258,10 @@ def differences_from(
     for i, gain in enumerate(gains.T):
         judge = i if stop is None or corrected[i] <= alpha else stop
         low, high = _interval(gain, sums[:, i], flipped, families.largest(judge, without=i), alpha)
+        resplit = None
+        if overlap is not None and low is not None and high is not None:
+            alone = _resplit(gain, overlap, alpha, levels[judge])
+            resplit = Resplit(min(low, alone.low), max(high, alone.high), max(corrected[i], alone.p))
         found.append(
             Difference(
                 gain=float(gain.mean()),
@@ -262,7 +270,7 @@ def differences_from(
                 p=_alone(gain, sums[:, i]),
                 p_corrected=corrected[i],
                 more_seeds=_more_seeds(gain, corrected[i], alpha, levels[judge]),
-                resplit=None if overlap is None or n < 2 else _resplit(gain, overlap, alpha, levels[judge]),
+                resplit=resplit,
             )
         )
     return found

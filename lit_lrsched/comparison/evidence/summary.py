@@ -157,11 +157,11 @@ _Grid = dict[tuple[str, float, float], list[Run]]
 def _grid(runs: Sequence[Run]) -> _Grid:
     """Returns the runs of each setting by ascending seed, checked to be complete."""
     grid: _Grid = defaultdict(list)
-    for run in sorted(runs, key=lambda run: (run.schedule, run.lr, run.momentum, run.seed)):
-        grid[run.schedule, run.lr, run.momentum].append(run)
-    seeds = sorted({run.seed for run in runs})
+    for run in sorted(runs, key=lambda run: run.key):
+        grid[run.key.setting].append(run)
+    seeds = sorted({run.key.seed for run in runs})
     for (schedule, lr, momentum), members in grid.items():
-        have = [run.seed for run in members]
+        have = [run.key.seed for run in members]
         if have == seeds:
             continue
         where = f"{schedule} at lr {lr:g}, momentum {momentum:g}"
@@ -287,8 +287,9 @@ def summarize(
     Raises:
         InputError: For no runs, a missing or repeated run, an unknown mode or reference, or an alpha outside (0, 1).
 
+    >>> from lit_lrsched.comparison.evidence.runs import RunKey
     >>> runs = [
-    ...     Run(name, lr, 0.0, seed, validation=value + 0.01 * (lr > 0.1), test=value + 0.002 * (seed % 3))
+    ...     Run(RunKey(name, lr, 0.0, seed), validation=value + 0.01 * (lr > 0.1), test=value + 0.002 * (seed % 3))
     ...     for name, value in [("constant", 0.8), ("cosine", 0.9)] for lr in (0.1, 0.3) for seed in range(8)
     ... ]
     >>> summary = summarize(runs, metric="accuracy", mode="max", reference="constant")
@@ -305,7 +306,7 @@ def summarize(
         raise InputError(f"alpha={alpha!r} is outside (0, 1): write 0.05 for intervals of 95 %")
     if not runs:
         raise InputError("there are no runs to summarize: finish at least one run of each schedule")
-    names = sorted({run.schedule for run in runs})
+    names = sorted({run.key.schedule for run in runs})
     if reference is not None and reference not in names:
         raise InputError(
             f"reference={reference!r} is not raced{did_you_mean(reference, names)}: name one of {', '.join(names)}"
@@ -316,7 +317,7 @@ def summarize(
     settings = _means(grid, worst)
     chosen = _tune(settings, mode)
     members = {name: grid[name, setting.lr, setting.momentum] for name, setting in chosen.items()}
-    seeds = tuple(run.seed for run in members[names[0]])
+    seeds = tuple(run.key.seed for run in members[names[0]])
 
     out = tuple(name for name in names if chosen[name].diverged == len(seeds))
     better = 1.0 if mode == "max" else -1.0

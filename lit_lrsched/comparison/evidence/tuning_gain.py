@@ -7,17 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lit_lrsched.comparison.evidence.runs import Mode, Run
+from lit_lrsched.comparison.evidence.runs import Run
 from lit_lrsched.comparison.evidence.significance import Difference, differences_from
 from lit_lrsched.comparison.evidence.summary import Summary
-
-# The worked example's rate: what the tutorial starts from, and what most people try first.
-_LR, _MOMENTUM = 0.1, 0.0
 
 
 @dataclass(frozen=True)
 class Gain:
-    """The best setting of another schedule against the reference at the rate 0.1 without momentum.
+    """The best setting of another schedule against the reference at the optimizer's own rate and momentum.
 
     Args:
         schedule: The schedule that gains, chosen with its setting on validation data.
@@ -41,31 +38,32 @@ class Gain:
         return f"Apart from the verdict, tuning: {what} gains {d.gain:.2g} over {self.over} ({interval}p = {d.p:.2g})."
 
 
-def gain_over_baseline(runs: Sequence[Run], summary: Summary, mode: Mode) -> Gain | None:
-    """Returns what tuning brings; None where the reference at 0.1 without momentum, or anything else, does not race.
+def tuning_gain(runs: Sequence[Run], summary: Summary, *, lr: float, momentum: float) -> Gain | None:
+    """Returns what tuning brings; None where the reference at the starting rate and momentum, or a rival, is missing.
 
     Both sides were named without a look at test data, so this is one planned comparison and needs no correction.
 
     Args:
         runs: The whole race.
         summary: What they say.
-        mode: Which way the metric is better.
+        lr: The rate that one starts from: the optimizer's own.
+        momentum: Its momentum, likewise.
     """
-    baseline = (summary.reference or "", _LR, _MOMENTUM)
+    start = (summary.reference or "", lr, momentum)
     tests: dict[tuple[str, float, float], dict[int, float]] = {}
     for run in runs:
-        tests.setdefault((run.schedule, run.lr, run.momentum), {})[run.seed] = run.test
-    sign = 1.0 if mode == "max" else -1.0
+        tests.setdefault(run.key.setting, {})[run.key.seed] = run.test
+    sign = 1.0 if summary.mode == "max" else -1.0
     rivals = {
         (row.schedule, row.lr, row.momentum): sign * row.validation
         for row in summary.settings
         if row.schedule != summary.reference and not row.diverged and row.validation is not None
     }
-    if summary.reference is None or baseline not in tests or not rivals:
+    if summary.reference is None or start not in tests or not rivals:
         return None
     best = max(rivals, key=rivals.__getitem__)
-    gains = np.array([sign * (tests[best][seed] - value) for seed, value in tests[baseline].items()])
+    gains = np.array([sign * (tests[best][seed] - value) for seed, value in tests[start].items()])
     if len(gains) < 2 or not np.isfinite(gains).all():
         return None
-    over = f"{summary.reference} at {_LR:g}, momentum {_MOMENTUM:g}"
+    over = f"{summary.reference} at {lr:g}, momentum {momentum:g}"
     return Gain(*best, over, differences_from(np.zeros(len(gains)), [gains])[0])

@@ -20,10 +20,10 @@ def verdict(summary: Summary) -> tuple[str, str]:
     Returns:
         Two sentences, each of at most 100 columns as long as the names are short.
 
-    >>> from lit_lrsched.comparison.evidence.runs import Run
+    >>> from lit_lrsched.comparison.evidence.runs import Run, RunKey
     >>> from lit_lrsched.comparison.evidence.summary import summarize
     >>> runs = [
-    ...     Run(name, 0.1, 0.0, seed, validation=0.9, test=value + spread * (seed * 7 % 5 - 2))
+    ...     Run(RunKey(name, 0.1, 0.0, seed), validation=0.9, test=value + spread * (seed * 7 % 5 - 2))
     ...     for name, value, spread in [("constant", 0.80, 0.01), ("cosine", 0.82, 0.02)] for seed in range(10)
     ... ]
     >>> for sentence in verdict(summarize(runs, metric="test_acc", mode="max", reference="constant")):

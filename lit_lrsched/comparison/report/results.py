@@ -25,7 +25,7 @@ class Results:
     Args:
         records: Every run.
         summary: What they say. Its ``metric`` is the one that judged, on test data.
-        gain: What tuning brings over the reference at the rate 0.1 without momentum, where that raced.
+        gain: What tuning brings over the reference at the optimizer's own rate and momentum, where that raced.
         validation_metric: Name of the metric that chose each schedule's rate, such as ``"val_acc"``.
         factors: For each schedule the factor of the peak rate in each epoch: as planned, or, when it follows a metric,
             as used on average.
@@ -100,7 +100,7 @@ def courses(results: Results, loss: str | None = None) -> list[Course]:
     found = []
     for row in results.summary.schedules:
         setting = (row.schedule, row.lr, row.momentum)
-        members = [run for run in runs if (run.schedule, run.lr, run.momentum) == setting]
+        members = [run for run in runs if run.key.setting == setting]
         values = filled_curves(members, math.nan if worst is None else worst, epochs)
         low, high = np.quantile(values, [0.25, 0.75], axis=0)
         rates = row.lr * np.asarray(results.factors[row.schedule], dtype=float)

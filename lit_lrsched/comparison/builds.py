@@ -1,0 +1,58 @@
+"""How a race builds a module and its data anew for every seed, from a class, a function or an instance."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+
+from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
+
+from lit_lrsched.comparison.engine.batches import Build
+from lit_lrsched.errors import InputError
+
+
+def build_from(
+    model: Callable[[], LightningModule] | LightningModule,
+    data: Callable[..., LightningDataModule] | LightningDataModule,
+) -> Build:
+    """Returns what seeds everything with a seed and builds the module and its data.
+
+    Args:
+        model: The module's class, a function that makes one, or an instance as the pattern.
+        data: Likewise; what takes ``seed`` gets the seed.
+    """
+
+    def build(seed: int) -> tuple[LightningModule, LightningDataModule]:
+        seed_everything(seed, verbose=False)
+        module = _fresh_model(model) if isinstance(model, LightningModule) else model()
+        return module, _fresh_data(data, seed)
+
+    return build
+
+
+def _fresh_model(pattern: LightningModule) -> LightningModule:
+    """Copies a module and draws its weights anew, as torch's own layers draw them."""
+    module = copy.deepcopy(pattern)
+    for part in module.modules():
+        own = list(part.parameters(recurse=False))
+        reset = getattr(part, "reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif own:
+            raise InputError(
+                f"{type(part).__name__} has weights but no reset_parameters, and every seed needs fresh ones: "
+                "give a class or a function that makes the model"
+            )
+    return module
+
+
+def _fresh_data(data: Callable[..., LightningDataModule] | LightningDataModule, seed: int) -> LightningDataModule:
+    make: Callable[..., LightningDataModule]
+    if isinstance(data, LightningDataModule):
+        if "seed" not in data.hparams:
+            return copy.deepcopy(data)
+        arguments = {name: value for name, value in data.hparams.items() if name != "seed"}
+        return type(data)(**arguments, seed=seed)
+    make = data
+    return make(seed=seed) if "seed" in inspect.signature(make).parameters else make()

@@ -1,0 +1,275 @@
+"""What decides the result of a run besides its key: by it a folder's runs are told from those of another race."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import CellType, CodeType
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from lit_lrsched.class_paths import import_path, without_partial
+from lit_lrsched.comparison.engine.batches import Build
+from lit_lrsched.comparison.grid import Grid, made
+from lit_lrsched.comparison.own_optimizer import OwnOptimizer
+from lit_lrsched.comparison.splits import first_rows
+from lit_lrsched.errors import InputError, shown
+from lit_lrsched.optim.param_groups import get_value, set_value
+
+# Their code is told by their version, not looked into.
+_LIBRARIES = ("builtins", "lightning", "lit_lrsched", "pytorch_lightning", "torch", "torchmetrics")
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a definition.
+
+    Args:
+        words: What a message calls it.
+        digest: Equal for equal parts.
+    """
+
+    words: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Definition:
+    """All that decides the result of a run besides its key.
+
+    Args:
+        parts: Model, data, optimizer, epochs, interval and monitor, by these names.
+        schedules: The schedules, by the names under which they race.
+    """
+
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    schedules: Mapping[str, Part] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal definitions."""
+        return digest_of(self.as_json())
+
+    def with_schedules_of(self, other: Definition) -> Definition:
+        """Returns this definition with the schedules of another beside its own."""
+        return Definition(self.parts, {**other.schedules, **self.schedules})
+
+    def differences(self, earlier: Definition) -> list[str]:
+        """Returns in words where an earlier race differs; what one of the two lacks may come along.
+
+        >>> now = Definition({"epochs": Part("5", "5")}, {"rex": Part("Rex()", "1")})
+        >>> now.differences(Definition({"epochs": Part("3", "3")}, {"linear": Part("Linear()", "2")}))
+        ['epochs=3, here 5']
+        """
+        return [*_differences(earlier.parts, self.parts), *_differences(earlier.schedules, self.schedules, "schedule ")]
+
+    def as_json(self) -> str:
+        """Returns it as text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Definition:
+        """Returns what :meth:`as_json` wrote."""
+        written = json.loads(text)
+        return cls(*({name: Part(**part) for name, part in written[key].items()} for key in ("parts", "schedules")))
+
+
+def _differences(earlier: Mapping[str, Part], now: Mapping[str, Part], kind: str = "") -> list[str]:
+    found = []
+    for name in sorted(earlier.keys() & now.keys()):
+        before, here = earlier[name], now[name]
+        if before.words != here.words:
+            found.append(f"{kind}{name}={before.words}, here {here.words}")
+        elif before.digest != here.digest:
+            found.append(f"another {kind}{name}, {here.words}" if here.words != name else f"another {kind}{name}")
+    return found
+
+
+def definition_of(build: Build, grid: Grid, epochs: int, identity: Mapping[str, Any]) -> Definition:
+    """Returns what decides the results of a race.
+
+    Args:
+        build: Takes a seed and returns the module and its data.
+        grid: What races.
+        epochs: Epochs of each training.
+        identity: What ``model`` and ``data`` were made from, as far as it is known.
+    """
+    with isolate_rng():
+        module, data = build(0)
+    rows = [first_rows(build), first_rows(build)]
+    shared = {
+        "model": _part(type(module).__name__, [identity.get("model"), _module(module)]),
+        "data": _part(
+            type(data).__name__, [identity.get("data"), _data(data), rows[0] if rows[0] == rows[1] else None]
+        ),
+        "optimizer": _optimizer(grid),
+        "epochs": _part(str(epochs), epochs),
+        "interval": _part(str(grid.interval), grid.interval),
+        "monitor": _part(str(grid.monitor), grid.monitor),
+    }
+    return Definition(shared, {name: _schedule(schedule) for name, schedule in grid.schedules.items()})
+
+
+def digest_of(value: Any) -> str:
+    """Returns sixteen characters that tell plain values from others."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _part(words: str, value: Any) -> Part:
+    return Part(words, digest_of(described(value)))
+
+
+def _schedule(schedule: Any) -> Part:
+    target = without_partial(schedule)
+    words = (
+        shown(schedule) if dataclasses.is_dataclass(schedule) else getattr(target, "__name__", type(target).__name__)
+    )
+    return _part(words, schedule)
+
+
+def _module(module: LightningModule) -> Any:
+    return [
+        described(module),
+        [[name, list(p.shape), str(p.dtype), p.requires_grad] for name, p in module.named_parameters()],
+        sorted({digest_of(described(type(part))) for part in module.modules()}),
+    ]
+
+
+def _data(data: LightningDataModule) -> Any:
+    return described(data)
+
+
+def _optimizer(grid: Grid) -> Part:
+    """Describes the optimizer without the rate and the momentum, which are in the key of a run."""
+    own = grid.optimizer
+    if isinstance(own, OwnOptimizer):
+        kind, groups, source = own.func, own.groups, [own.members, own.count]
+        words = str(own)
+    else:
+        optimizer = made(own)
+        kind, groups = type(optimizer), [{**group, "params": None} for group in optimizer.param_groups]
+        source = [] if isinstance(without_partial(own), type) else [own]
+        words = kind.__name__
+    return _part(words, [kind, _without_rates(groups), source])
+
+
+def _without_rates(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns param groups whose rates are those of the first as 1, and whose momenta are what they have beyond it."""
+    lr, momentum = (float(get_value(dict(groups[0]), quantity)) for quantity in ("lr", "momentum"))
+    found = []
+    for each in groups:
+        group = dict(each)
+        beyond = float(get_value(group, "momentum")) - momentum
+        set_value(group, "lr", float(get_value(group, "lr")) / lr)
+        if "momentum" in group or "betas" in group:
+            set_value(group, "momentum", beyond)
+        found.append(group)
+    return found
+
+
+def described(value: Any, seen: frozenset[int] = frozenset()) -> Any:
+    """Returns plain values that tell a value from others: the code of functions and classes of the user included.
+
+    >>> described({"rates": (0.1, 0.3), "of": None})
+    {'rates': [0.1, 0.3], 'of': None}
+    """
+    if isinstance(value, _PLAIN):
+        return value
+    if id(value) in seen:
+        return "above"
+    seen = seen | {id(value)}
+    if isinstance(value, Mapping):
+        return {str(key): described(item, seen) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [described(item, seen) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(repr, value))  # whose order differs from one process to the next
+    if isinstance(value, torch.Tensor):
+        return described(value.detach().cpu().numpy(), seen)
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+    if isinstance(value, partial):
+        target = without_partial(value)
+        arguments = () if value.args and value.args[-1] is target else value.args  # jsonargparse puts the class there
+        return [described(target, seen), described(arguments, seen), described(value.keywords, seen)]
+    if isinstance(value, type):
+        return [_path(value), *_code_of_class(value, seen)]
+    if inspect.isroutine(value):
+        return [_path(value), _code_of(value, seen)]
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return [described(type(value), seen), described(fields, seen)]
+    found = [described(type(value), seen), re.sub(r" at 0x[0-9a-f]+", "", repr(value))]
+    if isinstance(value, (LightningModule, LightningDataModule)):
+        attributes = {name: held for name, held in vars(value).items() if isinstance(held, _PLAIN) and name[0] != "_"}
+        found += [described(dict(value.hparams), seen), attributes]
+    return found
+
+
+def _path(value: Any) -> str:
+    try:
+        return import_path(value)
+    except InputError:
+        return f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def _is_of_library(value: Any) -> bool:
+    return (getattr(value, "__module__", None) or "builtins").partition(".")[0] in _LIBRARIES
+
+
+def _code_of_class(kind: type, seen: frozenset[int]) -> list[Any]:
+    found = []
+    for base in kind.__mro__:
+        if _is_of_library(base):
+            continue
+        for name, member in vars(base).items():
+            function = getattr(member, "__func__", getattr(member, "fget", member))
+            if inspect.isfunction(function):
+                found.append([name, _code_of(function, seen)])
+            elif isinstance(member, _PLAIN) and not name.startswith("__"):
+                found.append([name, member])
+    return found
+
+
+def _code_of(function: Any, seen: frozenset[int]) -> Any:
+    """Describes what a function does: its code, its defaults, and the values from outside that it uses."""
+    code = getattr(function, "__code__", None)
+    if code is None or _is_of_library(function):
+        return None
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    outside = {name: cell.cell_contents for name, cell in cells if cell != CellType()}
+    for name in _names(code):
+        held = function.__globals__.get(name)
+        is_of_user = (inspect.isfunction(held) or isinstance(held, type)) and not _is_of_library(held)
+        if is_of_user or (name.isupper() and isinstance(held, _PLAIN)):
+            outside[name] = held
+    return [_instructions(code), described([function.__defaults__, function.__kwdefaults__, outside], seen)]
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (part for part in code.co_consts if isinstance(part, CodeType))
+    return set(code.co_names).union(*map(_names, inner))
+
+
+def _instructions(code: CodeType) -> list[Any]:
+    constants = [
+        _instructions(part)
+        if isinstance(part, CodeType)
+        else described(part)
+        if isinstance(part, frozenset)
+        else repr(part)
+        for part in code.co_consts
+    ]
+    return [code.co_code.hex(), list(code.co_names), constants]

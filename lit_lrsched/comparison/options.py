@@ -1,0 +1,60 @@
+"""The options of a race: how long its runs are, what judges them, and how and where they are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Union
+
+from lit_lrsched.comparison.evidence.runs import Mode
+from lit_lrsched.errors import InputError
+from lit_lrsched.schedules.direction import direction_for
+
+Engine = Literal["auto", "vectorized", "sequential"]
+
+
+@dataclass(frozen=True)
+class RaceOptions:
+    """The options of a race, besides what races: that is the :class:`~lit_lrsched.comparison.grid.Grid`.
+
+    Args:
+        epochs: Epochs of each training.
+        metric: The metric after the last epoch that tunes, such as ``val_acc``; ``test_acc`` then judges.
+        mode: ``"max"`` when the metric should be high, ``"min"`` when it should be low. None: as its name tells.
+        reference: The schedule that the others are held against. None: the one called ``constant``, if it races.
+        target: Validation metric for the time to target. None: where the reference ends.
+        engine: ``"vectorized"``: all runs in one program. ``"sequential"``: one ``Trainer.fit`` a run. ``"auto"``:
+            vectorized where the module allows it.
+        compile: Whether to compile the vectorized program. None: where that pays for itself.
+        folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race.
+
+    Raises:
+        InputError: For less than one epoch, or a metric whose name does not tell which way is better, without a mode.
+
+    >>> RaceOptions(metric="val_loss").direction, RaceOptions(metric="val_loss").test_metric
+    ('min', 'test_loss')
+    """
+
+    epochs: int = 50
+    metric: str = "val_acc"
+    mode: Mode | None = None
+    reference: str | None = None
+    target: float | None = None
+    engine: Engine = "auto"
+    compile: bool | None = None
+    folder: Union[str, Path, None] = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise InputError(f"epochs={self.epochs} trains nothing: give at least 1")
+        direction_for("metric", self.metric, self.mode)
+
+    @property
+    def direction(self) -> Mode:
+        """Which way the metric is better."""
+        return direction_for("metric", self.metric, self.mode)
+
+    @property
+    def test_metric(self) -> str:
+        """The metric that judges."""
+        return f"test_{self.metric.removeprefix('val_')}"

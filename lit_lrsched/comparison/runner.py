@@ -1,0 +1,197 @@
+"""Trains the runs of a race that its folder does not hold yet, and keeps every chunk as it finishes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lit_lrsched.comparison.definition import Definition
+from lit_lrsched.comparison.engine.batches import Build
+from lit_lrsched.comparison.engine.ranks import Ranks
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.sequential import race_one_by_one
+from lit_lrsched.comparison.engine.training import Chunk
+from lit_lrsched.comparison.engine.vectorized import VectorizedRace
+from lit_lrsched.comparison.evidence.runs import RunKey
+from lit_lrsched.comparison.grid import Grid
+from lit_lrsched.comparison.lock import alone_in
+from lit_lrsched.comparison.options import RaceOptions
+from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
+from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.schedules.core import Horizon
+from lit_lrsched.trainer.lightning_package import rank_zero_info
+
+# Compiling takes 10 to 25 s; a compiled run of the worked example saves 1 to 2 ms.
+_WORTH_COMPILING = 20_000
+
+# Where each of several processes keeps its runs until all are done.
+_SHARES = "ranks"
+
+
+class Runner:
+    """Trains what is not in the folder yet, on one device or several.
+
+    Args:
+        grid: What races.
+        build: Takes a seed, seeds everything with it, and returns the module and its data.
+        definition: What decides the results besides the keys of the runs.
+        options: The options of the race.
+        folder: Where the results go.
+        ranks: The processes of the race.
+
+    Attributes:
+        engine: The engine that trained.
+        reason: Why that engine, in a line.
+        seconds: How long the trainings took.
+        trained: How many runs were trained in these seconds.
+    """
+
+    def __init__(
+        self, grid: Grid, build: Build, definition: Definition, options: RaceOptions, folder: Path, ranks: Ranks
+    ) -> None:
+        self._grid = grid
+        self._build = build
+        self._definition = definition
+        self._options = options
+        self._folder = folder
+        self._ranks = ranks
+        self.engine = "vectorized"
+        self.reason = "every step of the module is a pure function of its parameters and the batch"
+        self.seconds = 0.0
+        self.trained = 0
+
+    @property
+    def where(self) -> str:
+        """What it trains on, in a word or two."""
+        device = self._ranks.device.type
+        return device if self._ranks.count == 1 else f"{self._ranks.count} x {device}"
+
+    def finish(self) -> list[Record]:
+        """Trains, keeping every chunk as it finishes, and returns all records."""
+        started = time.perf_counter()
+        with alone_in(self._folder, self._ranks.rank):
+            self._ranks.launch(self._train)
+            with self._ranks.first_alone() as first:
+                if first:
+                    self._gather()
+        self.seconds = time.perf_counter() - started
+        stored = stored_records(self._folder, self._definition)
+        return [stored[key] for key in sorted(self._grid.keys())]
+
+    def _train(self) -> None:
+        """Trains this process's share of what is not in the folder yet."""
+        keys = self._grid.keys()
+        places = (self._folder, *self._shares())
+        done = {key for place in places for key in stored_records(place, self._definition)}
+        left = [key for key in self._ranks.share(keys) if key not in done]
+        self.trained = sum(key not in done for key in keys)
+        if not left:
+            return
+        if self.trained < len(keys):
+            rank_zero_info(f"Taking up {self._folder}: {len(done)} runs are done, {self.trained} are left.")
+        place = self._folder if self._ranks.count == 1 else self._folder / _SHARES / str(self._ranks.rank)
+        names = stored_metrics(place)
+        store = RecordStore(place, names, self._definition) if names else None
+        every = 0.1 if sys.stdout.isatty() else 10  # seconds; where it is no terminal, a line now and then
+        with tqdm(
+            total=len(left),
+            unit="training",
+            dynamic_ncols=True,
+            file=sys.stdout,
+            mininterval=every,
+            disable=self._ranks.rank > 0,
+        ) as progress:
+            for chunk in self._chunks(left):
+                if store is None:
+                    self._check_metric(chunk)
+                    store = RecordStore(place, sorted({**chunk.curves, **chunk.final}), self._definition)
+                store.append(list(_records(chunk, left, self._options.epochs)))
+                progress.update(len(chunk.runs))
+
+    def _gather(self) -> None:
+        """Brings the shares of all processes together, and writes the final files."""
+        shares = self._shares()
+        names = next(filter(None, map(stored_metrics, (self._folder, *shares))))
+        store = RecordStore(self._folder, names, self._definition)
+        for share in shares:
+            store.take_in(share)
+        shutil.rmtree(self._folder / _SHARES, ignore_errors=True)
+        store.finish()
+
+    def _shares(self) -> list[Path]:
+        return sorted((self._folder / _SHARES).glob("*"))
+
+    def _chunks(self, keys: Sequence[RunKey]) -> Iterator[Chunk]:
+        if self._options.engine != "sequential":
+            try:
+                race = self._vectorized(keys)
+            except NotVectorizable as reason:
+                if self._options.engine == "vectorized":
+                    raise InputError(f"the module cannot be vectorized, {reason}: leave engine at auto") from None
+                self.reason = str(reason)
+            else:
+                rank_zero_info(
+                    f"Engine: vectorized, {race.chunk_size} runs at a time in {race.workers} "
+                    f"process{'es' if race.workers > 1 else ''}."
+                )
+                yield from race
+                return
+        else:
+            self.reason = "it was asked for"
+        self.engine = "sequential"
+        rank_zero_info(f"Engine: sequential, one Trainer.fit a run, since {self.reason}.")
+        yield from race_one_by_one(
+            self._build,
+            [key.seed for key in keys],
+            [self._grid.configure(key) for key in keys],
+            epochs=self._options.epochs,
+            device=self._ranks.device,
+        )
+
+    def _vectorized(self, keys: Sequence[RunKey]) -> VectorizedRace:
+        _, data = self._build(keys[0].seed)
+        data.prepare_data()
+        data.setup("fit")
+        per_epoch = len(data.train_dataloader())
+        horizon = Horizon(self._options.epochs * per_epoch, per_epoch)
+        return VectorizedRace(
+            self._build,
+            [self._grid.training(key, horizon) for key in keys],
+            optimizer=self._grid.optimizer,
+            epochs=self._options.epochs,
+            device=self._ranks.device,
+            compile=self._compiles(),
+        )
+
+    def _compiles(self) -> bool:
+        compiler = os.environ.get("CXX", "g++")  # as torch looks for it
+        found = shutil.which(compiler) is not None
+        if self._options.compile and not found:
+            raise InputError(f"compile=True needs a C++ compiler, and {compiler} is not there: install it, or leave it")
+        if self._options.compile is not None:
+            return self._options.compile
+        # By the size of the whole race, not by a clock, so that one that is taken up again computes as it did before.
+        return found and self._ranks.device.type == "cpu" and len(self._grid.keys()) >= _WORTH_COMPILING
+
+    def _check_metric(self, chunk: Chunk) -> None:
+        for name, logged in {self._options.metric: chunk.curves, self._options.test_metric: chunk.final}.items():
+            if name not in logged:
+                raise InputError(
+                    f"metric={self._options.metric!r} needs {name!r}, which is not logged{did_you_mean(name, logged)}: "
+                    f"the module logs {', '.join(sorted({**chunk.curves, **chunk.final})) or 'nothing'}"
+                )
+
+
+def _records(chunk: Chunk, keys: Sequence[RunKey], epochs: int) -> Iterator[Record]:
+    for place, run in enumerate(chunk.runs):
+        curves = {name: values[place] for name, values in chunk.curves.items()}
+        final = {name: float(values[place]) for name, values in chunk.final.items()}
+        last = {name: float(curve[-1]) for name, curve in curves.items()}
+        curves["lr"] = chunk.rates[place][:: len(chunk.rates[place]) // epochs][:epochs]
+        yield Record(keys[run], {**last, **final}, curves, bool(chunk.diverged[place]))
