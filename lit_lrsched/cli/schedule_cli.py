@@ -334,16 +334,15 @@ class ScheduleCLI(LightningCLI):
         views: dict[str, View] = {}
         refused: list[Finding] = []
         try:
-            run = configure(self.trainer, model, datamodule)
-        except DoesNotFit as error:
-            refused.append(Finding("failure", str(error)))
-        else:
+            run = configure(self.trainer, model, datamodule, of_fit.get("ckpt_path"), of_fit.get("weights_only"))
             if schedules:
                 options = {name: self._get(self.config_init, f"lr_{name}") for name in ("interval", "monitor")}
                 plans, refused = plans_of(self.trainer, run, named(schedules), **options)
                 views = {name: View.of(plan) for name, plan in plans.items()}
             else:
                 views[""] = view_fit(self.trainer, run, metric)
+        except DoesNotFit as error:
+            refused.append(Finding("failure", str(error)))
         if status := show(views, refused, png, csv):
             sys.exit(status)
 
