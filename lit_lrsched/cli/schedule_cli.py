@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import shlex
 import signal
 import sys
@@ -30,6 +29,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.class_paths import to_plain
+from lit_lrsched.cli.checkpoint import checkpoint_path, of_this_run, readable
 from lit_lrsched.cli.class_choice import OwnArguments
 from lit_lrsched.cli.comma_lists import CommaLists
 from lit_lrsched.cli.loggers import OwnVersionLogger
@@ -192,7 +192,7 @@ class ScheduleCLI(LightningCLI):
         if saves and self.trainer.is_global_zero and isinstance(self.trainer.logger, (TensorBoardLogger, CSVLogger)):
             self.run_folder.refuse_another_run(self.trainer)  # before these loggers write there
         try:
-            with interrupts_of_lightning():
+            with interrupts_of_lightning(), of_this_run(self.config[subcommand].get("ckpt_path")):
                 super()._run_subcommand(subcommand)
         except Exception as error:
             mistake = mistake_behind(error, MISTAKES)
@@ -205,19 +205,12 @@ class ScheduleCLI(LightningCLI):
             raise
 
     def _parse_ckpt_path(self) -> None:
-        """Looks into the checkpoint for hyperparameters, as Lightning does, and refuses one that cannot be loaded."""
-        try:
+        """Finds the checkpoint, and looks into it for hyperparameters as Lightning does."""
+        config = self.config[self.config.subcommand] if self.config.get("subcommand") else Namespace()  # type: ignore[no-untyped-call]
+        if config.get("ckpt_path") is not None:
+            config.ckpt_path = checkpoint_path(config.ckpt_path, config.get("trainer.default_root_dir"))
+        with readable(config.get("ckpt_path")):
             super()._parse_ckpt_path()
-        except pickle.UnpicklingError as error:
-            raise InputError(
-                f"{self._checkpoint()}: it is damaged, or holds objects, which could run any code when loaded: "
-                "give a checkpoint of weights and plain values"
-            ) from error
-        except (RuntimeError, EOFError, AttributeError) as error:
-            raise InputError(f"{self._checkpoint()}: it is damaged, or no checkpoint: give another one") from error
-
-    def _checkpoint(self) -> str:
-        return f"ckpt_path={self.config[self.config.subcommand].ckpt_path!r}"
 
     def before_instantiate_classes(self) -> None:
         """Hands the options on to a model whose constructor has parameters of these names."""
@@ -232,10 +225,6 @@ class ScheduleCLI(LightningCLI):
         elif "lr_scheduler" not in given and given.keys() != {"optimizer"}:
             raise InputError(f"--{min(given.keys() - {'optimizer'})} says nothing by itself: give --lr_scheduler too")
         self.run_folder = RunFolder(config.get("ckpt_path") if self.subcommand == "fit" else None)
-        checkpoint = config.get("ckpt_path") or "last"
-        is_path = checkpoint not in ("last", "best", "hpc") and "://" not in checkpoint
-        if is_path and not Path(checkpoint).exists():
-            raise InputError(f"ckpt_path={checkpoint!r}: there is no such checkpoint")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Makes the trainer, with what this class promises of it."""

@@ -26,6 +26,7 @@ from lit_lrsched.schedules.checks import check_positive
 from lit_lrsched.schedules.compose import spans
 from lit_lrsched.schedules.core import Horizon, Interval, stride_of
 from lit_lrsched.schedules.direction import contradiction
+from lit_lrsched.schedules.plateau import Plateau
 
 
 class SchedulerConfig(NamedTuple):
@@ -237,6 +238,9 @@ def _past(optimizers: Sequence[Optimizer], stepped: Sequence[SchedulerConfig], r
         for one in past.stepped:
             cast("ScheduledLR", one.scheduler).on_horizon_change = "keep"  # whose past is that of the old curve
         past.restore(resumed)
+        for one in past.stepped:
+            if isinstance(schedule := cast("ScheduledLR", one.scheduler).schedule, Plateau):
+                cast("ScheduledLR", one.scheduler).plateau = schedule.start()  # when it cut the rate is not known
         return past
     for one, saved in zip(past.stepped, resumed.schedulers, strict=False):
         lengths = (*_LENGTHS.get(type(one.scheduler), ()), "_schedule_phases")
@@ -394,7 +398,8 @@ def _plan_of_ours(
     base = {slot.name: slot.read() for slot in slots}
     first = schedulers[0]
     validated = pace.validated() if metric else []  # of a long run there are many
-    states = [plateau_states(scheduler.schedule, metric, validated) for scheduler in schedulers]
+    # Without a metric each counts as it stands, also as a checkpoint left it.
+    states = [plateau_states(scheduler.schedule, metric, validated) if metric else None for scheduler in schedulers]
 
     def at(step: int) -> Mapping[str, float]:
         values = dict(base)

@@ -49,23 +49,30 @@ def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = Non
         connector.restore_model()
         connector.restore_datamodule()
     except Exception as error:
-        reason = refusal_of(path, error)
+        reason = is_of_another(path, error) or unreadable(path, error)
         if reason is None:
             raise
         raise InputError(reason) from error
 
 
-def refusal_of(path: str, error: BaseException) -> str | None:
-    """Returns what is wrong with a checkpoint, by the error that it led to; None for an error of another kind."""
-    if isinstance(error, IsADirectoryError):
-        return f"ckpt_path={path!r} is a folder: give the checkpoint itself"
+def unreadable(path: str, error: BaseException) -> str | None:
+    """Returns why a checkpoint cannot be read, by the error that it led to; None for an error of another kind."""
     if isinstance(error, pickle.UnpicklingError):
         return (
             f"ckpt_path={path!r}: it is damaged, or holds objects, which could run any code when loaded: "
             "give a checkpoint of weights and plain values"
         )
-    if isinstance(error, RuntimeError) and "state_dict" in str(error):
-        return f"ckpt_path={path!r}: its weights are those of another model: give one of this model"
     if isinstance(error, (RuntimeError, EOFError, AttributeError, KeyError)):
         return f"ckpt_path={path!r}: it is damaged, or no checkpoint: give another one"
+    return None
+
+
+def is_of_another(path: str, error: BaseException) -> str | None:
+    """Returns what a checkpoint does not fit, by the error that it led to; None for an error of another kind."""
+    if isinstance(error, RuntimeError) and "loading state_dict for" in str(error):
+        return f"ckpt_path={path!r}: its weights are those of another model: give one of this model"
+    if isinstance(error, ValueError) and "loaded state dict" in str(error):
+        return f"ckpt_path={path!r}: its optimizer has other param groups: give one of this optimizer"
+    if isinstance(error, KeyError) and "checkpoint contains only the model" in str(error):
+        return f"ckpt_path={path!r}: it has weights alone, and a run cannot go on from these: give a whole checkpoint"
     return None
