@@ -60,10 +60,7 @@ def preview(
     views: dict[str, View] = {}
     refused: list[Finding] = []
     try:
-        run = configure(trainer, model, datamodule)
-    except DoesNotFit as error:
-        refused.append(Finding("failure", str(error)))
-    else:
+        run = configure(trainer, model, datamodule, of_fit.get("ckpt_path"), of_fit.get("weights_only"))
         if schedules:
             plans, refused = plans_of(
                 trainer, run, by_name(schedules), interval=options.lr_interval, monitor=options.lr_monitor
@@ -71,5 +68,7 @@ def preview(
             views = {name: View.of(plan) for name, plan in plans.items()}
         else:
             views[""] = view_fit(trainer, run, metric)
+    except DoesNotFit as error:
+        refused.append(Finding("failure", str(error)))
     if status := show(views, refused, png, csv):
         sys.exit(status)

@@ -63,8 +63,19 @@ class SaveConfig(SaveConfigCallback):
             return
         get_filesystem(folder).makedirs(folder, exist_ok=True)
         path = os.path.join(folder, self.config_filename)
+        if stage == "fit" and trainer.global_step > 0:
+            _keep(path, trainer.global_step)
         self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=self.multifile)
 
     def _save(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == self._asked:
             super().setup(trainer, pl_module, stage)
+
+
+def _keep(path: str, step: int) -> None:
+    """Keeps the configuration that a resumed run had until now, as ``config_until_step_275.yaml``."""
+    files = get_filesystem(path)
+    name, ending = os.path.splitext(path)
+    kept = f"{name}_until_step_{step}{ending}"
+    if files.exists(path) and not files.exists(kept):  # else what came after that step is done anew
+        files.mv(path, kept)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import shlex
 import signal
 import sys
@@ -20,6 +19,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 
 from lit_lrsched.cli import compare, preview
 from lit_lrsched.cli.arguments import ScheduleOptions, ScheduleParser, add_schedule_arguments
+from lit_lrsched.cli.checkpoint import checkpoint_path, of_this_run, readable
 from lit_lrsched.cli.config_file import ConfigFile
 from lit_lrsched.cli.lightning_cli_internals import OpenCLI
 from lit_lrsched.cli.loggers import OwnVersionLogger, default_logger
@@ -126,18 +126,11 @@ class ScheduleCLI(OpenCLI):
         Raises:
             InputError: For a damaged file, or one that holds objects.
         """
-        try:
+        config = self.config[self.config.subcommand] if self.config.get("subcommand") else Namespace()  # type: ignore[no-untyped-call]
+        if config.get("ckpt_path") is not None:
+            config.ckpt_path = checkpoint_path(config.ckpt_path, config.get("trainer.default_root_dir"))
+        with readable(config.get("ckpt_path")):
             super().parse_checkpoint()
-        except pickle.UnpicklingError as error:
-            raise InputError(
-                f"{self._checkpoint()}: it is damaged, or holds objects, which could run any code when loaded: "
-                "give a checkpoint of weights and plain values"
-            ) from error
-        except (RuntimeError, EOFError, AttributeError) as error:
-            raise InputError(f"{self._checkpoint()}: it is damaged, or no checkpoint: give another one") from error
-
-    def _checkpoint(self) -> str:
-        return f"ckpt_path={self.config[self.config.subcommand].ckpt_path!r}"
 
     def before_instantiate_classes(self) -> None:
         """Hands the options on to a model whose constructor has parameters of these names.
@@ -156,10 +149,6 @@ class ScheduleCLI(OpenCLI):
         elif "lr_scheduler" not in given and given.keys() != {"optimizer"}:
             raise InputError(f"--{min(given.keys() - {'optimizer'})} says nothing by itself: give --lr_scheduler too")
         self.run_folder = RunFolder(config.get("ckpt_path") if self.subcommand == "fit" else None)
-        checkpoint = config.get("ckpt_path") or "last"
-        is_path = checkpoint not in ("last", "best", "hpc") and "://" not in checkpoint
-        if is_path and not Path(checkpoint).exists():
-            raise InputError(f"ckpt_path={checkpoint!r}: there is no such checkpoint")
 
     def options_of(self, config: Namespace) -> Namespace:
         """Returns the part of a configuration that is the subcommand's, or all of it where there is none."""
@@ -252,7 +241,7 @@ class ScheduleCLI(OpenCLI):
         if saves and self.trainer.is_global_zero and isinstance(self.trainer.logger, (TensorBoardLogger, CSVLogger)):
             self.run_folder.refuse_another_run(self.trainer)  # before these loggers write there
         try:
-            with interrupts_of_lightning():
+            with interrupts_of_lightning(), of_this_run(self.config[subcommand].get("ckpt_path")):
                 super().run_subcommand(subcommand)
         except Exception as error:
             mistake = mistake_in(error, set_up=not self._has_trained)

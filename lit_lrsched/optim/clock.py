@@ -14,7 +14,8 @@ OnHorizonChange = Literal["replan", "keep", "stretch", "error"]
 class Clock:
     """Which step of which horizon the schedule stands at: its own, until a changed horizon bends the time.
 
-    From step ``since`` on, the position moves from ``start`` at ``rate`` positions a step, to the horizon's end.
+    From step ``since`` on, the position moves from ``start`` at ``rate`` positions a step, to the horizon's end. How it
+    came to ``start`` is not kept: evenly, as far as one change of the horizon goes.
     """
 
     horizon: Horizon
@@ -23,6 +24,8 @@ class Clock:
     rate: float = 1.0
 
     def __call__(self, step: int) -> int:
+        if step < self.since:
+            return round(self.start * step / self.since)
         since = step - self.since
         position = self.start + (since if self.rate == 1.0 else round(since * self.rate))
         return position if position < self.horizon.steps else self.horizon.steps

@@ -7,7 +7,7 @@ import math
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 from torch.optim import Optimizer
@@ -25,6 +25,7 @@ from lit_lrsched.plans.plan import MadeFor, Plan, is_constant, is_function, note
 from lit_lrsched.schedules.checks import check_positive
 from lit_lrsched.schedules.core import Horizon, Interval, stride_of
 from lit_lrsched.schedules.direction import contradiction
+from lit_lrsched.schedules.plateau import Plateau
 
 
 class SchedulerConfig(NamedTuple):
@@ -94,6 +95,21 @@ class TrainingLoop:
         return [steps for steps in done if steps <= self.horizon.steps]
 
 
+class Resumed(NamedTuple):
+    """Where a run goes on that was stopped.
+
+    Args:
+        step: The step of this run's horizon that comes next.
+        optimizers: The ``state_dict`` of each optimizer in the checkpoint; of these, only the param groups matter here.
+        schedulers: The ``state_dict`` of each scheduler. Without them, as after a second ``fit`` of a trainer,
+            ours join at the step, and torch's begin there.
+    """
+
+    step: int
+    optimizers: Sequence[Mapping[str, Any]] = ()
+    schedulers: Sequence[Mapping[str, Any]] = ()
+
+
 class Replay:
     """Copies of schedulers on optimizers that train nothing. The originals are left as they are.
 
@@ -115,12 +131,38 @@ class Replay:
             id(optimizer): StandIn(optimizer.param_groups, optimizer.defaults) for optimizer in optimizers
         }
         self.optimizers: list[Optimizer] = list(memo.values())
-        copies = [one._replace(scheduler=copy.deepcopy(one.scheduler, memo)) for one in stepped]
+        self._copies = [one._replace(scheduler=copy.deepcopy(one.scheduler, memo)) for one in stepped]
         # Lightning steps those that follow a metric after the others.
-        self.stepped = sorted(copies, key=lambda one: isinstance(one.scheduler, ReduceLROnPlateau))
+        self.stepped = sorted(self._copies, key=lambda one: isinstance(one.scheduler, ReduceLROnPlateau))
         for one in self.stepped:
             if isinstance(one.scheduler, ScheduledLR):
                 one.scheduler.waits_for_optimizer = False  # for an optimizer that never steps
+
+    def restore(self, resumed: Resumed) -> None:
+        """Does to the copies what the trainer does to the originals when it resumes.
+
+        Raises:
+            InputError: When the checkpoint does not fit.
+        """
+        try:
+            for optimizer, state in zip(self.optimizers, resumed.optimizers, strict=False):
+                groups = [{**group, "params": [number]} for number, group in enumerate(state["param_groups"])]
+                optimizer.load_state_dict({"state": {}, "param_groups": groups})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the run itself will tell of a jump
+                for one, saved in zip(self._copies, resumed.schedulers, strict=False):
+                    if isinstance(one.scheduler, ScheduledLR) and one.scheduler.steps_reached:
+                        one.scheduler.steps_reached = lambda: resumed.step
+                    one.scheduler.load_state_dict(copy.deepcopy(dict(saved)))
+                for one in self._copies:
+                    if isinstance(one.scheduler, ScheduledLR) and one.scheduler.resumed is None:
+                        one.scheduler.join(resumed.step // stride_of(one.scheduler.interval, one.scheduler.horizon))
+        except InputError:
+            raise
+        except Exception as error:  # of any kind, for a checkpoint may hold the state of any other scheduler
+            raise InputError(
+                f"the checkpoint does not fit the optimizer and scheduler of this run: {error}: give one that does"
+            ) from error
 
     @property
     def by_step(self) -> bool:
@@ -154,6 +196,7 @@ def plan_run(
     stepped: Sequence[SchedulerConfig],
     pace: TrainingLoop,
     metric: Sequence[float] = (),
+    resumed: Resumed | None = None,
 ) -> Plan:
     """Plans what schedulers will set their optimizers to. Optimizers and schedulers are left as they are.
 
@@ -162,9 +205,61 @@ def plan_run(
         stepped: Their schedulers, none for constant values.
         pace: The run.
         metric: Recorded values of the metric that a metric-driven scheduler follows, one a validation.
+        resumed: Where the run goes on, when it was stopped. What is planned before that is what was used as far as the
+            checkpoint tells.
+
+    Raises:
+        InputError: When the run is too long to be looked at, or the checkpoint does not fit.
     """
-    if stepped and all(isinstance(one.scheduler, ScheduledLR) and one.frequency == 1 for one in stepped):
-        return _plan_of_ours(optimizers, stepped, pace, metric)
+    if resumed is None:
+        return _plan_from(0, optimizers, stepped, pace, metric)
+    replay = Replay(optimizers, stepped)
+    replay.restore(resumed)
+    after = _plan_from(resumed.step, replay.optimizers, replay.stepped, pace, metric)
+    past = _past(optimizers, stepped, resumed)
+    before = _plan_from(resumed.step if _are_ours(stepped) else 0, past.optimizers, past.stepped, pace, metric)
+    ours = [one.scheduler for one in replay.stepped if isinstance(one.scheduler, ScheduledLR)]
+    policy = next(filter(None, (scheduler.policy for scheduler in ours)), None)
+    return replace(
+        after,
+        at=lambda step: (before if step < resumed.step else after).at(step),
+        spans=() if policy else after.spans,
+        notes=[*after.notes, *dict.fromkeys(f"{scheduler.resumed}." for scheduler in ours)],
+        begun=resumed.step,
+        policy=policy,
+    )
+
+
+def _past(optimizers: Sequence[Optimizer], stepped: Sequence[SchedulerConfig], resumed: Resumed) -> Replay:
+    """Returns copies that set what the run has set until it was stopped."""
+    past = Replay(optimizers, stepped)
+    if _are_ours(stepped):
+        for one in past.stepped:
+            cast("ScheduledLR", one.scheduler).on_horizon_change = "keep"  # whose past is that of the old curve
+        past.restore(resumed)
+        for one in past.stepped:
+            if isinstance(schedule := cast("ScheduledLR", one.scheduler).schedule, Plateau):
+                cast("ScheduledLR", one.scheduler).plateau = schedule.start()  # when it cut the rate is not known
+        return past
+    for one, saved in zip(past.stepped, resumed.schedulers, strict=False):
+        lengths = (*_LENGTHS.get(type(one.scheduler), ()), "_schedule_phases")
+        vars(one.scheduler).update({name: saved[name] for name in lengths if name in saved})
+    return past
+
+
+def _are_ours(stepped: Sequence[SchedulerConfig]) -> bool:
+    return bool(stepped) and all(isinstance(one.scheduler, ScheduledLR) and one.frequency == 1 for one in stepped)
+
+
+def _plan_from(
+    begun: int,
+    optimizers: Sequence[Optimizer],
+    stepped: Sequence[SchedulerConfig],
+    pace: TrainingLoop,
+    metric: Sequence[float],
+) -> Plan:
+    if _are_ours(stepped):
+        return _plan_of_ours(begun, optimizers, stepped, pace, metric)
     # Where epochs have no known length, nobody can foresee when a scheduler moves that moves on with them.
     unforeseen = [] if pace.horizon.steps_per_epoch else [one for one in stepped if _moves_each_epoch(one)]
     foreseen = [one for one in stepped if one not in unforeseen]
@@ -172,10 +267,10 @@ def plan_run(
     if foreseen:
         ticks = pace.horizon.steps if replay.by_step else pace.epochs
         check_replayable(type(foreseen[0].scheduler).__name__, ticks)
-    record = _Record(replay.optimizers)
+    record = _Record(replay.optimizers, begun)
     broken = None
     try:
-        for step in _played(replay, pace, metric):
+        for step in _played(replay, pace, metric, begun):
             record.note(step)
     except InputError:
         raise
@@ -208,11 +303,11 @@ def _moves_each_epoch(one: SchedulerConfig) -> bool:
 class _Record:
     """What optimizers were set to, from which step on."""
 
-    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+    def __init__(self, optimizers: Sequence[Optimizer], begun: int) -> None:
         self._slots = slots_of(optimizers)
         self._since: list[int] = []
         self._rows: list[tuple[float, ...]] = []
-        self.note(0)
+        self.note(begun)
 
     def note(self, step: int) -> None:
         row = tuple([slot.read() for slot in self._slots])
@@ -225,8 +320,8 @@ class _Record:
         return {slot.name: value for slot, value in zip(self._slots, row, strict=True)}
 
 
-def _played(replay: Replay, pace: TrainingLoop, metric: Sequence[float]) -> Iterator[int]:
-    """Plays a run through, and yields the number of steps done whenever schedulers have moved on."""
+def _played(replay: Replay, pace: TrainingLoop, metric: Sequence[float], begun: int) -> Iterator[int]:
+    """Plays a run through from a step on, and yields the number of steps done whenever schedulers have moved on."""
     validated = pace.validated() if metric else []
 
     def latest(done: int) -> float | None:
@@ -236,9 +331,9 @@ def _played(replay: Replay, pace: TrainingLoop, metric: Sequence[float]) -> Iter
     steps, per_epoch = pace.horizon.steps, pace.steps_per_epoch
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself will give those that matter
-        for epoch in range(pace.epochs):
+        for epoch in range(begun // per_epoch, pace.epochs):
             first, stop = epoch * per_epoch, min((epoch + 1) * per_epoch, steps)
-            for step in range(first, stop) if replay.by_step else ():
+            for step in range(max(first, begun), stop) if replay.by_step else ():
                 replay.after_step(pace.batch_of(step), latest(step + 1))
                 yield step + 1
             replay.after_epoch(epoch, latest(stop))
@@ -289,7 +384,11 @@ def plan_of_torch(
 
 
 def _plan_of_ours(
-    optimizers: Sequence[Optimizer], stepped: Sequence[SchedulerConfig], pace: TrainingLoop, metric: Sequence[float]
+    begun: int,
+    optimizers: Sequence[Optimizer],
+    stepped: Sequence[SchedulerConfig],
+    pace: TrainingLoop,
+    metric: Sequence[float],
 ) -> Plan:
     schedulers = [copy.copy(cast("ScheduledLR", one.scheduler)) for one in stepped]  # for plateaus of their own
     numbers = [optimizers.index(scheduler.optimizer) for scheduler in schedulers]
@@ -298,14 +397,17 @@ def _plan_of_ours(
     base = {slot.name: slot.read() for slot in slots}
     first = schedulers[0]
     validated = pace.validated() if metric else []  # of a long run there are many
-    states = [plateau_states(scheduler.schedule, metric, validated) for scheduler in schedulers]
+    # Without a metric each counts as it stands, also as a checkpoint left it.
+    states = [plateau_states(scheduler.schedule, metric, validated) if metric else None for scheduler in schedulers]
 
     def at(step: int) -> Mapping[str, float]:
         values = dict(base)
         for scheduler, number, plateau in zip(schedulers, numbers, states, strict=True):
             if plateau:
                 scheduler.plateau = plateau.at(step)
-            for index, group in enumerate(scheduler.planned(step // stride_of(scheduler.interval, pace.horizon))):
+            stride = stride_of(scheduler.interval, pace.horizon)
+            tick = max(scheduler.last_epoch + step // stride - begun // stride, 0)
+            for index, group in enumerate(scheduler.planned(tick)):
                 for quantity, value in group.items():
                     values[names[number, index, quantity]] = value
         return values

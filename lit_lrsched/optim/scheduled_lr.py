@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -107,6 +107,13 @@ class ScheduledLR(LRScheduler):
     def position(self) -> int:
         """The step of the schedule that is in force."""
         return self._clock(self.last_epoch * self._stride)
+
+    @property
+    def policy(self) -> Literal["keep", "stretch"] | None:
+        """How the curve of a checkpoint of another length goes on here; None where it does not."""
+        if self._clock == Clock(self.horizon):
+            return None
+        return "stretch" if self.on_horizon_change == "stretch" else "keep"
 
     def planned(self, tick: int) -> list[dict[str, float]]:
         """Returns what each param group is set to at a tick: ``lr``, and ``momentum`` or ``weight_decay`` if scheduled.

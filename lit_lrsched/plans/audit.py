@@ -123,9 +123,16 @@ def _short_phases(plan: Plan) -> list[Finding]:
 def _zeros(plan: Plan, steps: Sequence[int], values: Sequence[float]) -> list[Finding]:
     total, nothing = plan.horizon.steps, _NOTHING * max(values)
     found = []
+    level: Literal["failure", "warning"] = "failure"
+    fix = "make the schedule longer, or end it above 0"
+    if plan.policy:  # asked for, and perhaps for a schedule that does not end at 0
+        level = "warning"
+        fix = (
+            f"on_horizon_change={plan.policy!r} follows the curve of the checkpoint: choose 'replan', or end it above 0"
+        )
     if max(values) == 0:
-        text = f"the learning rate is 0 from {_when(plan, steps[0])} to the end: that trains nothing: end it above 0"
-        return [Finding("failure", text)]
+        text = f"the learning rate is 0 from {_when(plan, steps[0])} to the end: that trains nothing"
+        return [Finding(level, f"{text}: {fix if plan.policy else 'end it above 0'}")]
     first = next(index for index, value in enumerate(values) if value > nothing)
     if first > 0:
         found.append(
@@ -139,9 +146,9 @@ def _zeros(plan: Plan, steps: Sequence[int], values: Sequence[float]) -> list[Fi
         start = steps[last + 1]
         found.append(
             Finding(
-                "failure",
+                level,
                 f"the learning rate is 0 from {_when(plan, start)} on: the last {total - start} of {total} steps train "
-                "nothing: make the schedule longer, or end it above 0",
+                f"nothing: {fix}",
             )
         )
     return found

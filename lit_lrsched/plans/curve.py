@@ -34,6 +34,15 @@ class Curve(NamedTuple):
         """The learning rate; the first group's, where there are several."""
         return next(iter(self.values.values()))
 
+    def since(self, step: int) -> Curve:
+        """Returns the curve from a step on; of one that lies behind the last, what there is at the end.
+
+        >>> Curve([0, 4, 8], {"lr": [0.3, 0.2, 0.1]}).since(4)
+        Curve(steps=[4, 8], values={'lr': [0.2, 0.1]})
+        """
+        first = min(bisect_left(self.steps, step), len(self.steps) - 1)
+        return Curve(self.steps[first:], {name: values[first:] for name, values in self.values.items()})
+
 
 def sample(plan: Plan, most: int = 4000) -> Curve:
     """Returns the curve at enough steps to draw it: all ticks of a short run, of a long one those that matter.
@@ -47,7 +56,10 @@ def sample(plan: Plan, most: int = 4000) -> Curve:
     edges = [edge for span in plan.spans for edge in (span.start, span.stop)] + [step for step, _ in plan.events]
     chosen = {tick for edge in edges for tick in range(edge // stride - 1, edge // stride + 2)}
     chosen |= {*range(0, ticks, every), ticks - 1}
-    curve = _curve(plan, {tick * stride for tick in chosen if 0 <= tick < ticks} | {step for step, _ in plan.events})
+    begun = {plan.begun} if 0 < plan.begun <= last else set()
+    curve = _curve(
+        plan, {tick * stride for tick in chosen if 0 <= tick < ticks} | {step for step, _ in plan.events} | begun
+    )
     if every == 1:
         return curve
     turns = [
@@ -134,6 +146,8 @@ def key_moments(plan: Plan, curve: Curve) -> list[tuple[int, str]]:
     rates = curve.main
     if _varies(rates):
         found.setdefault(curve.steps[rates.index(max(rates))], []).append("peak")
+    if plan.begun:
+        found.setdefault(plan.begun, []).insert(0, "resumed here")
     last = plan.horizon.steps - 1
     found.setdefault(last, []).append("last step")
     return [(step, ", ".join(dict.fromkeys(names))) for step, names in sorted(found.items()) if step <= last]

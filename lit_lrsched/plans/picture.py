@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +22,7 @@ _MOST_IN_ONE = 8  # more curves than this have a small picture each
 
 # A palette that colour-blind people can tell apart (Okabe and Ito 2008), in an order that sets neighbours apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F4FC9", "#5A5A5A")
-_INK, _FAINT, _SHADE = "#222222", "#777777", "#F3F4F6"
+_INK, _FAINT, _SHADE, _PAST = "#222222", "#777777", "#F3F4F6", "#B0B0B0"
 _HEIGHTS = {"lr": 3.0, "factor": 3.0}
 
 
@@ -114,14 +115,20 @@ def _draw(axes: Axes, view: View, column: str, colour: str) -> None:
     plan, values = view.plan, view.curve.values[column]
     ends = [clock_of(plan)[1](step) for step in (*view.curve.steps, plan.horizon.steps)]
     held = _is_held(plan)
-    axes.plot(
-        ends if held else ends[:-1],
-        [*values, values[-1]] if held else values,
-        drawstyle="steps-post" if held else "default",
-        color=colour,
-        linewidth=1.8,
-        solid_joinstyle="round",
-    )
+    begun = bisect_left(view.curve.steps, plan.begun)
+    for first, last, hue in ((0, begun, _PAST), (begun, len(values), colour)):
+        drawn = values[first:last]
+        if drawn:
+            axes.plot(
+                ends[first : last + held],
+                [*drawn, drawn[-1]] if held else drawn,
+                drawstyle="steps-post" if held else "default",
+                color=hue,
+                linewidth=1.8,
+                solid_joinstyle="round",
+            )
+    if plan.begun:
+        axes.axvline(clock_of(plan)[1](plan.begun), color=_FAINT, linewidth=0.8, linestyle=":")
     if column.startswith(("lr", "factor")):
         axes.set_ylim(0, max(axes.get_ylim()[1], 1.14 * max(values)) or 1.0)
 

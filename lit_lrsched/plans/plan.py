@@ -45,6 +45,8 @@ class Plan:
         is_constant: Whether the schedule is meant never to change.
         is_function: Whether it is somebody's function or a class of unknown lengths: these may be constant on purpose.
         broken: Why the schedule stops the run on its way, if it does.
+        begun: The step that a resumed run goes on from.
+        policy: The ``on_horizon_change`` by which a resumed run follows the curve of a run of another length.
 
     >>> plan = plan_of(Constant(0.5), Horizon(20, steps_per_epoch=10), "epoch", lr=0.1)
     >>> plan.at(19), plan.ticks, plan.epoch(15)
@@ -62,6 +64,8 @@ class Plan:
     is_constant: bool = False
     is_function: bool = False
     broken: str | None = None
+    begun: int = 0
+    policy: Literal["keep", "stretch"] | None = None
 
     @property
     def stride(self) -> int:

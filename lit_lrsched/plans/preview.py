@@ -144,11 +144,13 @@ def _write_csv(path: Path, views: Mapping[str, View]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         units = dict.fromkeys(["step", *(clock_of(view.plan)[0] for view in views.values())])
-        writer.writerow([*(["schedule"] if named else []), *units, *columns])
+        is_resumed = any(view.plan.begun for view in views.values())
+        writer.writerow([*(["schedule"] if named else []), *units, *(["done"] if is_resumed else []), *columns])
         for name, view in views.items():
             plan = view.plan
             for step in range(0, plan.horizon.steps, plan.stride):
                 values = plan.at(step)
                 times = [step, int(clock_of(plan)[1](step))][: len(units)]
-                row = [*times, *(values.get(column, "") for column in columns)]
+                done = [int(step < plan.begun)] if is_resumed else []
+                row = [*times, *done, *(values.get(column, "") for column in columns)]
                 writer.writerow([name, *row] if named else row)

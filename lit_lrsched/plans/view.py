@@ -22,7 +22,7 @@ class View(NamedTuple):
     def of(cls, plan: Plan, findings: Sequence[Finding] = ()) -> View:
         """Looks at a plan: its curve, and what the audit says besides what is known already."""
         curve = sample(plan)
-        return cls(plan, curve, [*findings, *audit(plan, curve)])
+        return cls(plan, curve, [*findings, *audit(plan, curve.since(plan.begun))])
 
 
 def run_in_words(plan: Plan) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,13 +21,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.param_groups import back_to_base_lr
-from lit_lrsched.optim.replay import Replay, made_for, plan_run
+from lit_lrsched.optim.replay import Replay, Resumed, made_for, plan_run
 from lit_lrsched.optim.replay import SchedulerConfig as Stepped
 from lit_lrsched.optim.replay import TrainingLoop as Pace
 from lit_lrsched.optim.replay import scheduler_config as stepped_of
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.plans.audit import Finding, audit, audit_lengths
-from lit_lrsched.plans.curve import Curve, sample
+from lit_lrsched.plans.curve import sample
 from lit_lrsched.plans.metric_file import read_metric
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.view import View
@@ -36,9 +35,10 @@ from lit_lrsched.schedules.core import Interval
 from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
 from lit_lrsched.trainer.horizon import horizon_of
-from lit_lrsched.trainer.lightning_internals import begin_fit, configured_optimizers, loaded_checkpoint
+from lit_lrsched.trainer.lightning_internals import begin_fit, configured_optimizers
 from lit_lrsched.trainer.logged_names import logged_names
 from lit_lrsched.trainer.other_rates import takes_over
+from lit_lrsched.trainer.resumed_run import read_checkpoint, resumed_run
 from lit_lrsched.trainer.schedule_config import AnySchedule, schedule_config
 
 
@@ -48,22 +48,39 @@ class Configured(NamedTuple):
     optimizers: list[Optimizer]
     stepped: list[Stepped]
     pace: Pace
+    resumed: Resumed | None = None
 
 
 class DoesNotFit(InputError):
     """The schedule and the run do not go together."""
 
 
-def configure(trainer: Trainer, model: LightningModule, datamodule: LightningDataModule | None = None) -> Configured:
+def configure(
+    trainer: Trainer,
+    model: LightningModule,
+    datamodule: LightningDataModule | None = None,
+    checkpoint: str | None = None,
+    weights_only: bool | None = None,
+) -> Configured:
     """Does what ``trainer.fit`` does before training: data, ``setup`` hooks, ``configure_optimizers``.
 
     Nothing is trained, sent to a device or shared with other processes; nothing is written either, as long as the
     trainer's logger writes nothing.
 
+    Args:
+        trainer: The trainer.
+        model: The module to train.
+        datamodule: Its data.
+        checkpoint: The checkpoint that the run is to go on from.
+        weights_only: How to read it, as for ``trainer.fit``.
+
     Raises:
         DoesNotFit: When training has no known end, or the schedule does not fit it.
+        InputError: When the checkpoint cannot be read.
     """
     begin_fit(trainer, model, datamodule)
+    if checkpoint is not None:
+        read_checkpoint(trainer, checkpoint, weights_only)
     try:
         optimizers, configs = configured_optimizers(model)
         trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs = optimizers, configs
@@ -72,7 +89,7 @@ def configure(trainer: Trainer, model: LightningModule, datamodule: LightningDat
             if isinstance(callback, ApplySchedule):
                 callback.on_fit_start(trainer, model)
         steppeds = [stepped_of(config) for config in trainer.strategy.lr_scheduler_configs]
-        return Configured(trainer.strategy.optimizers, steppeds, training_loop_of(trainer))
+        return Configured(trainer.strategy.optimizers, steppeds, training_loop_of(trainer), resumed_run(trainer))
     except InputError as error:
         raise DoesNotFit(str(error)) from error
     finally:
@@ -105,18 +122,27 @@ def plan_fit(trainer: Trainer, configured: Configured, metric: str | None = None
         trainer: The trainer.
         configured: What :func:`configure` returned for it.
         metric: File with the recorded metric that a metric-driven schedule is to follow.
+
+    Raises:
+        DoesNotFit: When the checkpoint does not fit the run.
     """
-    optimizers, steppeds, pace = configured
+    optimizers, steppeds, pace, resumed = configured
     monitors = {one.monitor for one in steppeds if one.monitor}
     values: Sequence[float] = read_metric(metric, min(monitors, default="metric")) if metric else ()
-    return plan_run(optimizers, steppeds, pace, values), [*_findings(trainer, steppeds), *_takes_over(trainer)]
+    try:
+        plan = plan_run(optimizers, steppeds, pace, values, resumed)
+    except InputError as error:
+        if resumed is None:
+            raise
+        raise DoesNotFit(str(error)) from error
+    return plan, [*_findings(trainer, steppeds), *_takes_over(trainer)]
 
 
 def view_fit(trainer: Trainer, configured: Configured, metric: str | None = None) -> View:
     """Returns the plan of a configured run, its curve and all that is wrong with it: see :func:`plan_fit`."""
     plan, known = plan_fit(trainer, configured, metric)
     curve = sample(plan)
-    return View(plan, curve, _judged(trainer, known, audit(plan, curve), plan.broken))
+    return View(plan, curve, _judged(trainer, known, audit(plan, curve.since(plan.begun)), plan.broken))
 
 
 def audit_fit(trainer: Trainer) -> list[Finding]:
@@ -144,11 +170,13 @@ def audit_fit(trainer: Trainer) -> list[Finding]:
         found = audit_lengths(Plan(names, pace.horizon, "step", lambda step: {}, made_for=lengths))
         return _judged(trainer, known, found or [_not_replayed(names, pace)])
     try:
-        plan = plan_run(trainer.strategy.optimizers, steppeds, pace)
+        plan = plan_run(trainer.strategy.optimizers, steppeds, pace, resumed=resumed_run(trainer))
+    except InputError:  # of a checkpoint that does not fit, which is told as it is taken up
+        return _judged(trainer, known, [])
     except Exception as error:  # of somebody's scheduler, which may train well and yet not let itself be tried out
         text = f"the schedule cannot be tried out before training ({type(error).__name__}: {error})"
         return _judged(trainer, known, [Finding("warning", text)])
-    return _judged(trainer, known, audit(plan, _still_to_come(trainer, sample(plan))), plan.broken)
+    return _judged(trainer, known, audit(plan, sample(plan).since(plan.begun)), plan.broken)
 
 
 _MOST_REPLAYED = 200_000  # two seconds
@@ -157,13 +185,6 @@ _MOST_REPLAYED = 200_000  # two seconds
 def _not_replayed(names: str, pace: Pace) -> Finding:
     text = f"{names} moves on {pace.horizon.steps:,} times, too often to be tried out before training: see its preview"
     return Finding("warning", text)
-
-
-def _still_to_come(trainer: Trainer, curve: Curve) -> Curve:
-    """Leaves out of a curve what a resumed run has trained already."""
-    reached = int(loaded_checkpoint(trainer).get("global_step", trainer.global_step))
-    first = min(bisect_left(curve.steps, reached), len(curve.steps) - 1)
-    return Curve(curve.steps[first:], {name: values[first:] for name, values in curve.values.items()})
 
 
 def _judged(
@@ -201,14 +222,13 @@ def plans_of(
             back_to_base_lr(group)
         try:
             returned = schedule_config(optimizer, schedule, trainer, interval=interval, monitor=monitor)
+            config: dict[str, Any] = returned.get("lr_scheduler", {})
+            steppeds = (
+                [Stepped(kept_by(config["scheduler"]), config["interval"], 1, config.get("monitor"))] if config else []
+            )
+            plans[name] = plan_run([optimizer], steppeds, configured.pace, resumed=configured.resumed)
         except InputError as error:
             refused.append(Finding("failure", f"{name}: {error}"))
-            continue
-        config: dict[str, Any] = returned.get("lr_scheduler", {})
-        steppeds = (
-            [Stepped(kept_by(config["scheduler"]), config["interval"], 1, config.get("monitor"))] if config else []
-        )
-        plans[name] = plan_run([optimizer], steppeds, configured.pace)
     return plans, refused
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
 from lit_lrsched.errors import InputError
@@ -85,12 +86,28 @@ def steps_reached(trainer: Trainer) -> int:
     Epochs done and batches of this one, as the trainer counts them, or optimizer steps where those limit training.
     Several optimizers, stepped by hand, may take any number of steps in a batch; batches keep time with the horizon.
     """
-    horizon = horizon_of(trainer)
-    if horizon.steps == trainer.max_steps or why_no_epochs(trainer):
-        return trainer.global_step
     loop = trainer.fit_loop
     epochs, batches = cast("Any", loop.epoch_progress.current), cast("Any", loop.epoch_loop.batch_progress.current)
     amid = loop.restarting and epochs.started > epochs.processed
+    return _steps_done(trainer, trainer.global_step, epochs.processed, batches.processed if amid else 0)
+
+
+def steps_done(trainer: Trainer, checkpoint: Mapping[str, Any]) -> int:
+    """Returns :func:`steps_reached` as it will be when the trainer has taken up a checkpoint.
+
+    Args:
+        trainer: A trainer that has not taken it up.
+        checkpoint: What Lightning saved.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loops["epoch_progress"]["current"], loops["epoch_loop.batch_progress"]["current"]
+    amid = epochs["started"] > epochs["processed"]
+    return _steps_done(trainer, checkpoint["global_step"], epochs["processed"], batches["processed"] if amid else 0)
+
+
+def _steps_done(trainer: Trainer, steps: int, epochs: int, batches: int) -> int:
+    horizon = horizon_of(trainer)
+    if horizon.steps == trainer.max_steps or why_no_epochs(trainer):
+        return steps
     in_epoch = epoch_length("the step reached", horizon)
-    inside = min(batches.processed // trainer.accumulate_grad_batches, in_epoch) if amid else 0
-    return int(epochs.processed * in_epoch + inside)
+    return epochs * in_epoch + min(batches // trainer.accumulate_grad_batches, in_epoch)

@@ -22,6 +22,7 @@ from lit_lrsched.plans.table import distinct
 from lit_lrsched.plans.view import View
 from lit_lrsched.trainer.fit_plan import training_loop_of as pace_of
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
+from lit_lrsched.trainer.resumed_run import resumed_run
 
 # Charts by title, and the tags that each shows.
 _CHARTS = {
@@ -49,9 +50,14 @@ class TensorBoardRun(Callback):
         self._plan: Plan | None = None
         self._hyperparameters: dict[str, Any] = {}
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Plans a resumed run, before the checkpoint changes its schedulers."""
+        self._plan = _plan(trainer)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes what is known before the first step."""
-        self._plan = _plan(trainer)
+        if trainer.global_step == 0:  # other callbacks may have changed the run since
+            self._plan = _plan(trainer)
         if not trainer.is_global_zero or not trainer.optimizers:
             return
         self._hyperparameters = _hyperparameters(trainer)
@@ -92,9 +98,8 @@ def _plan(trainer: Trainer) -> Plan | None:
     if not trainer.lightning_module.automatic_optimization or not trainer.optimizers:
         return None
     try:
-        return plan_run(
-            trainer.optimizers, [stepped_of(config) for config in trainer.lr_scheduler_configs], pace_of(trainer)
-        )
+        steppeds = [stepped_of(config) for config in trainer.lr_scheduler_configs]
+        return plan_run(trainer.optimizers, steppeds, pace_of(trainer), resumed=resumed_run(trainer))
     except InputError:
         return None
 

@@ -1,0 +1,68 @@
+"""Which checkpoint ``--ckpt_path`` means, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lit_lrsched.cli.run_folder import shortest_path
+from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.resumed_run import is_of_another, unreadable
+
+_OF_LIGHTNING = ("best", "hpc")
+
+
+def checkpoint_path(given: str | None, root: str | None = None) -> str | None:
+    """Returns the file that ``--ckpt_path`` means; what Lightning itself looks up is returned as it is.
+
+    Args:
+        given: A file; ``last`` for the newest checkpoint of the runs in ``lightning_logs``; or None.
+        root: Where ``lightning_logs`` is. Default: the working directory.
+
+    Raises:
+        InputError: When there is no such file.
+    """
+    if given is None or given in _OF_LIGHTNING or "://" in given:
+        return given
+    if given == "last":
+        logs = Path(root or ".", "lightning_logs")
+        found = [path for path in logs.glob("*/checkpoints/*.ckpt") if path.is_file()]
+        if not found:
+            raise InputError(f"ckpt_path='last': there is no checkpoint in {shortest_path(logs)}: train first")
+        return str(max(found, key=lambda path: (path.stat().st_mtime_ns, path.name == "last.ckpt")))
+    if not Path(given).exists():
+        raise InputError(f"ckpt_path={given!r}: there is no such checkpoint")
+    if Path(given).is_dir():
+        raise InputError(f"ckpt_path={given!r} is a folder: give the file in it, such as last.ckpt")
+    return given
+
+
+@contextmanager
+def readable(path: str | None) -> Iterator[None]:
+    """Says in a line that a checkpoint cannot be read.
+
+    Raises:
+        InputError: When it cannot.
+    """
+    try:
+        yield
+    except Exception as error:
+        if path is not None and (reason := unreadable(path, error)):
+            raise InputError(reason) from error
+        raise
+
+
+@contextmanager
+def of_this_run(path: str | None) -> Iterator[None]:
+    """Says in a line that a checkpoint is of another model or optimizer.
+
+    Raises:
+        InputError: When it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if path is not None and (reason := is_of_another(path, error)):
+            raise InputError(reason) from error
+        raise

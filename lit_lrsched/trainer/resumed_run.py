@@ -1,0 +1,78 @@
+"""What a checkpoint says of the run that goes on from it, as far as its plan is concerned."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.optim.replay import Resumed
+from lit_lrsched.trainer.horizon import steps_done, steps_reached
+from lit_lrsched.trainer.lightning_package import Trainer
+
+
+def resumed_run(trainer: Trainer) -> Resumed | None:
+    """Returns where a run goes on; None for one that begins.
+
+    Args:
+        trainer: A trainer that has read its checkpoint and has not taken up its loops, optimizers and schedulers:
+            in ``on_fit_start``, or after :func:`read_checkpoint`.
+
+    Raises:
+        InputError: When the checkpoint has weights alone, or training has no known end.
+    """
+    checkpoint: Mapping[str, Any] = trainer._checkpoint_connector._loaded_checkpoint
+    if not checkpoint:
+        done = steps_reached(trainer) if trainer.global_step > 0 else 0
+        return Resumed(done) if done else None
+    missing = [key for key in ("loops", "optimizer_states", "lr_schedulers") if key not in checkpoint]
+    if missing:
+        raise InputError("the checkpoint has weights alone, and a run cannot go on from these: give a whole one")
+    return Resumed(steps_done(trainer, checkpoint), checkpoint["optimizer_states"], checkpoint["lr_schedulers"])
+
+
+def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = None) -> None:
+    """Does what ``Trainer.fit`` does with a checkpoint before it makes optimizers.
+
+    Args:
+        trainer: A trainer whose module and data are set up.
+        path: The checkpoint.
+        weights_only: As for ``Trainer.fit``.
+
+    Raises:
+        InputError: When it cannot be read, or is of another module.
+    """
+    connector = trainer._checkpoint_connector
+    try:
+        connector.resume_start(path, weights_only)
+        connector.restore_model()
+        connector.restore_datamodule()
+    except Exception as error:
+        reason = is_of_another(path, error) or unreadable(path, error)
+        if reason is None:
+            raise
+        raise InputError(reason) from error
+
+
+def unreadable(path: str, error: BaseException) -> str | None:
+    """Returns why a checkpoint cannot be read, by the error that it led to; None for an error of another kind."""
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            f"ckpt_path={path!r}: it is damaged, or holds objects, which could run any code when loaded: "
+            "give a checkpoint of weights and plain values"
+        )
+    if isinstance(error, (RuntimeError, EOFError, AttributeError, KeyError)):
+        return f"ckpt_path={path!r}: it is damaged, or no checkpoint: give another one"
+    return None
+
+
+def is_of_another(path: str, error: BaseException) -> str | None:
+    """Returns what a checkpoint does not fit, by the error that it led to; None for an error of another kind."""
+    if isinstance(error, RuntimeError) and "loading state_dict for" in str(error):
+        return f"ckpt_path={path!r}: its weights are those of another model: give one of this model"
+    if isinstance(error, ValueError) and "loaded state dict" in str(error):
+        return f"ckpt_path={path!r}: its optimizer has other param groups: give one of this optimizer"
+    if isinstance(error, KeyError) and "checkpoint contains only the model" in str(error):
+        return f"ckpt_path={path!r}: it has weights alone, and a run cannot go on from these: give a whole checkpoint"
+    return None

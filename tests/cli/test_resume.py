@@ -1,0 +1,149 @@
+"""``--ckpt_path``: what the command says of a checkpoint, shows of the run that goes on from it, and keeps of the old."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+RUN = Path("lightning_logs/version_0")
+LAST = str(RUN / "checkpoints/last.ckpt")
+QUIET = ["--trainer.enable_progress_bar=false"]
+LINEAR = ["--lr_scheduler=Linear", "--lr_scheduler.end=0.1"]
+
+
+def rows_of(file: str) -> list[dict[str, str]]:
+    with Path(file).open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def logged(tag: str) -> dict[int, float]:
+    events = EventAccumulator(str(RUN))
+    events.Reload()
+    return {point.step: point.value for point in events.Scalars(tag)}
+
+
+@pytest.mark.filterwarnings("ignore:Resumed")
+@pytest.mark.parametrize("policy", ["replan", "keep", "stretch"])
+def test_preview_shows_what_the_resumed_run_uses(command, policy):
+    longer = [*QUIET, *LINEAR, f"--on_horizon_change={policy}", "--trainer.max_epochs=5", "--ckpt_path", LAST]
+    assert command("fit", *QUIET, *LINEAR, "--trainer.max_epochs=3") == 0
+    assert command("preview", *longer, "--csv=every.csv") == 0
+    assert "resumed here" in command.out
+    rows = rows_of("every.csv")
+    assert [row["done"] for row in rows] == ["1"] * 33 + ["0"] * 22
+    # 3 epochs of 11 steps, then 2 more
+    past = [0.1 * (1 - 0.9 * step / 33) for step in range(33)]
+    to_come = {
+        "replan": [0.1 * (1 - 0.9 * step / 55) for step in range(33, 55)],
+        "keep": [0.01] * 22,
+        "stretch": [0.01] * 22,
+    }[policy]
+    assert [float(row["lr/group0"]) for row in rows] == pytest.approx(past + to_come)
+    assert command("fit", *longer) == 0, command.err
+    used, planned = logged("lr/group0"), logged("planned_lr/group0")
+    assert planned == pytest.approx({step: float(rows[step]["lr/group0"]) for step in planned})
+    assert {step: value for step, value in used.items() if step >= 33} == {
+        step: value for step, value in planned.items() if step >= 33
+    }
+
+
+@pytest.mark.filterwarnings("ignore:Resumed")
+def test_a_length_that_torch_takes_from_the_checkpoint(command):
+    linear = [*QUIET, "--lr_scheduler=LinearLR", "--lr_scheduler.start_factor=0.5", "--optimizer=SGD"]
+    linear += ["--optimizer.lr=0.1"]
+    assert command("fit", *linear, "--lr_scheduler.total_iters=4", "--trainer.max_epochs=4") == 0
+    longer = [*linear, "--lr_scheduler.total_iters=8", "--trainer.max_epochs=8", "--ckpt_path", LAST]
+    assert command("preview", *longer, "--csv=every.csv") == 0
+    rates = [float(row["lr/group0"]) for row in rows_of("every.csv")]
+    assert rates == pytest.approx([0.05, 0.0625, 0.075, 0.0875, 0.1, 0.1, 0.1, 0.1])
+    told = "LinearLR takes total_iters=4 from the checkpoint, not the 8 that is configured"
+    assert f"warning: {told}" in command.out
+    assert command("fit", *longer) == 0
+    assert f"warning: {told}" in command.out
+    assert list(logged("planned_lr/group0").values()) == pytest.approx(rates)
+    assert list(logged("lr/group0").values()) == pytest.approx(rates)
+
+
+@pytest.mark.filterwarnings("ignore:Resumed")
+@pytest.mark.parametrize("policy", ["keep", "stretch"])
+def test_a_kept_curve_at_0_is_a_warning(command, policy):
+    assert command("fit", *QUIET, "--lr_scheduler=Linear", "--trainer.max_epochs=1") == 0
+    longer = [*QUIET, "--lr_scheduler=Linear", f"--on_horizon_change={policy}", "--trainer.max_epochs=3"]
+    told = (
+        "warning: the learning rate is 0 from step 11 (epoch 1) to the end: that trains nothing: "
+        f"on_horizon_change='{policy}' follows the curve of the checkpoint: choose 'replan', or end it above 0\n"
+    )
+    for subcommand in ("preview", "fit"):
+        assert command(subcommand, *longer, "--ckpt_path", LAST) == 0
+        assert told in command.out
+
+
+def test_the_last_checkpoint_is_that_of_the_newest_run(command):
+    for hidden in (3, 5):
+        assert command("fit", *QUIET, "--trainer.max_epochs=1", f"--model.hidden={hidden}") == 0
+    longer = [*QUIET, "--trainer.max_epochs=2", "--ckpt_path=last"]
+    assert command("preview", *longer) == 0, command.err
+    assert "resumed here" in command.out
+    assert command("fit", *longer) == 0, command.err
+    assert {path.name for path in Path("lightning_logs").iterdir()} == {"version_0", "version_1"}
+    run = Path("lightning_logs/version_1")
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 22
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "preview", "test"])
+def test_no_last_checkpoint(command, subcommand):
+    assert command(subcommand, "--ckpt_path=last") == 2
+    assert command.err == "error: ckpt_path='last': there is no checkpoint in lightning_logs: train first\n"
+    assert not Path("lightning_logs").exists()
+
+
+def test_the_configuration_until_then_is_kept(command):
+    first = [*QUIET, "--trainer.max_epochs=1"]
+    assert command("fit", *first) == 0
+    before = (RUN / "config.yaml").read_text()
+    assert command("fit", *first, "--ckpt_path", LAST) == 0
+    assert "Nothing is left to train" in command.out
+    assert (RUN / "config.yaml").read_text() == before
+    assert command("fit", *QUIET, "--trainer.max_epochs=2", "--ckpt_path", LAST) == 0
+    assert (RUN / "config_until_step_11.yaml").read_text() == before
+    assert yaml.safe_load((RUN / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "preview"])
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("cut", "it is damaged"),
+        ("folder", "is a folder: give the file in it, such as last.ckpt"),
+        ("absent", "there is no such checkpoint"),
+        ("weights", "it has weights alone, and a run cannot go on from these"),
+        ("another model", "its weights are those of another model: give one of this model"),
+    ],
+)
+def test_a_checkpoint_that_does_not_serve(command, subcommand, kind, told):
+    short = [*QUIET, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1"]
+    if kind not in ("folder", "absent"):
+        assert command("fit", *short) == 0
+        checkpoint = torch.load(LAST, weights_only=True)
+        if kind == "weights":
+            checkpoint = {key: checkpoint[key] for key in ("state_dict", "global_step", "pytorch-lightning_version")}
+        elif kind == "another model":
+            checkpoint["state_dict"] = {"other": torch.zeros(1)}
+        torch.save(checkpoint, "a.ckpt")
+        if kind == "cut":
+            Path("a.ckpt").write_bytes(Path("a.ckpt").read_bytes()[:900])
+    elif kind == "folder":
+        Path("a.ckpt").mkdir()
+    folders = sorted(Path("lightning_logs").glob("*"))
+    assert command(subcommand, *short, "--ckpt_path=a.ckpt") == 2
+    (line,) = [line for line in command.err.splitlines() if line.startswith("error")]
+    assert line.startswith("error: ckpt_path='a.ckpt'")
+    assert told in line
+    assert "Traceback" not in command.err
+    assert sorted(Path("lightning_logs").glob("*")) == folders
