@@ -1,7 +1,7 @@
 """The four experiments of the learning-rate tutorial on the real data: what every epoch used, and what came of it.
 
-Trains the worked example under each configuration in ``scripts/article``, as ``lit-lrsched fit --config`` does. Prints
-a line for each epoch and a closing table, and draws the learning rates and the accuracies into one PNG.
+Trains the worked example under each configuration in ``lit_lrsched/configs/article``, as ``lit-lrsched fit --config``
+does. Prints a line for each epoch and a closing table, and draws the learning rates and the accuracies into one PNG.
 
     python scripts/reproduce_article.py [--epochs 50] [--seed 42] [--out lightning_logs/article/article.png]
 """
@@ -9,7 +9,7 @@ a line for each epoch and a closing table, and draws the learning rates and the 
 from __future__ import annotations
 
 import argparse
-import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -18,10 +18,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+import lit_lrsched
 from lit_lrsched.cli.command import Command, quiet_lightning
 from lit_lrsched.optim.param_groups import values_of
 
-CONFIGURATIONS = Path(__file__).parent / "article"
+CONFIGURATIONS = Path(lit_lrsched.__file__).parent / "configs" / "article"
 # In colours that colour-blind people can tell apart (Okabe and Ito 2008).
 EXPERIMENTS = {"constant": "#0072B2", "linear": "#D55E00", "exponential": "#009E73", "custom": "#CC79A7"}
 LOGS = Path("lightning_logs")
@@ -137,9 +138,9 @@ def main() -> None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"argument --out: {options.out} cannot be written ({error.strerror}): name another folder")
-    # They are this script's; Lightning warns when it finds others beside those it is given.
-    sys.argv[1:] = []
     quiet_lightning()
+    # The process has arguments of its own: those of this script.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
 
     results = {}
     for name in EXPERIMENTS:

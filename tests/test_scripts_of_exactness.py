@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+# A second or two each, and one of each kind: where both sides are right, which tells that the two are compared fairly;
+# where steps are counted, while training; and where a run is resumed under another length.
+THREE_ROWS = ("Resumed as it was", "AMP's `GradScaler` skips 3 of 12 steps", "Resumed for twice as many epochs")
 
 
 def run(script: str, *options: str) -> str:
@@ -25,6 +27,5 @@ def test_killed_runs_go_on(run_all):
 
 
 def test_the_table_of_situations_is_up_to_date(run_all):
-    if not run_all:
-        pytest.skip("runs every situation twice: --all")
-    assert "docs/situations.md is up to date" in run("situations.py", "--check")
+    rows = [] if run_all else ["--rows", *THREE_ROWS]
+    assert "docs/situations.md is up to date" in run("docs/situations.py", "--check", *rows)

@@ -1,7 +1,8 @@
 """Runs each situation with stock Lightning and torch's scheduler, and with this package, and writes what they did.
 
-python scripts/docs/situations.py            writes docs/situations.md
-python scripts/docs/situations.py --check    fails when that file is not what would be written
+    python scripts/docs/situations.py            # write docs/situations.md
+    python scripts/docs/situations.py --check    # fail when that file is not what would be written
+    python scripts/docs/situations.py --check --rows "Resumed as it was"    # look at these rows alone
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -500,23 +501,34 @@ ROWS: dict[str, Callable[[], Outcome]] = {
 }
 
 
+def rows(situations: Iterable[str]) -> Iterator[str]:
+    """Runs situations and yields their rows."""
+    for situation in situations:
+        theirs, mine = ROWS[situation]()
+        row = f"| {situation} | {theirs} | {mine} |\n"
+        print(row, end="", flush=True)
+        yield row
+
+
 def page() -> str:
     """Runs everything and returns the page."""
-    lines = []
-    for situation, run in ROWS.items():
-        theirs, mine = run()
-        lines.append(f"| {situation} | {theirs} | {mine} |")
-        print(lines[-1], flush=True)
-    return HEAD.format(torch=torch.__version__.split("+")[0], lightning=lightning.__version__) + "\n".join(lines) + "\n"
+    return HEAD.format(torch=torch.__version__.split("+")[0], lightning=lightning.__version__) + "".join(rows(ROWS))
+
+
+def is_up_to_date(situations: Iterable[str]) -> bool:
+    """Tells whether the page has the rows that these situations give now, or all of it where none is given."""
+    text = FILE.read_text() if FILE.exists() else ""
+    found = list(rows(situations))
+    return set(found) <= set(text.splitlines(keepends=True)) if found else text == page()
 
 
 HEAD = """# What happens to the learning rate when ...
 
-`scripts/docs/situations.py` runs every row twice and writes this page: with stock Lightning, where `configure_optimizers`
-returns torch's scheduler, stepped each step, for `trainer.estimated_stepping_batches`; and with this package, where it
-returns `schedule_config(...)`, or a callback adds the schedule. Unless it says otherwise, the schedule is a cosine over
-3 epochs of 4 batches, resumed runs go on after the first epoch, and the rates of all steps are compared with the
-formula. Lightning {lightning}, torch {torch}.
+`scripts/docs/situations.py` runs every row twice and writes this page: with stock Lightning, where
+`configure_optimizers` returns torch's scheduler, stepped each step, for `trainer.estimated_stepping_batches`; and with
+this package, where it returns `schedule_config(...)`, or a callback adds the schedule. Unless a row says otherwise, the
+schedule is a cosine over 3 epochs of 4 batches, resumed runs go on after the first epoch, and the rates of all steps
+are compared with the formula. Lightning {lightning}, torch {torch}.
 
 | situation | stock Lightning, torch's scheduler | lit_lrsched |
 | --- | --- | --- |
@@ -527,22 +539,22 @@ def main() -> int:
     """Writes the page, or says whether it is up to date."""
     parser = argparse.ArgumentParser(description="Runs every situation and writes docs/situations.md.")
     parser.add_argument("--check", action="store_true", help="write nothing, fail when the file is not up to date")
+    parser.add_argument("--rows", nargs="+", default=[], choices=ROWS, metavar="SITUATION", help="check these alone")
     options = parser.parse_args()
+    if options.rows and not options.check:
+        parser.error("--rows goes with --check: the page is written whole")
     warnings.simplefilter("ignore")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    new = page()
-    if options.check:
-        stale = not FILE.exists() or FILE.read_text() != new
-        print(
-            "docs/situations.md is stale: run scripts/docs/situations.py"
-            if stale
-            else "docs/situations.md is up to date"
-        )
-        return int(stale)
-    FILE.write_text(new)
-    return 0
+    if not options.check:
+        FILE.write_text(page())
+        return 0
+    if is_up_to_date(options.rows):
+        print("docs/situations.md is up to date")
+        return 0
+    print("docs/situations.md is stale: run python scripts/docs/situations.py")
+    return 1
 
 
 if __name__ == "__main__":
