@@ -1,7 +1,7 @@
 """Writes the list of modules in docs/architecture.md: one line a file, the first of its docstring.
 
-    python scripts/docs/architecture.py            # write the list
-    python scripts/docs/architecture.py --check    # fail when it is stale
+python scripts/docs/architecture.py            # write the list
+python scripts/docs/architecture.py --check    # fail when it is stale
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs each situation with stock Lightning and torch's scheduler, and with this package, and writes what they did.
 
-    python scripts/docs/situations.py            # write docs/situations.md
-    python scripts/docs/situations.py --check    # fail when that file is not what would be written
-    python scripts/docs/situations.py --check --rows "Resumed as it was"    # look at these rows alone
+python scripts/docs/situations.py            # write docs/situations.md
+python scripts/docs/situations.py --check    # fail when that file is not what would be written
+python scripts/docs/situations.py --check --rows "Resumed as it was"    # look at these rows alone
 """
 
 from __future__ import annotations

@@ -247,8 +247,7 @@ class ByHand(Tiny):
 def test_a_guessed_plan_is_no_reason_to_refuse(capsys):
     cosine = partial(CosineAnnealingLR, T_max=2)
     tiny_trainer(callbacks=[StartAudit()]).fit(ByHand(by(cosine)))
-    (warning,) = said(capsys.readouterr().out, "warning")
-    assert "climbs again" in warning
+    assert any("climbs again" in line for line in said(capsys.readouterr().out, "warning"))
     with pytest.raises(TrainingRefused):
         tiny_trainer(callbacks=[StartAudit()]).fit(Tiny(by(cosine)))
 
