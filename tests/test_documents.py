@@ -6,9 +6,16 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from lightning.pytorch import Trainer
+
+import lit_lrsched
+from tests.training import Tiny, tiny_trainer
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lit_lrsched"
@@ -92,6 +99,54 @@ def test_every_yaml_and_every_command_of_the_documents_works(name, command, impo
             if program == "lit-lrsched":
                 short = [] if "--trainer.max_epochs" in arguments else ["--trainer.max_epochs=4"]
                 assert command(*arguments, *short) == 0, f"{line}\n{command.err}"
+
+
+def python_blocks(name: str) -> list[str]:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), flags=re.DOTALL)
+    return [block for block in blocks if not block.startswith("# my_schedules.py")]
+
+
+def run_python(block: str, **names: object) -> dict[str, Any]:
+    public = {name: getattr(lit_lrsched, name) for name in lit_lrsched.__all__}
+    namespace = {**public, "torch": torch, "Trainer": Trainer, **names}
+    exec(block, namespace)
+    return namespace
+
+
+def test_the_python_of_the_readme_works(in_tmp):
+    on_a_module, own_command = python_blocks("README.md")
+    found = run_python(on_a_module, optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1))
+    assert found["scheduler"].get_last_lr() == pytest.approx([0.1 / 501])  # the first of 500 steps of warmup
+    module = Tiny(found["configure_optimizers"])
+    tiny_trainer().fit(module)
+    peak = max(used["lr/group0"] for used in module.used)
+    assert peak == pytest.approx(3e-4)
+    called = []
+    run_python(
+        own_command.replace("ScheduleCLI(", "called(ScheduleCLI, "),
+        called=lambda *of: called.append(of),
+        MyModel=1,
+        MyDataModule=2,
+    )
+    assert called == [(lit_lrsched.ScheduleCLI, 1, 2)]
+
+
+def test_the_python_of_the_recipes_works(in_tmp):
+    with_groups, plain = python_blocks("docs/recipes.md")
+    found = run_python("def configure_optimizers(self):\n" + textwrap.indent(with_groups, "    "))
+    module = Tiny(found["configure_optimizers"])
+    tiny_trainer().fit(module)
+    decays = [used["weight_decay/head"] / 0.01 for used in module.used]
+    assert decays == pytest.approx([1 - 0.5 * step / 55 for step in range(55)])
+    assert max(used["lr/head"] for used in module.used) == pytest.approx(1e-3)
+
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = [(torch.ones(1, 1), torch.zeros(1, 1))] * 10
+    names = {"model": model, "optimizer": optimizer, "loader": loader, "epochs": 4, "loss_of": torch.nn.MSELoss()}
+    found = run_python(plain, **names)
+    assert found["scheduler"].last_epoch == 40
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
 
 
 def test_links_and_pictures_exist():
