@@ -1,10 +1,12 @@
-"""The scripts that prove what the documentation says of exactness: a sample, or with ``--all`` the whole."""
+"""The scripts: those that prove what the documentation says of exactness in a sample, or with ``--all`` the whole."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -13,9 +15,9 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 THREE_ROWS = ("Resumed as it was", "AMP's `GradScaler` skips 3 of 12 steps", "Resumed for twice as many epochs")
 
 
-def run(script: str, *options: str) -> str:
+def run(script: str, *options: str, cwd: Path | None = None) -> str:
     command = [sys.executable, str(SCRIPTS / script), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=7200, check=False)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=7200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     return done.stdout
 
@@ -29,3 +31,13 @@ def test_killed_runs_go_on(run_all):
 def test_the_table_of_situations_is_up_to_date(run_all):
     rows = [] if run_all else ["--rows", *THREE_ROWS]
     assert "docs/situations.md is up to date" in run("docs/situations.py", "--check", *rows)
+
+
+# Those that no other test runs.
+@pytest.mark.parametrize(
+    "script",
+    ["bench/fit.py", "bench/callback.py", "bench/compare.py", "docs/screenshots.py", "faults.py", "verdict_errors.py"],
+)
+def test_a_script_starts_anywhere(script, tmp_path):
+    assert run(script, "--help", cwd=tmp_path).startswith(f"usage: {Path(script).name} ")
+    assert list(tmp_path.iterdir()) == []
