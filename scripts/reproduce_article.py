@@ -9,7 +9,7 @@ does. Prints a line for each epoch and a closing table, and draws the learning r
 from __future__ import annotations
 
 import argparse
-import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -139,9 +139,9 @@ def main() -> None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"argument --out: {options.out} cannot be written ({error.strerror}): name another folder")
-    # They are this script's; Lightning warns when it finds others beside those it is given.
-    sys.argv[1:] = []
     quiet_lightning()
+    # The process has arguments of its own: those of this script.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
 
     results = {}
     for name in EXPERIMENTS:

@@ -1,17 +1,23 @@
-"""Runs too small to wait for: a module whose weights tell every learning rate that was used, its data, its trainer."""
+"""Runs too small to wait for: modules, their data, what notes the values that they used, and one quiet trainer for all.
+
+Models for the command line, which names them by their path, are in ``tests.foreign``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 from torch.optim import SGD, Optimizer
+from torch.utils.data import DataLoader, TensorDataset
 
 from lit_lrsched import schedule_config
+from lit_lrsched.optim.param_groups import values_of
 
 BATCHES = 4
 
@@ -59,11 +65,11 @@ def sgd(module: LightningModule, lr: float = 0.1, momentum: float = 0.9, weight_
 
 
 class Small(LightningModule):
-    """Two weights, and whatever ``configure(module)`` returns."""
+    """Two weights, which tell every rate that was used, and whatever ``configure(module)`` returns."""
 
     def __init__(self, configure: Callable[[LightningModule], Any] = sgd) -> None:
         super().__init__()
-        self.weights = torch.nn.Parameter(torch.tensor([1.0, -1.0]))
+        self.weights = nn.Parameter(torch.tensor([1.0, -1.0]))
         self.configure = configure
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
@@ -82,6 +88,52 @@ class Validated(Small):
 
     def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
         self.log("val_loss", self.val_losses[min(self.trainer.current_epoch, len(self.val_losses) - 1)], batch_size=1)
+
+
+Configure = Callable[["Tiny"], Any]
+
+
+class Tiny(LightningModule):
+    """Two layers in two param groups, with data of its own. Notes what its optimizers are set to at each step.
+
+    Args:
+        configure: What ``configure_optimizers`` does.
+        batches: Batches in an epoch.
+        val_loss: What is logged at each validation; by default it falls, while ``val_acc`` rises.
+    """
+
+    def __init__(self, configure: Configure, batches: int = 11, val_loss: Sequence[float] = ()) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Linear(1, 1), nn.Linear(1, 1)
+        self.configure, self.batches, self.val_loss = configure, batches, val_loss
+        self.used: list[dict[str, float]] = []
+        self.validations = 0
+
+    def make_optimizer(self) -> Optimizer:
+        groups = [{"params": self.backbone.parameters(), "lr": 0.03}, {"params": self.head.parameters()}]
+        return SGD(groups, lr=0.1, momentum=0.9)
+
+    def configure_optimizers(self) -> Any:
+        return self.configure(self)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return self.head(self.backbone(batch[0])).mean()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.used.append(values_of(self.trainer.optimizers))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0 and not self.trainer.sanity_checking:
+            falling = 1.0 / (1 + self.validations)
+            self.log("val_loss", self.val_loss[self.validations] if self.val_loss else falling)
+            self.log("val_acc", 1.0 - falling)
+            self.validations += 1
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(TensorDataset(torch.ones(self.batches, 1)))
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(TensorDataset(torch.ones(1, 1)))
 
 
 def scheduled(schedule: Any, make_optimizer: Callable[..., Optimizer] = sgd, **options: Any) -> Callable[..., Any]:
@@ -150,6 +202,11 @@ def quiet_trainer(*callbacks: Callback, **options: Any) -> Trainer:
         "callbacks": list(callbacks),
     }
     return Trainer(**{**defaults, **options})
+
+
+def tiny_trainer(*callbacks: Callback, **options: Any) -> Trainer:
+    """For :class:`Tiny`: five epochs, and Lightning's check of validation before them."""
+    return quiet_trainer(*callbacks, **{"max_epochs": 5, "log_every_n_steps": 1, "num_sanity_val_steps": 2, **options})
 
 
 def used_by(

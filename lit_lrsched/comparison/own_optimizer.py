@@ -105,13 +105,14 @@ def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> OwnO
     )
     try:
         with quietly():
-            optimizers, steppeds, _ = configure(trainer, module, data)
+            configured = configure(trainer, module, data)
     except RuntimeError as error:
         if "multiple optimizers" not in str(error):
             raise
         raise InputError(
             f"{name} has several optimizers, and a race sets the rate of one: return one from it"
         ) from None
+    optimizers, steppeds = configured.optimizers, configured.stepped
     if not any(optimizer.param_groups for optimizer in optimizers):
         raise InputError(f"{name} has no optimizer, so there is no rate to race: give optimizer, or return one from it")
     (optimizer,) = optimizers

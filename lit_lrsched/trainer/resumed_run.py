@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
-from typing import Any
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.replay import Resumed
 from lit_lrsched.trainer.horizon import steps_done, steps_reached
+from lit_lrsched.trainer.lightning_internals import loaded_checkpoint
 from lit_lrsched.trainer.lightning_package import Trainer
 
 
@@ -22,7 +21,7 @@ def resumed_run(trainer: Trainer) -> Resumed | None:
     Raises:
         InputError: When the checkpoint has weights alone, or training has no known end.
     """
-    checkpoint: Mapping[str, Any] = trainer._checkpoint_connector._loaded_checkpoint
+    checkpoint = loaded_checkpoint(trainer)
     if not checkpoint:
         done = steps_reached(trainer) if trainer.global_step > 0 else 0
         return Resumed(done) if done else None

@@ -105,12 +105,12 @@ def fit_ours(folder: Path, epochs: int, progress_bar: bool, tells_tensorboard: b
     """Times the training alone, of what ``lit-lrsched fit`` configures, perhaps without what TensorBoard is told."""
     from lit_lrsched.cli.command import Command
     from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger
-    from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun as Storyboard
+    from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 
     options = {"max_epochs": epochs, "default_root_dir": folder, "enable_progress_bar": progress_bar}
     cli = Command(args=[f"--trainer.{name}={value}" for name, value in options.items()], run=False)
     callbacks: list[Any] = cli.trainer.callbacks  # type: ignore[attr-defined]
-    for callback in [one for one in callbacks if isinstance(one, (Storyboard, LearningRateLogger))]:
+    for callback in [one for one in callbacks if isinstance(one, (TensorBoardRun, LearningRateLogger))]:
         if not tells_tensorboard:
             callbacks.remove(callback)
     return seconds(lambda: cli.trainer.fit(cli.model, cli.datamodule))
@@ -217,7 +217,7 @@ def main() -> None:
     print(f"{'':<36}{'ours':>9}{'other':>9}{'least':>9}{'ratio':>9}   target")
     compare_fits(options.repeat, options.epochs, progress_bar=False)
     compare_fits(options.repeat, options.epochs, progress_bar=True)
-    compare_stories(options.repeat, options.epochs)
+    compare_tensorboard_runs(options.repeat, options.epochs)
     compare_processes(options.repeat, str(options.epochs))
     compare_imports(4 * options.repeat)
     report("one step of a scheduler", "us", take_turns(step_ours, step_torch, 2 * options.repeat), "at most 1")
@@ -231,12 +231,12 @@ def compare_fits(repeat: int, epochs: int, progress_bar: bool) -> None:
     report(f"trainer.fit, progress bars {'on' if progress_bar else 'off'}", "s", pairs, "at most 0.5")
 
 
-def compare_stories(repeat: int, epochs: int) -> None:
+def compare_tensorboard_runs(repeat: int, epochs: int) -> None:
     """Compares training with and without what TensorBoard is told beside the metrics."""
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as hole, contextlib.redirect_stdout(hole):
         with_it, without = (partial(fit_ours, Path(folder), epochs, False, tells) for tells in (True, False))
         pairs = take_turns(with_it, without, 2 * repeat)
-    report("with TensorBoard's story", "s", pairs, "at most 1.1")
+    report("with TensorBoard's extras", "s", pairs, "at most 1.1")
 
 
 def compare_processes(repeat: int, epochs: str) -> None:

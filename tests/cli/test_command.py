@@ -12,6 +12,8 @@ import torch
 import yaml
 
 from lit_lrsched import Exponential, Horizon, InverseTime, IonosphereClassifier, Linear, table
+from lit_lrsched.class_paths import import_path
+from lit_lrsched.ionosphere.article import inverse_time
 from tests.reading import scalar_tags, scalars
 
 ROOT = Path(__file__).parents[2]
@@ -59,22 +61,40 @@ def halved(step: int, horizon: Horizon) -> float:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("name", "given", "options"),
     [
-        ["StepLR", "--lr_scheduler.step_size=2", "--lr_scheduler.gamma=0.5"],
-        ["MultiStepLR", "--lr_scheduler.milestones=[2,4]", "--lr_scheduler.gamma=0.5"],
-        ["CosineAnnealingLR", "--lr_scheduler.T_max=5"],
-        ["ReduceLROnPlateau", "--lr_scheduler.mode=max", "--lr_monitor=val_acc"],
-        ["LambdaLR", "--lr_scheduler.lr_lambda=lit_lrsched.ionosphere.article.inverse_time"],
-        ["OneCycleLR", "--lr_scheduler.max_lr=0.3", "--lr_scheduler.total_steps=56", "--lr_interval=step"],
+        ("StepLR", {"step_size": 2, "gamma": 0.5}, []),
+        ("MultiStepLR", {"milestones": [2, 4], "gamma": 0.5}, []),
+        ("CosineAnnealingLR", {"T_max": 5}, []),
+        # Nothing is ever twice as good as before, so the rate falls.
+        ("ReduceLROnPlateau", {"mode": "max", "patience": 0, "threshold": 1.0}, ["--lr_monitor=val_acc"]),
+        ("LambdaLR", {"lr_lambda": inverse_time}, []),
+        ("OneCycleLR", {"max_lr": 0.3, "total_steps": 56}, ["--lr_interval=step"]),
     ],
-    ids=lambda value: value[0],
 )
-def test_torch_schedulers_by_name(command, arguments):
-    assert command("fit", "--lr_scheduler", *arguments, "--trainer.max_epochs=5") == 0
+def test_torch_schedulers_by_name(command, name, given, options):
+    arguments = {key: import_path(value) if callable(value) else value for key, value in given.items()}
+    arguments = [f"--lr_scheduler.{key}={value}" for key, value in arguments.items()]
+    assert command("fit", "--lr_scheduler", name, *arguments, *options, "--trainer.max_epochs=5") == 0
     saved = yaml.safe_load((RUN / "config.yaml").read_text())
-    assert saved["lr_scheduler"]["class_path"] == f"torch.optim.lr_scheduler.{arguments[0]}"
-    assert len(scalars(RUN, "lr/group0")) == 5
+    assert saved["lr_scheduler"]["class_path"] == f"torch.optim.lr_scheduler.{name}"
+    metrics = scalars(RUN, "val_acc") if name == "ReduceLROnPlateau" else []
+    per_epoch = 11 if "--lr_interval=step" in options else 1
+    assert scalars(RUN, "lr/group0") == pytest.approx(rates_of_torch(name, given, per_epoch, metrics), rel=1e-6)
+
+
+def rates_of_torch(name: str, given: dict, per_epoch: int, metrics: list[float]) -> list[float]:
+    """What torch's scheduler sets by itself: the rates at the start of five epochs."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    scheduler = getattr(torch.optim.lr_scheduler, name)(optimizer, **given)
+    rates = []
+    for tick in range(5 * per_epoch):
+        if tick % per_epoch == 0:
+            rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(*metrics[tick : tick + 1])
+    assert len(set(rates)) > 1
+    return rates
 
 
 @pytest.fixture

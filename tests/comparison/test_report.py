@@ -703,8 +703,8 @@ def test_the_table_fits_a_hundred_columns(any_race: Results) -> None:
     text = printed(any_race)
     assert max(map(len, text.splitlines())) <= 100
     assert "\x1b" not in text
-    words = " ".join(text.split())
-    assert words.endswith(" ".join(" ".join(verdict(any_race.summary)).split())) or "x" * 40 in words
+    # Without any space: a name that is wider than the terminal is broken over lines.
+    assert "".join(text.split()).endswith("".join("".join(verdict(any_race.summary)).split()))
     places = decimals(any_race.summary)
     for row in any_race.summary.schedules:
         name = row.schedule if len(row.schedule) <= 18 else f"{row.schedule[:17]}\u2026"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, seed_everything
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR, ReduceLROnPlateau
 
@@ -23,6 +23,7 @@ from lit_lrsched import (
 )
 from lit_lrsched.errors import InputError
 from lit_lrsched.ionosphere.article import inverse_time
+from tests.training import quiet_trainer
 
 
 class Recorder(Callback):
@@ -39,18 +40,6 @@ class Recorder(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.losses.append(outputs["loss"].item())
-
-
-def quiet_trainer(**options) -> Trainer:
-    defaults = {
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
-    return Trainer(**{**defaults, **options})
 
 
 def fit(model: LightningModule, epochs: int, seed: int = 0, **options) -> Recorder:

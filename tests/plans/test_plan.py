@@ -19,7 +19,7 @@ from lit_lrsched.schedules.core import as_schedule
 from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.fit_plan import configure, plan_fit
 from tests.catalogue import CATALOGUE
-from tests.tiny import Configure, Tiny, tiny_trainer
+from tests.training import Configure, Tiny, tiny_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:A `OneCycleLR` scheduler is using")
 

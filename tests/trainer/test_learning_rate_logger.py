@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR, ReduceLR
 from lit_lrsched import Constant, InverseTime, LearningRateLogger, schedule_config
 from lit_lrsched.optim.param_groups import values_of
 from tests.reading import scalar_tags, scalars
-from tests.tiny import Tiny, tiny_trainer
+from tests.training import Tiny, tiny_trainer
 
 
 class Memory(Logger):

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, ReduceLRO
 
 from lit_lrsched import ApplySchedule, Cosine, Plateau, schedule_config
 from lit_lrsched.trainer.callbacks.receipt import Receipt
-from tests.tiny import Tiny, tiny_trainer
+from tests.training import Tiny, tiny_trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*ended before the epoch ended"),

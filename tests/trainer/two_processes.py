@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch.utils.data import DataLoader
 
 from lit_lrsched import LearningRateLogger, Linear, Plateau, WarmupCosine
-from tests.training import SaveAt, Small, Used, scheduled, small
+from tests.training import SaveAt, Small, Used, quiet_trainer, scheduled, small
 
 
 class Disagreeing(Small):
@@ -52,19 +52,8 @@ def train(module: LightningModule, folder: Path, *callbacks: Callback, val: bool
     """Trains for 3 epochs of 10 numbers, five for each process, and writes the rates that this process used."""
     used, ckpt = Used(), options.pop("ckpt_path", None)
     folder.mkdir(exist_ok=True)
-    defaults = {"strategy": DDPStrategy(process_group_backend="gloo"), "logger": False}
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=2,
-        max_epochs=3,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        callbacks=[used, *callbacks],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **{**defaults, **options},
-    )
+    defaults = {"strategy": DDPStrategy(process_group_backend="gloo"), "log_every_n_steps": 1}
+    trainer = quiet_trainer(used, *callbacks, devices=2, **{**defaults, **options})
     numbers = DataLoader(torch.linspace(0.1, 0.9, 10).reshape(-1, 1), batch_size=1)
     trainer.fit(module, numbers, numbers if val else None, ckpt_path=ckpt)
     (folder / f"{trainer.global_rank}.json").write_text(json.dumps(used.rates))

@@ -1,0 +1,43 @@
+"""The scripts: those that prove what the documentation says of exactness in a sample, or with ``--all`` the whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+# A second or two each, and one of each kind: where both sides are right, which tells that the two are compared fairly;
+# where steps are counted, while training; and where a run is resumed under another length.
+THREE_ROWS = ("Resumed as it was", "AMP's `GradScaler` skips 3 of 12 steps", "Resumed for twice as many epochs")
+
+
+def run(script: str, *options: str, cwd: Path | None = None) -> str:
+    command = [sys.executable, str(SCRIPTS / script), *options]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=7200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_killed_runs_go_on(run_all):
+    runs = 50 if run_all else 2
+    out = run("kill_and_resume.py", "--runs", str(runs))
+    assert f"{runs} of {runs} runs went on with the right rates and a readable log" in out
+
+
+def test_the_table_of_situations_is_up_to_date(run_all):
+    rows = [] if run_all else ["--rows", *THREE_ROWS]
+    assert "docs/situations.md is up to date" in run("docs/situations.py", "--check", *rows)
+
+
+# Those that no other test runs.
+@pytest.mark.parametrize(
+    "script",
+    ["bench/fit.py", "bench/callback.py", "bench/compare.py", "docs/screenshots.py", "faults.py", "verdict_errors.py"],
+)
+def test_a_script_starts_anywhere(script, tmp_path):
+    assert run(script, "--help", cwd=tmp_path).startswith(f"usage: {Path(script).name} ")
+    assert list(tmp_path.iterdir()) == []
