@@ -13,7 +13,7 @@ from lit_lrsched.plans.picture import picture
 from lit_lrsched.plans.plan import plan_of
 from lit_lrsched.plans.table import MOST_COLUMNS, distinct, table
 from lit_lrsched.plans.view import View, clock_of, run_in_words
-from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, name_of
+from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, check_horizon, name_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
