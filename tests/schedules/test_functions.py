@@ -7,9 +7,20 @@ from functools import partial
 import pytest
 import torch
 
-from lit_lrsched import Chain, Custom, Horizon, Linear, Phase, Plateau, Product, Repeat, ScheduledLR, WarmupStableDecay
+from lit_lrsched import (
+    Chain,
+    Custom,
+    Horizon,
+    Linear,
+    Phase,
+    Plateau,
+    Product,
+    Repeat,
+    ScheduledLR,
+    WarmupStableDecay,
+    table,
+)
 from lit_lrsched import preview as preview_of
-from lit_lrsched import table
 from lit_lrsched.class_paths import from_plain, to_plain
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.plan import plan_of
@@ -72,7 +83,7 @@ def test_every_door_refuses_what_is_no_schedule(door, wrong, message):
 @pytest.mark.parametrize("function", [nan, partial(nan)], ids=["function", "partial"])
 def test_messages_name_the_function(function):
     for schedule in (function, Chain([Phase(function)]), Product([function]), Plateau(function)):
-        with pytest.raises(InputError, match="^nan returned nan at step 0 of 8"):
+        with pytest.raises(InputError, match=r"^nan returned nan at step 0 of 8"):
             table(schedule, HORIZON)
 
 
