@@ -88,7 +88,7 @@ def test_threads_do_not_mix_their_steps() -> None:
         ("2 ^ step", r"BitXor is not allowed \(a power is written \*\*\)"),
         ("(lambda: 1)()", "Lambda is not allowed"),
         ("__import__('os')", "is unknown|has no place"),
-        ("min(step, default=1)", "keyword has no place"),
+        ("min(step, default=1)", "keyword is not allowed"),
         ("sqrt(1, 2)", r"takes exactly one argument \(2 given\): correct the call"),
         (0.5, "factor=0.5 is not a formula: write it as text"),
     ],
