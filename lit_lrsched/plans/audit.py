@@ -1,4 +1,4 @@
-"""What is wrong with a plan, or looks wrong, each with the fix. Needs the standard library alone."""
+"""The audit of a plan: what is wrong or suspicious, each with the fix. Uses the standard library only."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal, NamedTuple
 from lit_lrsched.plans.curve import FALLING, RISING, Curve, trends
 from lit_lrsched.plans.plan import MadeFor, Plan
 
-# A rate below this share of the peak is 0 but for rounding, which torch's recursive schedulers never get rid of.
-_NOTHING = 1e-12
+# A rate below this share of the peak counts as 0: torch's recursive schedulers leave a rounding error.
+_ZERO = 1e-12
 
 
 class Finding(NamedTuple):
-    """One thing that the audit found: a failure is certainly not what was meant, a warning perhaps."""
+    """One thing that the audit found: a failure is never intended, a warning may be."""
 
     level: Literal["failure", "warning"]
     text: str
@@ -47,7 +47,7 @@ def audit(plan: Plan, curve: Curve) -> list[Finding]:
     if not moving and not is_resumed:
         return [_never_changes(plan)]
     found = [*audit_lengths(plan), *_short_phases(plan)]
-    if found:  # a wrong length is behind whatever the curve shows
+    if found:  # a wrong length explains whatever the curve shows
         return found
     for values in rates if is_resumed else moving:
         found += [*_zeros(plan, curve.steps, values), *_shape(plan, curve.steps, values)]
@@ -55,7 +55,7 @@ def audit(plan: Plan, curve: Curve) -> list[Finding]:
 
 
 def _broken(plan: Plan, why: str) -> Finding:
-    """Says with what stops training how to mend it, where a length that was given is behind it."""
+    """Returns why training stops, with the fix where a length that was given causes it."""
     lengths = [finding for finding in audit_lengths(plan) if finding.level == "failure"]
     short = [made for made in plan.made_for if made.ticks < plan.ticks]
     fix = f": {_fix(short[0], plan.ticks)}" if short else ""
@@ -73,14 +73,14 @@ def _never_changes(plan: Plan) -> Finding:
 
 
 def audit_lengths(plan: Plan) -> list[Finding]:
-    """Compares the lengths that were given in ticks with the ticks there are, in this interval and in the other.
+    """Compares the lengths that a scheduler was given in ticks with the ticks of the run, in either interval.
 
     Args:
         plan: The plan.
     """
     found = []
     other = "epoch" if plan.interval == "step" else "step"
-    # Where epochs have no known length, their number is not known either.
+    # Without the length of an epoch, their number is unknown as well.
     by_epoch = math.ceil(plan.horizon.epochs) if plan.horizon.steps_per_epoch else plan.ticks
     other_ticks = plan.horizon.steps if other == "step" else by_epoch
     for made in plan.made_for:
@@ -121,7 +121,7 @@ def _short_phases(plan: Plan) -> list[Finding]:
 
 
 def _zeros(plan: Plan, steps: Sequence[int], values: Sequence[float]) -> list[Finding]:
-    total, nothing = plan.horizon.steps, _NOTHING * max(values)
+    total, zero = plan.horizon.steps, _ZERO * max(values)
     found = []
     level: Literal["failure", "warning"] = "failure"
     fix = "make the schedule longer, or end it above 0"
@@ -133,7 +133,7 @@ def _zeros(plan: Plan, steps: Sequence[int], values: Sequence[float]) -> list[Fi
     if max(values) == 0:
         text = f"the learning rate is 0 from {_when(plan, steps[0])} to the end: that trains nothing"
         return [Finding(level, f"{text}: {fix if plan.policy else 'end it above 0'}")]
-    first = next(index for index, value in enumerate(values) if value > nothing)
+    first = next(index for index, value in enumerate(values) if value > zero)
     if first > 0:
         found.append(
             Finding(
@@ -141,8 +141,8 @@ def _zeros(plan: Plan, steps: Sequence[int], values: Sequence[float]) -> list[Fi
                 f"the learning rate is 0 until {_when(plan, steps[first])}: those steps train nothing: start above 0",
             )
         )
-    last = next(index for index in reversed(range(len(values))) if values[index] > nothing)
-    if len(values) - 1 - last > 1:  # a schedule that arrives at its last tick is meant to
+    last = next(index for index in reversed(range(len(values))) if values[index] > zero)
+    if len(values) - 1 - last > 1:  # many schedules reach 0 at their last tick
         start = steps[last + 1]
         found.append(
             Finding(

@@ -1,4 +1,4 @@
-"""The curve of a plan: at which steps to look, where it rises, falls and turns."""
+"""The curve of a plan: the steps to sample, and where it rises, falls and turns."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Curve(NamedTuple):
 
 
 def sample(plan: Plan, most: int = 4000) -> Curve:
-    """Returns the curve at enough steps to draw it: all ticks of a short run, of a long one those that matter.
+    """Returns the curve at enough steps to draw it: every tick of a short run, fewer of a long one.
 
     Args:
         plan: Any plan.
-        most: How many ticks to sample at, about. Where more would be needed, those around each change are added.
+        most: About how many ticks to sample evenly. Of a longer run, the ticks around each change are added.
     """
     stride, ticks, last = plan.stride, plan.ticks, plan.horizon.steps - 1
     every = math.ceil(ticks / most)
@@ -78,7 +78,7 @@ def _curve(plan: Plan, steps: set[int]) -> Curve:
     ordered = sorted(steps)
     rows = [plan.at(step) for step in ordered]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    # What is never scheduled is of no interest, but the learning rate always is.
+    # A value that never changes is left out, except the learning rate.
     kept = {name: values for name, values in columns.items() if name.startswith(("lr", "factor")) or _varies(values)}
     return Curve(ordered, kept)
 
@@ -127,7 +127,7 @@ def phases(plan: Plan, curve: Curve) -> list[Span]:
         return list(plan.spans)
     found = trends(curve.steps, curve.main, plan.horizon.steps)
     if len(found) > 12 and all(span.name == CONSTANT for span in found):
-        # So many stairs are better told as the slope that they make.
+        # Many stairs are shown as the slope that they make.
         places = [bisect_left(curve.steps, span.start) for span in found]
         starts, values = [curve.steps[place] for place in places], [curve.main[place] for place in places]
         found = trends(starts, values, plan.horizon.steps)
@@ -135,11 +135,11 @@ def phases(plan: Plan, curve: Curve) -> list[Span]:
 
 
 def key_moments(plan: Plan, curve: Curve) -> list[tuple[int, str]]:
-    """Returns the steps that tell about the curve, and why: the first, each change of phase, the peak, the last."""
+    """Returns the key steps and what happens there: the first step, each change of phase, the peak, the last step."""
     found: dict[int, list[str]] = {0: ["first step"]}
     parts, stride = phases(plan, curve), plan.stride
     for before, after in pairwise(parts):
-        step = math.ceil(after.start / stride) * stride  # a phase shows from the tick on that begins in it
+        step = math.ceil(after.start / stride) * stride  # a phase takes effect at the first tick inside it
         found.setdefault(step, []).append(_turn(before.name, after.name))
     for step, what in plan.events:
         found.setdefault(step, []).append(what)

@@ -9,7 +9,7 @@ from lit_lrsched.errors import InputError, did_you_mean
 
 
 def read_metric(path: str, monitor: str) -> list[float]:
-    """Reads a recorded metric: a number a line, or the column of a CSV file that bears the metric's name.
+    """Returns a recorded metric: one number a line, or the column of a CSV file with the metric's name.
 
     Raises:
         InputError: When the file is missing, has no such column, or holds something else.
@@ -28,7 +28,7 @@ def read_metric(path: str, monitor: str) -> list[float]:
                 f"metric={path!r} has no column {monitor!r}{did_you_mean(monitor, header)}: it has {known}"
             )
         number = header.index(monitor) if monitor in header else 0
-    cells = [row[number] for row in rows if number < len(row) and row[number].strip()]  # loggers leave some empty
+    cells = [row[number] for row in rows if number < len(row) and row[number].strip()]  # loggers leave some cells empty
     for cell in cells:
         if not _is_number(cell):
             raise InputError(f"metric={path!r} holds {cell!r}: write one number a line, or a CSV with a header")

@@ -1,4 +1,4 @@
-"""What a run will set its optimizer to at every step, and where that changes. Needs the standard library alone."""
+"""A plan: every value that a run will set at every step. Uses the standard library only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _QUANTITIES = ("lr", "momentum", "weight_decay")
 
 
 class MadeFor(NamedTuple):
-    """A length, in ticks, that a scheduler was given, and what it does in a longer run."""
+    """A length, in ticks, that a scheduler was given, and what it does after it."""
 
     scheduler: str
     argument: str
@@ -37,14 +37,14 @@ class Plan:
         title: What the schedule is called in tables and pictures.
         horizon: How long the run is.
         interval: How often the schedule moves on; a tick is that long.
-        at: Returns the values in force at a step, by name: those of ``lr`` first.
-        spans: The phases that the schedule itself names, if any.
-        events: What happens at single steps besides, such as a reduction by a metric.
-        notes: What the curve cannot show, a sentence each.
-        made_for: Lengths that the schedule was given in ticks, which the run may or may not have.
-        is_constant: Whether the schedule is meant never to change.
-        is_function: Whether it is somebody's function or a class of unknown lengths: these may be constant on purpose.
-        broken: Why the schedule stops the run on its way, if it does.
+        at: Returns the values at a step, by name: those of ``lr`` first.
+        spans: The phases that the schedule names, if any.
+        events: What happens at single steps, such as a reduction by a metric.
+        notes: What the curve cannot show, one sentence each.
+        made_for: Lengths in ticks that the schedule was given, which may differ from the run's.
+        is_constant: Whether the schedule is constant on purpose.
+        is_function: Whether it is a user's function or a class of unknown lengths, which may be constant on purpose.
+        broken: Why the schedule stops the run before its end, if it does.
         begun: The step that a resumed run goes on from.
         policy: The ``on_horizon_change`` by which a resumed run follows the curve of a run of another length.
 
@@ -74,14 +74,14 @@ class Plan:
 
     @property
     def ticks(self) -> int:
-        """The ticks that the run begins."""
+        """The number of ticks, a last incomplete one included."""
         return math.ceil(self.horizon.steps / self.stride)
 
     def epoch(self, step: int) -> float:
         """Returns the epochs done at a step, a fraction within an epoch.
 
         Raises:
-            NoEpochs: When the horizon does not know how long an epoch is.
+            NoEpochs: When the horizon does not say how long an epoch is.
         """
         return self.horizon.epoch(step)
 
@@ -94,25 +94,25 @@ def plan_of(
     groups: Mapping[str, Schedule] | None = None,
     metric: Sequence[float] = (),
 ) -> Plan:
-    """Plans a schedule by itself, without an optimizer.
+    """Returns the plan of a schedule alone, without an optimizer.
 
     Args:
         schedule: Any :class:`~lit_lrsched.Schedule`.
         horizon: How long the run is.
         interval: What a tick is: ``"step"`` or ``"epoch"``.
-        lr: The base learning rate. None leaves the values what they multiply it by.
+        lr: The base learning rate, finite and above 0. None: the values are the factors that multiply it.
         groups: Schedules for ``"momentum"``, ``"weight_decay"`` or single param groups, as
             :class:`~lit_lrsched.ScheduledLR` takes them.
-        metric: Values of the metric that a :class:`~lit_lrsched.Plateau` follows, one an epoch.
+        metric: Values of the metric that a :class:`~lit_lrsched.Plateau` follows, one for each epoch.
 
     Raises:
-        InputError: When a schedule does not fit the horizon, or ``groups`` names what cannot be scheduled.
+        InputError: When a schedule does not fit the horizon, or ``groups`` has an unknown key.
     """
     for name in groups or {}:
         if name.partition("/")[0] not in _QUANTITIES:
             raise InputError(
-                f"groups: {name!r} is nothing to schedule{did_you_mean(name, _QUANTITIES)}: write momentum, "
-                "weight_decay, or one group's, such as lr/backbone"
+                f"groups: unknown key {name!r}{did_you_mean(name, _QUANTITIES)}: write momentum, weight_decay, or one "
+                "param group's, such as lr/backbone"
             )
     if lr is not None:
         check_positive("lr", lr, example=0.1)
@@ -150,28 +150,28 @@ def plan_of(
 
 
 def is_constant(schedule: Schedule) -> bool:
-    """Tells a schedule that is meant never to change, unless a metric says so."""
+    """Tells a schedule that only a metric changes, if anything does."""
     return isinstance(schedule.wrapped if isinstance(schedule, Plateau) else schedule, Constant)
 
 
 def is_function(schedule: Schedule) -> bool:
-    """Tells a function that somebody wrote, as such, by its path or as a formula."""
+    """Tells a user's function: given itself, by its path, or as a formula."""
     return isinstance(schedule, (Custom, Formula)) or wraps_function(schedule)
 
 
 def notes_on(schedule: Schedule, replayed: bool) -> list[str]:
-    """Returns what a curve cannot show of a schedule."""
+    """Returns what the curve of a schedule cannot show, one sentence each."""
     if not isinstance(schedule, Plateau):
         return []
     rule = f"x {schedule.factor:g}, patience {schedule.patience}, mode {schedule.direction}"
     if replayed:
         return [f"Plateau follows the recorded {schedule.monitor} ({rule})."]
     held = f"Plateau is held at 1 until {schedule.monitor} stalls (then {rule})"
-    return [f"{held}; --metric FILE replays a recorded metric."]
+    return [f"{held}; metric=FILE replays a recorded one."]
 
 
 def title_of(schedule: Schedule) -> str:
-    """Returns the class and the arguments that are not the default's, when that is short; otherwise the class.
+    """Returns the class and the arguments that differ from their defaults, or the class alone when that is long.
 
     >>> title_of(Plateau(patience=3)), title_of(Constant())
     ('Plateau(patience=3)', 'Constant')
@@ -188,7 +188,7 @@ def title_of(schedule: Schedule) -> str:
 
 
 class PlateauStates(NamedTuple):
-    """The states that a recorded metric takes a plateau through: ``states[n]`` holds from step ``since[n]``."""
+    """The states of a plateau under a recorded metric: ``states[n]`` holds from step ``since[n]`` on."""
 
     since: list[int]
     states: list[PlateauState]
@@ -213,7 +213,7 @@ def plateau_states(schedule: Schedule, metric: Sequence[float], seen: Sequence[i
     Args:
         schedule: Any schedule.
         metric: The recorded values.
-        seen: How many optimizer steps are done when each value is known.
+        seen: The number of optimizer steps done when each value is known.
     """
     if not isinstance(schedule, Plateau):
         return None

@@ -1,4 +1,4 @@
-"""Shows what schedules will do: a table, a picture and a CSV file, without training."""
+"""Shows what schedules will do, without training: as a table, a picture and a CSV file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lit_lrsched.plans.picture import picture
 from lit_lrsched.plans.plan import plan_of
 from lit_lrsched.plans.table import MOST_COLUMNS, distinct, table
 from lit_lrsched.plans.view import View, clock_of, run_in_words
-from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, name_of
+from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, check_horizon, name_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,14 +29,14 @@ def preview(
     """Returns a table of a schedule's key moments, and its picture.
 
     Args:
-        schedule: A :class:`~lit_lrsched.Schedule`, a function ``(step, horizon) -> float``, or several by name, which
-            are set side by side.
+        schedule: A :class:`~lit_lrsched.Schedule`, a function ``(step, horizon) -> float``, or a dict of several by
+            name, to compare them.
         horizon: How long training lasts.
         interval: How often the schedule moves on, ``"step"`` or ``"epoch"``.
-        lr: The base learning rate. None shows the factors that multiply it.
+        lr: The base learning rate, finite and above 0. None shows the factors that multiply it.
 
     Returns:
-        A ``rich`` table and a ``matplotlib`` figure, which belongs to no window: ``figure.savefig("curve.png")``.
+        A ``rich`` table and a ``matplotlib`` figure, to be saved by ``figure.savefig("curve.png")``.
 
     Raises:
         InputError: When an argument is of the wrong type, or a schedule does not fit the horizon.
@@ -46,9 +46,9 @@ def preview(
     >>> [list(column.cells)[1] for column in table.columns]
     ['warmup ends, decay begins, peak', '50', '5', '0.1']
     """
-    if not isinstance(horizon, Horizon):
-        raise InputError(f"horizon={shown(horizon)} is not a horizon: give one, like Horizon(steps=1000)")
-    views = {name: View.of(plan_of(one, horizon, interval, lr)) for name, one in _schedules_by_name(schedule).items()}
+    schedules = _schedules_by_name(schedule)
+    check_horizon(horizon)
+    views = {name: View.of(plan_of(one, horizon, interval, lr)) for name, one in schedules.items()}
     return table(views), picture(views)
 
 
@@ -82,13 +82,13 @@ def by_name(schedules: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
 def show(
     views: Mapping[str, View], refused: Sequence[Finding] = (), png: str | None = None, csv: str | None = None
 ) -> int:
-    """Prints tables and findings, and writes the files that are asked for.
+    """Prints tables and findings, and writes a picture and a CSV file.
 
     Args:
-        views: What to show, by name; a single plan needs none.
-        refused: Why plans are missing, if any are.
-        png: File for the picture.
-        csv: File for every tick of every plan.
+        views: What to show, by name; a single view has the name ``""``.
+        refused: Why views are missing, if any are.
+        png: File to write the picture to. None: no file.
+        csv: File to write every tick of every plan to. None: no file.
 
     Returns:
         1 when there is a failure among the findings, otherwise 0.
@@ -111,7 +111,7 @@ def show(
         left_out = list(distinct(view.curve))[MOST_COLUMNS:] if len(views) == 1 else []
         for note in [
             *view.plan.notes,
-            *([f"In the picture and --csv only: {', '.join(left_out)}."] if left_out else []),
+            *([f"In the picture and the CSV file only: {', '.join(left_out)}."] if left_out else []),
         ]:
             console.print(Text(of + note))
     for finding in findings:

@@ -1,4 +1,4 @@
-"""Checks of arguments, each with the value, the reason and the fix."""
+"""Checks of arguments. Each message has the value, the reason and the fix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST = 10**15
 
 
 def check_not_negative(name: str, value: float) -> None:
-    """Refuses at construction a factor, or another parameter, that has to be zero or more.
+    """Refuses a parameter that is not a finite number of at least 0.
 
     Raises:
         InputError: When it is not a finite number of at least 0.
@@ -25,7 +25,7 @@ def check_not_negative(name: str, value: float) -> None:
 
 
 def check_positive(name: str, value: float, example: float) -> None:
-    """Refuses at construction a parameter that has to be above zero.
+    """Refuses a parameter that is not a finite number above 0.
 
     Raises:
         InputError: When it is not a finite number above 0; the message shows the example.
@@ -39,10 +39,10 @@ def check_positive(name: str, value: float, example: float) -> None:
 
 
 def check_whole(name: str, value: int, least: int) -> None:
-    """Refuses at construction a count that is not a whole number, or too small.
+    """Refuses a count that is not a whole number, or out of range.
 
     Raises:
-        InputError: When it is not a whole number of at least ``least``, or more than any training could count to.
+        InputError: When it is not a whole number from ``least`` to 1e15.
 
     >>> check_whole("patience", -1, least=0)
     Traceback (most recent call last):
@@ -53,10 +53,10 @@ def check_whole(name: str, value: int, least: int) -> None:
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuses at construction a word that is none of the choices.
+    """Refuses a word that is not among the choices.
 
     Raises:
-        InputError: When it is none of them.
+        InputError: When it is not among them.
 
     >>> check_choice("mode", "mim", ["min", "max"])
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Composition: schedules made of schedules, each child on its own clock and horizon."""
+"""Composition: schedules made of schedules."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Phase:
     """A schedule and how long it lasts: a part of a :class:`Chain`.
 
     Args:
-        schedule: What runs in this phase, on a clock and a horizon of its own.
+        schedule: The schedule of this phase, with its own step count and horizon.
         lasts: Duration of the phase; percentages are of the chain's horizon. By default all that remains.
-        name: What plots and tables call the phase; by default they look into the schedule.
+        name: Name of the phase in plots and tables; by default those of the schedule's own spans.
 
     Raises:
-        InputError: When the schedule is none, ``lasts`` is not a duration, or ``name`` is not text.
+        InputError: When ``schedule`` is not a schedule, ``lasts`` is not a duration, or ``name`` is not text.
     """
 
     schedule: ScheduleLike
@@ -88,17 +88,17 @@ class _Leg(NamedTuple):
 class Chain(Schedule):
     """One phase after another: ``phase(t - s, Horizon(l))``, where s is the phase's first step and l its length.
 
-    t is the step. Each phase starts at 0 on its own clock. Past the last phase its end is held.
+    t is the step. Each phase counts its steps from 0. After the last phase its end is held.
 
-    Use it for whatever has phases and is none of the recipes.
+    Use it for any sequence of phases that is not among the recipes.
 
     Args:
-        phases: The phases in order. At most one may have no ``lasts``: it takes the rest, wherever it stands. A phase
-            counted in percent that rounds to no steps is skipped.
+        phases: The phases in order. At most one, at any place, may have no ``lasts``: it takes the rest. A phase in
+            percent that rounds to no steps is skipped.
 
     Raises:
-        InputError: At construction, when there are no phases or two without ``lasts``; when the horizon is known,
-            when the phases need more steps than it has.
+        InputError: At construction, when there are no phases or two without ``lasts``; on use, when the phases need
+            more steps than the horizon has.
 
     >>> from lit_lrsched.schedules import Cosine, Horizon, Linear, table
     >>> chain = Chain([Phase(Linear(0.25, 1.0), lasts="3st"), Phase(Linear(1.0, 0.0))])
@@ -129,7 +129,7 @@ class Chain(Schedule):
         return factor_at(leg.schedule, min(step - leg.start, leg.horizon.steps), leg.horizon)
 
     def spans(self, horizon: Horizon) -> list[Span]:
-        """Returns the phases, those of nested chains in their place, and what is held after the last."""
+        """Returns the phases, with those of nested chains in place, and what is held after the last."""
         found: list[Span] = []
         for start, own, schedule, name in self._legs(horizon)[1]:
             inner = [Span(name, 0, own.steps)] if name else schedule.spans(own)
@@ -146,8 +146,8 @@ class Chain(Schedule):
                 f"phases need {_whole(total)} steps but training has {horizon.steps}: "
                 "shorten a phase or raise max_epochs"
             )
-        # Boundaries are rounded, not lengths, so that 33% + 33% + 34% is the whole of any horizon. After the phase
-        # that takes the rest they are counted from the end, so that a last phase of 20% is 20% whatever came before.
+        # Boundaries are rounded, not lengths, so that 33% + 33% + 34% fill any horizon. After the phase that takes the
+        # rest, boundaries are counted from the end, so that a last phase of 20% has 20% whatever came before.
         bounds = [0]
         rest = False
         for index, phase in enumerate(self.phases):
@@ -159,7 +159,7 @@ class Chain(Schedule):
             for phase, start, stop in zip(self.phases, bounds, bounds[1:], strict=False)
             if start < stop
         ]
-        # All rounded to nothing: what is held is the end of the last, as if it had passed before the first step.
+        # All phases rounded to no steps: the end of the last is held, as if it were over before the first step.
         legs = legs or [_Leg.of(self.phases[-1], -1, Horizon(1, horizon.steps_per_epoch))]
         return [leg.start for leg in legs], legs
 
@@ -168,13 +168,13 @@ class Chain(Schedule):
 class Product(Schedule):
     """The product of its schedules at the same step: ``schedules[0] * schedules[1] * ...``.
 
-    Use it to lay one curve over another, a warmup over a staircase say.
+    Use it to combine two curves, such as a warmup and a staircase.
 
     Args:
-        schedules: The schedules to multiply, all on the same clock and horizon.
+        schedules: The schedules to multiply, all with the same step and horizon; at least one.
 
     Raises:
-        InputError: When there are none, or one of them is no schedule.
+        InputError: When there are none, or one of them is not a schedule.
 
     >>> from lit_lrsched.schedules import Horizon, Linear, Step, table
     >>> table(Product([Linear(), Step("2st", gamma=0.5)]), Horizon(4))
@@ -195,7 +195,7 @@ class Product(Schedule):
 
 @dataclass(frozen=True)
 class Repeat(Schedule):
-    """The same again every period: ``shrink ** c * schedule(t - c * P, Horizon(P))``.
+    """The same schedule again in every cycle: ``shrink ** c * schedule(t - c * P, Horizon(P))``.
 
     t is the step, P the steps in ``every`` and ``c = floor(t / P)`` counts the cycles. At the end of the horizon no new
     cycle begins: the end of the last is held.
@@ -203,12 +203,12 @@ class Repeat(Schedule):
     Use it for cycles of any shape.
 
     Args:
-        schedule: What is repeated, on a clock and a horizon of its own.
+        schedule: The schedule of a cycle, with its own step count and horizon.
         every: Duration of a cycle; at least a step.
         shrink: Ratio of the factors from a cycle to the next, above 0 and at most 1.
 
     Raises:
-        InputError: When the schedule is none, ``every`` is not a duration or ``shrink`` is out of range.
+        InputError: When ``schedule`` is not a schedule, ``every`` is not a duration or ``shrink`` is out of range.
 
     >>> from lit_lrsched.schedules import Horizon, Linear, table
     >>> table(Repeat(Linear(), every="2st", shrink=0.5), Horizon(6))

@@ -72,6 +72,16 @@ class Horizon:
         return step / epoch_length("epoch", self)
 
 
+def check_horizon(horizon: object) -> None:
+    """Refuses what is not a horizon, such as a bare number of steps.
+
+    Raises:
+        InputError: When it is not.
+    """
+    if not isinstance(horizon, Horizon):
+        raise InputError(f"horizon={shown(horizon)} is not a horizon: give one, like Horizon(steps=1000)")
+
+
 class NoEpochs(InputError):
     """Something is counted in epochs, and the horizon does not say how long they are."""
 
@@ -252,7 +262,8 @@ def table(schedule: ScheduleLike, horizon: Horizon, interval: Interval = "step")
         Factors for ticks 0, 1, ...: ``horizon.steps`` of them, or one for every epoch that training begins.
 
     Raises:
-        InputError: When a factor is not finite or is negative, or the schedule does not fit the horizon.
+        InputError: When an argument is of the wrong type, a factor is not finite or is negative, or the schedule does
+            not fit the horizon.
 
     >>> from lit_lrsched.schedules import Linear
     >>> table(Linear(end=0.5), Horizon(4))
@@ -260,8 +271,9 @@ def table(schedule: ScheduleLike, horizon: Horizon, interval: Interval = "step")
     >>> table(Linear(end=0.5), Horizon(4, steps_per_epoch=2), interval="epoch")
     [1.0, 0.75]
     """
-    checked, stride = as_schedule(schedule), stride_of(interval, horizon)
-    return [factor_at(checked, step, horizon) for step in range(0, horizon.steps, stride)]
+    schedule = as_schedule(schedule)
+    check_horizon(horizon)
+    return [factor_at(schedule, step, horizon) for step in range(0, horizon.steps, stride_of(interval, horizon))]
 
 
 def stride_of(interval: Interval, horizon: Horizon) -> int:

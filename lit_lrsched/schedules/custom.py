@@ -1,4 +1,4 @@
-"""Any function by its import path."""
+"""A function, given by its import path."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from lit_lrsched.schedules.core import Horizon, Schedule, as_schedule, factor_at
 class Custom(Schedule):
     """The factor that a function of yours returns: ``function(step, horizon)``.
 
-    In Python, pass the function itself wherever a schedule goes; this class names one from the command line or YAML.
-    Return the multiplier of the base learning rate, never a learning rate.
-
-    Use it for a curve that is easier to program than to compose.
+    Use it on the command line and in YAML, for a curve that is easier to program than to compose; in Python, pass the
+    function itself wherever a schedule goes. The function returns the multiplier of the base learning rate, never a
+    learning rate.
 
     Args:
         function: Import path, ``"package.module.function"``, of a pure ``(step, horizon) -> float``.
 
     Raises:
-        InputError: When the module or the function is not found or cannot be called; on use, when the factor that
-            it returns is negative or not finite.
+        InputError: When the module or the function does not exist, or it cannot be called; on use, when it returns a
+            factor that is negative or not finite.
 
     >>> from lit_lrsched.schedules import Horizon, table
     >>> table(Custom("lit_lrsched.schedules.custom.halve_every_epoch"), Horizon(10, steps_per_epoch=2), "epoch")
@@ -47,7 +46,7 @@ class Custom(Schedule):
 
 
 def halve_every_epoch(step: int, horizon: Horizon) -> float:
-    """Returns ``0.5 ** epoch``: a function to copy from for :class:`Custom`."""
+    """Returns ``0.5 ** epoch``: an example for :class:`Custom`."""
     return 0.5 ** int(horizon.epoch(step))
 
 

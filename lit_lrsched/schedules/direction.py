@@ -1,4 +1,4 @@
-"""Which way a metric is better, by its name."""
+"""Whether a metric should fall or rise, by its name."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _RISING = """
     pearson spearman
 """
 _WORDS: dict[Direction, frozenset[str]] = {"min": frozenset(_FALLING.split()), "max": frozenset(_RISING.split())}
-# Whatever else the name says, it is turned round by these.
-_TURNED = frozenset(["neg", "negative", "inv", "inverse", "one", "minus"])
+# These words reverse the direction that the rest of the name implies, so the name tells nothing.
+_REVERSING = frozenset(["neg", "negative", "inv", "inverse", "one", "minus"])
 
 
 @lru_cache(maxsize=256)
 def direction_of(metric: str) -> Direction | None:
     """Returns ``"min"`` when a metric of this name should fall, ``"max"`` when it should rise.
 
-    The name is read word by word, split at what is no letter, at digits' ends and at capitals. None: no word of it
-    tells, or two contradict each other.
+    The name is split into words at punctuation, capitals and digits. None: no word is known, or two words contradict
+    each other.
 
     >>> [direction_of(name) for name in ("val_loss", "val/RMSE", "val_acc", "BinaryF1Score", "top5_accuracy")]
     ['min', 'min', 'max', 'max', 'max']
@@ -38,7 +38,7 @@ def direction_of(metric: str) -> Direction | None:
     """
     words = {word for part in re.split(r"[^A-Za-z0-9]+", metric) for word in _words(part)}
     found: list[Direction] = [direction for direction, known in _WORDS.items() if words & known]
-    return found[0] if len(found) == 1 and not words & _TURNED else None
+    return found[0] if len(found) == 1 and not words & _REVERSING else None
 
 
 def _words(part: str) -> list[str]:
@@ -55,15 +55,15 @@ def _known(word: str) -> bool:
 
 
 def direction_for(option: str, metric: str, mode: Direction | None) -> Direction:
-    """Returns the mode that was given, or else the one that the metric's name tells.
+    """Returns the given mode, or else the one that the metric's name implies.
 
     Args:
         option: What the metric is called in messages, ``"monitor"`` say.
         metric: The metric's name.
-        mode: The mode that was given, if any.
+        mode: The given mode, if any.
 
     Raises:
-        InputError: When none was given and the name does not tell.
+        InputError: When no mode is given and the name implies none.
 
     >>> direction_for("metric", "val_acc", None), direction_for("metric", "val_acc", "min")
     ('max', 'min')
@@ -78,14 +78,14 @@ def direction_for(option: str, metric: str, mode: Direction | None) -> Direction
 
 
 def contradiction(monitor: str, mode: str, option: str | None = None) -> str | None:
-    """Returns what is wrong with torch's ``ReduceLROnPlateau`` when its mode contradicts the name of its metric.
+    """Returns what is wrong when the mode of torch's ``ReduceLROnPlateau`` contradicts the name of its metric.
 
-    Its mode is ``"min"`` unless another is given, so on an accuracy it cuts the rate as long as that gets better.
+    Its mode is ``"min"`` by default, so that it cuts the rate while an accuracy improves.
 
     Args:
         monitor: The metric's name.
         mode: The scheduler's mode.
-        option: The option by which the mode may have been given.
+        option: The option that sets the mode, for the message.
     """
     should = direction_of(monitor)
     if should in (None, mode):

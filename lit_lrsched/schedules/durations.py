@@ -11,10 +11,10 @@ from lit_lrsched.errors import InputError, shown
 from lit_lrsched.schedules.checks import is_finite
 from lit_lrsched.schedules.core import Horizon, epoch_length
 
-# A bare number is in the type so that it reaches our own check, whose message shows the three spellings.
+# The type admits a bare number, so that it reaches our own check, whose message shows the three spellings.
 Duration = Union[str, float]
 
-# No more than 15 digits, so that what is worked out from a duration stays a finite number.
+# At most 15 digits, so that whatever is computed from a duration stays finite.
 _DURATION = re.compile(r"\s*(?P<value>\d{1,15}(?:\.\d{1,100})?)\s*(?P<unit>ep|st|%)\s*", re.ASCII)
 
 _NUMBER = re.compile(r"\s*(?P<value>\d{1,15}(?:\.\d{1,100})?)\s*", re.ASCII)
@@ -22,7 +22,7 @@ _NEGATIVE = re.compile(r"\s*-\s*[\d.]+\s*(ep|st|%)?\s*", re.ASCII)
 
 
 def check_duration(name: str, value: Duration) -> None:
-    """Refuses at construction what :func:`steps_in` could not read later.
+    """Refuses what :func:`steps_in` could not read later.
 
     Raises:
         InputError: For a bare number, an unknown unit, or a length that is not positive.
@@ -32,11 +32,11 @@ def check_duration(name: str, value: Duration) -> None:
     lit_lrsched.errors.InputError: warmup=5 has no unit: write '5ep' (epochs), '5st' (optimizer steps) or '5%' ...
     """
     if parse_instant(name, value)[0] == 0:
-        raise InputError(f"{name}={shown(value)} lasts no time at all: give a positive length, or leave it out")
+        raise InputError(f"{name}={shown(value)} lasts no time: give a positive length, or leave it out")
 
 
 def parse_instant(name: str, value: Duration) -> tuple[float, str]:
-    """Reads a time counted from the start, which unlike a duration may be 0.
+    """Parses a time counted from the start. Unlike a duration it may be 0.
 
     Returns:
         The number and its unit: ``"ep"``, ``"st"`` or ``"%"``.
@@ -57,7 +57,7 @@ def _no_unit(name: str, value: object) -> InputError:
     if text is None:
         return _no_duration(name, value)
     number = text["value"]
-    if 0 < float(number) < 1:  # a share of the whole, as other libraries take it
+    if 0 < float(number) < 1:  # a fraction of the whole, as in other libraries
         return InputError(
             f"{name}={shown(value)} has no unit: write '{100 * float(number):g}%' (of the horizon) "
             f"or '{number}ep' (epochs)"
@@ -90,7 +90,7 @@ def instant_in(time: Duration, horizon: Horizon) -> float:
     """Returns a time counted from the start in optimizer steps, without rounding.
 
     Raises:
-        InputError: When it is no time, or counts epochs of unknown length (:class:`NoEpochs`).
+        InputError: When it is not a time, or counts epochs of unknown length (:class:`NoEpochs`).
 
     >>> [instant_in(text, Horizon(15, steps_per_epoch=5)) for text in ("0st", "0.1ep", "10%")]
     [0.0, 0.5, 1.5]

@@ -78,7 +78,7 @@ class Formula(Schedule):
 
     Raises:
         InputError: For a syntax error or a name that is not listed above, at construction; when the arithmetic fails
-            at some step (a division by zero, say) or it uses epochs and the horizon has none, on use.
+            at some step (a division by zero, say) or it uses epochs of unknown length, on use.
 
     >>> from lit_lrsched.schedules import Horizon, table
     >>> table(Formula("(1 - progress) ** 2"), Horizon(4))
@@ -101,7 +101,7 @@ class Formula(Schedule):
         except TypeError as error:
             raise InputError(f"formula {shown(self.factor)}: {error}: correct the call") from None
         except (ArithmeticError, ValueError):
-            pass  # depends on the numbers of that one step, which training need not visit
+            pass  # this may be true of that step only, which training may not visit
 
     def __call__(self, step: int, horizon: Horizon) -> float:
         """Returns the factor at a step."""
@@ -118,7 +118,7 @@ class Formula(Schedule):
 
 def _evaluate(formula: str, step: int, horizon: Horizon) -> float:
     evaluator, tree = _parse(formula)
-    with _ONE_AT_A_TIME:  # the evaluator of a formula is shared, and holds the names while it works
+    with _ONE_AT_A_TIME:  # a formula has one evaluator, which holds the variables while it works
         evaluator.names = {
             "step": float(step),
             "steps": float(horizon.steps),
@@ -136,13 +136,13 @@ def _uses_epochs(formula: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _parse(formula: str) -> tuple[SimpleEval, ast.AST]:
-    # Here and not above, so that the other schedules need the standard library alone.
+    # Imported here, so that the other schedules need the standard library only.
     from simpleeval import DEFAULT_OPERATORS, SimpleEval
 
     if len(formula) > _LONGEST:
         raise InputError(
             f"formula {shown(formula)} has {len(formula):,} characters, more than {_LONGEST:,}: "
-            "program it, and use Custom"
+            "write a function, and use Custom"
         )
     try:
         tree = ast.parse(formula.strip(), mode="eval").body
@@ -153,24 +153,25 @@ def _parse(formula: str) -> tuple[SimpleEval, ast.AST]:
         ) from None
     _check_depth(formula, tree)
     _check_names(formula, tree)
-    # simpleeval limits powers to keep integers small; ours are of floats, and runs are longer than its limit.
+    # simpleeval limits powers, which keeps integers small; ours are powers of floats, and steps exceed its limit.
     operators = {**DEFAULT_OPERATORS, ast.Pow: math.pow}
     return SimpleEval(operators=operators, functions=dict(_FUNCTIONS), names={}), tree
 
 
 def _check_depth(formula: str, tree: ast.AST) -> None:
-    """Refuses what would take the evaluator, which calls itself at every level, to the end of Python's stack."""
+    """Refuses nesting that would exceed Python's recursion limit: the evaluator calls itself at every level."""
     level, depth = [tree], 0
     while level:
         level, depth = [child for node in level for child in ast.iter_child_nodes(node)], depth + 1
     if depth > _DEEPEST:
         raise InputError(
-            f"formula {shown(formula)} is nested {depth} levels deep, more than {_DEEPEST}: program it, and use Custom"
+            f"formula {shown(formula)} is nested {depth} levels deep, more than {_DEEPEST}: "
+            "write a function, and use Custom"
         )
 
 
 def _check_names(formula: str, tree: ast.AST) -> None:
-    """Refuses, before any step, whatever is not arithmetic on the listed names."""
+    """Refuses whatever is not arithmetic on the listed names."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     called = {id(node.func) for node in calls}
     for node in ast.walk(tree):
@@ -178,7 +179,7 @@ def _check_names(formula: str, tree: ast.AST) -> None:
         if not (isinstance(node, _ARITHMETIC) and numeric):
             hint = " (a power is written **)" if isinstance(node, ast.BitXor) else ""
             raise InputError(
-                f"formula {shown(formula)}: {type(node).__name__} has no place in a formula{hint}: "
+                f"formula {shown(formula)}: {type(node).__name__} is not allowed{hint}: "
                 f"use numbers, operators, {_listed(_VARIABLES)} and {_listed(_FUNCTIONS)}"
             )
         if isinstance(node, ast.Name):

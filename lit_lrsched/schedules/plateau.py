@@ -1,4 +1,4 @@
-"""The one schedule that follows a metric, with its state in the open."""
+"""Plateau, the one schedule that follows a metric. Its state is a separate object."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ AnyT = TypeVar("AnyT")
 
 @dataclass(frozen=True)
 class PlateauState:
-    """All that a :class:`Plateau` remembers, in plain numbers, ready for a checkpoint.
+    """All that a :class:`Plateau` remembers: four numbers, ready for a checkpoint.
 
     Args:
         factor: What multiplies the wrapped schedule now: 1 until the metric stalls.
-        best: The best value of the metric so far; infinity, of the bad sign, before the first.
-        bad: Values in a row that were no better.
-        cooldown: Values still to be ignored after a reduction.
+        best: The best value of the metric so far; before the first, infinity (minus infinity for ``"max"``).
+        bad: Number of values in a row without improvement.
+        cooldown: Number of values still to be ignored after a reduction.
     """
 
     factor: float
@@ -38,28 +38,28 @@ class PlateauState:
 class Plateau(Schedule):
     """Multiplies the wrapped schedule down when a metric stalls: ``schedule(t) * factor ** (number of reductions)``.
 
-    t is the step. Called as a function it gives the wrapped schedule alone, as if the metric never stalled: what the
-    metric does is not known beforehand. Whoever trains keeps a :class:`PlateauState`, passes it through
-    :meth:`update` once for each value of the metric, and multiplies by its ``factor``.
+    t is the step. Calling it gives the factor of the wrapped schedule alone, as if the metric never stalled, since the
+    metric is not known in advance. The trainer keeps a :class:`PlateauState`, updates it with each value of the metric
+    by :meth:`update`, and multiplies by its ``factor``.
 
-    Use it when a metric shall say when to go down, not the clock.
+    Use it to reduce the rate when progress stops, not at set times.
 
     Args:
-        schedule: The schedule that is multiplied, a warmup say; by default 1 throughout.
+        schedule: The schedule that is multiplied, a warmup, say; by default 1 throughout.
         monitor: Name of the logged metric.
-        mode: ``"min"`` when the metric should fall, ``"max"`` when it should rise. None: as its name tells, such as
-            ``val_loss``, ``val_acc``.
+        mode: ``"min"`` when the metric should fall, ``"max"`` when it should rise. None: as the name implies, such as
+            ``val_loss`` or ``val_acc``.
         factor: Ratio of a reduction, above 0 and below 1.
-        patience: Values without improvement that are borne before a reduction, at least 0.
-        threshold: The least change that counts as an improvement, finite and at least 0.
-        threshold_mode: ``"rel"``: the threshold is a share of the best value. ``"abs"``: it is in the metric's unit.
-        cooldown: Values to ignore after a reduction, at least 0.
-        min_factor: Where the reductions stop, from 0 to 1.
+        patience: Number of values without improvement that cause no reduction yet, at least 0.
+        threshold: The smallest change that counts as an improvement, finite and at least 0.
+        threshold_mode: ``"rel"``: the threshold is a fraction of the best value. ``"abs"``: it is in the metric's unit.
+        cooldown: Number of values to ignore after a reduction, at least 0.
+        min_factor: The lowest factor that reductions lead to, from 0 to 1.
 
     Raises:
-        InputError: When an argument is out of its range, or neither mode nor name tells which way is better.
+        InputError: When an argument is out of range, or neither mode nor name tells which way is better.
 
-    Equal to torch's ``ReduceLROnPlateau`` with ``eps=0`` on every trace, values that are not numbers included.
+    Equal to torch's ``ReduceLROnPlateau`` with ``eps=0`` for any values of the metric, nan included.
 
     >>> plateau = Plateau(factor=0.5, patience=1)
     >>> state = plateau.start()
@@ -96,7 +96,7 @@ class Plateau(Schedule):
         direction_for("monitor", self.monitor, self.mode)
         check_positive("factor", self.factor, example=0.1)
         if self.factor >= 1:
-            raise InputError(f"factor={shown(self.factor)} would not reduce anything: give one below 1, like 0.1")
+            raise InputError(f"factor={shown(self.factor)} reduces nothing: give one below 1, like 0.1")
         check_whole("patience", self.patience, least=0)
         check_not_negative("threshold", self.threshold)
         check_choice("threshold_mode", self.threshold_mode, ("rel", "abs"))
@@ -112,7 +112,7 @@ class Plateau(Schedule):
 
     @property
     def direction(self) -> Direction:
-        """Which way the metric is better: the mode, or what its name tells."""
+        """Which way the metric is better: the mode, or what its name implies."""
         return direction_for("monitor", self.monitor, self.mode)
 
     def __call__(self, step: int, horizon: Horizon) -> float:
@@ -127,8 +127,8 @@ class Plateau(Schedule):
         """Returns the state after one more value of the metric.
 
         Args:
-            state: The state so far; it is left as it is.
-            metric: The new value. One that is not a number counts as no improvement.
+            state: The state so far, which stays as it is.
+            metric: The new value. nan counts as no improvement.
 
         Returns:
             The new state.
@@ -146,7 +146,7 @@ class Plateau(Schedule):
         return self.wrapped.spans(horizon)
 
     def companions(self) -> dict[str, Schedule]:
-        """Returns those of the wrapped schedule, which the metric leaves alone."""
+        """Returns those of the wrapped schedule, which the metric does not change."""
         return self.wrapped.companions()
 
     def _better(self, value: float, best: float) -> bool:
@@ -156,7 +156,7 @@ class Plateau(Schedule):
 
 
 def following(schedule: AnyT, monitor: str | None) -> AnyT:
-    """Returns a plateau with another metric to follow, where one is given; anything else as it is.
+    """Returns a plateau that follows another metric, if one is given; anything else as it is.
 
     >>> following(Plateau(), "val_acc").direction
     'max'

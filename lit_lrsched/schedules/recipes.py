@@ -1,9 +1,9 @@
-"""Recipes: the schedules that papers and other libraries name, each a chain of shapes.
+"""Recipes: schedules that papers and other libraries name, each a chain of shapes.
 
 A warmup of W steps has the factors (t + 1) / (W + 1) at the steps t = 0 to W - 1, and the decay starts from exactly 1
-at step W: no step trains at rate 0. Others (transformers, say) count a warmup from 0, so that their first step trains
-nothing. Theirs with a warmup of W + 1 steps in T + 1 is ours with W in T, without that first step. Ask for
-``start=0.0`` to have it: then the factors are t / W.
+at step W: no step trains at rate 0. Other libraries, such as transformers, start a warmup at 0, so that their first
+step trains nothing. Their warmup of W + 1 steps in T + 1 equals ours of W in T, without that first step.
+``start=0.0`` gives the factors t / W.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class WarmupLinear(Recipe):
         end: Factor at the end of the horizon, finite and at least 0.
 
     Raises:
-        InputError: When a duration or a factor is wrong, or, once the horizon is known, the warmup is longer than it.
+        InputError: When a duration or a factor is wrong; on use, when the warmup is longer than the horizon.
 
     Source: Devlin et al. 2018, "BERT", https://arxiv.org/abs/1810.04805, appendix A.2.
 
@@ -92,8 +92,8 @@ class WarmupCosine(Recipe):
     ``(t + 1) / (W + 1)`` for t < W, then ``end + (1 - end) * (1 + cos(pi * (t - W) / (T - W))) / 2``, where t is the
     step, W the steps in ``warmup`` and T the horizon.
 
-    Use it to train from scratch for a known time, above all with large batches or Adam, whose first steps at the full
-    rate may diverge.
+    Use it to train from scratch for a known time, above all with large batches or Adam, which may diverge when the
+    first steps have the full rate.
 
     Args:
         warmup: Duration of the warmup, from ``start`` to 1.
@@ -101,7 +101,7 @@ class WarmupCosine(Recipe):
         end: Factor at the end of the horizon, finite and at least 0.
 
     Raises:
-        InputError: When a duration or a factor is wrong, or, once the horizon is known, the warmup is longer than it.
+        InputError: When a duration or a factor is wrong; on use, when the warmup is longer than the horizon.
 
     Source: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 2.2 (the warmup); Brown et al. 2020, "GPT-3",
     https://arxiv.org/abs/2005.14165, appendix B (with the cosine).
@@ -135,12 +135,12 @@ class WarmupInverseSqrt(Recipe):
 
     Args:
         warmup: Duration of the warmup, from ``start`` to 1.
-        every: Duration in which the decay counts time; by default W + 1 steps, as in the papers.
+        every: Unit of time of the decay; by default W + 1 steps, as in the paper.
         start: Factor at step 0, finite and at least 0; by default 1 / (W + 1), so that no step trains at rate 0.
-        end: The factor that the decay tends to, finite and at least 0.
+        end: The limit of the factor, finite and at least 0.
 
     Raises:
-        InputError: When a duration or a factor is wrong, or, once the horizon is known, the warmup is longer than it.
+        InputError: When a duration or a factor is wrong; on use, when the warmup is longer than the horizon.
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762, equation 3.
 
@@ -162,7 +162,7 @@ class WarmupInverseSqrt(Recipe):
 
     def phases(self, horizon: Horizon) -> list[Phase]:
         """Returns the warmup and the decay."""
-        # On this time scale the decay is sqrt((W + 1) / (t + 1)): counted from step 0, wherever the warmup stops.
+        # In this unit the decay is sqrt((W + 1) / (t + 1)): counted from step 0, wherever the warmup stops.
         every = self.every or f"{steps_in(self.warmup, horizon) + 1}st"
         decay = Phase(InverseSqrt(every, self.end), name="decay")
         return [_warmup(self.warmup, self.start, horizon), decay]
@@ -175,17 +175,17 @@ class WarmupStableDecay(Recipe):
     ``(t + 1) / (W + 1)`` for t < W, then 1, then ``shape`` over the last D steps, where t is the step, W the steps in
     ``warmup`` and D those in ``decay``.
 
-    Use it when the length of training may still change: any point of the long stretch can be cooled down.
+    Use it when the length of training may still change: the cooldown can start at any point of the long stretch.
 
     Args:
         warmup: Duration of the warmup, from ``start`` to 1.
         decay: Duration of the cooldown.
-        shape: The cooldown, on a clock and a horizon of its own: a shape from 1 to where training is to end.
+        shape: The cooldown, a shape that falls from 1, with its own step count and horizon.
         start: Factor at step 0, finite and at least 0; by default 1 / (W + 1), so that no step trains at rate 0.
 
     Raises:
-        InputError: When a duration, a factor or the shape is wrong, or, once the horizon is known, the two durations
-            are longer than it.
+        InputError: When a duration, a factor or the shape is wrong; on use, when the two durations together are longer
+            than the horizon.
 
     Source: Hu et al. 2024, "MiniCPM", https://arxiv.org/abs/2404.06395, section 4 (WSD); the default shape from
     Hägele et al. 2024, https://arxiv.org/abs/2405.18392.
@@ -213,26 +213,26 @@ class WarmupStableDecay(Recipe):
 
 @dataclass(frozen=True)
 class OneCycle(Recipe):
-    """Up to the peak, down again, and to almost nothing at the end.
+    """Up to the peak, then down to almost 0.
 
-    From ``low`` to 1 over ``up``; then, with ``down``, back to ``low`` over ``down`` and from there to ``end`` over the
-    rest; without it, straight to ``end`` over the rest. The peak is the base learning rate.
+    From ``low`` to 1 over ``up``, then to ``end`` over the rest. With ``down``, back to ``low`` over ``down``, then to
+    ``end`` over the rest. The peak is the base learning rate.
 
     Use it for short trainings at a high peak rate.
 
     Args:
         up: Duration of the way up.
-        down: Duration of the way down to ``low``, before the end; None for two phases instead of three.
+        down: Duration of the way down to ``low``; None for two phases instead of three.
         low: Factor at step 0, finite and at least 0 (1 / 25: torch's ``div_factor``).
         end: Factor at the end of the horizon, finite and at least 0 (torch: 1 / ``div_factor`` / ``final_div_factor``).
         shape: ``"cosine"`` or ``"linear"``: the curve of each phase.
-        momentum: Factor of the base momentum at the peak, finite and at least 0: the momentum goes from 1 to it while
-            the rate goes up, and back while it goes down (torch: 0.85 / 0.95, with the momentum at 0.95). None leaves
-            the momentum alone.
+        momentum: Factor of the base momentum at the peak, finite and at least 0: its factor goes from 1 to this
+            while the rate rises, and back while it falls (torch: 0.85 / 0.95, with the momentum at 0.95). None leaves
+            the momentum as it is.
 
     Raises:
-        InputError: When a duration, a factor or the shape is wrong, or, once the horizon is known, the phases are
-            longer than it.
+        InputError: When a duration, a factor or the shape is wrong; on use, when the phases are longer than the
+            horizon.
 
     Source: Smith and Topin 2017, "Super-Convergence", https://arxiv.org/abs/1708.07120. torch's ``OneCycleLR`` over
     ``total_steps`` reaches its end at step ``total_steps - 1``: it equals this one on a horizon one step shorter, with
@@ -268,7 +268,7 @@ class OneCycle(Recipe):
         return self._through(self.low, 1.0, self.low, self.end)
 
     def companions(self) -> dict[str, Schedule]:
-        """Returns the schedule of the momentum by the name ``"momentum"``, or nothing when it is left alone."""
+        """Returns the schedule of the momentum by the name ``"momentum"``, or nothing when it stays as it is."""
         return {} if self.momentum is None else {"momentum": Chain(self._through(1.0, self.momentum, 1.0, 1.0))}
 
     def _through(self, first: float, peak: float, back: float, last: float) -> list[Phase]:
@@ -284,18 +284,18 @@ class CosineRestarts(Schedule):
     """Half a cosine wave that starts again, each time longer: ``end + (1 - end) * (1 + cos(pi * v / P)) / 2``.
 
     v is the step within its cycle. The first cycle has P steps, those in ``period``, and each later one ``multiplier``
-    times those before: cycle c starts at ``P * (multiplier ** c - 1) / (multiplier - 1)``, or ``P * c`` when it is 1.
-    At the end of the horizon no new cycle begins: the end of the last is held.
+    times as many as the one before: cycle c starts at ``P * (multiplier ** c - 1) / (multiplier - 1)``, or ``P * c``
+    when it is 1. At the end of the horizon no new cycle begins: the end of the last is held.
 
-    Use it to have a good model at the end of every cycle: to stop at any of them, or for an ensemble.
+    Use it to get a good model at the end of every cycle, to stop there or to build an ensemble.
 
     Args:
-        period: Duration of the first cycle; at least a step.
-        multiplier: Ratio of the lengths of two cycles, a whole number of at least 1.
+        period: Duration of the first cycle; at least one step.
+        multiplier: Ratio of the lengths of a cycle and the one before, a whole number of at least 1.
         end: Factor at the end of a cycle, finite and at least 0.
 
     Raises:
-        InputError: When ``period`` is not a duration, ``multiplier`` is below 1 or ``end`` not a factor.
+        InputError: When ``period`` is not a duration, ``multiplier`` is below 1 or ``end`` is not a factor.
 
     Source: Loshchilov and Hutter 2016, "SGDR", https://arxiv.org/abs/1608.03983, equation 5.
 

@@ -1,4 +1,4 @@
-"""Shapes: one class, one closed formula. Durations are measured from the start of the enclosing horizon."""
+"""Shapes: one class, one closed formula. Durations count from the start of the enclosing horizon."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lit_lrsched.schedules.spans import Span, cycles
 class Constant(Schedule):
     """The same factor at every step: ``factor``.
 
-    Use it as the baseline that every other schedule has to beat, and as a phase of a :class:`Chain`.
+    Use it as the baseline for any comparison, and as a phase of a :class:`Chain`.
 
     Args:
         factor: The factor, finite and at least 0.
@@ -81,9 +81,9 @@ class Decay(Schedule):
 class Linear(Decay):
     """A straight line: ``end + (start - end) * (1 - u)`` with ``u = min(t / T, 1)``.
 
-    t is the step and T the steps in ``over``. Rising lines (a warmup) and falling ones (a decay) are the same class.
+    t is the step and T the steps in ``over``. A rising line is a warmup, a falling one a decay.
 
-    Use it as the first decay to try: run down to 0 over the whole training it is hard to beat.
+    Use it as the first decay to try: down to 0 over the whole training it is hard to beat.
 
     Args:
         start: Factor at step 0, finite and at least 0.
@@ -115,7 +115,7 @@ class Cosine(Decay):
 
     t is the step and T the steps in ``over``.
 
-    Use it when the length of training is known: the rate stays high for long and lands softly.
+    Use it when the length of training is known: the rate stays high for long and then falls smoothly.
 
     Args:
         start: Factor at step 0, finite and at least 0.
@@ -150,7 +150,7 @@ class Polynomial(Decay):
     Use it to choose how early the rate falls; networks for segmentation are often trained with a power of 0.9.
 
     Args:
-        power: Exponent, finite and above 0: 1 is a straight line, above 1 falls early, below 1 falls late.
+        power: Exponent, finite and above 0: 1 gives a straight line, more falls earlier, less falls later.
         start: Factor at step 0, finite and at least 0.
         end: Factor at step T and ever after, finite and at least 0.
         over: Duration of the curve; by default the whole horizon. One longer than the horizon is cut off by it.
@@ -252,8 +252,8 @@ class Exponential(Schedule):
     Use it when the end of training is open: the curve does not depend on the horizon.
 
     Args:
-        gamma: Ratio between two factors that lie ``every`` apart; finite and above 0.
-        every: Duration over which the factor is multiplied by ``gamma`` once; at least a step.
+        gamma: Ratio of two factors that are ``every`` apart; finite and above 0.
+        every: Duration in which the factor is multiplied by ``gamma`` once; at least one step.
 
     Raises:
         InputError: When ``gamma`` is not above 0 or ``every`` is not a duration.
@@ -281,11 +281,11 @@ class Exponential(Schedule):
 class InverseTime(Schedule):
     """Decays as one over time: ``1 / (1 + alpha * t / every)``, where t is the step.
 
-    Use it when the end of training is open and the rate may fall fast at first, then ever more slowly.
+    Use it when the end of training is open and the rate may fall fast at first, then more and more slowly.
 
     Args:
         alpha: Speed of the decay, finite and at least 0: the factor is 1/2 after ``every / alpha``.
-        every: Duration in which time is counted; at least a step.
+        every: Unit of time; at least one step.
 
     Raises:
         InputError: When ``alpha`` is negative or not finite, or ``every`` is not a duration.
@@ -314,11 +314,11 @@ class InverseTime(Schedule):
 class InverseSqrt(Schedule):
     """Decays as one over the square root of time: ``end + (1 - end) / sqrt(1 + t / every)``, where t is the step.
 
-    Use it for long trainings whose end is open, those of transformers above all.
+    Use it for long trainings whose end is open, above all of transformers.
 
     Args:
-        every: Duration in which time is counted; at least a step: with ``end`` 0 the factor is 1/2 after 3 of them.
-        end: The factor that it tends to, finite and at least 0.
+        every: Unit of time; at least one step. With ``end`` 0 the factor is 1/2 after 3 of them.
+        end: The limit of the factor, finite and at least 0.
 
     Raises:
         InputError: When ``every`` is not a duration, or ``end`` is negative or not finite.
@@ -347,11 +347,11 @@ class InverseSqrt(Schedule):
 class Step(Schedule):
     """A staircase: ``gamma ** floor(t / every)``, where t is the step.
 
-    Use it when the time after which a rate has done its work is known, as for image classifiers.
+    Use it when it is known how long a rate makes progress, as for image classifiers.
 
     Args:
-        every: Duration of a stair; at least a step.
-        gamma: Ratio between a stair and the one before, finite and above 0.
+        every: Duration of a stair; at least one step.
+        gamma: Ratio of a stair to the one before, finite and above 0.
 
     Raises:
         InputError: When ``gamma`` is not above 0 or ``every`` is not a duration.
@@ -379,15 +379,15 @@ class Step(Schedule):
 class MultiStep(Schedule):
     """Drops at given times: ``gamma ** (number of milestones m with m <= t)``, where t is the step.
 
-    Use it to repeat published recipes, whose rates drop at given epochs.
+    Use it to reproduce published recipes, whose rates drop at given epochs.
 
     Args:
-        milestones: Times of the drops, counted from the start of the horizon, in increasing order.
+        milestones: Times of the drops, from the start of the horizon, in increasing order.
         gamma: Ratio of a drop, finite and above 0.
 
     Raises:
-        InputError: When ``gamma`` is not above 0, a milestone is not a duration, or they are out of order: where the
-            units agree at construction, otherwise when the horizon is known.
+        InputError: When ``gamma`` is not above 0, a milestone is not a duration, or they are out of order: at
+            construction where the units agree, otherwise on use.
 
     Source: He et al. 2015, "Deep Residual Learning", https://arxiv.org/abs/1512.03385, section 4.2 (two drops by 10).
 
@@ -421,18 +421,19 @@ class Triangle(Schedule):
     """Up and down again: ``low + (high - low) * shrink ** c * (1 - abs(2 * v - 1))``.
 
     t is the step and P the steps in ``period``; ``c = floor(t / P)`` counts the cycles and ``v = t / P - c`` is the
-    place in one. The factor is ``low`` at both ends of a cycle and at its peak in the middle.
+    position in a cycle. The factor is ``low`` at both ends of a cycle and peaks in the middle.
 
-    Use it to look for good rates, and to leave poor minima again.
+    Use it to search for good rates, and to leave poor minima.
 
     Args:
-        period: Duration of a cycle, up and down; at least a step.
+        period: Duration of a cycle, up and down; at least one step.
         low: Factor at the ends of a cycle, finite and at least 0.
-        high: Factor at the peak of the first cycle, finite and at least 0; below ``low`` the triangle hangs down.
-        shrink: Ratio of the height ``high - low`` from a cycle to the next, above 0 and at most 1.
+        high: Factor in the middle of the first cycle, finite and at least 0; below ``low`` the triangle points down.
+        shrink: Ratio of the heights ``high - low`` of a cycle and the one before, above 0 and at most 1.
 
     Raises:
-        InputError: When a factor is negative or not finite, ``shrink`` is out of range, or ``period`` no duration.
+        InputError: When a factor is negative or not finite, ``shrink`` is out of range, or ``period``
+            is not a duration.
 
     Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks", https://arxiv.org/abs/1506.01186,
     section 3 (``shrink=0.5`` is its triangular2).
@@ -468,18 +469,18 @@ class Triangle(Schedule):
 class Piecewise(Schedule):
     """Straight lines between points: ``f + (g - f) * (t - a) / (b - a)``.
 
-    t is the step, (a, f) the last point at or before it and (b, g) the next. The first factor is held before the first
-    point, the last one after the last point.
+    t is the step, (a, f) the last point at or before it and (b, g) the next. Before the first point its factor holds,
+    and after the last point its factor.
 
-    Use it to write down a curve that no formula gives.
+    Use it for a curve that no formula gives.
 
     Args:
-        points: Pairs (time, factor) in increasing order of time. A time is counted from the start of the horizon and
-            may be ``"0st"``; a factor is finite and at least 0.
+        points: Pairs (time, factor) in increasing order of time. Times count from the start of the horizon, from
+            ``"0st"`` on; a factor is finite and at least 0.
 
     Raises:
         InputError: When there are no points, a time has no unit, a factor is negative or not finite, or the points
-            are out of order: where the units agree at construction, otherwise when the horizon is known.
+            are out of order: at construction where the units agree, otherwise on use.
 
     >>> from lit_lrsched.schedules import Horizon, table
     >>> table(Piecewise([("0st", 0.0), ("2st", 1.0), ("100%", 0.5)]), Horizon(6))
@@ -513,7 +514,7 @@ class Piecewise(Schedule):
 
 
 def blend(start: float, end: float, weight: float) -> float:
-    """Returns end + (start - end) * weight, in the order of operations that is exact for weights 0 and 1."""
+    """Returns ``end + (start - end) * weight``, computed so that it is exact for the weights 0 and 1."""
     return start * weight + end * (1.0 - weight)
 
 
@@ -521,7 +522,7 @@ def as_tuple(name: str, values: Iterable[object], example: str) -> tuple[Any, ..
     """Returns the values of a list as a tuple, so that a schedule can be hashed.
 
     Raises:
-        InputError: When it is not a list, or has no values; the message shows the example.
+        InputError: When it is not a list, or is empty; the message shows the example.
     """
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise InputError(f"{name}={shown(values)} is not a list: write one, like [{example}]")
@@ -532,10 +533,10 @@ def as_tuple(name: str, values: Iterable[object], example: str) -> tuple[Any, ..
 
 
 def check_shrink(shrink: float) -> None:
-    """Refuses at construction a ratio between cycles that is not above 0 and at most 1.
+    """Refuses a ratio of two cycles that is not above 0 and at most 1.
 
     Raises:
-        InputError: When it is out of range.
+        InputError: When it is not.
     """
     check_positive("shrink", shrink, example=0.5)
     if shrink > 1:
@@ -543,12 +544,12 @@ def check_shrink(shrink: float) -> None:
 
 
 def period_in(every: Duration, horizon: Horizon) -> int:
-    """Returns the steps in a period: at least one, for time is counted in whole steps."""
+    """Returns the whole steps in a period, at least one."""
     return max(1, steps_in(every, horizon))
 
 
 def _check_order(name: str, times: Sequence[Duration]) -> None:
-    """Refuses times out of order among those of the same unit: the others wait for the horizon."""
+    """Refuses times of the same unit that are out of order: other units cannot be compared without a horizon."""
     latest: dict[str, tuple[float, Duration]] = {}
     for time in times:
         value, unit = parse_instant(name, time)
@@ -560,7 +561,7 @@ def _check_order(name: str, times: Sequence[Duration]) -> None:
 
 
 def _times(name: str, times: Sequence[Duration], horizon: Horizon) -> list[float]:
-    """Returns the times in steps, refused when they are out of order in this horizon."""
+    """Returns the times in steps, and refuses them when they are out of order in this horizon."""
     found = [instant_in(time, horizon) for time in times]
     for index in range(1, len(found)):
         if found[index] <= found[index - 1]:
@@ -575,4 +576,4 @@ def _power(gamma: float, exponent: float) -> float:
     try:
         return float(gamma**exponent)
     except OverflowError:
-        return math.inf  # refused, with its step, by whoever asked for the factor
+        return math.inf  # factor_at refuses it, with the step

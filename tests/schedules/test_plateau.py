@@ -107,7 +107,7 @@ def test_as_a_function_it_is_the_wrapped_schedule() -> None:
     [
         ({"mode": "minn"}, r"mode='minn' is unknown \(did you mean 'min'\?\): write 'min' or 'max'"),
         ({"threshold_mode": "relative"}, "threshold_mode='relative' is unknown"),
-        ({"factor": 1.0}, r"factor=1\.0 would not reduce anything: give one below 1"),
+        ({"factor": 1.0}, r"factor=1\.0 reduces nothing: give one below 1"),
         ({"factor": 0.0}, r"factor=0\.0 has to be a finite number above 0"),
         ({"patience": -1}, "patience=-1 has to be a whole number of at least 0"),
         ({"patience": 1.5}, r"patience=1\.5 has to be a whole number"),
