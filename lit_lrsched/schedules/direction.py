@@ -77,7 +77,7 @@ def direction_for(option: str, metric: str, mode: Direction | None) -> Direction
     return found
 
 
-def contradiction(monitor: str, mode: str, option: str | None = None) -> str | None:
+def contradiction(monitor: str, mode: str) -> str | None:
     """Returns what is wrong with torch's ``ReduceLROnPlateau`` when its mode contradicts the name of its metric.
 
     Its mode is ``"min"`` unless another is given, so on an accuracy it cuts the rate as long as that gets better.
@@ -85,13 +85,11 @@ def contradiction(monitor: str, mode: str, option: str | None = None) -> str | N
     Args:
         monitor: The metric's name.
         mode: The scheduler's mode.
-        option: The option by which the mode may have been given.
     """
     should = direction_of(monitor)
     if should in (None, mode):
         return None
-    given = f" ({option} {should})" if option else ""
     return (
-        f"ReduceLROnPlateau(mode={mode!r}) cuts the rate while {monitor!r} gets better: give mode={should!r}{given}, "
+        f"ReduceLROnPlateau(mode={mode!r}) cuts the rate while {monitor!r} gets better: give mode={should!r}, "
         f"or if that is what you want, Plateau(monitor={monitor!r}, mode={mode!r})"
     )
