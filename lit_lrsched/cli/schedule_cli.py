@@ -54,6 +54,7 @@ from lit_lrsched.trainer.callbacks.stop_cleanly import StopCleanly
 from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun as Storyboard
 from lit_lrsched.trainer.fit_plan import DoesNotFit, configure, plans_of, view_fit
 from lit_lrsched.trainer.interrupts import Interrupted, interrupts_of_lightning
+from lit_lrsched.trainer.lightning_internals import optimizers_in
 from lit_lrsched.trainer.lightning_package import rank_zero_info
 
 # Without this jsonargparse takes a dataclass for one closed type and offers no subclasses.

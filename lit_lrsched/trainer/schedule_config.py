@@ -188,7 +188,7 @@ def made_scheduler(make: LRSchedulerCallable, optimizer: Optimizer) -> LRSchedul
         scheduler: object = make(optimizer)
     except InputError:
         raise
-    except Exception as error:  # of any kind: torch checks few arguments, and stumbles over the others
+    except Exception as error:  # of any kind: torch checks few arguments
         raise InputError(f"the scheduler cannot be made: {told(error)}: correct its arguments") from error
     if not isinstance(scheduler, LRScheduler):
         raise InputError(f"schedule returned {shown(scheduler)}, which is no torch scheduler: return one")
