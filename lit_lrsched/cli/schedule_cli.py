@@ -185,7 +185,7 @@ class ScheduleCLI(LightningCLI):
                 if self.trainer.is_global_zero:
                     going_on = shlex.join(["lit-lrsched", *sys.argv[1:]])
                     print(f"\nInterrupted. The trainings that were finished are kept. To go on:\n  {going_on}")
-                raise Interrupted(getattr(stop, "number", signal.SIGINT), told=True) from None
+                raise Interrupted(getattr(stop, "number", signal.SIGINT), announced=True) from None
             return
         new = NewFolders(self.trainer.loggers if self.trainer.is_global_zero else [])
         saves = "folder" in self.save_config_kwargs and not self.save_config_kwargs.get("overwrite")
