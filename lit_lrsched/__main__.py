@@ -26,7 +26,7 @@ def main() -> None:
         except InputError as error:
             sys.exit(_report(str(error)))
         except KeyboardInterrupt as stop:
-            if not getattr(stop, "told", False):
+            if not getattr(stop, "announced", False):
                 print("Interrupted.", file=sys.stderr)
             sys.exit(status_of(stop))
         except Exception as error:

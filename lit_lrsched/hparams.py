@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_hparams(
-    run: Path, trial: str, hyperparameters: Mapping[str, str | float | bool], metrics: Mapping[str, float]
+    run: Path, name: str, hyperparameters: Mapping[str, str | float | bool], metrics: Mapping[str, float]
 ) -> None:
     """Writes the hyperparameters of a run, and the metrics known so far, as a row of the HParams tab.
 
@@ -17,7 +17,7 @@ def write_hparams(
 
     Args:
         run: The run's folder.
-        trial: What the row is called.
+        name: The row's name.
         hyperparameters: The columns.
         metrics: The metrics, which become ``hp/<name>``. Those written last count.
     """
@@ -29,8 +29,8 @@ def write_hparams(
 
     writer = EventFileWriter(str(run / "hp"))
     now = time.time()
-    writer.add_event(Event(wall_time=now, summary=summary_v2.hparams_pb(dict(hyperparameters), trial_id=trial)))
-    for name, value in metrics.items():
-        summary = Summary(value=[Summary.Value(tag=f"hp/{name}", simple_value=value)])
+    writer.add_event(Event(wall_time=now, summary=summary_v2.hparams_pb(dict(hyperparameters), trial_id=name)))
+    for metric, value in metrics.items():
+        summary = Summary(value=[Summary.Value(tag=f"hp/{metric}", simple_value=value)])
         writer.add_event(Event(wall_time=now, summary=summary))
     writer.close()

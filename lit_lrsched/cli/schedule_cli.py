@@ -214,7 +214,7 @@ class ScheduleCLI(OpenCLI):
             if self.trainer.is_global_zero:
                 going_on = shlex.join(["lit-lrsched", *sys.argv[1:]])
                 print(f"\nInterrupted. The trainings that were finished are kept. To go on:\n  {going_on}")
-            raise Interrupted(getattr(stop, "number", signal.SIGINT), told=True) from None
+            raise Interrupted(getattr(stop, "number", signal.SIGINT), announced=True) from None
 
     def _from_seed(self, seed: int) -> tuple[LightningModule, LightningDataModule]:
         """Builds model and data anew, as a ``fit`` with this seed would."""

@@ -1,1 +1,1 @@
-"""A data module for anybody's CSV."""
+"""A data module for any two-class CSV file."""

@@ -1,4 +1,4 @@
-"""The data module for anybody's CSV: rows held as tensors, fetched a whole batch at a time."""
+"""The data module for any CSV file: rows held as tensors, fetched a whole batch at a time."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class CSVDataModule(LightningDataModule):
 
     Batches are ``(x, y)``: features float32 ``[B, F]`` in file order of the columns, and float32 ``[B, 1]`` that is
     1.0 for the positive class. Training batches are reshuffled every epoch by torch's global generator, so
-    ``seed_everything`` rules their order; ``predict`` yields every row of the file, in file order.
+    ``seed_everything`` decides their order; ``predict`` yields every row of the file, in file order.
 
     The file is read once, on first use, and every cell of it is checked: a missing value (an empty cell, ``?``,
     ``NA``, ``NaN``, ``null``), one that is not a finite number, or a row with too few or too many cells is refused.
@@ -132,7 +132,7 @@ class CSVDataModule(LightningDataModule):
         self.standardize = standardize
         self.num_workers = num_workers
         self._loaded: tuple[tuple[str, str], dict[Part, Rows]] | None = None
-        self._told = False
+        self._announced = False
 
     @property
     def num_features(self) -> int:
@@ -151,8 +151,8 @@ class CSVDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Says once where the validation rows are also the test rows."""
         self._load()
-        if stage in ("fit", "validate") and isinstance(self.split, str) and not self._told:
-            self._told = True
+        if stage in ("fit", "validate") and isinstance(self.split, str) and not self._announced:
+            self._announced = True
             rank_zero_info(f"split={self.split}: validation uses the test rows")
 
     def train_dataloader(self) -> DataLoader[Batch]:

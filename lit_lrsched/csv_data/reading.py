@@ -28,12 +28,14 @@ class Sheet:
     rows: list[list[str]]  # without the header
     names: list[str] | None
     target: int  # counted from 0
-    guessed: bool  # whether the header was left to us
+    guessed: bool  # whether header was 'auto'
 
     def at(self, row: int, column: int) -> str:
+        """Returns a cell's place in the file, for a message."""
         return f"{self.path}: row {self.lines[row]}, {self.column(column)}"
 
     def column(self, column: int) -> str:
+        """Returns a column's number and name, for a message."""
         return f"column {column + 1}" + (f" ({reprlib.repr(self.names[column])})" if self.names else "")
 
     def header_hint(self, row: int) -> str:
@@ -172,6 +174,16 @@ def _read_cells(path: str) -> tuple[list[int], list[list[str]]]:
 
 
 def read_sheet(path: str, target: int | str, header: Literal["auto"] | bool) -> Sheet:
+    """Reads a file and finds its header and its target column.
+
+    Args:
+        path: The file.
+        target: The label's column: an index, or a name.
+        header: Whether the first row holds column names.
+
+    Raises:
+        InputError: When the file cannot be read, is not a rectangle of cells, or has no such column.
+    """
     lines, rows = _read_cells(path)
     width = len(rows[0])
     if isinstance(target, str):
@@ -211,10 +223,10 @@ def read_sheet(path: str, target: int | str, header: Literal["auto"] | bool) -> 
 
 
 def _looks_like_header(cells: list[str], target: int) -> bool:
-    """Tells a header by features of which some are text and none is a number.
+    """Returns whether some of the features are text and none is a number.
 
-    One number is enough to make it data: then a mistyped cell in the first row is refused, and never swallowed with
-    its row. The label tells nothing, since labels are text too.
+    One number makes the row data: a mistyped cell in it is then refused, and not dropped with the row. The label does
+    not count, since labels are text too.
     """
     features = [cell for i, cell in enumerate(cells) if i != target and not _is_missing(cell)]
     return bool(features) and not any(_is_float(cell) for cell in features)

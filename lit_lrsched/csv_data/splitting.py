@@ -64,7 +64,7 @@ def split_rows(positives: Sequence[bool], split: Split, seed: int, stratify: boo
     if isinstance(parsed, int):
         rest = list(range(parsed, total))
         return list(range(min(parsed, total))), rest, rest
-    # Python documents the sequence of random() as the same for ever; it does not for shuffle(), nor torch for randperm.
+    # Python promises the same sequence of random() in all versions; not of shuffle(), nor does torch of randperm.
     draw = random.Random(seed).random
     keys = [draw() for _ in range(total)]
     shuffled = sorted(range(total), key=keys.__getitem__)

@@ -72,14 +72,14 @@ class IonosphereClassifier(LightningModule):
         self.lr_scheduler = lr_scheduler
         self.lr_interval = lr_interval
         self.lr_monitor = lr_monitor
-        # `save_hyperparameters` reads these local names: a checkpoint shall hold configuration, not live objects.
+        # `save_hyperparameters` reads these local names: a checkpoint holds configuration, not live objects.
         optimizer, lr_scheduler = _stored(optimizer), _stored(lr_scheduler)
         self.save_hyperparameters()
 
         self.network = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         self.metrics = nn.ModuleDict()
         for stage in ("train", "val", "test"):
-            # A diverged run shall show its nan, and looking for one at every step costs more than the step.
+            # A diverged run has to show its nan, and a check at every step costs more than the step.
             self.metrics[f"{stage}_loss"] = MeanMetric(nan_strategy="disable")
             # Of hits: BinaryAccuracy also counts misses of either kind, in three times the time.
             self.metrics[f"{stage}_acc"] = MeanMetric(nan_strategy="disable")

@@ -24,6 +24,7 @@ class Clock:
     rate: float = 1.0
 
     def __call__(self, step: int) -> int:
+        """Returns the position of the schedule at a step of training."""
         if step < self.since:
             return round(self.start * step / self.since)
         since = step - self.since
@@ -31,7 +32,7 @@ class Clock:
         return position if position < self.horizon.steps else self.horizon.steps
 
     def as_list(self) -> list[float | None]:
-        """Returns it in plain numbers, for a checkpoint."""
+        """Returns it as numbers, for a checkpoint."""
         return [self.horizon.steps, self.horizon.steps_per_epoch, self.since, self.start, self.rate]
 
     @classmethod

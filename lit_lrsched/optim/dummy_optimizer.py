@@ -49,7 +49,7 @@ class DummyOptimizer(Optimizer):
     (0.05, 0.9)
     """
 
-    add_param_group = add_param_group
+    add_param_group = add_param_group  # type: ignore[assignment]  # as a method, without self
 
     def __init__(self, groups: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any]) -> None:
         own = [

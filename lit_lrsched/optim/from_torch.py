@@ -186,7 +186,7 @@ def _build(name: str, arguments: Mapping[str, Any], optimizer: Optimizer, ticks:
             arguments.setdefault(key, value)
     try:
         scheduler: LRScheduler = target(optimizer=optimizer, **arguments)
-    except Exception as error:  # of any kind: torch checks few of them, and stumbles over the others
+    except Exception as error:  # of any kind: torch checks few arguments
         raise InputError(f"{name} refuses its arguments: {str(error) or type(error).__name__}") from error
     return scheduler
 

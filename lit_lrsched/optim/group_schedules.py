@@ -35,10 +35,10 @@ class GroupSchedule(NamedTuple):
 
 
 def check_groups(groups: object) -> None:
-    """Refuses what is no mapping from names to schedules.
+    """Checks that groups are a mapping from names to schedules.
 
     Raises:
-        InputError: When it is none.
+        InputError: When they are not.
     """
     if groups is None:
         return
@@ -93,7 +93,7 @@ def group_schedules(optimizer: Optimizer, schedule: Schedule, others: Mapping[st
 
 
 def _check_bases(optimizer: Optimizer, others: Mapping[str, Schedule], known: Mapping[str, tuple[str, Any]]) -> None:
-    """Refuses schedules of what is 0 in every group that they are for, and so stays 0 whatever the factor."""
+    """Refuses schedules of values that are 0 in all their groups: 0 times any factor is 0."""
     for key in others:
         quantity, indices = known[key]
         if quantity == "lr" or any(get_value(optimizer.param_groups[index], quantity) for index in indices):

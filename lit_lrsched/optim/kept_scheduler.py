@@ -1,4 +1,4 @@
-"""A scheduler that is stepped for a module, which may try to step it as well."""
+"""A scheduler that is stepped for a module: the module's own calls of ``step`` do nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch.optim.lr_scheduler import LRScheduler
 
 
 class KeptScheduler(LRScheduler):
-    """What a module sees of a scheduler that is stepped for it: everything, but its own :meth:`step` does nothing.
+    """What a module gets of a scheduler that is stepped for it: all of it, with a :meth:`step` that does nothing.
 
     A module with manual optimization, or with a ``lr_scheduler_step`` of its own, may step its schedulers each batch,
-    each epoch, now and then, or not at all. Whatever it does, only :meth:`advance` moves the schedule on.
+    each epoch, sometimes, or never. In every case :meth:`advance` alone moves the schedule on.
 
     Args:
         scheduler: The scheduler, which sets the values.
@@ -25,7 +25,7 @@ class KeptScheduler(LRScheduler):
     """
 
     def __init__(self, scheduler: LRScheduler) -> None:
-        # Not the base class's, which would set the optimizer's values.
+        # The base class's __init__ would set the optimizer's values.
         self.scheduler = scheduler
         self.was_called = False
 
@@ -39,7 +39,7 @@ class KeptScheduler(LRScheduler):
         self.scheduler.step()
 
     def step(self, *_: Any, **__: Any) -> None:
-        """Does nothing but note that it was called."""
+        """Only notes that it was called."""
         self.was_called = True
 
     def get_last_lr(self) -> list[Any]:
@@ -60,5 +60,5 @@ class KeptScheduler(LRScheduler):
 
 
 def kept_by(scheduler: LRScheduler) -> LRScheduler:
-    """Returns the scheduler that sets the values, whether or not it is kept."""
+    """Returns the scheduler inside a :class:`KeptScheduler`; any other as it is."""
     return scheduler.scheduler if isinstance(scheduler, KeptScheduler) else scheduler

@@ -146,7 +146,7 @@ class GroupValue(NamedTuple):
         return float(value[0] if self.key == "betas" else value)
 
     def is_set_to(self, value: float) -> bool:
-        """Tells whether it is set to a value: exactly, or as well as the tensor that keeps it can hold the value."""
+        """Returns whether it is set to a value: exactly, or up to rounding where a tensor holds it."""
         now = self.read()
         return now == value or (isinstance(self.group[self.key], Tensor) and math.isclose(now, value, rel_tol=1e-6))
 

@@ -13,11 +13,11 @@ from lit_lrsched.optim.param_groups import base_lr_of, get_value, group_names, s
 
 
 def regroup(make: Callable[[Iterable[Any]], Optimizer], own: Optimizer) -> tuple[Optimizer, str]:
-    """Makes an optimizer over the param groups of another, and says in words what they keep.
+    """Makes an optimizer over the param groups of another, and describes the groups in a text.
 
-    Names and parameters stay. Rates keep their ratios: the new rate is for the groups that had the old optimizer's
-    default, or else for the one with the highest. So does weight decay when the new one is not its class's default;
-    otherwise each group keeps its own. Other options in which groups differ are kept where the new class has them.
+    Names and parameters stay. Learning rates keep their ratios: groups that had the old optimizer's default get the new
+    rate, or else the group with the highest rate does. Weight decay does the same where it is given; otherwise each
+    group keeps its own. Other options in which groups differ are kept where the new class has them.
 
     Args:
         make: Takes param groups and returns the optimizer.

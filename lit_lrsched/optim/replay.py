@@ -372,7 +372,7 @@ def plan_of_torch(
     except Exception as error:  # of any kind: torch checks few arguments, and stumbles over the others
         raise InputError(f"the scheduler refuses its arguments: {str(error) or type(error).__name__}") from error
     if isinstance(scheduler, ReduceLROnPlateau):
-        if monitor and (reason := contradiction(monitor, scheduler.mode, "--lr_scheduler.mode")):
+        if monitor and (reason := contradiction(monitor, scheduler.mode)):
             raise InputError(reason)
         monitor = monitor or "the metric"
     else:

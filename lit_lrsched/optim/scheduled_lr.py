@@ -41,8 +41,8 @@ class ScheduledLR(LRScheduler):
             curve, from the step reached. ``"keep"``: follow the old curve, then its end. ``"stretch"``: stretch what
             is left of the old curve over what is left of training. ``"error"``: refuse.
 
-    A param group that joins later starts at the rate it came with and follows the schedule from there; what another
-    hand sets on it becomes its new base.
+    A param group that joins later starts at its own rate and follows the schedule from there. A rate that is set on it
+    later becomes its new base.
 
     Raises:
         InputError: When the schedule does not fit the horizon, or returns something that is not a finite number of
@@ -98,7 +98,7 @@ class ScheduledLR(LRScheduler):
         super().__init__(optimizer)
 
     def _check(self) -> None:
-        # A schedule that does not fit, or breaks down on the way, is better refused now than in the middle of a run.
+        # A schedule that does not fit, or fails at some step, is refused now and not in the middle of a run.
         for one in self._group_schedules:
             for percent in range(101):
                 factor_at(one.schedule, (self.horizon.steps - 1) * percent // 100, self.horizon)
@@ -155,7 +155,7 @@ class ScheduledLR(LRScheduler):
         self._apply()
 
     def plan_anew(self, horizon: Horizon) -> None:
-        """Takes another horizon before the first step: a batch size found by trial gives a run another length.
+        """Changes the horizon before the first step: ``BatchSizeFinder`` gives a run another length.
 
         Raises:
             InputError: When the schedule does not fit it.
@@ -167,10 +167,10 @@ class ScheduledLR(LRScheduler):
         self._apply()
 
     def take_rates(self, found: Collection[float] = ()) -> None:
-        """Makes the learning rates that another hand has set before the first step the base rates, and keeps them.
+        """Makes rates that a callback has set before the first step the base rates, and keeps them on resuming.
 
         Args:
-            found: Rates that another hand is known to have set; those that are base rates already are kept as well.
+            found: Rates that a callback is known to have tried; base rates among them are kept on resuming as well.
         """
         rates = {}
         for index, group in enumerate(self.optimizer.param_groups[: self._known_groups]):
@@ -200,7 +200,7 @@ class ScheduledLR(LRScheduler):
         self._apply()
 
     def join(self, tick: int) -> None:
-        """Enters a run that is under way, at a tick that no checkpoint of this scheduler told."""
+        """Enters a run that is under way, at a tick that is in no checkpoint of this scheduler."""
         before = [lr_of(group) for group in self.optimizer.param_groups]  # of the checkpoint, if there was one
         self.step(tick)
         self._tell(before, self.horizon)
@@ -243,9 +243,9 @@ class ScheduledLR(LRScheduler):
                 self._joined[index] = rate / factor if factor else rate
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the tick and what else cannot be recomputed from the configuration, in plain numbers and lists.
+        """Returns what cannot be recomputed from the configuration, as numbers, lists and dicts.
 
-        Horizon, interval and rates are kept to notice a change, the clock because an earlier change may have bent it.
+        Horizon, interval and rates are kept to notice a change; the clock, because an earlier change may have bent it.
         """
         state: dict[str, Any] = {
             "last_epoch": self.last_epoch,
@@ -263,9 +263,9 @@ class ScheduledLR(LRScheduler):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the tick, under the present configuration, and sets the values that belong to it.
+        """Goes on at the checkpoint's tick with the present configuration, and sets the values of that tick.
 
-        The state of another scheduler, whose ticks may have been anything, is left alone: see :meth:`join`.
+        The state of another scheduler is ignored, for its ticks may have been of any length: see :meth:`join`.
 
         Raises:
             InputError: When the horizon has changed and ``on_horizon_change="error"``.
@@ -297,7 +297,7 @@ class ScheduledLR(LRScheduler):
         return horizon
 
     def _take_joined(self, joined: dict[int, float]) -> None:
-        # Whoever added the groups may have added them again before this scheduler was made: joined they are still.
+        # The groups that joined late may be there already as this scheduler is made; they keep their base rates.
         self._joined = dict(joined)
         self._known_groups = min([self._known_groups, *joined])
         self._group_schedules = [
@@ -306,35 +306,35 @@ class ScheduledLR(LRScheduler):
         ]
 
     def _release(self, driven: list[tuple[int, str, float]]) -> None:
-        """Gives back the values that a schedule drove in the checkpoint and none drives now."""
+        """Sets values back to their bases that a schedule drove in the checkpoint and none drives now."""
         now = {value[:2] for one in self._group_schedules for value in one.values}
         for index, quantity, base in driven:
             if (index, quantity) not in now:
                 set_value(self.optimizer.param_groups[index], quantity, base)
 
     def _change(self, old: Horizon, done: int, interval: Interval) -> None:
-        """Finds the place of the checkpoint, ``done`` steps on, in a run or with ticks of another length."""
+        """Finds the tick to go on at after ``done`` steps of a run, or with ticks, of another length."""
         if self.on_horizon_change == "error" and old != self.horizon:
             raise InputError(
                 f"the checkpoint planned {old} and this run plans {self.horizon}: choose on_horizon_change='replan', "
                 "'keep' or 'stretch'"
             )
-        # An epoch of another length (batch size, devices) makes the step reached another number: epochs are what the
-        # run has done. Not so when max_steps cut the run short: then steps are counted as they are.
-        pace, before, now = 1.0, old.steps_per_epoch, self.horizon.steps_per_epoch
+        # With epochs of another length (batch size, devices) the same progress is another number of steps: epochs are
+        # what counts then. When max_steps ends the run, steps are what counts.
+        ratio, before, now = 1.0, old.steps_per_epoch, self.horizon.steps_per_epoch
         if before and now and (self.interval == "epoch" or self.horizon.steps % now == 0):
-            pace = before / now
-        if interval != self.interval or (self.interval == "step" and pace != 1):
-            reached = self.steps_reached() if self.steps_reached else round(done / pace)
+            ratio = before / now
+        if interval != self.interval or (self.interval == "step" and ratio != 1):
+            reached = self.steps_reached() if self.steps_reached else round(done / ratio)
             self.last_epoch = reached // self._stride
         if old != self.horizon:
-            self._clock = self._bent(self._clock, done, self.last_epoch * self._stride, pace)
+            self._clock = self._bent(self._clock, done, self.last_epoch * self._stride, ratio)
 
-    def _bent(self, clock: Clock, done: int, now: int, pace: float) -> Clock:
+    def _bent(self, clock: Clock, done: int, now: int, ratio: float) -> Clock:
         if self.on_horizon_change == "replan":
             return Clock(self.horizon)
         if self.on_horizon_change == "keep":
-            return Clock(clock.horizon, now, clock(done), clock.rate * pace)
+            return Clock(clock.horizon, now, clock(done), clock.rate * ratio)
         left = self.horizon.steps - now
         rate = (clock.horizon.steps - clock(done)) / left if left > 0 else 0.0
         return Clock(clock.horizon, now, clock(done), rate)

@@ -77,7 +77,7 @@ def direction_for(option: str, metric: str, mode: Direction | None) -> Direction
     return found
 
 
-def contradiction(monitor: str, mode: str, option: str | None = None) -> str | None:
+def contradiction(monitor: str, mode: str) -> str | None:
     """Returns what is wrong when the mode of torch's ``ReduceLROnPlateau`` contradicts the name of its metric.
 
     Its mode is ``"min"`` by default, so that it cuts the rate while an accuracy improves.
@@ -85,13 +85,11 @@ def contradiction(monitor: str, mode: str, option: str | None = None) -> str | N
     Args:
         monitor: The metric's name.
         mode: The scheduler's mode.
-        option: The option that sets the mode, for the message.
     """
     should = direction_of(monitor)
     if should in (None, mode):
         return None
-    given = f" ({option} {should})" if option else ""
     return (
-        f"ReduceLROnPlateau(mode={mode!r}) cuts the rate while {monitor!r} gets better: give mode={should!r}{given}, "
+        f"ReduceLROnPlateau(mode={mode!r}) cuts the rate while {monitor!r} gets better: give mode={should!r}, "
         f"or if that is what you want, Plateau(monitor={monitor!r}, mode={mode!r})"
     )

@@ -277,7 +277,7 @@ def _of_monitors(trainer: Trainer, steppeds: Sequence[Stepped]) -> Iterator[Find
         monitor, kind, is_strict = one
         if not monitor or not is_strict:
             continue
-        found = _not_logged(trainer, monitor, "the schedule", "--lr_monitor")
+        found = _not_logged(trainer, monitor, "the schedule", "monitor")
         every = trainer.check_val_every_n_epoch or 1
         if not found and monitor.startswith("val") and kind is ReduceLROnPlateau and every > 1:
             text = (

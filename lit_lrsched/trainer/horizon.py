@@ -84,7 +84,7 @@ def steps_reached(trainer: Trainer) -> int:
     """Returns the step of the horizon that training stands at, so that both will end together.
 
     Epochs done and batches of this one, as the trainer counts them, or optimizer steps where those limit training.
-    Several optimizers, stepped by hand, may take any number of steps in a batch; batches keep time with the horizon.
+    With manual optimization a batch may take any number of optimizer steps, so batches are counted.
     """
     loop = trainer.fit_loop
     epochs, batches = cast("Any", loop.epoch_progress.current), cast("Any", loop.epoch_loop.batch_progress.current)

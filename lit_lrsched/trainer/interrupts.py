@@ -12,13 +12,13 @@ class Interrupted(KeyboardInterrupt):
 
     Args:
         number: The signal.
-        told: Whether the user has been told already how to go on.
+        announced: Whether the command that goes on has been printed already.
     """
 
-    def __init__(self, number: int = signal.SIGINT, told: bool = False) -> None:
+    def __init__(self, number: int = signal.SIGINT, announced: bool = False) -> None:
         super().__init__()
         self.number = number
-        self.told = told
+        self.announced = announced
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def loaded_checkpoint(trainer: Trainer) -> Mapping[str, Any]:
 
 
 def is_accumulating(trainer: Trainer) -> bool:
-    """Tells whether the optimizer step of the batch that has just ended is still to come."""
+    """Returns whether gradients are half accumulated: the optimizer step of this batch is still to come."""
     return bool(trainer.fit_loop._should_accumulate())
 
 

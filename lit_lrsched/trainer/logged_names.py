@@ -1,4 +1,4 @@
-"""Which metrics a class logs, as far as its source tells."""
+"""Which metrics a class logs, by its source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LoggedNames(NamedTuple):
     complete: bool
 
     def include(self, name: str) -> bool:
-        """Tells whether a name is among them."""
+        """Returns whether a name is among them."""
         # Lightning appends these where one metric is logged in two ways, or from several loaders.
         stem = re.sub(r"(_step|_epoch)?(/dataloader_idx_\d+)?$", "", name)
         return any(re.fullmatch(pattern, candidate) for pattern in self.patterns for candidate in (name, stem))
@@ -64,7 +64,7 @@ def logged_names(classes: Iterable[type]) -> LoggedNames:
 
 
 def _logged_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str | None]:
-    """Yields a pattern for each name that a function logs, None where its source does not tell."""
+    """Yields a pattern for each name that a function logs, None for a name that is computed."""
     values = _values(function)
     for call in ast.walk(function):
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _CALLS):
@@ -86,13 +86,13 @@ def _is_demo(each: type) -> bool:
 
 
 def _lets_others_log(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Tells whether a function hands the module, or its ``log``, to something whose source is not looked at."""
+    """Returns whether a function passes the module, or its ``log``, to code that is not read here."""
     modules = {argument.arg for argument in function.args.args if argument.arg in ("self", "pl_module", "module")}
     called = {id(call.func) for call in ast.walk(function) if isinstance(call, ast.Call)}
     for node in ast.walk(function):
         if isinstance(node, ast.Attribute) and node.attr in _CALLS and id(node) not in called and _is_load(node):
             return True
-        if isinstance(node, ast.Call) and not _looks_only(node.func):
+        if isinstance(node, ast.Call) and not _cannot_log(node.func):
             given = [*node.args, *(keyword.value for keyword in node.keywords)]
             if any(isinstance(value, ast.Name) and value.id in modules for value in given):
                 return True
@@ -103,8 +103,8 @@ def _is_load(node: ast.Attribute) -> bool:
     return isinstance(node.ctx, ast.Load)
 
 
-def _looks_only(called: ast.expr) -> bool:
-    """Tells a call of a method of the class itself, or of a function of Python's that logs nothing."""
+def _cannot_log(called: ast.expr) -> bool:
+    """Returns whether a call is one of the class's own methods, which are read, or a builtin that logs nothing."""
     if isinstance(called, ast.Attribute):
         owner = called.value
         is_super = isinstance(owner, ast.Call) and isinstance(owner.func, ast.Name) and owner.func.id == "super"

@@ -44,13 +44,13 @@ def takes_over(trainer: Trainer) -> list[str]:
     module = trainer.lightning_module
     if mentions([vars(kind).get("optimizer_step") for kind in type(module).__mro__[:-1]], "param_groups"):
         found.append(
-            f"{type(module).__name__}.optimizer_step uses param_groups: a learning rate that it sets is used "
+            f"{type(module).__name__}.optimizer_step uses param_groups: a rate that it sets is used "
             "instead of the planned one"
         )
     return found
 
 
 def mentions(functions: Iterable[Any], name: str) -> bool:
-    """Tells whether the code of a function names an attribute."""
+    """Returns whether the code of any of the functions names an attribute."""
     codes = (getattr(inspect.unwrap(function), "__code__", None) for function in functions if callable(function))
     return any(name in code.co_names for code in codes if code is not None)

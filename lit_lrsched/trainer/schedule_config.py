@@ -88,7 +88,7 @@ def schedule_config(
         interval = interval or "epoch"
         scheduler = made_scheduler(cast("LRSchedulerCallable", schedule), optimizer)
         if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
-            raise InputError("ReduceLROnPlateau follows a metric: name it, for example --lr_monitor val_loss")
+            raise InputError("ReduceLROnPlateau follows a metric: name it, like monitor='val_loss'")
         check_direction(scheduler, monitor)
         if groups:
             raise InputError(
@@ -120,7 +120,7 @@ def _bind(
     except InputError as error:
         if not getattr(trainer, "fast_dev_run", False):
             raise
-        # What is wrong on any horizon is wrong here as well.
+        # A mistake that does not depend on the horizon is raised here as well.
         scheduler = ScheduledLR(optimizer, Constant(), horizon, interval, dict.fromkeys(groups or (), Constant()))
         rank_zero_info(f"fast_dev_run is too short for the schedule, so the learning rate stays as it is: {error}")
     if interval == "step" and trainer.lightning_module.automatic_optimization:
@@ -137,12 +137,12 @@ def check_direction(scheduler: LRScheduler, monitor: str | None) -> None:
     """
     if not isinstance(scheduler, ReduceLROnPlateau) or monitor is None:
         return
-    if reason := contradiction(monitor, scheduler.mode, "--lr_scheduler.mode"):
+    if reason := contradiction(monitor, scheduler.mode):
         raise InputError(reason)
 
 
 def checked_schedule(name: str, schedule: object) -> Any:
-    """Returns a schedule that was given in any of its ways, live.
+    """Returns the schedule itself, also where it was given as plain configuration.
 
     Raises:
         InputError: When it is none: text, a class of lit_lrsched's without its arguments, a dict without class_path.
@@ -188,7 +188,7 @@ def made_scheduler(make: LRSchedulerCallable, optimizer: Optimizer) -> LRSchedul
         scheduler: object = make(optimizer)
     except InputError:
         raise
-    except Exception as error:  # of any kind: torch checks few arguments, and stumbles over the others
+    except Exception as error:  # of any kind: torch checks few arguments
         raise InputError(f"the scheduler cannot be made: {described(error)}: correct its arguments") from error
     if not isinstance(scheduler, LRScheduler):
         raise InputError(f"schedule returned {shown(scheduler)}, which is no torch scheduler: return one")
@@ -196,7 +196,7 @@ def made_scheduler(make: LRSchedulerCallable, optimizer: Optimizer) -> LRSchedul
 
 
 def is_schedule(schedule: object) -> bool:
-    """Tells a schedule, which takes ``(step, horizon)``, from a callable that takes an optimizer."""
+    """Tells whether it is a schedule, which takes ``(step, horizon)``; a torch scheduler takes an optimizer."""
     if isinstance(schedule, Schedule):
         return True
     if isinstance(schedule, type) or not callable(schedule):

@@ -215,7 +215,7 @@ def test_bad_data_is_refused_in_one_line(command, case):
         ("--lr_scheduler Formula --lr_scheduler.factor=1/(1+eppch)", ["'eppch'", "did you mean 'epoch'"]),
         ("--lr_scheduler Formula --lr_scheduler.factor=1-2*progress", ["step", "at least 0"]),
         ("--lr_scheduler Custom --lr_scheduler.function=nowhere.f", ["nowhere"]),
-        ("--lr_scheduler ReduceLROnPlateau", ["--lr_monitor"]),
+        ("--lr_scheduler ReduceLROnPlateau", ["monitor='val_loss'"]),
         ("--lr_interval=week", ["'week'", "step", "epoch"]),
         ("--optimizer Adem", ["'Adem'", "did you mean 'Adam'"]),
         ("--optimizer SGD --optimizer.lr=fast", ["optimizer.lr", "'fast'", "float"]),

@@ -273,7 +273,7 @@ def test_a_failure_is_told_in_a_line_and_by_the_status(command, arguments, told)
             "--lr_scheduler=Plateau --lr_scheduler.monitor=val_los --lr_scheduler.mode=min",
             ["'val_los'", "does not log"],
         ),
-        ("--lr_scheduler=ReduceLROnPlateau", ["--lr_monitor"]),
+        ("--lr_scheduler=ReduceLROnPlateau", ["monitor='val_loss'"]),
         ("--schedules=Linear,WarmupLinear", ["WarmupLinear needs warmup"]),
     ],
 )

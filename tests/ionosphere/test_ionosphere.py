@@ -200,7 +200,7 @@ def test_an_unknown_horizon_is_refused(options, message):
 
 
 def test_a_plateau_without_a_monitor_is_refused():
-    with pytest.raises(InputError, match="--lr_monitor"):
+    with pytest.raises(InputError, match="monitor='val_loss'"):
         quiet_trainer(max_epochs=1).fit(IonosphereClassifier(lr_scheduler=plateau), IonosphereDataModule())
 
 

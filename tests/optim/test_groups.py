@@ -166,7 +166,7 @@ def test_mistakes(groups, message):
     ],
 )
 def test_nothing_to_drive(make, schedule, groups):
-    with pytest.raises(InputError, match="has no momentum to schedule, it is 0: give it one, like momentum=0.9"):
+    with pytest.raises(InputError, match=r"has no momentum to schedule, it is 0: give it one, like momentum=0\.9"):
         ScheduledLR(make(weights(1)), schedule, HORIZON, groups=groups)
 
 

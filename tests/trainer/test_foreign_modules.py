@@ -156,7 +156,7 @@ def test_two_optimizers_that_take_different_numbers_of_steps(by):
 
 
 def test_max_steps_that_counts_many_steps_a_batch_is_refused():
-    message = r"max_steps=30 counts every step that Adversaries takes by hand, 3 in 1 batches, .*set max_epochs"
+    message = r"max_steps=30 counts every optimizer step of Adversaries, 3 in 1 batches, .*set max_epochs"
     with pytest.raises(InputError, match=message):
         used_by(Adversaries(), ApplySchedule(SCHEDULE), max_steps=30, max_epochs=-1)
     module = Adversaries(lambda optimizer: schedule_config(optimizer, SCHEDULE, module.trainer))
@@ -181,7 +181,7 @@ def test_a_plateau_on_a_module_that_steps_by_hand():
     used = used_by(Validated(), ApplySchedule(Plateau(patience=0, factor=0.5)), val=Numbers(1), max_epochs=4)
     assert [rates[0] for rates in used.by_optimizer[0][::4]] == pytest.approx([0.1, 0.1, 0.05, 0.025])
     assert [rates[0] for rates in used.by_optimizer[1][::8]] == pytest.approx([0.01, 0.01, 0.005, 0.0025])
-    message = "ReduceLROnPlateau cannot follow a module that steps its optimizers by hand: use Plateau"
+    message = "ReduceLROnPlateau does not work with manual optimization: use Plateau"
     with pytest.raises(InputError, match=message):
         used_by(Validated(), ApplySchedule(lr_scheduler.ReduceLROnPlateau, monitor="val_loss"), val=Numbers(1))
 

@@ -118,7 +118,7 @@ def test_a_found_rate_goes_before_that_of_a_scheduler_that_is_replaced():
 
 
 @both
-def test_a_rate_that_another_hand_sets_before_training_is_the_base_rate(by, caplog):
+def test_a_rate_that_a_callback_sets_before_training_is_the_base_rate(by, caplog):
     class Sets(Callback):
         def on_fit_start(self, trainer, pl_module):
             trainer.optimizers[0].param_groups[0]["lr"] = 0.25
@@ -127,7 +127,7 @@ def test_a_rate_that_another_hand_sets_before_training_is_the_base_rate(by, capl
     callbacks = [Sets(), ApplySchedule(SCHEDULE)][:: 1 if by == "module" else -1]
     quiet_trainer(*(callbacks if by == "callback" else callbacks[:1]), used, max_epochs=EPOCHS).fit(Line(by))
     assert used.first_rates == planned(0.25)
-    told = "The base learning rate is 0.25, set before training by something else than configure_optimizers."
+    told = "The base learning rate is 0.25, set before training by something other than configure_optimizers."
     assert told in caplog.messages
 
 
@@ -187,7 +187,7 @@ def test_an_optimizer_step_that_sets_rates_is_announced():
                 group["lr"] = 0.001
             optimizer.step(closure=optimizer_closure)
 
-    with pytest.warns(UserWarning, match="Warming.optimizer_step works on param_groups: where it sets a learning rate"):
+    with pytest.warns(UserWarning, match="Warming.optimizer_step uses param_groups: a rate that it sets is used"):
         trainer_of("callback").fit(Warming())
 
 

@@ -137,7 +137,7 @@ def test_a_resumed_start_that_is_refused_leaves_the_run_as_it_was(command):
 OWN = """
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
-from lit_lrsched.cli import ScheduleCLI
+from lit_lrsched import ScheduleCLI
 
 class Own(LightningModule):
     def __init__(self):

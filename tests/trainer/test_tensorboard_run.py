@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
+
+from lit_lrsched import Horizon, Schedule, schedule_config
+from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
+from tests.tiny import Tiny, tiny_trainer
 
 RUN = Path("lightning_logs/version_0")
 
@@ -87,3 +94,24 @@ def test_other_loggers_work_as_well(command, logger):
         table, _ = Path("logs").rglob("metrics.csv")
         header = table.read_text().splitlines()[0].split(",")
         assert {"lr/group0", "planned_lr/group0", "val_acc"} <= set(header)
+
+
+@dataclass(frozen=True)
+class Labelled(Schedule):
+    """Constant, with a text among its arguments."""
+
+    label: str
+
+    def __call__(self, step: int, horizon: Horizon) -> float:
+        return 1.0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*pkg_resources.*")
+def test_a_text_cannot_break_the_table(tmp_path, monkeypatch):
+    texts: dict[str, str] = {}
+    monkeypatch.setattr(SummaryWriter, "add_text", lambda self, tag, text: texts.update({tag: text}))
+    module = Tiny(lambda own: schedule_config(own.make_optimizer(), Labelled("a|b\n| c |"), own.trainer))
+    tiny_trainer(callbacks=[TensorBoardRun()], logger=TensorBoardLogger(tmp_path), max_epochs=1).fit(module)
+    rows = texts["configuration"].splitlines()
+    assert rows[:3] == ["| | |", "|---|---|", "| optimizer | SGD |"]
+    assert rows[-2:] == ["| schedule | Labelled |", r"| schedule.label | a\|b \| c \| |"]

@@ -22,9 +22,9 @@ from lit_lrsched.trainer.schedule_config import AnySchedule, LRSchedulerCallable
 class ApplySchedule(ScheduleKeeper):
     """Gives any LightningModule a schedule without touching its code.
 
-    The module keeps its optimizer. One that steps several optimizers by hand gets the schedule for each of them. A step
-    of the schedule is then a training batch, whatever the module steps itself: its own calls of
-    ``lr_schedulers().step()`` do nothing, nor do those of a ``lr_scheduler_step`` that it overrides.
+    The module keeps its optimizer. With manual optimization, each of its optimizers gets the schedule, which moves on
+    once a training batch. The module's own calls of ``lr_schedulers().step()``, or those in a
+    ``lr_scheduler_step`` of its own, do nothing.
 
     Args:
         schedule: A :class:`~lit_lrsched.Schedule`, a function ``(step, horizon) -> float``, or a callable that takes
@@ -32,7 +32,7 @@ class ApplySchedule(ScheduleKeeper):
         interval: When to step: ``"step"`` or ``"epoch"``. None: ``"step"`` for schedules, ``"epoch"`` for torch's.
         monitor: Name of the logged metric that a metric-driven schedule follows.
         groups: Schedules for momentum, weight decay and single param groups: see :class:`~lit_lrsched.ScheduledLR`.
-        replace: Take the place of a scheduler that the module has already; otherwise that is refused.
+        replace: Replace a scheduler that the module has already; otherwise such a module is refused.
         on_horizon_change: What to do on resuming for longer or shorter: see :class:`~lit_lrsched.ScheduledLR`.
 
     Raises:
@@ -92,12 +92,12 @@ class ApplySchedule(ScheduleKeeper):
         )["lr_scheduler"]
         follows = isinstance(config["scheduler"], ReduceLROnPlateau)
         if follows and not trainer.lightning_module.automatic_optimization:
-            raise InputError("ReduceLROnPlateau cannot follow a module that steps its optimizers by hand: use Plateau")
+            raise InputError("ReduceLROnPlateau does not work with manual optimization: use Plateau")
         return LRSchedulerConfig(**config, reduce_on_plateau=follows)
 
 
 def _check_shape(module: LightningModule, before: int, now: int) -> None:
-    """Refuses a module whose code would find one scheduler where it expects several, or the other way round."""
+    """Refuses a module whose code would find another number of schedulers than it expects."""
     kinds = [kind for kind in type(module).__mro__ if not issubclass(LightningModule, kind)]
     calls = mentions([member for kind in kinds for member in vars(kind).values()], "lr_schedulers")
     if before != now and calls and not module.automatic_optimization:

@@ -1,4 +1,4 @@
-"""The callback that does for schedules what the trainer does not."""
+"""The callback that steps schedules, shows them their metric and reports on them where the trainer does not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lit_lrsched.trainer.other_rates import rates_from_elsewhere, rates_tried_by
 
 
 def may_step_schedules(module: LightningModule) -> bool:
-    """Tells whether it is the module that steps schedulers, rather than the trainer."""
+    """Returns whether the module may step its schedulers itself: the trainer leaves that to it then."""
     own_hook = getattr(module.lr_scheduler_step, "__func__", None) is not LightningModule.lr_scheduler_step
     return own_hook or not module.automatic_optimization
 
@@ -32,33 +32,36 @@ def may_step_schedules(module: LightningModule) -> bool:
 class ScheduleKeeper(Callback):
     """Does for schedules what the trainer does not.
 
-    It tells of resuming, shows each plateau its metric, steps the schedules of a module that may step them itself (see
-    :class:`~lit_lrsched.optim.kept_scheduler.KeptScheduler`), and warns of what no schedule could foresee.
+    - It says where a resumed run goes on.
+    - It shows each plateau its metric.
+    - It steps the schedules of a module that may step them itself: see
+      :class:`~lit_lrsched.optim.kept_scheduler.KeptScheduler`.
+    - It warns when the run changes its length, or when something else sets the learning rate.
 
     A plateau sees its metric once after each validation, or after each epoch when it is one of training.
-    :func:`schedule_config` puts a keeper into the trainer, before all other callbacks: so what these log, and write
-    into checkpoints, is the state after the batch, validation or epoch that it belongs to.
+    :func:`schedule_config` puts a keeper into the trainer, before all other callbacks: so they log, and write into
+    checkpoints, the state after the present batch, validation or epoch.
     """
 
     def __init__(self) -> None:
         self._forget()
 
     def _forget(self) -> None:
-        self._planned_by: tuple[Any, ...] = ()
+        self._length: tuple[Any, ...] = ()
         self._before_validation: dict[str, Tensor] = {}
         self._of_validation: set[str] = set()
         self._validated = False
         self._epoch_is_over = False
-        self._told_of_calls = False
+        self._reported_calls = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes up what callbacks have changed since the schedule was made, or tells from where a resumed run goes on.
+        """Takes over what callbacks have changed since the schedule was made, or says where a resumed run goes on.
 
-        Warns of what will take the learning rate out of the schedule's hands.
+        Warns when something else will set the learning rate.
         """
         self._forget()
         resume_data_loaders(trainer)
-        self._planned_by = _what_plans(trainer)
+        self._length = _length_of(trainer)
         for scheduler, _ in _scheduled(trainer):
             done = steps_reached(trainer)
             if done == 0:
@@ -76,8 +79,8 @@ class ScheduleKeeper(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows plateaus the training metric of the epoch before. Warns when the data has changed its length."""
         self._show_training(trainer)
-        if self._planned_by != (now := _what_plans(trainer)):
-            self._planned_by = now
+        if self._length != (now := _length_of(trainer)):
+            self._length = now
             self._warn_of_length(trainer)
 
     def _warn_of_length(self, trainer: Trainer) -> None:
@@ -92,7 +95,7 @@ class ScheduleKeeper(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Steps the schedules of a module that may step them itself: the trainer leaves that to the module."""
+        """Steps the schedules of a module that may step them itself, for the trainer does not."""
         for config in trainer.lr_scheduler_configs:
             if not isinstance(config.scheduler, KeptScheduler):
                 continue
@@ -101,8 +104,8 @@ class ScheduleKeeper(Callback):
             by_step = config.interval == "step"
             if not is_accumulating(trainer) if by_step else trainer.is_last_batch:
                 config.scheduler.advance()
-            if config.scheduler.was_called and not self._told_of_calls:
-                self._told_of_calls = True
+            if config.scheduler.was_called and not self._reported_calls:
+                self._reported_calls = True
                 rank_zero_info(
                     f"{type(pl_module).__name__} calls its scheduler's step() itself. These calls do nothing: "
                     f"the schedule is stepped for it after each {'training batch' if by_step else 'epoch'}."
@@ -128,7 +131,7 @@ class ScheduleKeeper(Callback):
         self._epoch_is_over = trainer.is_last_batch
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Sees to it that the checkpoint of a finished epoch knows the epoch's training metric."""
+        """Shows plateaus the training metric of a finished epoch before its checkpoint is written."""
         if self._epoch_is_over:
             self._show_training(trainer)
             checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
@@ -155,8 +158,8 @@ def keep_schedules(trainer: Trainer, keeper: ScheduleKeeper | None = None) -> No
 
 
 def _begin(trainer: Trainer, scheduler: ScheduledLR) -> None:
-    """Takes up what was changed between the making of a schedule and the first step."""
-    if scheduler.steps_reached is None:  # not of our making
+    """Takes over rates and a length that callbacks have changed since the schedule was made."""
+    if scheduler.steps_reached is None:  # made by the module, without schedule_config
         return
     scheduler.take_rates(rates_tried_by_finder(trainer))
     old, new = scheduler.horizon, horizon_of(trainer)
@@ -169,12 +172,12 @@ def _check_max_steps(trainer: Trainer) -> None:
     steps, batches = trainer.global_step, trainer.fit_loop.total_batch_idx + 1
     if trainer.max_steps != -1 and steps != batches:
         raise InputError(
-            f"max_steps={trainer.max_steps} counts every step that {type(trainer.lightning_module).__name__} takes by "
-            f"hand, {steps} in {batches} batches, so a schedule cannot tell where training ends: set max_epochs instead"
+            f"max_steps={trainer.max_steps} counts every optimizer step of {type(trainer.lightning_module).__name__}, "
+            f"{steps} in {batches} batches, so the end of training is not known: set max_epochs instead"
         )
 
 
-def _what_plans(trainer: Trainer) -> tuple[Any, ...]:
+def _length_of(trainer: Trainer) -> tuple[Any, ...]:
     return trainer.num_training_batches, trainer.max_epochs, trainer.max_steps
 
 

@@ -89,7 +89,7 @@ class Receipt(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Moves the plan on to the epoch."""
         while self._epoch < trainer.current_epoch:
-            self._look_for_nan(trainer)
+            self._check_losses(trainer)
             for plan in self._plans:
                 plan.after_epoch(self._epoch, trainer.callback_metrics)
             self._epoch += 1
@@ -104,11 +104,11 @@ class Receipt(Callback):
             plan.after_step(batch_idx)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops watching, and looks at the weights."""
+        """Stops watching, and checks that the weights are finite."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._look_for_nan(trainer)
+        self._check_losses(trainer)
         weights = [name for name, weight in pl_module.named_parameters() if not _is_finite(weight)]
         if weights:
             shown = ", ".join(weights[:3]) + (", ..." if len(weights) > 3 else "")
@@ -116,7 +116,7 @@ class Receipt(Callback):
             self.broke_down = f"{self.broke_down}; {found}" if self.broke_down else found
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says how it went, or that training was over before it began, which the trainer passes over in silence."""
+        """Says how it went, or that nothing was left to train, which the trainer does not say."""
         if not trainer.is_global_zero:
             return
         if self._batches > 0:
@@ -132,7 +132,7 @@ class Receipt(Callback):
         """Returns how it went: a line on the learning rate, after one on training if that broke down.
 
         Args:
-            planned: How many steps the whole run was to have; batches, where the module steps by hand.
+            planned: How many steps the whole run was to have; batches with manual optimization.
         """
         fix = "lower the learning rate, or look for nan in the data"
         broken = f"training broke down: {self.broke_down}: {fix}" if self.broke_down else ""
@@ -174,8 +174,8 @@ class Receipt(Callback):
         if not self._manual:
             plan.after_step(trainer.fit_loop.epoch_loop.batch_idx)
 
-    def _look_for_nan(self, trainer: Trainer) -> None:
-        """Looks at the losses of an epoch that is over: once an epoch, since each look waits for the device."""
+    def _check_losses(self, trainer: Trainer) -> None:
+        """Checks that the losses of an epoch are finite: only once an epoch, since each check waits for the device."""
         if self.broke_down:
             return
         outputs = self._outputs
@@ -320,7 +320,7 @@ def _plans(trainer: Trainer) -> list[_ByFormula | _ByReplay]:
 
 
 def _why_unchecked(trainer: Trainer) -> str:
-    """Returns why no plan can tell the learning rates of a run; nothing where it can."""
+    """Returns why no plan can foresee the learning rates of a run; empty where one can."""
     schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
     module = trainer.lightning_module
     own = [type(one).__name__ for one in schedulers if not isinstance(one, KeptScheduler)]
@@ -346,7 +346,7 @@ def _suspects(trainer: Trainer) -> str:
         for callback in callbacks_of(trainer)
         if not type(callback).__module__.startswith("lit_lrsched") and not type(callback).__name__.endswith(quiet)
     ]
-    return f" (callbacks: {', '.join(names)})" if names else " (the module itself, by the look of it)"
+    return f" (callbacks: {', '.join(names)})" if names else " (the module itself, perhaps)"
 
 
 def _schedulers(trainer: Trainer) -> set[LRScheduler]:

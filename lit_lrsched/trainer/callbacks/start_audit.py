@@ -30,7 +30,7 @@ class StartAudit(Callback):
     Nothing is audited where there is no schedule, and with ``fast_dev_run``, which is not about the schedule.
 
     Args:
-        level: ``"error"`` refuses to train a failure and prints warnings, ``"warn"`` prints both, ``"off"`` looks at
+        level: ``"error"`` refuses to train a failure and prints warnings, ``"warn"`` prints both, ``"off"`` checks
             nothing.
 
     Raises:
@@ -63,6 +63,6 @@ class StartAudit(Callback):
                 print(f"warning: {finding.text}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lets the data of a resumed run go on where they were: to know the run's length, they were set up early."""
+        """Lets the data loaders of a resumed run go on where they were: the audit set them up early."""
         self.begun = True
         resume_data_loaders(trainer)

@@ -55,7 +55,7 @@ class StopCleanly(Callback):
         if trainer.is_global_zero:
             command = shlex.join([*self._command(), "--ckpt_path", str(path)])
             tqdm.write(f"Interrupted after step {trainer.global_step}. To go on:\n  {command}")
-        raise Interrupted(self._asked, told=True)
+        raise Interrupted(self._asked, announced=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops listening."""

@@ -1,0 +1,97 @@
+"""torch's private names: where they stand, and that the installed torch has them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim import SGD
+from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, LinearLR, SequentialLR
+
+import lit_lrsched
+from lit_lrsched.optim import torch_internals
+from lit_lrsched.optim.dummy_optimizer import DummyOptimizer
+
+PACKAGE = Path(lit_lrsched.__file__).parent
+INTERNALS = ("optim/torch_internals.py", "trainer/lightning_internals.py")
+ROOMS = ("optim", "trainer", "csv_data", "ionosphere")
+MODULES = [
+    path
+    for room in ROOMS
+    for path in sorted((PACKAGE / room).rglob("*.py"))
+    if str(path.relative_to(PACKAGE)) not in INTERNALS
+]
+OF_NAMED_TUPLES = ("_replace", "_asdict", "_fields")
+
+
+def private_names_of_others(source: str) -> list[str]:
+    """Returns the private names that a source takes from elsewhere: it neither defines nor sets them."""
+    tree = ast.parse(source)
+    own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    own |= {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+    }
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    imported = {
+        part
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for name in [f"{node.module}.{alias.name}" for alias in node.names]
+        for part in name.split(".")
+    }
+    private = {name for name in (used - own) | imported if name.startswith("_") and not name.endswith("__")}
+    return sorted(private - set(OF_NAMED_TUPLES))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(PACKAGE)) for path in MODULES])
+def test_no_other_module_takes_private_names_from_elsewhere(path):
+    assert private_names_of_others(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("trainer.fit_loop._should_accumulate()", ["_should_accumulate"]),
+        ("from torch._inductor import compile", ["_inductor"]),
+        ("class A:\n    def f(self):\n        self._x = 1\n\n\ndef g(a):\n    return a._x + a._replace()", []),
+    ],
+)
+def test_what_is_found(source, found):
+    assert private_names_of_others(source) == found
+
+
+def optimizer() -> SGD:
+    return SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+
+
+def test_the_parts_of_schedulers():
+    one = optimizer()
+    parts = [ConstantLR(one), LinearLR(one)]
+    sequential = SequentialLR(one, parts, milestones=[3])
+    assert torch_internals.parts_of(sequential) == parts
+    assert torch_internals.milestones_of(sequential) == [3]
+    assert torch_internals.parts_of(ChainedScheduler(parts)) == parts
+    assert torch_internals.parts_of(parts[0]) == []
+
+
+def test_a_dummy_seems_stepped():
+    # Warnings are errors: torch knows both marks still.
+    scheduler = LinearLR(DummyOptimizer([{"lr": 0.1}], {"lr": 0.1}))
+    scheduler.step()
+    scheduler.step()
+    real = optimizer()
+    LinearLR(real)
+    assert hasattr(real.step, "_wrapped_by_lr_sched")
+    real.step()
+    assert real._opt_called
+
+
+def test_param_groups_are_added_without_the_compiler():
+    assert torch_internals.add_param_group is not torch.optim.Optimizer.add_param_group
+    one = optimizer()
+    torch_internals.add_param_group(one, {"params": [torch.nn.Parameter(torch.zeros(1))]})
+    assert [group["lr"] for group in one.param_groups] == [0.1, 0.1]

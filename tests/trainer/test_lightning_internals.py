@@ -1,0 +1,56 @@
+"""Lightning's private names: the installed version has each that is used."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from operator import attrgetter
+from typing import Any
+
+import pytest
+
+from lit_lrsched.trainer import lightning_internals
+from tests.tiny import Tiny, tiny_trainer
+
+NAMES = [
+    "_optimizer._init_optimizers_and_lr_schedulers",
+    "_optimizer._configure_optimizers",
+    "_loop_limits._parse_loop_limits",
+    "_call._call_setup_hook",
+    "_call._call_configure_model",
+    "trainer.strategy._lightning_module",
+    "trainer._data_connector.attach_data",
+    "trainer._data_connector.prepare_data",
+    "trainer._callback_connector._attach_model_callbacks",
+    "trainer._callback_connector._attach_model_logging_functions",
+    "trainer._checkpoint_connector._loaded_checkpoint",
+    "trainer.fit_loop._should_accumulate",
+    "trainer.fit_loop._combined_loader_states_to_load",
+    "trainer.fit_loop._load_combined_loader_states",
+    "trainer.fit_loop._data_fetcher",
+    "trainer.callbacks",
+]
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Any:
+    return tiny_trainer()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_installed_version_has_it(name, trainer):
+    start, _, rest = name.partition(".")
+    attrgetter(rest)(trainer if start == "trainer" else getattr(lightning_internals, start))
+
+
+def test_the_list_is_whole():
+    tree = ast.parse(inspect.getsource(lightning_internals))
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
+    assert used == {part for name in NAMES for part in name.split(".")[1:] if part.startswith("_")}
+
+
+def test_optimizers_in_any_spelling():
+    module = Tiny(Tiny.make_optimizer)
+    optimizer = module.make_optimizer()
+    for returned in (optimizer, [optimizer], ([optimizer], []), {"optimizer": optimizer}):
+        assert lightning_internals.optimizers_in(returned) == ([optimizer], [])
