@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,9 @@ class Cli(LightningCLI):
 
 @pytest.fixture(scope="module")
 def cli():
-    return Cli(args=["fit", "--model=lightning.pytorch.demos.boring_classes.BoringModel"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["cli", "fit", "--model=lightning.pytorch.demos.boring_classes.BoringModel"])
+        return Cli(seed_everything_default=False)
 
 
 @pytest.mark.parametrize("name", LIGHTNING)

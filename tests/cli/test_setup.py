@@ -27,7 +27,7 @@ def test_a_shipped_name_is_one_of_config_alone(command, in_tmp):
 
 def test_a_file_of_the_users_comes_before_a_shipped_one(command, in_tmp):
     assert command("fit", "-c", "article/linear.yaml", "--print_config") == 0
-    assert yaml.safe_load(command.out)["lr_scheduler"]["class_path"] == "lit_lrsched.Linear"
+    assert yaml.safe_load(command.out)["lr_scheduler"]["class_path"] == "torch.optim.lr_scheduler.LinearLR"
     (in_tmp / "article").mkdir()
     (in_tmp / "article" / "linear.yaml").write_text("lr_scheduler: Cosine")
     assert command("fit", "-c", "article/linear.yaml", "--print_config") == 0
@@ -58,7 +58,7 @@ def test_arguments_of_the_optimizer_without_its_class(command):
     assert optimizer_of(command, "--config=none.yaml", "--optimizer.lr=0.3")["init_args"]["lr"] == 0.3
     assert command("fit", *FOREIGN, "--optimizer.lr=0.3") == 2
     assert command.err.startswith("error: no class was chosen for the optimizer of MLP: give it first, like --opt")
-    Path("model.yaml").write_text("model: {class_path: IonosphereClassifier, init_args: {optimizer: Adam}}")
+    Path("model.yaml").write_text("model: {class_path: lit_lrsched.IonosphereClassifier, init_args: {optimizer: Adam}}")
     assert command("fit", "--config=model.yaml", "--optimizer.lr=0.3") == 2
     assert "no class was chosen for the optimizer of IonosphereClassifier" in command.err
 
