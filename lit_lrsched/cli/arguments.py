@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lit_lrsched.cli.class_choice import OwnArguments
+from lit_lrsched.cli.assumed_class import AssumedClass
 from lit_lrsched.cli.comma_lists import CommaLists
 from lit_lrsched.cli.parse_errors import OneLineErrors
 from lit_lrsched.cli.short_names import TorchShortNames
@@ -33,7 +33,7 @@ LRSchedulerOption = Union[Schedule, Callable[[Optimizer], LRScheduler], None]
 SchedulesOption = Optional[Union[dict[str, LRSchedulerOption], list[LRSchedulerOption]]]
 
 
-class ScheduleParser(TorchShortNames, CommaLists, OneLineErrors, OwnArguments):
+class ScheduleParser(TorchShortNames, CommaLists, OneLineErrors, AssumedClass):
     """Lightning's parser, which takes lists typed with commas and answers a mistake with one line and exit status 2."""
 
 

@@ -58,7 +58,11 @@ class OwnArguments(LightningArgumentParser):
 
     def was_chosen(self, key: str) -> bool:
         """Returns whether the command line or a configuration names a class for an option, not its arguments alone."""
-        return self.was_typed(key) or any(_is_class(one.get(key)) for one in self._configurations)
+        return self.was_typed(key) or any(map(_is_class, self.configured(key)))
+
+    def configured(self, key: str) -> list[Any]:
+        """Returns what configurations give for a key, in their order."""
+        return [value for one in self._configurations if (value := one.get(key)) is not None]
 
     def _typed(self) -> Sequence[str]:
         return getattr(self, "args", ())  # jsonargparse sets them when it parses a command line

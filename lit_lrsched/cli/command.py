@@ -25,7 +25,7 @@ from lit_lrsched.cli.schedule_cli import OWN_SUBCOMMANDS, ScheduleCLI
 from lit_lrsched.cli.start_line import StartLine
 from lit_lrsched.errors import InputError
 from lit_lrsched.ionosphere.data import IonosphereDataModule
-from lit_lrsched.ionosphere.model import IonosphereClassifier
+from lit_lrsched.ionosphere.model import SGD_01, IonosphereClassifier
 from lit_lrsched.trainer.callbacks.progress_bar import RunProgressBar
 
 _LOADERS = tuple(f"{stage}_dataloader" for stage in ("train", "val", "test", "predict"))
@@ -63,6 +63,8 @@ class Command(ScheduleCLI):
         parser = cast("ScheduleParser", self.parser_of(self.subcommand))
         model = _class_at(config.model.class_path)
         is_ours = issubclass(model, IonosphereClassifier)
+        if "optimizer" in parser.assumed:
+            _check_assumed(model, parser)
         above = cast("ScheduleParser", self.parser)
         if not (parser.was_chosen("data") or above.was_chosen(f"{self.subcommand}.data")):
             if any(getattr(model, name) is not getattr(LightningModule, name) for name in _LOADERS):
@@ -90,6 +92,7 @@ class Command(ScheduleCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Makes the worked example the default, and the model's width follow the data."""
+        cast("ScheduleParser", parser).assumable["optimizer"] = SGD_01
         parser.set_defaults(
             {
                 "model": {"class_path": import_path(IonosphereClassifier)},
@@ -146,6 +149,16 @@ def _class_at(path: str) -> type[LightningModule]:
     """Returns the class of modules that a configuration names; it may name a function that makes one."""
     found = import_from(path)
     return found if isinstance(found, type) else get_type_hints(found).get("return", LightningModule)
+
+
+def _check_assumed(model: type, parser: ScheduleParser) -> None:
+    """Refuses the worked example's optimizer for a model that has another, in its constructor or a configuration."""
+    parameter = inspect.signature(model).parameters.get("optimizer")
+    others = [one.as_dict() != SGD_01 for one in parser.configured("model.init_args.optimizer")]
+    if parameter is None or parameter.default != SGD_01 or any(others):
+        raise InputError(
+            f"no class was chosen for the optimizer of {model.__name__}: give it first, like --optimizer AdamW"
+        )
 
 
 def _width_of(data: LightningDataModule, otherwise: int = _WIDTH) -> int:

@@ -42,7 +42,7 @@ def written_out(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: written_out(one) for key, one in value.items()}
     if isinstance(value, Namespace):
-        return Namespace(**{key: written_out(one) for key, one in vars(value).items()})
+        return Namespace(written_out(vars(value)))  # type: ignore[no-untyped-call]
     return value
 
 
