@@ -788,11 +788,11 @@ def test_the_export_holds_the_best_setting(tmp_path: Path) -> None:
     assert found == {
         "model": {"class_path": "Net"},
         "optimizer": {
-            "class_path": "torch.optim.sgd.SGD",
+            "class_path": "torch.optim.SGD",
             "init_args": {"weight_decay": 0.01, "lr": 0.3, "momentum": 0.9},
         },
         "lr_scheduler": {
-            "class_path": "lit_lrsched.schedules.shapes.Cosine",
+            "class_path": "lit_lrsched.Cosine",
             "init_args": {"start": 1.0, "end": 0.1, "over": None},
         },
         "trainer": {"devices": 1, "max_epochs": 12},
