@@ -18,7 +18,7 @@ from lit_lrsched.comparison.evidence.runs import FloatArray
 from lit_lrsched.comparison.evidence.significance import Difference
 from lit_lrsched.comparison.evidence.summary import ScheduleSummary, Setting, Summary
 from lit_lrsched.comparison.evidence.verdict import edges, overlap_in_words, verdict
-from lit_lrsched.comparison.report.results import Course, Results, courses, metric_range, shade_range
+from lit_lrsched.comparison.report.results import LearningCurve, Results, learning_curves, metric_range, shade_range
 from lit_lrsched.comparison.report.words import (
     NOTHING,
     decimals,
@@ -256,19 +256,19 @@ def _more_seeds(difference: Difference | None) -> str:
 
 def _cards(results: Results) -> str:
     summary = results.summary
-    all_courses = courses(results)
-    drawn = [course for course in all_courses if len(course.mean) and course.schedule.mean is not None]
+    all_curves = learning_curves(results)
+    drawn = [curve for curve in all_curves if len(curve.mean) and curve.schedule.mean is not None]
     scale = _Scale.around(metric_range(drawn, summary.mode)) if drawn else None
     shared = ""
     if scale is not None:
-        lines = "".join(_line("others", course.mean, scale) for course in drawn)
+        lines = "".join(_line("others", curve.mean, scale) for curve in drawn)
         dashed = next(
             (_line("reference", c.mean, scale) for c in drawn if c.schedule.schedule == summary.reference), ""
         )
         # Drawn once, used by every card.
         groups = f'<g id="others">{lines}</g><g id="reference">{dashed}</g>'
         shared = f'<svg class="hidden" aria-hidden="true"><defs>{groups}</defs></svg>'
-    cards = "".join(_card(course, results, scale if course in drawn else None) for course in all_courses)
+    cards = "".join(_card(curve, results, scale if curve in drawn else None) for curve in all_curves)
     key = [
         ("mean over the seeds", '<polyline class="s-mean" points="0,5 26,5"/>'),
         ("middle half of the seeds", '<polygon class="s-band" points="0,0 26,0 26,10 0,10"/>'),
@@ -288,8 +288,8 @@ each from 0 to its own highest.</p>
 """
 
 
-def _card(course: Course, results: Results, scale: _Scale | None) -> str:
-    row, summary = course.schedule, results.summary
+def _card(curve: LearningCurve, results: Results, scale: _Scale | None) -> str:
+    row, summary = curve.schedule, results.summary
     parts = []
     if scale is not None:
         for x in scale.ticks:
@@ -299,7 +299,7 @@ def _card(course: Course, results: Results, scale: _Scale | None) -> str:
         inner = '<use href="#others"/>'
         if row.schedule != summary.reference:
             inner += '<use href="#reference"/>'
-        inner += _area("band", course.low, course.high, scale) + _line("mean", course.mean, scale)
+        inner += _area("band", curve.low, curve.high, scale) + _line("mean", curve.mean, scale)
         parts.append(f'<svg width="{_WIDTH}" height="{_METRIC}">{inner}</svg>')
         for x in scale.ticks:
             y = _METRIC * (1 - scale.share(x))
@@ -307,11 +307,11 @@ def _card(course: Course, results: Results, scale: _Scale | None) -> str:
     else:
         reason = "every run diverged" if row.mean is None else f"no curve of {results.validation_metric}"
         parts.append(f'<text x="{_WIDTH / 2}" y="{_METRIC / 2}" text-anchor="middle">{escape(reason)}</text>')
-    highest = float(course.rates.max())
+    highest = float(curve.rates.max())
     rates = _Scale(0.0, highest or 1.0)
     top = _METRIC + _GAP
-    drawing = _area("under", np.zeros_like(course.rates), course.rates, rates, _RATE) + _line(
-        "rate", course.rates, rates, _RATE
+    drawing = _area("under", np.zeros_like(curve.rates), curve.rates, rates, _RATE) + _line(
+        "rate", curve.rates, rates, _RATE
     )
     bottom = top + _RATE
     parts.append(f'<svg y="{top}" width="{_WIDTH}" height="{_RATE}" overflow="visible">{drawing}</svg>')
