@@ -111,7 +111,7 @@ class PureModule:
         state = {f"loss/{stage}": torch.zeros(()) for stage in self._stages if stage == "train"}
         for path, metric in self._metrics.items():
             # A list among the defaults was refused: all of them are tensors.
-            state |= {f"metric/{path}/{name}": torch.clone(value) for name, value in defaults_of(metric).items()}  # type: ignore[arg-type]
+            state |= {f"metric/{path}/{name}": torch.clone(value) for name, value in defaults_of(metric).items()}
         for stage in self._stages:
             state |= self._sums(stage)
         return state

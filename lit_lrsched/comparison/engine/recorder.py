@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -95,9 +94,8 @@ class Recorder:
             self.log(name, value, *args, **kwargs)
 
 
-@cache
 def recording_class(kind: type[LightningModule]) -> type[LightningModule]:
-    """Returns the subclass of a module's class whose ``log`` is recorded; the same for the same class.
+    """Returns the subclass of a module's class whose ``log`` is recorded.
 
     A module that exists already becomes one of it, so that its steps, which call ``self.log``, find that of the
     recorder. There is no other way to its methods: a wrapper would not be the ``self`` of the steps.
