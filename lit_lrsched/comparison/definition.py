@@ -154,6 +154,8 @@ def _data(data: LightningDataModule) -> Any:
 def _optimizer(grid: Grid) -> Part:
     """Describes the optimizer without the rate and the momentum, which are in the key of a run."""
     own = grid.optimizer
+    groups: Sequence[Mapping[str, Any]]
+    source: list[Any]
     if isinstance(own, OwnOptimizer):
         kind, groups, source = own.func, own.groups, [own.members, own.count]
         words = str(own)

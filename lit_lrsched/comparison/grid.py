@@ -235,9 +235,8 @@ def _listed(numbers: Iterable[float]) -> str:
 def _ticks(scheduler: LRScheduler, horizon: Horizon, interval: Interval) -> tuple[FloatArray, FloatArray | None]:
     """Steps a scheduler through a whole run and returns its rates and momenta, ``[steps]``; None without momentum."""
     group = scheduler.optimizer.param_groups[0]
-    (momentum,) = [value for value in group_values([scheduler.optimizer], ("momentum",)) if value.group is group] or [
-        None
-    ]
+    values = group_values([scheduler.optimizer], ("momentum",))
+    momentum = next((value for value in values if value.group is group), None)
     stride = stride_of(interval, horizon)
     rates, momenta = [], []
     for tick in range(math.ceil(horizon.steps / stride)):

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import (
     CosineAnnealingWarmRestarts,
     CyclicLR,
     ExponentialLR,
+    LambdaLR,
     LinearLR,
     MultiStepLR,
     OneCycleLR,
@@ -41,7 +42,7 @@ from lit_lrsched import (
     compare,
 )
 from lit_lrsched.__main__ import _switched_on
-from lit_lrsched.comparison.records import RecordStore
+from lit_lrsched.comparison.records import RecordStore, _read
 from lit_lrsched.comparison.splits import splits_of
 from lit_lrsched.errors import InputError
 
@@ -294,7 +295,8 @@ def test_two_processes_share_a_race_and_one_takes_it_up(tmp_path):
 def test_a_share_that_was_left_is_taken_in(tmp_path):
     whole = race(tmp_path / "whole", {"constant": Constant(), "linear": Linear()})
     records = whole.results.records
-    RecordStore(tmp_path / "again" / "ranks" / "1", list(records[0].metrics)).append(records[1::2])
+    definition = _read(tmp_path / "whole")[0].definition
+    RecordStore(tmp_path / "again" / "ranks" / "1", list(records[0].metrics), definition).append(records[1::2])
     again = race(tmp_path / "again", {"constant": Constant(), "linear": Linear()})
     assert again.results.trained == len(records) - len(records[1::2])
     assert (tmp_path / "again" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
@@ -317,3 +319,119 @@ def test_compiling_without_a_compiler_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(InputError, match="compile=True needs a C\\+\\+ compiler, and no-such-compiler is not there"):
         race(tmp_path, {"constant": Constant()}, compile=True)
+
+
+class Wider(IonosphereClassifier):
+    def __init__(self) -> None:
+        super().__init__(hidden=5)
+
+
+def noisy(width):
+    """The data with something else in them, of the same class and size."""
+
+    class Data(IonosphereDataModule):
+        def setup(self, stage):
+            super().setup(stage)
+
+        def train_dataloader(self):
+            loader = super().train_dataloader()
+            return DataLoader(TensorDataset(loader.dataset[:][0] * width, loader.dataset[:][1]), batch_size=24)
+
+    return Data
+
+
+def with_activation(activation):
+    class Activated(IonosphereClassifier):
+        def forward(self, x):
+            return super().forward(activation(x))
+
+    return Activated
+
+
+SGD = torch.optim.SGD
+ANOTHER = {
+    "epochs": ({"epochs": 2}, "epochs=1, here 2"),
+    "interval": ({"interval": "epoch"}, "interval=None, here epoch"),
+    "monitor": ({"monitor": "val_acc"}, "monitor=None, here val_acc"),
+    "optimizer": ({"optimizer": partial(SGD, lr=0.1, weight_decay=0.1)}, "another optimizer, SGD"),
+    "optimizer's class": ({"optimizer": torch.optim.Adam}, "optimizer=SGD, here Adam"),
+    "model": ({"model": Wider}, "model=IonosphereClassifier, here Wider"),
+    "model's argument": ({"model": partial(IonosphereClassifier, hidden=5)}, "another model, IonosphereClassifier"),
+    "instance": ({"model": IonosphereClassifier(hidden=5)}, "another model, IonosphereClassifier"),
+    "function": ({"model": lambda: IonosphereClassifier(hidden=5)}, "another model, IonosphereClassifier"),
+    "data's argument": ({"data": partial(IonosphereDataModule, batch_size=12)}, "another data, IonosphereDataModule"),
+    "data": ({"data": noisy(2.0)}, "data=IonosphereDataModule, here Data"),
+    "schedule": ({"schedules": {"rex": Constant(), "s": Linear(end=0.5)}}, "schedule s=Linear(.*), here Linear"),
+    "schedule's class": ({"schedules": {"s": Constant()}}, "schedule s=Linear(.*), here Constant"),
+    "torch's": ({"schedules": {"s": partial(LinearLR, end_factor=0.5)}}, "schedule s=Linear(.*), here LinearLR"),
+}
+
+
+def short(folder, **options):
+    given = {"model": IonosphereClassifier, "data": IonosphereDataModule, "schedules": {"s": Linear()}, **options}
+    defaults = {"lrs": [0.1], "seeds": 1, "epochs": 1, "optimizer": partial(SGD, lr=0.1), "engine": "sequential"}
+    model, data, schedules = (given.pop(name) for name in ("model", "data", "schedules"))
+    return compare(model, data, schedules, **{**defaults, "folder": folder, **given})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "race"
+    short(folder)
+    return folder
+
+
+@pytest.mark.parametrize("change", list(ANOTHER))
+def test_records_of_another_race_are_refused(trained, change):
+    options, told = ANOTHER[change]
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=rf"holds runs of another race \(.*{told}.*\): give it a folder of its own"):
+        short(trained, **options)
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"model": with_activation(torch.sin)}, {"model": with_activation(torch.cos)}),
+        ({"model": with_activation(lambda x: 2 * x)}, {"model": with_activation(lambda x: 3 * x)}),
+        ({"data": noisy(1.0)}, {"data": noisy(2.0)}),
+        ({"schedules": {"s": lambda step, horizon: 0.5}}, {"schedules": {"s": lambda step, horizon: 0.25}}),
+        [{"schedules": {"s": partial(LambdaLR, lr_lambda=lambda epoch, k=k: k)}} for k in (0.5, 1.0)],
+    ],
+)
+def test_what_only_its_code_or_its_content_tells_apart(tmp_path, one, other):
+    short(tmp_path, **one)
+    assert short(tmp_path, **one).results.trained == 0
+    with pytest.raises(InputError, match="holds runs of another race"):
+        short(tmp_path, **other)
+
+
+def test_more_seeds_rates_and_schedules_share_a_folder(tmp_path):
+    short(tmp_path, schedules={"s": Linear()})
+    assert short(tmp_path, seeds=2, lrs=[0.1, 0.3]).results.trained == 3
+    assert short(tmp_path, schedules={"rex": Constant()}).results.trained == 1
+    # What an earlier race brought is remembered, though it did not race the last time.
+    with pytest.raises(InputError, match="schedule s="):
+        short(tmp_path, schedules={"s": Constant()})
+    # The rate of the optimizer is that of the key.
+    assert short(tmp_path, optimizer=partial(SGD, lr=0.7)).results.trained == 0
+
+
+def test_the_name_of_the_default_folder_follows_from_the_race(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = [short(None).folder, *(short(None, **options).folder for options, _ in ANOTHER.values())]
+    folders += [short(None, **options).folder for options in ({"seeds": 2}, {"lrs": [0.3]}, {"momenta": [0.9]})]
+    assert len(set(folders)) == len(folders)
+    again = short(None)
+    assert again.folder == folders[0]
+    assert again.results.trained == 0
+
+
+def test_the_command_refuses_a_folder_of_another_race(command):
+    arguments = ["compare", "--schedules=[Constant]", "--lrs=[0.1]", "--seeds=1", "--folder=race", "--momenta=[0.9]"]
+    assert command(*arguments, "--trainer.max_epochs=1") == 0
+    assert command(*arguments, "--trainer.max_epochs=2") == 2
+    assert command.err == "error: race holds runs of another race (epochs=1, here 2): give it a folder of its own\n"
+    assert command(*arguments, "--trainer.max_epochs=1", "--model.hidden=5") == 2
+    assert "another model, IonosphereClassifier" in command.err

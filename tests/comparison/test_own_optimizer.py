@@ -37,7 +37,7 @@ def test_a_module_races_with_its_optimizer_and_around_its_rate(command):
     assert "Optimizer: MLP's own Adam; peak rates 0.0001, 0.0003, 0.001, 0.003, 0.01 (its own: 0.001)." in command.out
     assert "5 trainings: 1 schedules x 5 rates x 1 momenta x 1 seeds" in command.out
     best = yaml.safe_load(Path("best.yaml").read_text())
-    assert best["optimizer"]["class_path"] == "torch.optim.adam.Adam"
+    assert best["optimizer"]["class_path"] == "torch.optim.Adam"
     assert command("fit", "--config=best.yaml", "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1") == 0
 
 

@@ -32,7 +32,7 @@ from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics
 from lit_lrsched.comparison.report.event_files import write_event_files
 from lit_lrsched.comparison.report.page import page
 from lit_lrsched.comparison.report.pictures import spread, write_pictures
-from lit_lrsched.comparison.report.results import Results, courses
+from lit_lrsched.comparison.report.results import Results, learning_curves
 from lit_lrsched.comparison.report.terminal import show
 from lit_lrsched.comparison.report.words import decimals, number
 from lit_lrsched.comparison.report.write import summary_dict, write_report
@@ -345,30 +345,33 @@ def test_courses_are_the_means_that_were_judged() -> None:
     runs = [r.run("val_acc", "test_acc") for r in found.records]
     worst = worst_value(runs, "max")
     assert worst is not None
-    for course in courses(found):
-        row = course.schedule
+    for curve in learning_curves(found):
+        row = curve.schedule
         members = [r for r in runs if r.key.setting == (row.schedule, row.lr, row.momentum)]
-        assert course.mean == pytest.approx(mean_curve(members, worst))
-        assert course.mean[-1] == pytest.approx(row.validation)
-        assert course.rates == pytest.approx([row.lr * factor for factor in found.factors[row.schedule]])
+        assert curve.mean == pytest.approx(mean_curve(members, worst))
+        assert curve.mean[-1] == pytest.approx(row.validation)
+        assert curve.rates == pytest.approx([row.lr * factor for factor in found.factors[row.schedule]])
 
 
 def test_bands_are_quartiles_and_a_diverged_run_counts_as_the_worst() -> None:
     tails = [0.5, 0.6, 0.7, 0.8]
     found = [record("constant", 0.1, 0.0, seed, [0.4, tail], 0.7) for seed, tail in enumerate(tails)]
     found += [record("constant", 0.1, 0.0, 4, [0.4, math.nan], math.nan, True)]
-    (course,) = courses(results(found))
+    (curve,) = learning_curves(results(found))
     # Sorted, with 0.4 for the diverged one: 0.4 0.5 0.6 0.7 0.8, whose quartiles are the second and the fourth.
-    assert (course.low[1], course.mean[1], course.high[1]) == pytest.approx((0.5, 0.6, 0.7))
+    assert (curve.low[1], curve.mean[1], curve.high[1]) == pytest.approx((0.5, 0.6, 0.7))
 
 
 def test_a_curve_that_stopped_early_keeps_its_last_value() -> None:
     found = [record("constant", 0.1, 0.0, 0, [0.5, 0.6], 0.7), record("cosine", 0.1, 0.0, 0, [0.5, 0.6, 0.7, 0.9], 0.8)]
-    assert [course.mean.tolist() for course in courses(results(found))] == [[0.5, 0.6, 0.7, 0.9], [0.5, 0.6, 0.6, 0.6]]
+    assert [curve.mean.tolist() for curve in learning_curves(results(found))] == [
+        [0.5, 0.6, 0.7, 0.9],
+        [0.5, 0.6, 0.6, 0.6],
+    ]
     # One that broke down early counts as the worst from then on: 0.5.
     found[0] = dataclasses.replace(found[0], diverged=True)
     found += [record(name, 0.1, 0.0, 1, [0.5, 0.7, 0.7, 0.7], 0.7) for name in ("constant", "cosine")]
-    constant = next(course for course in courses(results(found)) if course.schedule.schedule == "constant")
+    constant = next(curve for curve in learning_curves(results(found)) if curve.schedule.schedule == "constant")
     assert constant.mean == pytest.approx([0.5, 0.65, 0.6, 0.6])
 
 
@@ -639,13 +642,13 @@ def session(run: Path) -> dict[str, str | float]:
 def test_both_tabs_tell_the_same_story(tmp_path: Path) -> None:
     found = results(race(diverged=1))
     write_event_files(found, tmp_path / "race" / "tensorboard")
-    for course in courses(found):
-        row, run = course.schedule, tmp_path / "race" / "tensorboard" / course.schedule.schedule
+    for curve in learning_curves(found):
+        row, run = curve.schedule, tmp_path / "race" / "tensorboard" / curve.schedule.schedule
         assert session(run / "hp") == {"schedule": row.schedule, "lr": row.lr, "momentum": row.momentum}
         assert scalar_tags(run) == {"lr/group0", "val_acc", "val_loss"}
         assert scalar_tags(run / "hp") == {"hp/val_acc", "hp/test_acc", "hp/val_loss"}
-        assert scalars(run, "lr/group0") == pytest.approx(course.rates, rel=1e-6)
-        assert scalars(run, "val_acc") == pytest.approx(course.mean, rel=1e-6)
+        assert scalars(run, "lr/group0") == pytest.approx(curve.rates, rel=1e-6)
+        assert scalars(run, "val_acc") == pytest.approx(curve.mean, rel=1e-6)
         assert scalars(run / "hp", "hp/test_acc") == pytest.approx([row.mean], rel=1e-6)
         for name in ("val_acc", "val_loss"):
             assert scalars(run / "hp", f"hp/{name}") == pytest.approx(scalars(run, name)[-1:], rel=1e-6)
@@ -788,11 +791,11 @@ def test_the_export_holds_the_best_setting(tmp_path: Path) -> None:
     assert found == {
         "model": {"class_path": "Net"},
         "optimizer": {
-            "class_path": "torch.optim.sgd.SGD",
+            "class_path": "torch.optim.SGD",
             "init_args": {"weight_decay": 0.01, "lr": 0.3, "momentum": 0.9},
         },
         "lr_scheduler": {
-            "class_path": "lit_lrsched.schedules.shapes.Cosine",
+            "class_path": "lit_lrsched.Cosine",
             "init_args": {"start": 1.0, "end": 0.1, "over": None},
         },
         "trainer": {"devices": 1, "max_epochs": 12},

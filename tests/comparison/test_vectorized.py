@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score
 
-from lit_lrsched.comparison.engine.batches import replay
+from lit_lrsched.comparison.engine.batches import module_and_rows
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.training import Chunk, Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
@@ -300,7 +300,7 @@ def test_compiled_equals_traced(run_all: bool) -> None:
         assert_equal(compiled[run], traced[run], atol=1e-6)
 
 
-def test_replay_draws_what_the_loaders_yield() -> None:
+def test_rows_are_what_the_loaders_yield() -> None:
     _, data = recipe(4)
     data.setup("fit")
     loader, validation = data.train_dataloader(), data.val_dataloader()
@@ -308,7 +308,7 @@ def test_replay_draws_what_the_loaders_yield() -> None:
     for _ in range(3):
         expected.append([x for x, _ in loader])
         list(validation)
-    _, rows = replay(recipe, 4, 3)
+    _, rows = module_and_rows(recipe, 4, 3)
     for epoch, batches in enumerate(expected):
         drawn = rows["train"].data[0][rows["train"].order[epoch]].split(rows["train"].sizes)
         assert all(map(torch.equal, drawn, batches))

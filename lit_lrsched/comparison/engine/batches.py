@@ -44,7 +44,7 @@ class Rows:
         return tree_map(lambda tensor: tensor[rows], self.data)
 
 
-def replay(build: Build, seed: int, epochs: int) -> tuple[LightningModule, dict[Stage, Rows]]:
+def module_and_rows(build: Build, seed: int, epochs: int) -> tuple[LightningModule, dict[Stage, Rows]]:
     """Builds a module and the rows of all epochs, drawing from the global generator exactly as ``Trainer.fit`` does.
 
     Lightning's sanity check leaves the generator as it was. Then, every epoch, each loader's iterator draws one

@@ -1,4 +1,4 @@
-"""Functions of tensors as flat graphs of plain operations: traced once, replayed without dispatch, or compiled."""
+"""Functions of tensors as flat graphs of plain operations: traced once, run without dispatch, or compiled."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _VIEWS = (aten.expand.default, aten.view.default, aten._unsafe_view.default)
 class Graph:
     """A function of trees of tensors, as a graph of plain operations on their leaves.
 
-    What the function changes in place, a replay changes in place; tracing changes nothing.
+    What the function changes in place, a run of the graph changes in place; tracing changes nothing.
 
     Args:
         function: What to trace. It must do the same operations whatever the values in its arguments.
-        args: Trees of tensors with the shapes that every replay will have.
+        args: Trees of tensors with the shapes that every run will have.
 
     Raises:
         NotVectorizable: When the function branches on values.
@@ -64,7 +64,7 @@ class Graph:
         _without_repetition(self.module)
         self.module.graph.set_codegen(CodeGen())  # takes the leaves one by one, with no tree to flatten at every call
         self.module.recompile()
-        self.replay: Callable[..., list[Tensor]] = self.module.forward
+        self.run: Callable[..., list[Tensor]] = self.module.forward
 
     def compile(self, leaves: list[Tensor]) -> None:
         """Compiles the graph for leaves like these, and for the number of threads that torch has now.
@@ -73,14 +73,14 @@ class Graph:
         which takes longer than the smaller operations do.
         """
         with torch.no_grad():
-            self.replay = torch._inductor.compile(self.module, [*leaves])
+            self.run = torch._inductor.compile(self.module, [*leaves])
 
     def outputs(self, leaves: list[Tensor]) -> Any:
-        """Returns a replay's leaves as the tree that the function returned."""
+        """Returns the leaves of a run as the tree that the function returned."""
         return tree_unflatten(leaves, self._outside)
 
     def peak_bytes(self) -> int:
-        """Returns the most memory that a replay holds at one time, arguments included."""
+        """Returns the most memory that a run holds at one time, arguments included."""
         nodes = list(self.module.graph.nodes)
         root = _roots(self.module)
         last: dict[Node, int] = {}

@@ -145,10 +145,10 @@ class Program:
     def _through(self, stack: Stack, stage: Stage, epoch: int, arguments: Iterable[list[Tensor]]) -> dict[str, Tensor]:
         state, sizes = list(stack.state.values()), self._sizes[stage]
         for size, batch, before in zip(sizes, stack.batches(stage, epoch, sizes), arguments, strict=False):
-            state = self._step(stage, size).replay(*before, *state, *batch)
+            state = self._step(stage, size).run(*before, *state, *batch)
         end = self._end(stage)
         values: Tensors
-        stack.state, values = end.outputs(end.replay(*tree_leaves((stack.parameters, stack.constants)), *state))
+        stack.state, values = end.outputs(end.run(*tree_leaves((stack.parameters, stack.constants)), *state))
         return values
 
     def _step(self, stage: Stage, size: int) -> Graph:

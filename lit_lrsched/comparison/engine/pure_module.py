@@ -18,8 +18,14 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.aggregation import BaseAggregator
 
 from lit_lrsched.comparison.engine.dropout import KeyedDropout
-from lit_lrsched.comparison.engine.metrics import branchless_metrics, unchecked_cast
-from lit_lrsched.comparison.engine.recorder import BatchIndex, Log, NotVectorizable, Recorder, Stage
+from lit_lrsched.comparison.engine.recorder import BatchIndex, Log, NotVectorizable, Stage, recording_class
+from lit_lrsched.comparison.engine.torchmetrics_internals import (
+    branchless_metrics,
+    defaults_of,
+    has_seen_data,
+    shows_nan,
+    without_compute_groups,
+)
 
 Tensors = dict[str, Tensor]
 
@@ -82,7 +88,7 @@ class PureModule:
             for stage in batches
         }
         self._module = module
-        module.__class__ = type(type(module).__name__, (Recorder, type(module)), {})
+        module.__class__ = recording_class(type(module))
         self._steps = _Steps(module)
         self._metrics = self._prepared_metrics()
         self._logs: dict[Stage, dict[str, Log]] = {}
@@ -105,7 +111,7 @@ class PureModule:
         state = {f"loss/{stage}": torch.zeros(()) for stage in self._stages if stage == "train"}
         for path, metric in self._metrics.items():
             # A list among the defaults was refused: all of them are tensors.
-            state |= {f"metric/{path}/{name}": torch.clone(value) for name, value in metric._defaults.items()}  # type: ignore[arg-type]
+            state |= {f"metric/{path}/{name}": torch.clone(value) for name, value in defaults_of(metric).items()}
         for stage in self._stages:
             state |= self._sums(stage)
         return state
@@ -155,15 +161,15 @@ class PureModule:
         metrics = {}
         for path, metric in self._module.named_modules():
             if isinstance(metric, MetricCollection):
-                metric._enable_compute_groups = False  # groups share states by comparing them, which branches on data
+                without_compute_groups(metric)
             if not isinstance(metric, Metric):
                 continue
-            if any(isinstance(default, list) for default in metric._defaults.values()):
+            if any(isinstance(default, list) for default in defaults_of(metric).values()):
                 raise NotVectorizable(f"the metric {type(metric).__name__} {path!r} keeps every batch it has seen")
             if hasattr(metric, "validate_args"):
                 metric.validate_args = False  # it checks by looking at the data
             if isinstance(metric, BaseAggregator):
-                metric._cast_and_nan_check_input = unchecked_cast(metric)  # type: ignore[method-assign]
+                shows_nan(metric)
             # The other way of `forward` reduces by a count of updates that a traced step would freeze.
             vars(metric)["full_state_update"] = True
             metrics[path] = metric
@@ -242,15 +248,14 @@ class PureModule:
 
     def _load(self, state: Tensors) -> None:
         for path, metric in self._metrics.items():
-            for name in metric._defaults:
+            for name in defaults_of(metric):
                 setattr(metric, name, state[f"metric/{path}/{name}"])
-            metric._computed = None
-            metric._update_count = 1  # it has seen data: else computing it would warn
+            has_seen_data(metric)
 
     def _saved(self, state: Tensors) -> Tensors:
         saved = dict(state)
         for path, metric in self._metrics.items():
-            saved |= {f"metric/{path}/{name}": getattr(metric, name) for name in metric._defaults}
+            saved |= {f"metric/{path}/{name}": getattr(metric, name) for name in defaults_of(metric)}
         return saved
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
@@ -91,6 +92,15 @@ class Recorder:
         """Keeps several values, likewise."""
         for name, value in dictionary.items():
             self.log(name, value, *args, **kwargs)
+
+
+def recording_class(kind: type[LightningModule]) -> type[LightningModule]:
+    """Returns the subclass of a module's class whose ``log`` is recorded.
+
+    A module that exists already becomes one of it, so that its steps, which call ``self.log``, find that of the
+    recorder. There is no other way to its methods: a wrapper would not be the ``self`` of the steps.
+    """
+    return type(kind.__name__, (Recorder, kind), {"__module__": kind.__module__})
 
 
 def _refusal(what: str) -> property:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
-from lit_lrsched.comparison.engine.batches import Build, replay
+from lit_lrsched.comparison.engine.batches import Build, module_and_rows
 from lit_lrsched.comparison.engine.optimizers import vectorized_update
 from lit_lrsched.comparison.engine.program import LANES, Member, Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
@@ -85,7 +85,7 @@ class VectorizedRace:
         self._epochs = epochs
         self._device = torch.device(device)
         self._keep_weights = keep_weights
-        module, rows = replay(build, trainings[0].seed, epochs)
+        module, rows = module_and_rows(build, trainings[0].seed, epochs)
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
         self._check_steps()
         module.to(self._device)
@@ -163,7 +163,7 @@ class VectorizedRace:
         return Program(self._pure, self._update, member, runs, self._device)
 
     def _member(self, seed: int) -> Member:
-        module, rows = replay(self._build, seed, self._epochs)
+        module, rows = module_and_rows(self._build, seed, self._epochs)
         member = Member(*self._pure.tensors(module), rows)
         if member.sizes != self._sizes:
             raise NotVectorizable(f"seed {seed} has batches of other sizes than seed {self._trainings[0].seed}")

@@ -43,8 +43,10 @@ def verdict(summary: Summary) -> tuple[str, str]:
     behind = {row.schedule: row.against_best for row in summary.schedules if row.against_best is not None}
     score = f"{summary.metric} {best.mean:.4g}"
     losses = f"; {best.diverged} of its {seeds} runs diverged" if best.diverged else ""
-    if summary.out:
-        losses += f"; every run of {_listed(summary.out)} diverged"
+    if summary.out and best.diverged:
+        losses = f"; diverged: {best.diverged} of its {seeds}, all of {_listed(summary.out)}"
+    elif summary.out:
+        losses = f"; every run of {_listed(summary.out)} diverged"
 
     if not behind:
         first = f"Only {best.schedule} {'finished' if summary.out else 'raced'}: mean {score}{losses}."

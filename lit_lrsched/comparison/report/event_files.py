@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from lit_lrsched.comparison.report.results import Results, courses
+from lit_lrsched.comparison.report.results import Results, learning_curves
 from lit_lrsched.hparams import write_hparams as write_trial
 
 
@@ -25,12 +25,12 @@ def write_event_files(results: Results, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # event files of two reports would be drawn as one zigzag
     metric, loss = results.validation_metric, "val_loss"
     has_loss = metric != loss and all(loss in record.metrics and loss in record.curves for record in results.records)
-    losses = courses(results, loss=loss) if has_loss else []
+    losses = learning_curves(results, loss=loss) if has_loss else []
     names = _folders([row.schedule for row in results.summary.schedules])
-    for i, course in enumerate(courses(results)):
-        row = course.schedule
+    for i, curve in enumerate(learning_curves(results)):
+        row = curve.schedule
         final = {metric: row.validation, results.summary.metric: row.mean}
-        curves = {"lr/group0": course.rates, metric: course.mean}
+        curves = {"lr/group0": curve.rates, metric: curve.mean}
         if losses and len(losses[i].mean):
             final[loss] = float(losses[i].mean[-1])
             curves[loss] = losses[i].mean

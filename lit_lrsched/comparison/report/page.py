@@ -6,19 +6,17 @@ that a grid arranges. Nothing is fetched from anywhere.
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
-from lit_lrsched.comparison.evidence.runs import FloatArray
 from lit_lrsched.comparison.evidence.significance import Difference
 from lit_lrsched.comparison.evidence.summary import ScheduleSummary, Setting, Summary
 from lit_lrsched.comparison.evidence.verdict import edges, overlap_in_words, verdict
-from lit_lrsched.comparison.report.results import Course, Results, courses, metric_range, shade_range
+from lit_lrsched.comparison.report.cards import cards
+from lit_lrsched.comparison.report.markup import rank, schedule_name
+from lit_lrsched.comparison.report.results import Results, shade_range
+from lit_lrsched.comparison.report.scale import Scale
 from lit_lrsched.comparison.report.words import (
     NOTHING,
     decimals,
@@ -31,10 +29,6 @@ from lit_lrsched.comparison.report.words import (
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
 
-# A card's drawing, in its own units: the metric on top, the learning rate below.
-_WIDTH, _METRIC, _GAP, _RATE, _FOOT = 180, 104, 20, 34, 13
-_POINTS = 180  # the most of a line: one for each unit of width
-
 
 def page(results: Results) -> str:
     """Returns the page.
@@ -45,7 +39,7 @@ def page(results: Results) -> str:
     summary = results.summary
     first, second = verdict(summary)
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    sections = [_behind(summary), _numbers(summary), _cards(results), _maps(results), _tuning(results), _how(results)]
+    sections = [_behind(summary), _numbers(summary), cards(results), _maps(results), _tuning(results), _how(results)]
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -92,17 +86,6 @@ def _facts(results: Results) -> str:
     return f"{runs} of {_count(results.epochs, 'epoch')}: {_TIMES.join(counts)}"
 
 
-def _name(name: str) -> str:
-    """Returns a schedule's name, which may break where its words end."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_./-])", "<wbr>", escape(name))
-
-
-def _rank(row: ScheduleSummary, summary: Summary) -> str:
-    if row.schedule == summary.best:
-        return "best tied"
-    return "tied" if row.schedule in summary.tied else "behind"
-
-
 def _count(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
@@ -116,7 +99,7 @@ def _behind(summary: Summary) -> str:
         return ""
     places = decimals(summary)
     ends = [x for row in rows if (d := row.against_best) for x in (d.gain, d.low, d.high) if x is not None]
-    scale = _Scale.around([0.0, *ends])
+    scale = Scale.around([0.0, *ends])
     lines = "".join(f'<i class="tick" style="left:{scale.percent(x)}"></i>' for x in scale.ticks)
     lines += f'<i class="zero" style="left:{scale.percent(0.0)}"></i>'
     drawn = []
@@ -127,7 +110,7 @@ def _behind(summary: Summary) -> str:
             marks = f'<i class="interval" style="left:{scale.percent(difference.low)};width:{100 * width:.2f}%"></i>'
         marks += f'<i class="mean" style="left:{scale.percent(difference.gain if difference else 0.0)}"></i>'
         drawn.append(
-            f'<div class="row {_rank(row, summary)}"><span class="name">{_name(row.schedule)}</span>'
+            f'<div class="row {rank(row, summary)}"><span class="name">{schedule_name(row.schedule)}</span>'
             f'<span class="track">{lines}{marks}</span><span class="value">{number(row.mean, places)}</span></div>'
         )
     labels = "".join(f'<span style="left:{scale.percent(x)}">{scale.label(x)}</span>' for x in scale.ticks)
@@ -200,7 +183,7 @@ def _numbers(summary: Summary) -> str:
         if summary.target is not None:
             cells.append(NOTHING if row.epochs_to_target is None else str(row.epochs_to_target))
         drawn = "".join(f"<td{_group(i in starts)}>{cell}</td>" for i, cell in enumerate(cells))
-        return f'<tr class="{_rank(row, summary)}">{_head(row)}{drawn}</tr>\n'
+        return f'<tr class="{rank(row, summary)}">{_head(row)}{drawn}</tr>\n'
 
     heads = "".join(f'<th scope="col"{_group(i in starts)}>{title}</th>' for i, title in enumerate(lower))
     about = (
@@ -231,7 +214,7 @@ def _numbers(summary: Summary) -> str:
 
 
 def _head(row: ScheduleSummary) -> str:
-    return f'<th scope="row" class="name"><span>{_name(row.schedule)}</span></th>'
+    return f'<th scope="row" class="name"><span>{schedule_name(row.schedule)}</span></th>'
 
 
 def _group(starts: bool) -> str:
@@ -250,105 +233,6 @@ def _resplit(difference: Difference | None) -> str:
 
 def _more_seeds(difference: Difference | None) -> str:
     return NOTHING if difference is None or difference.more_seeds is None else f"{difference.more_seeds:,}"
-
-
-# --- A card a schedule: metric and learning rate over the epochs ------------------------------------------------------
-
-
-def _cards(results: Results) -> str:
-    summary = results.summary
-    all_courses = courses(results)
-    drawn = [course for course in all_courses if len(course.mean) and course.schedule.mean is not None]
-    scale = _Scale.around(metric_range(drawn, summary.mode)) if drawn else None
-    shared = ""
-    if scale is not None:
-        lines = "".join(_line("others", course.mean, scale) for course in drawn)
-        dashed = next(
-            (_line("reference", c.mean, scale) for c in drawn if c.schedule.schedule == summary.reference), ""
-        )
-        # Drawn once, used by every card.
-        groups = f'<g id="others">{lines}</g><g id="reference">{dashed}</g>'
-        shared = f'<svg class="hidden" aria-hidden="true"><defs>{groups}</defs></svg>'
-    cards = "".join(_card(course, results, scale if course in drawn else None) for course in all_courses)
-    key = [
-        ("mean over the seeds", '<polyline class="s-mean" points="0,5 26,5"/>'),
-        ("middle half of the seeds", '<polygon class="s-band" points="0,0 26,0 26,10 0,10"/>'),
-        ("the other schedules", '<polyline class="s-others" points="0,5 26,5"/>'),
-    ]
-    if summary.reference is not None:
-        key.append((summary.reference, '<polyline class="s-reference" points="0,5 26,5"/>'))
-    items = "".join(f'<li><svg viewBox="0 0 26 10">{mark}</svg>{escape(name)}</li>' for name, mark in key)
-    return f"""<section>
-<h2>How each one trained</h2>
-<p class="about">{escape(results.validation_metric)} after each epoch, all on one scale, and below it the learning rate,
-each from 0 to its own highest.</p>
-<ul class="key">{items}</ul>
-{shared}
-<div class="cards">{cards}</div>
-</section>
-"""
-
-
-def _card(course: Course, results: Results, scale: _Scale | None) -> str:
-    row, summary = course.schedule, results.summary
-    parts = []
-    if scale is not None:
-        for x in scale.ticks:
-            y = _METRIC * (1 - scale.share(x))
-            parts.append(f'<line class="s-grid" x1="0" x2="{_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        # A drawing inside a drawing cuts off what leaves it.
-        inner = '<use href="#others"/>'
-        if row.schedule != summary.reference:
-            inner += '<use href="#reference"/>'
-        inner += _area("band", course.low, course.high, scale) + _line("mean", course.mean, scale)
-        parts.append(f'<svg width="{_WIDTH}" height="{_METRIC}">{inner}</svg>')
-        for x in scale.ticks:
-            y = _METRIC * (1 - scale.share(x))
-            parts.append(f'<text x="0" y="{y - 2.5:.1f}">{scale.label(x)}</text>')
-    else:
-        reason = "every run diverged" if row.mean is None else f"no curve of {results.validation_metric}"
-        parts.append(f'<text x="{_WIDTH / 2}" y="{_METRIC / 2}" text-anchor="middle">{escape(reason)}</text>')
-    highest = float(course.rates.max())
-    rates = _Scale(0.0, highest or 1.0)
-    top = _METRIC + _GAP
-    drawing = _area("under", np.zeros_like(course.rates), course.rates, rates, _RATE) + _line(
-        "rate", course.rates, rates, _RATE
-    )
-    bottom = top + _RATE
-    parts.append(f'<svg y="{top}" width="{_WIDTH}" height="{_RATE}" overflow="visible">{drawing}</svg>')
-    parts.append(f'<text x="0" y="{top - 5}">learning rate up to {highest:.3g}</text>')
-    parts.append(f'<line class="s-grid" x1="0" x2="{_WIDTH}" y1="{bottom}" y2="{bottom}"/>')
-    parts.append(f'<text x="0" y="{bottom + 11}">epoch 1</text>')
-    parts.append(f'<text x="{_WIDTH}" y="{bottom + 11}" text-anchor="end">{results.epochs}</text>')
-    setting = f"peak {row.lr:g}"
-    if len({setting.momentum for setting in summary.settings}) > 1:
-        setting += f", momentum {row.momentum:g}"
-    label = escape(f"{row.schedule}: {results.validation_metric} and learning rate against epoch")
-    box = f"0 -12 {_WIDTH} {bottom + _FOOT + 12}"
-    return (
-        f'<figure class="panel card {_rank(row, summary)}"><h3>{_name(row.schedule)}</h3><p>{setting}</p>'
-        f'<svg viewBox="{box}" role="img" aria-label="{label}">{"".join(parts)}</svg></figure>\n'
-    )
-
-
-def _line(name: str, values: FloatArray, scale: _Scale, height: int = _METRIC) -> str:
-    return f'<polyline class="s-{name}" points="{" ".join(_points(values, scale, height))}"/>'
-
-
-def _area(name: str, low: FloatArray, high: FloatArray, scale: _Scale, height: int = _METRIC) -> str:
-    outline = [*_points(low, scale, height), *reversed(list(_points(high, scale, height)))]
-    return f'<polygon class="s-{name}" points="{" ".join(outline)}"/>'
-
-
-def _points(values: FloatArray, scale: _Scale, height: int) -> Iterable[str]:
-    last = max(1, len(values) - 1)
-    places = np.unique(np.linspace(0, len(values) - 1, min(len(values), _POINTS)).round().astype(int))
-    for place in places:
-        # Kept near the drawing: a loss of 1e30 is no coordinate.
-        share = min(3.0, max(-2.0, scale.share(float(values[place]))))
-        yield f"{_WIDTH * place / last:.1f},{height * (1 - share):.1f}"
-    if len(values) == 1:
-        yield f"{_WIDTH},{height * (1 - share):.1f}"
 
 
 # --- The rate x schedule map ------------------------------------------------------------------------------------------
@@ -494,33 +378,3 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _percent(summary: Summary) -> str:
     return f"{100 * (1 - summary.alpha):g} %"
-
-
-class _Scale:
-    """From values to shares of a length, with round ticks."""
-
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = low, high
-        least = (high - low) / 5
-        power = 10.0 ** math.floor(math.log10(least))
-        self._step = next(k * power for k in (1, 2, 5, 10) if k * power >= least)
-        first, last = math.ceil(low / self._step), math.floor(high / self._step)
-        self.ticks = [k * self._step for k in range(first, last + 1)]
-
-    @classmethod
-    def around(cls, values: Sequence[float]) -> _Scale:
-        """Returns the scale that holds all values with some air."""
-        low, high = min(values), max(values)
-        air = 0.06 * (high - low)
-        if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value, give or take rounding
-            air = 0.05 * abs(high) or 1.0
-        return cls(low - air, high + air)
-
-    def share(self, value: float) -> float:
-        return (value - self.low) / (self.high - self.low)
-
-    def percent(self, value: float) -> str:
-        return f"{100 * self.share(value):.2f}%"
-
-    def label(self, value: float) -> str:
-        return f"{value:.{max(0, -math.floor(math.log10(self._step)))}f}" if abs(value) < 1e5 else f"{value:.3g}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lit_lrsched.comparison.report.results import Course, Results, courses, metric_range, shade_range
+from lit_lrsched.comparison.report.results import LearningCurve, Results, learning_curves, metric_range, shade_range
 from lit_lrsched.comparison.report.words import decimals, number, shortened
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def write_pictures(results: Results, folder: Path) -> None:
         results: The race.
         folder: Where to, an existing folder.
     """
-    drawn = courses(results)
+    drawn = learning_curves(results)
     pictures = {"rates.png": _rates(drawn, results.epochs)}
-    finished = [course for course in drawn if course.schedule.mean is not None]
-    if any(len(course.mean) for course in finished):
+    finished = [curve for curve in drawn if curve.schedule.mean is not None]
+    if any(len(curve.mean) for curve in finished):
         pictures["curves.png"] = _curves(finished, results)
     if finished:
         pictures["map.png"] = _map(results)
@@ -103,26 +103,26 @@ def _differences(results: Results) -> Figure:
     return figure
 
 
-def _rates(drawn: Sequence[Course], epochs: int) -> Figure:
+def _rates(drawn: Sequence[LearningCurve], epochs: int) -> Figure:
     """Draws the learning rate in each epoch at the chosen settings, every line labelled at its end."""
     figure = _figure(8, max(4.2, 0.24 * len(drawn)))
     axes = figure.add_subplot()
     _plain(axes)
     _title(figure, "Learning rate at the chosen setting")
-    top = 1.05 * max(float(course.rates.max()) for course in drawn) or 1.0
+    top = 1.05 * max(float(curve.rates.max()) for curve in drawn) or 1.0
     axes.set_ylim(0, top)
     axes.set_xlim(1, max(2, epochs))
     axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("epoch", fontsize=8, color=_SOFT)
     # A line of text takes about a 21st of the axes, less in a taller figure.
-    places = spread([float(course.rates[-1]) for course in drawn], top * 0.2 / figure.get_figheight(), top)
-    for i, (course, place) in enumerate(zip(drawn, places, strict=True)):
+    places = spread([float(curve.rates[-1]) for curve in drawn], top * 0.2 / figure.get_figheight(), top)
+    for i, (curve, place) in enumerate(zip(drawn, places, strict=True)):
         color, dashes = _COLORS[i % len(_COLORS)], _DASHES[i // len(_COLORS) % len(_DASHES)]
-        epoch = np.arange(1, len(course.rates) + 1)
-        axes.plot(epoch, course.rates, color=color, linestyle=dashes, linewidth=1.8, clip_on=False)
+        epoch = np.arange(1, len(curve.rates) + 1)
+        axes.plot(epoch, curve.rates, color=color, linestyle=dashes, linewidth=1.8, clip_on=False)
         axes.annotate(
-            shortened(course.schedule.schedule, 30),
-            xy=(1, course.rates[-1]),
+            shortened(curve.schedule.schedule, 30),
+            xy=(1, curve.rates[-1]),
             xycoords=("axes fraction", "data"),
             xytext=(1.05, place),
             textcoords=("axes fraction", "data"),
@@ -166,7 +166,7 @@ def spread(places: Sequence[float], gap: float, top: float) -> list[float]:
     return result
 
 
-def _curves(drawn: Sequence[Course], results: Results) -> Figure:
+def _curves(drawn: Sequence[LearningCurve], results: Results) -> Figure:
     """Draws the metric of each schedule against the epoch, with the others behind it."""
     from matplotlib.collections import LineCollection
 
@@ -177,11 +177,11 @@ def _curves(drawn: Sequence[Course], results: Results) -> Figure:
     _title(figure, f"{results.validation_metric} after each epoch")
     low, high = metric_range(drawn, summary.mode)
     air = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    reference = next((course for course in drawn if course.schedule.schedule == summary.reference), None)
+    reference = next((curve for curve in drawn if curve.schedule.schedule == summary.reference), None)
     epoch = np.arange(1, len(drawn[0].mean) + 1)
     marker = "." if len(epoch) == 1 else ""
-    for i, course in enumerate(drawn):
-        name = course.schedule.schedule
+    for i, curve in enumerate(drawn):
+        name = curve.schedule.schedule
         axes = figure.add_subplot(rows, columns, i + 1)
         _plain(axes)
         axes.set_ylim(low - air, high + air)
@@ -193,10 +193,10 @@ def _curves(drawn: Sequence[Course], results: Results) -> Figure:
         axes.set_title(shortened(name, 22), loc="left", fontsize=9, fontweight="bold", color=color, parse_math=False)
         others = [np.column_stack((epoch, other.mean)) for other in drawn]
         axes.add_collection(LineCollection(others, colors=_OTHERS, linewidths=0.8), autolim=False)
-        if reference is not None and reference is not course:
+        if reference is not None and reference is not curve:
             axes.plot(epoch, reference.mean, color=_REFERENCE, linewidth=1, linestyle="--")
-        axes.fill_between(epoch, course.low, course.high, color=color, alpha=0.16, linewidth=0)
-        axes.plot(epoch, course.mean, color=color, linewidth=1.8, marker=marker)
+        axes.fill_between(epoch, curve.low, curve.high, color=color, alpha=0.16, linewidth=0)
+        axes.plot(epoch, curve.mean, color=color, linewidth=1.8, marker=marker)
     words = "line: mean over the seeds; band: their middle half; grey: the other schedules"
     if reference is not None:
         words += f"; dashed: {summary.reference}"

@@ -62,7 +62,7 @@ class Results:
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
+class LearningCurve:
     """How training went under a schedule at the setting that was chosen for it, over all seeds.
 
     Args:
@@ -81,8 +81,8 @@ class Course:
     high: FloatArray
 
 
-def courses(results: Results, loss: str | None = None) -> list[Course]:
-    """Returns the course of every schedule, in the summary's order.
+def learning_curves(results: Results, loss: str | None = None) -> list[LearningCurve]:
+    """Returns the learning curve of every schedule, in the summary's order.
 
     Args:
         results: The race.
@@ -104,17 +104,17 @@ def courses(results: Results, loss: str | None = None) -> list[Course]:
         values = filled_curves(members, math.nan if worst is None else worst, epochs)
         low, high = np.quantile(values, [0.25, 0.75], axis=0)
         rates = row.lr * np.asarray(results.factors[row.schedule], dtype=float)
-        found.append(Course(row, rates, values.mean(axis=0), low, high))
+        found.append(LearningCurve(row, rates, values.mean(axis=0), low, high))
     return found
 
 
-def metric_range(drawn: Sequence[Course], mode: Mode) -> tuple[float, float]:
-    """Returns the values that a picture of the courses has to hold, to show how they end.
+def metric_range(drawn: Sequence[LearningCurve], mode: Mode) -> tuple[float, float]:
+    """Returns the values that a picture of the learning curves has to hold, to show how they end.
 
     The first epochs, which are far off, may leave it.
     """
-    values = np.concatenate([part for course in drawn for part in (course.low, course.mean, course.high)])
-    ends = [float(course.mean[-1]) for course in drawn]
+    values = np.concatenate([part for curve in drawn for part in (curve.low, curve.mean, curve.high)])
+    ends = [float(curve.mean[-1]) for curve in drawn]
     low, high = np.quantile(values, [0.08, 0.99] if mode == "max" else [0.01, 0.92]).tolist()
     return min(low, *ends), max(high, *ends)
 

@@ -1,0 +1,88 @@
+"""What a traced step needs of torchmetrics beyond its public names, each checked with torchmetrics 1.9.
+
+A traced step cannot follow a branch on the values of its tensors, and torchmetrics has a few.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torchmetrics.utilities.compute
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.aggregation import BaseAggregator
+
+#: Names that no documentation promises, by the object that has them; a test looks for each.
+PRIVATE_NAMES: Mapping[Any, tuple[str, ...]] = {
+    Metric: ("_defaults", "_computed", "_update_count"),
+    MetricCollection: ("_enable_compute_groups",),
+    BaseAggregator: ("_cast_and_nan_check_input",),
+    torchmetrics.utilities.compute: ("normalize_logits_if_needed",),
+}
+
+
+def defaults_of(metric: Metric) -> Mapping[str, Any]:
+    """Returns the states of a metric before it has seen data, by name."""
+    return metric._defaults
+
+
+def has_seen_data(metric: Metric) -> None:
+    """Makes a metric whose states were just set compute anew, and without a warning that it saw no data."""
+    metric._computed = None
+    metric._update_count = 1
+
+
+def without_compute_groups(metrics: MetricCollection) -> None:
+    """Keeps the metrics of a collection from sharing states, which they find out by comparing values."""
+    metrics._enable_compute_groups = False
+
+
+def shows_nan(metric: BaseAggregator) -> None:
+    """Leaves out an aggregator's search for nan, which branches on values: a diverged run shall show it."""
+    metric._cast_and_nan_check_input = _unchecked_cast(metric)  # type: ignore[method-assign]
+
+
+def _unchecked_cast(metric: BaseAggregator) -> Callable[..., tuple[Tensor, Tensor]]:
+    ignores_weight = metric.nan_strategy == "disable"  # as torchmetrics 1.x does
+
+    def cast(x: Any, weight: Any = None) -> tuple[Tensor, Tensor]:
+        x = torch.as_tensor(x, dtype=metric.dtype, device=metric.device)
+        weight = torch.ones_like(x) if weight is None or ignores_weight else weight
+        return x, torch.as_tensor(weight, dtype=metric.dtype, device=metric.device)
+
+    return cast
+
+
+@contextmanager
+def branchless_metrics() -> Iterator[None]:
+    """Lets the metrics of classification normalize logits without their branch on values, and restores it.
+
+    The function is imported by name into every module that uses it and has no switch, so that it is replaced in each
+    of them for as long as a step is traced.
+    """
+    original = torchmetrics.utilities.compute.normalize_logits_if_needed
+    name = original.__name__
+    users = [
+        module
+        for path, module in list(sys.modules.items())
+        if path.startswith("torchmetrics.") and vars(module).get(name) is original
+    ]
+    for user in users:
+        setattr(user, name, _normalized)
+    try:
+        yield
+    finally:
+        for user in users:
+            setattr(user, name, original)
+
+
+def _normalized(tensor: Tensor, normalization: str | None) -> Tensor:
+    """Equals torchmetrics' ``normalize_logits_if_needed`` without its branch on the data."""
+    if not normalization:
+        return tensor
+    probabilities = tensor.sigmoid() if normalization == "sigmoid" else tensor.softmax(dim=1)
+    return torch.where(((tensor >= 0) & (tensor <= 1)).all(), tensor, probabilities)
