@@ -20,15 +20,12 @@ def resumed_run(trainer: Trainer) -> Resumed | None:
             in ``on_fit_start``, or after :func:`read_checkpoint`.
 
     Raises:
-        InputError: When the checkpoint has weights alone, or training has no known end.
+        InputError: When training has no known end.
     """
     checkpoint: Mapping[str, Any] = trainer._checkpoint_connector._loaded_checkpoint
     if not checkpoint:
         done = steps_reached(trainer) if trainer.global_step > 0 else 0
         return Resumed(done) if done else None
-    missing = [key for key in ("loops", "optimizer_states", "lr_schedulers") if key not in checkpoint]
-    if missing:
-        raise InputError("the checkpoint has weights alone, and a run cannot go on from these: give a whole one")
     return Resumed(steps_done(trainer, checkpoint), checkpoint["optimizer_states"], checkpoint["lr_schedulers"])
 
 
@@ -41,7 +38,7 @@ def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = Non
         weights_only: As for ``Trainer.fit``.
 
     Raises:
-        InputError: When it cannot be read, or is of another module.
+        InputError: When it cannot be read, is of another module, or has weights alone.
     """
     connector = trainer._checkpoint_connector
     try:
@@ -53,6 +50,8 @@ def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = Non
         if reason is None:
             raise
         raise InputError(reason) from error
+    if not {"loops", "optimizer_states", "lr_schedulers"} <= connector._loaded_checkpoint.keys():
+        raise InputError(_weights_alone(path))
 
 
 def unreadable(path: str, error: BaseException) -> str | None:
@@ -74,5 +73,9 @@ def is_of_another(path: str, error: BaseException) -> str | None:
     if isinstance(error, ValueError) and "loaded state dict" in str(error):
         return f"ckpt_path={path!r}: its optimizer has other param groups: give one of this optimizer"
     if isinstance(error, KeyError) and "checkpoint contains only the model" in str(error):
-        return f"ckpt_path={path!r}: it has weights alone, and a run cannot go on from these: give a whole checkpoint"
+        return _weights_alone(path)
     return None
+
+
+def _weights_alone(path: str) -> str:
+    return f"ckpt_path={path!r}: it has weights alone, and a run cannot go on from these: give a whole checkpoint"
