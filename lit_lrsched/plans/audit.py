@@ -28,7 +28,7 @@ def audit(plan: Plan, curve: Curve) -> list[Finding]:
 
     Args:
         plan: The plan.
-        curve: What :func:`~lit_lrsched.plans.curve.sample` sees of it; for a resumed run, from the step that it has reached.
+        curve: What :func:`~lit_lrsched.plans.curve.sample` sees of it; of a resumed run, from the step reached on.
 
     >>> from lit_lrsched import Horizon, Linear
     >>> from lit_lrsched.plan import look, plan_of

@@ -11,6 +11,9 @@ from lit_lrsched.optim.replay import Resumed
 from lit_lrsched.trainer.horizon import steps_done, steps_reached
 from lit_lrsched.trainer.lightning_package import Trainer
 
+_NEEDED = {"loops", "optimizer_states", "lr_schedulers"}
+_WEIGHTS_ALONE = "has weights alone, and a run cannot go on from these: give a whole checkpoint"
+
 
 def resumed_run(trainer: Trainer) -> Resumed | None:
     """Returns where a run goes on; None for one that begins.
@@ -20,12 +23,14 @@ def resumed_run(trainer: Trainer) -> Resumed | None:
             in ``on_fit_start``, or after :func:`read_checkpoint`.
 
     Raises:
-        InputError: When training has no known end.
+        InputError: When the checkpoint has weights alone, or training has no known end.
     """
     checkpoint: Mapping[str, Any] = trainer._checkpoint_connector._loaded_checkpoint
     if not checkpoint:
         done = steps_reached(trainer) if trainer.global_step > 0 else 0
         return Resumed(done) if done else None
+    if not checkpoint.keys() >= _NEEDED:
+        raise InputError(f"the checkpoint {_WEIGHTS_ALONE}")
     return Resumed(steps_done(trainer, checkpoint), checkpoint["optimizer_states"], checkpoint["lr_schedulers"])
 
 
@@ -50,8 +55,8 @@ def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = Non
         if reason is None:
             raise
         raise InputError(reason) from error
-    if not {"loops", "optimizer_states", "lr_schedulers"} <= connector._loaded_checkpoint.keys():
-        raise InputError(_weights_alone(path))
+    if not connector._loaded_checkpoint.keys() >= _NEEDED:
+        raise InputError(f"ckpt_path={path!r}: it {_WEIGHTS_ALONE}")
 
 
 def unreadable(path: str, error: BaseException) -> str | None:
@@ -73,9 +78,5 @@ def is_of_another(path: str, error: BaseException) -> str | None:
     if isinstance(error, ValueError) and "loaded state dict" in str(error):
         return f"ckpt_path={path!r}: its optimizer has other param groups: give one of this optimizer"
     if isinstance(error, KeyError) and "checkpoint contains only the model" in str(error):
-        return _weights_alone(path)
+        return f"ckpt_path={path!r}: it {_WEIGHTS_ALONE}"
     return None
-
-
-def _weights_alone(path: str) -> str:
-    return f"ckpt_path={path!r}: it has weights alone, and a run cannot go on from these: give a whole checkpoint"

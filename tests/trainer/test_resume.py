@@ -248,6 +248,7 @@ class StopsAfter(Callback):
         trainer.should_stop = trainer.global_step >= self._steps
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 @pytest.mark.parametrize("validates", [False, True])
 @pytest.mark.parametrize(
     "hook", ["on_train_batch_end", "on_train_batch_start", "on_validation_end", "on_train_epoch_end"]
@@ -270,6 +271,7 @@ def test_stopped_early_at_any_step_the_run_goes_on_to_its_end(interval, hook, va
         assert torch.equal(resumed.weights, module.weights)
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_what_lightning_loses_the_rest_of_an_epoch_with_schedulers_of_torch(tmp_path):
     # Stopped after the second of four batches, an epoch counts as done: a resumed run goes without the other two.
     keep_last = ModelCheckpoint(tmp_path, "last")

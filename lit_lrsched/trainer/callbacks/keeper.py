@@ -133,7 +133,7 @@ class ScheduleKeeper(Callback):
         self._epoch_is_cut = trainer.should_stop and not trainer.is_last_batch
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Sees to it that the checkpoint of a finished epoch knows its training metric, and that of a cut one its cut."""
+        """Puts the training metric into the checkpoint of a finished epoch, and the place into that of a cut one."""
         if self._epoch_is_cut:
             _go_on_within_epoch(checkpoint)
         if self._epoch_is_over:
