@@ -224,10 +224,22 @@ def plan_run(
         after,
         at=lambda step: (before if step < resumed.step else after).at(step),
         spans=() if policy else after.spans,
+        made_for=_taken_over(after.made_for, [made for one in stepped for made in made_for(one.scheduler)]),
         notes=[*after.notes, *dict.fromkeys(f"{scheduler.resumed}." for scheduler in ours)],
         begun=resumed.step,
         policy=policy,
     )
+
+
+def _taken_over(lengths: Sequence[MadeFor], configured: Sequence[MadeFor]) -> list[MadeFor]:
+    """Notes beside the lengths of a checkpoint those that were configured, where they differ."""
+    given = {(made.scheduler, made.argument): made.ticks for made in configured}
+    return [
+        made._replace(configured=ticks)
+        if (ticks := given.get((made.scheduler, made.argument), made.ticks)) != made.ticks
+        else made
+        for made in lengths
+    ]
 
 
 def _past(optimizers: Sequence[Optimizer], stepped: Sequence[SchedulerConfig], resumed: Resumed) -> Replay:

@@ -87,7 +87,11 @@ def audit_lengths(plan: Plan) -> list[Finding]:
         given = f"{made.scheduler} is made for {made.argument}={made.ticks}"
         each = "an epoch" if plan.interval == "epoch" else "a step"
         gets = f"and moves on {_times(plan.ticks)} in this run, once {each}"
-        if made.ticks != plan.ticks and other_ticks != plan.ticks and _near(made.ticks, other_ticks):
+        if made.configured is not None:
+            turns = made.then == "turns back" and made.ticks < plan.ticks - 1
+            does = ", and climbs again after that" if turns else ""
+            found.append(Finding("failure" if turns else "warning", f"{given} {gets}{does}: {_fix(made, plan.ticks)}"))
+        elif made.ticks != plan.ticks and other_ticks != plan.ticks and _near(made.ticks, other_ticks):
             found.append(Finding("failure", f"{given} {gets}: set interval={other!r}"))
         elif made.ticks > plan.ticks:
             share = 100 * plan.ticks / made.ticks
@@ -104,6 +108,11 @@ def _near(ticks: int, whole: int) -> bool:
 
 
 def _fix(made: MadeFor, ticks: int) -> str:
+    if made.configured is not None:
+        return (
+            f"this is the checkpoint's, in place of the configured {made.configured}: "
+            f"take FromTorch({made.scheduler!r}), which plans anew"
+        )
     is_list = made.argument == "milestones"
     return "shorten the schedule or train longer" if is_list else f"set {made.argument}={ticks}"
 

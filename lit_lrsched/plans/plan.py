@@ -21,12 +21,16 @@ _QUANTITIES = ("lr", "momentum", "weight_decay")
 
 
 class MadeFor(NamedTuple):
-    """A length, in ticks, that a scheduler was given, and what it does after it."""
+    """A length, in ticks, that a scheduler was given, and what it does after it.
+
+    ``configured`` is the length that was given now, where a checkpoint has brought another in its place.
+    """
 
     scheduler: str
     argument: str
     ticks: int
     then: Literal["turns back", "holds"]
+    configured: int | None = None
 
 
 @dataclass(frozen=True)

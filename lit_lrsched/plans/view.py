@@ -26,6 +26,7 @@ class View(NamedTuple):
 
 
 def run_in_words(plan: Plan) -> str:
+    """Returns the length of a run: ``550 steps, 50 epochs of 11``."""
     horizon = plan.horizon
     steps = f"{horizon.steps:,} step{'s' * (horizon.steps > 1)}"
     if horizon.steps_per_epoch is None:

@@ -10,6 +10,9 @@ from lit_lrsched.trainer.horizon import steps_done, steps_reached
 from lit_lrsched.trainer.lightning_internals import loaded_checkpoint
 from lit_lrsched.trainer.lightning_package import Trainer
 
+_NEEDED = {"loops", "optimizer_states", "lr_schedulers"}
+_WEIGHTS_ALONE = "has weights alone, and a run cannot go on from these: give a whole checkpoint"
+
 
 def resumed_run(trainer: Trainer) -> Resumed | None:
     """Returns where a run goes on; None for one that begins.
@@ -25,9 +28,8 @@ def resumed_run(trainer: Trainer) -> Resumed | None:
     if not checkpoint:
         done = steps_reached(trainer) if trainer.global_step > 0 else 0
         return Resumed(done) if done else None
-    missing = [key for key in ("loops", "optimizer_states", "lr_schedulers") if key not in checkpoint]
-    if missing:
-        raise InputError("the checkpoint has weights alone, and a run cannot go on from these: give a whole one")
+    if not checkpoint.keys() >= _NEEDED:
+        raise InputError(f"the checkpoint {_WEIGHTS_ALONE}")
     return Resumed(steps_done(trainer, checkpoint), checkpoint["optimizer_states"], checkpoint["lr_schedulers"])
 
 
@@ -40,7 +42,7 @@ def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = Non
         weights_only: As for ``Trainer.fit``.
 
     Raises:
-        InputError: When it cannot be read, or is of another module.
+        InputError: When it cannot be read, is of another module, or has weights alone.
     """
     connector = trainer._checkpoint_connector
     try:
@@ -52,6 +54,8 @@ def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = Non
         if reason is None:
             raise
         raise InputError(reason) from error
+    if not connector._loaded_checkpoint.keys() >= _NEEDED:
+        raise InputError(f"ckpt_path={path!r}: it {_WEIGHTS_ALONE}")
 
 
 def unreadable(path: str, error: BaseException) -> str | None:
@@ -73,5 +77,5 @@ def is_of_another(path: str, error: BaseException) -> str | None:
     if isinstance(error, ValueError) and "loaded state dict" in str(error):
         return f"ckpt_path={path!r}: its optimizer has other param groups: give one of this optimizer"
     if isinstance(error, KeyError) and "checkpoint contains only the model" in str(error):
-        return f"ckpt_path={path!r}: it has weights alone, and a run cannot go on from these: give a whole checkpoint"
+        return f"ckpt_path={path!r}: it {_WEIGHTS_ALONE}"
     return None

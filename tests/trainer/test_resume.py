@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_lrsched import ApplySchedule, FromTorch, Horizon, Linear, Plateau, ScheduledLR, WarmupLinear
@@ -235,6 +235,49 @@ def test_the_callback_resumes_what_configure_optimizers_started_and_the_other_wa
     assert used_by(small(schedule), saver).rates == whole.rates
     for steps in (2, 4, 7):
         assert used_by(Small(), ApplySchedule(schedule), ckpt=saver.paths[steps - 1]).rates == whole.rates[steps:]
+
+
+class StopsAfter(Callback):
+    """Stops as EarlyStopping and the Timer of ``max_time`` do, after so many steps."""
+
+    def __init__(self, steps: int, hook: str) -> None:
+        self._steps = steps
+        setattr(self, hook, self._stop)
+
+    def _stop(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step >= self._steps
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+@pytest.mark.parametrize("validates", [False, True])
+@pytest.mark.parametrize(
+    "hook", ["on_train_batch_end", "on_train_batch_start", "on_validation_end", "on_train_epoch_end"]
+)
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_stopped_early_at_any_step_the_run_goes_on_to_its_end(interval, hook, validates, tmp_path, run_all):
+    def make() -> Small:
+        return (Validated if validates else Small)(scheduled(WarmupLinear("30%"), interval=interval))
+
+    options = {"val": Numbers(1) if validates else None, "max_epochs": EPOCHS}
+    module = make()
+    whole = used_by(module, **options)
+    stops = range(1, EPOCHS * BATCHES)
+    for stop in stops if run_all else random.Random(f"{interval} {hook}").sample(stops, 2):
+        keep_last = ModelCheckpoint(tmp_path / str(stop), "last")
+        stopped = used_by(make(), StopsAfter(stop, hook), keep_last, enable_checkpointing=True, **options)
+        resumed = make()
+        tail = used_by(resumed, ckpt=tmp_path / str(stop) / "last.ckpt", **options)
+        assert [*stopped.rates, *tail.rates] == whole.rates, f"stopped after {len(stopped.rates)} steps"
+        assert torch.equal(resumed.weights, module.weights)
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+def test_what_lightning_loses_the_rest_of_an_epoch_with_schedulers_of_torch(tmp_path):
+    # Stopped after the second of four batches, an epoch counts as done: a resumed run goes without the other two.
+    keep_last = ModelCheckpoint(tmp_path, "last")
+    used_by(stock("step"), StopsAfter(2, "on_train_batch_end"), keep_last, enable_checkpointing=True)
+    tail = used_by(stock("step"), ckpt=tmp_path / "last.ckpt")
+    assert tail.first_rates == pytest.approx([0.1 * 0.5**n for n in range(2, 10)])
 
 
 def test_fit_again_in_the_same_process_goes_on():

@@ -52,6 +52,7 @@ class ScheduleKeeper(Callback):
         self._of_validation: set[str] = set()
         self._validated = False
         self._epoch_is_over = False
+        self._epoch_is_cut = False
         self._reported_calls = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -78,6 +79,7 @@ class ScheduleKeeper(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows plateaus the training metric of the epoch before. Warns when the data has changed its length."""
+        self._epoch_is_cut = False
         self._show_training(trainer)
         if self._length != (now := _length_of(trainer)):
             self._length = now
@@ -129,9 +131,12 @@ class ScheduleKeeper(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes that an epoch is over, unless it was cut short: the module may still log its metric after this."""
         self._epoch_is_over = trainer.is_last_batch
+        self._epoch_is_cut = trainer.should_stop and not trainer.is_last_batch
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Shows plateaus the training metric of a finished epoch before its checkpoint is written."""
+        """Shows plateaus the metric of a finished epoch before its checkpoint is written, and marks an epoch cut short."""
+        if self._epoch_is_cut:
+            _go_on_within_epoch(checkpoint)
         if self._epoch_is_over:
             self._show_training(trainer)
             checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
@@ -179,6 +184,17 @@ def _check_max_steps(trainer: Trainer) -> None:
 
 def _length_of(trainer: Trainer) -> tuple[Any, ...]:
     return trainer.num_training_batches, trainer.max_epochs, trainer.max_steps
+
+
+def _go_on_within_epoch(checkpoint: dict[str, Any]) -> None:
+    """Lets a run that goes on from a checkpoint train the rest of the epoch that was cut short.
+
+    ``should_stop``, which EarlyStopping and ``max_time`` set, ends an epoch after any batch. Lightning counts it as one
+    that is done, so that a resumed run would go without its other batches, and end before its schedule does.
+    """
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+    for counts in (progress["current"], progress["total"]):
+        counts["processed"] = counts["completed"] = counts["started"] - 1
 
 
 def _observe(trainer: Trainer, scheduler: ScheduledLR, monitor: str) -> None:
