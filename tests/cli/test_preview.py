@@ -15,7 +15,7 @@ import yaml
 from torch.optim import lr_scheduler as torch_schedulers
 
 import lit_lrsched
-from lit_lrsched import Horizon, Linear, WarmupCosine, WarmupLinear, table
+from lit_lrsched import Horizon, Linear, ScheduledLR, WarmupCosine, WarmupLinear, table
 from lit_lrsched.optim.replay import plan_of_torch
 from lit_lrsched.plans.audit import audit
 from lit_lrsched.plans.curve import sample as look
@@ -401,6 +401,7 @@ def test_a_picture_of_no_more_than_a_step():
 def test_names_of_schedules_in_a_list():
     step = partial(torch_schedulers.StepLR, step_size=3)
     assert list(named([Linear(), step.func, Linear(), Linear()])) == ["Linear", "StepLR", "Linear 2", "Linear 3"]
+    assert ScheduledLR.__name__ in lit_lrsched.__all__
 
 
 def test_a_long_run_may_come_close_to_zero():
