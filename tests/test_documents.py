@@ -151,9 +151,15 @@ def test_the_python_of_the_recipes_works(in_tmp):
 
 def test_links_and_pictures_exist():
     for document in DOCUMENTS:
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
-            if not target.startswith("http"):
-                assert (document.parent / target).exists(), f"{document.name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", document.read_text()):
+            if target.startswith("http"):
+                continue
+            file = document.parent / target
+            assert file.exists(), f"{document.name}: {target}"
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), flags=re.MULTILINE) if anchor else []
+            assert not anchor or anchor in [
+                re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings
+            ]
 
 
 def test_a_newcomer_adds_a_schedule_by_the_book(command, importable):
