@@ -151,9 +151,15 @@ def test_the_python_of_the_recipes_works(in_tmp):
 
 def test_links_and_pictures_exist():
     for document in DOCUMENTS:
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
-            if not target.startswith("http"):
-                assert (document.parent / target).exists(), f"{document.name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", document.read_text()):
+            if target.startswith("http"):
+                continue
+            file = document.parent / target
+            assert file.exists(), f"{document.name}: {target}"
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), flags=re.MULTILINE) if anchor else []
+            assert not anchor or anchor in [
+                re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings
+            ]
 
 
 def test_a_newcomer_adds_a_schedule_by_the_book(command, importable):
@@ -162,9 +168,9 @@ def test_a_newcomer_adds_a_schedule_by_the_book(command, importable):
     (code,) = re.findall(r"```python\n(# my_schedules.py\n.*?)```", text, flags=re.DOTALL)
     assert len(code.splitlines()) < 20
     importable("my_schedules", code)
-    by_hand = ["--epochs=5", "--steps_per_epoch=10"]
+    horizon = ["--epochs=5", "--steps_per_epoch=10"]
     scheduler = ["--lr_scheduler", "my_schedules.Sawtooth"]
-    assert command("preview", *scheduler, "--lr_scheduler.low=0.2", *by_hand) == 0
+    assert command("preview", *scheduler, "--lr_scheduler.low=0.2", *horizon) == 0
     assert command("fit", *scheduler, "--trainer.max_epochs=1") == 0
     assert "learning rate followed the plan (11 of 11 steps)" in command.out
     race = ["--schedules", "{constant: Constant, sawtooth: my_schedules.Sawtooth}", "--lrs=[0.1]", "--momenta=[0.9]"]

@@ -166,10 +166,10 @@ def unfrozen() -> Outcome:
     return run(stock()), run(ours())
 
 
-def by_hand() -> Outcome:
+def manual_optimization() -> Outcome:
     """The module steps its optimizer itself, and nobody has told it of a schedule."""
 
-    class ByHand(Module):
+    class Manual(Module):
         automatic_optimization = False
 
         def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
@@ -180,8 +180,8 @@ def by_hand() -> Outcome:
             return torch.zeros(())
 
     return (
-        says(lambda: fit(ByHand(stock())), cosine_over(12)),
-        says(lambda: fit(ByHand(sgd), ApplySchedule(Cosine())), cosine_over(12)),
+        says(lambda: fit(Manual(stock())), cosine_over(12)),
+        says(lambda: fit(Manual(sgd), ApplySchedule(Cosine())), cosine_over(12)),
     )
 
 
@@ -309,7 +309,7 @@ ROWS: dict[str, Callable[[], Outcome]] = {
     "An epoch cut short by `on_train_batch_start`": cut_short,
     "Data that grows while training, by `reload_dataloaders_every_n_epochs`": growing,
     "A backbone unfrozen in the second epoch (`BackboneFinetuning`)": unfrozen,
-    "A module that steps its optimizer by hand and knows of no schedule": by_hand,
+    "Manual optimization in a module that knows of no schedule": manual_optimization,
     "Two processes that see different values of the metric of a plateau": two_processes,
     "Resumed as it was": resume,
     "Resumed in the middle of an epoch, with a data loader that can go on": resume_data,
