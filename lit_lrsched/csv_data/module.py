@@ -91,7 +91,9 @@ class CSVDataModule(LightningDataModule):
     Raises:
         InputError: In construction for an argument out of range; on first use for anything in the file.
 
-    >>> data = CSVDataModule(_BUNDLED, split="ordered:200")
+    >>> import lit_lrsched
+    >>> path = lit_lrsched.__path__[0] + "/ionosphere/ionosphere.csv"
+    >>> data = CSVDataModule(path, split="ordered:200")
     >>> data.num_features, data.class_names
     (34, ('b', 'g'))
     >>> [tuple(part.shape) for part in next(iter(data.train_dataloader()))]
