@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch
+import lightning
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -76,7 +76,7 @@ class ScheduleCLI(OpenCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Makes a parser whose ``--config`` also takes the configurations that come with the package."""
-        kwargs.setdefault("dump_header", [f"lightning.pytorch=={lightning.pytorch.__version__}"])
+        kwargs.setdefault("dump_header", [f"lightning.pytorch=={lightning.__version__}"])
         parser = self.parser_class(**kwargs)
         parser.add_argument("-c", "--config", action=ConfigFile, help="Path to a configuration file in YAML or JSON.")
         return parser
@@ -113,9 +113,9 @@ class ScheduleCLI(OpenCLI):
     def _add_arguments_of(self, name: str, parser: LightningArgumentParser) -> list[str]:
         """Adds the arguments of ``preview`` or ``compare``, and returns their names."""
         if name == "preview":
-            added = parser.add_function_arguments(preview.preview, skip={*preview.GIVEN})
+            added: list[str] = parser.add_function_arguments(preview.preview, skip={*preview.GIVEN})
             # so that it takes what was written for fit
-            return added + parser.add_method_arguments(Trainer, "fit", skip={*self.subcommands()["fit"]})
+            return [*added, *parser.add_method_arguments(Trainer, "fit", skip={*self.subcommands()["fit"]})]
         return compare.add_arguments(parser)
 
     # --- From the configuration to objects ----------------------------------------------------------------------------

@@ -219,7 +219,7 @@ def plan_run(
     past = _past(optimizers, stepped, resumed)
     before = _plan_from(resumed.step if _are_ours(stepped) else 0, past.optimizers, past.stepped, pace, metric)
     ours = [one.scheduler for one in replay.stepped if isinstance(one.scheduler, ScheduledLR)]
-    policy = next(filter(None, (scheduler.policy for scheduler in ours)), None)
+    policy = next((scheduler.policy for scheduler in ours if scheduler.policy), None)
     return replace(
         after,
         at=lambda step: (before if step < resumed.step else after).at(step),

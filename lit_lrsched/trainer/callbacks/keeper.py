@@ -134,7 +134,7 @@ class ScheduleKeeper(Callback):
         self._epoch_is_cut = trainer.should_stop and not trainer.is_last_batch
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Shows plateaus the metric of a finished epoch before its checkpoint is written, and marks an epoch cut short."""
+        """Shows plateaus the metric of a finished epoch before its checkpoint is written; marks an epoch cut short."""
         if self._epoch_is_cut:
             _go_on_within_epoch(checkpoint)
         if self._epoch_is_over:
