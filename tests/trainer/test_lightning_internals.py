@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lit_lrsched.trainer import lightning_internals
-from tests.tiny import Tiny, tiny_trainer
+from tests.training import Tiny, tiny_trainer
 
 NAMES = [
     "_optimizer._init_optimizers_and_lr_schedulers",

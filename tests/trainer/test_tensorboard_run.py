@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lit_lrsched import Horizon, Schedule, schedule_config
 from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
-from tests.tiny import Tiny, tiny_trainer
+from tests.training import Tiny, tiny_trainer
 
 RUN = Path("lightning_logs/version_0")
 
