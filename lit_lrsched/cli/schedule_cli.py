@@ -76,7 +76,7 @@ class ScheduleCLI(OpenCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Makes a parser whose ``--config`` also takes the configurations that come with the package."""
-        kwargs.setdefault("dump_header", [f"lightning.pytorch=={lightning.pytorch.__version__}"])
+        kwargs.setdefault("dump_header", [f"lightning.pytorch=={lightning.pytorch.__version__}"])  # type: ignore[attr-defined]
         parser = self.parser_class(**kwargs)
         parser.add_argument("-c", "--config", action=ConfigFile, help="Path to a configuration file in YAML or JSON.")
         return parser
@@ -115,7 +115,7 @@ class ScheduleCLI(OpenCLI):
         if name == "preview":
             added = parser.add_function_arguments(preview.preview, skip={*preview.GIVEN})
             # so that it takes what was written for fit
-            return added + parser.add_method_arguments(Trainer, "fit", skip={*self.subcommands()["fit"]})
+            return [*added, *parser.add_method_arguments(Trainer, "fit", skip={*self.subcommands()["fit"]})]
         return compare.add_arguments(parser)
 
     # --- From the configuration to objects ----------------------------------------------------------------------------
