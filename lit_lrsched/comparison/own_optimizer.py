@@ -105,7 +105,7 @@ def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> OwnO
     )
     try:
         with quietly():
-            optimizers, steppeds, _ = configure(trainer, module, data)
+            optimizers, steppeds, *_ = configure(trainer, module, data)
     except RuntimeError as error:
         if "multiple optimizers" not in str(error):
             raise
