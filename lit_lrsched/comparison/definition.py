@@ -24,7 +24,7 @@ from lit_lrsched.comparison.grid import Grid, made
 from lit_lrsched.comparison.own_optimizer import OwnOptimizer
 from lit_lrsched.comparison.splits import first_rows
 from lit_lrsched.errors import InputError, shown
-from lit_lrsched.optim.param_groups import get_value, set_value
+from lit_lrsched.optim.param_groups import get_value, momentum_of, set_value
 
 # Their code is told by their version, not looked into.
 _LIBRARIES = ("builtins", "lightning", "lit_lrsched", "pytorch_lightning", "torch", "torchmetrics")
@@ -175,7 +175,7 @@ def _without_rates(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         group = dict(each)
         beyond = float(get_value(group, "momentum")) - momentum
         set_value(group, "lr", float(get_value(group, "lr")) / lr)
-        if "momentum" in group or "betas" in group:
+        if momentum_of(group) is not None:
             set_value(group, "momentum", beyond)
         found.append(group)
     return found

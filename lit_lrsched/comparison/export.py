@@ -11,6 +11,7 @@ from lit_lrsched.class_paths import import_from, to_plain
 from lit_lrsched.comparison.evidence.summary import Summary
 from lit_lrsched.comparison.evidence.verdict import verdict
 from lit_lrsched.errors import InputError
+from lit_lrsched.optim.param_groups import momentum_argument
 from lit_lrsched.schedules.core import as_schedule
 from lit_lrsched.trainer.schedule_config import is_schedule
 
@@ -57,11 +58,10 @@ def export_best(
 def _plain_optimizer(optimizer: Callable[..., Any], lr: float, momentum: float | None) -> dict[str, Any]:
     plain: dict[str, Any] = to_plain(optimizer)
     arguments = {**plain.get("init_args", {}), "lr": lr}
-    known = inspect.signature(import_from(plain["class_path"])).parameters
-    if momentum is not None and "momentum" in known:
-        arguments["momentum"] = momentum
-    elif momentum is not None and "betas" in known:
-        arguments["betas"] = [momentum, arguments.get("betas", known["betas"].default)[1]]
+    if momentum is not None:
+        parameters = inspect.signature(import_from(plain["class_path"])).parameters
+        defaults = {name: parameter.default for name, parameter in parameters.items()}
+        arguments.update(momentum_argument({**defaults, **arguments}, momentum))
     return {"class_path": plain["class_path"], "init_args": arguments}
 
 

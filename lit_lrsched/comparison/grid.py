@@ -22,7 +22,7 @@ from lit_lrsched.comparison.engine.training import FloatArray, OptimizerCallable
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.own_optimizer import OwnOptimizer, ask, unscheduled
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.param_groups import get_value, group_values, set_value
+from lit_lrsched.optim.param_groups import forget_base_lr, get_value, group_values, set_value
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike, stride_of
 from lit_lrsched.schedules.direction import Direction
@@ -116,7 +116,7 @@ class Grid:
         for group in optimizer.param_groups:
             rate = float(get_value(group, "lr"))
             set_value(group, "lr", key.lr if rate == first else key.lr * (rate / first))
-            group.pop("initial_lr", None)
+            forget_base_lr(group)
         if None in self.momenta and key.momentum == self.own_momentum:
             return optimizer
         if len(group_values([optimizer], ("momentum",))) < len(optimizer.param_groups):

@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import quietly
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.param_groups import get_value, undo_schedulers
+from lit_lrsched.optim.param_groups import get_value, settings_of, undo_schedulers
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.trainer.fit_plan import configure
 from lit_lrsched.trainer.lightning_internals import optimizers_in
@@ -151,7 +151,5 @@ def _name(scheduler: Any) -> str:
 
 def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: value.item() if isinstance(value, torch.Tensor) else value
-        for name, value in group.items()
-        if name not in ("params", "initial_lr")
+        name: value.item() if isinstance(value, torch.Tensor) else value for name, value in settings_of(group).items()
     }

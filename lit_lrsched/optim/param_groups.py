@@ -64,7 +64,13 @@ def set_base_lr(group: dict[str, Any], lr: float) -> None:
 
 def back_to_base_lr(group: dict[str, Any]) -> None:
     """Sets a param group to its base rate, and forgets that a scheduler was made for it."""
-    group["lr"] = group.pop("initial_lr", group["lr"])
+    group["lr"] = base_lr_of(group)
+    forget_base_lr(group)
+
+
+def forget_base_lr(group: dict[str, Any]) -> None:
+    """Removes the base rate that a scheduler has noted in a param group: its rate is the base now."""
+    group.pop("initial_lr", None)
 
 
 def momentum_of(group: Mapping[str, Any]) -> float | None:
@@ -75,6 +81,27 @@ def momentum_of(group: Mapping[str, Any]) -> float | None:
     """
     momentum = group["betas"][0] if "betas" in group else group.get("momentum")
     return None if momentum is None else float(momentum)
+
+
+def betas_of(group: Mapping[str, Any]) -> tuple[float, float]:
+    """Returns both betas of a param group of Adam and its like."""
+    first, second = group["betas"]
+    return float(first), float(second)
+
+
+def momentum_argument(settings: Mapping[str, Any], momentum: float) -> dict[str, Any]:
+    """Returns the argument that sets the momentum of an optimizer's class; none where it has no momentum.
+
+    Args:
+        settings: The arguments of the class, its defaults included.
+        momentum: The momentum, or first beta.
+
+    >>> momentum_argument({"lr": 0.1, "betas": (0.9, 0.999)}, 0.95)
+    {'betas': [0.95, 0.999]}
+    """
+    if "betas" in settings:
+        return {"betas": [momentum, settings["betas"][1]]}
+    return {"momentum": momentum} if "momentum" in settings else {}
 
 
 def set_momentum(group: dict[str, Any], momentum: float) -> None:

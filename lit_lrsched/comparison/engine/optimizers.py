@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_lrsched.comparison.engine.pure_module import Tensors
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.optim.param_groups import betas_of, get_value
 
 
 class Update(ABC):
@@ -150,15 +151,14 @@ def vectorized_update(optimizer: torch.optim.Optimizer) -> Update:
         raise NotVectorizable("the optimizer's parameter groups differ in their settings")
     sign = -1 if settings["maximize"] else 1
     if kind is torch.optim.SGD:
-        return SGD(
-            settings["momentum"], settings["dampening"], settings["weight_decay"], settings["nesterov"], sign=sign
-        )
-    beta1, beta2 = settings["betas"]
+        momentum, decay = get_value(settings, "momentum"), get_value(settings, "weight_decay")
+        return SGD(momentum, settings["dampening"], decay, settings["nesterov"], sign=sign)
+    beta1, beta2 = betas_of(settings)
     return Adam(
         beta1,
         beta2,
         settings["eps"],
-        settings["weight_decay"],
+        get_value(settings, "weight_decay"),
         decoupled=kind is torch.optim.AdamW or bool(settings.get("decoupled_weight_decay")),
         amsgrad=settings["amsgrad"],
         sign=sign,
