@@ -61,7 +61,7 @@ def _parsed(arguments: list[str]) -> Namespace:
     try:
         return _instantiated(_parser(Optional[Schedule], exit_on_error=False), arguments)
     except Exception:  # a torch scheduler, or a mistake, which the full parser tells best
-        full = _parser(_any_schedule(), exit_on_error=True)
+        full = _parser(_any_schedule(), exit_on_error=True, kind=_kind_with_torch())
     try:
         return _instantiated(full, arguments)
     except ValueError as error:
@@ -69,6 +69,15 @@ def _parsed(arguments: list[str]) -> Namespace:
         if mistake is None:
             raise
         raise InputError(str(mistake)) from error
+
+
+def _kind_with_torch() -> type[_Parser]:
+    from lit_lrsched.cli.short_names import TorchShortNames
+
+    class ParserWithTorch(TorchShortNames, _Parser):
+        """Takes short names of torch's schedulers for torch's."""
+
+    return ParserWithTorch
 
 
 def _instantiated(parser: _Parser, arguments: list[str]) -> Namespace:
@@ -115,8 +124,8 @@ def _any_schedule() -> Any:
     return Union[Schedule, Callable[[Optimizer], LRScheduler], None]
 
 
-def _parser(schedule: Any, exit_on_error: bool) -> _Parser:
-    parser = _Parser(prog="lit-lrsched preview", exit_on_error=exit_on_error)
+def _parser(schedule: Any, exit_on_error: bool, kind: type[_Parser] = _Parser) -> _Parser:
+    parser = kind(prog="lit-lrsched preview", exit_on_error=exit_on_error)
     parser.add_argument("-c", "--config", action=ConfigFile)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--steps_per_epoch", type=int)

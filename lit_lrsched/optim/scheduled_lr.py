@@ -149,7 +149,7 @@ class ScheduledLR(LRScheduler):
             InputError: When the schedule follows no metric.
         """
         if not isinstance(self.schedule, Plateau) or self.plateau is None:
-            raise InputError(f"{self.schedule.label()} follows no metric: wrap it, Plateau(schedule=...)")
+            raise InputError(f"{self.schedule.describe()} follows no metric: wrap it, Plateau(schedule=...)")
         self._adopt_late_groups()
         self.plateau = self.schedule.update(self.plateau, metric)
         self._apply()

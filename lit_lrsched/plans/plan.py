@@ -180,7 +180,7 @@ def title_of(schedule: Schedule) -> str:
     >>> title_of(Plateau(patience=3)), title_of(Constant())
     ('Plateau(patience=3)', 'Constant')
     """
-    name = schedule.label()
+    name = schedule.describe()
     own: tuple[Field[object], ...] = fields(schedule) if is_dataclass(schedule) else ()
     given = [
         f"{field.name}={value if isinstance(value, str) else format(value, 'g')}"

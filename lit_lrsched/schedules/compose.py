@@ -25,8 +25,8 @@ def as_wrapped(schedule: ScheduleLike, name: str = "schedule") -> Schedule:
     found = as_schedule(schedule, name)
     if found.driven_by_metric:
         raise InputError(
-            f"{name}={found.label()} follows a metric, which only the outermost schedule can: "
-            f"wrap the whole instead, {found.label()}(schedule=...)"
+            f"{name}={found.describe()} follows a metric, which only the outermost schedule can: "
+            f"wrap the whole instead, {found.describe()}(schedule=...)"
         )
     return found
 
@@ -40,7 +40,7 @@ def as_part(schedule: ScheduleLike, name: str = "schedule") -> Schedule:
     found = as_wrapped(schedule, name)
     if others := found.companions():
         raise InputError(
-            f"{name}={found.label()} schedules {' and '.join(others)} too, which a composition cannot carry: "
+            f"{name}={found.describe()} schedules {' and '.join(others)} too, which a composition cannot carry: "
             f"leave that out and give {' and '.join(others)} a schedule of its own"
         )
     return found

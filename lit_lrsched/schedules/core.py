@@ -140,13 +140,13 @@ class Schedule(ABC):
 
         Plots and tables show them. By default the whole horizon is one span.
         """
-        return [Span(self.label(), 0, horizon.steps)]
+        return [Span(self.describe(), 0, horizon.steps)]
 
     def companions(self) -> dict[str, Schedule]:
         """Returns schedules for other values, by name, that go with this one: ``"momentum"``, say. By default none."""
         return {}
 
-    def label(self) -> str:
+    def describe(self) -> str:
         """Returns the name for plots and messages: the class's."""
         return type(self).__name__
 
@@ -164,7 +164,7 @@ class _Function(Schedule, WrittenAs):
     def __call__(self, step: int, horizon: Horizon) -> float:
         return self.function(step, horizon)
 
-    def label(self) -> str:
+    def describe(self) -> str:
         return name_of(self.function)
 
     def written_as(self) -> object:
@@ -225,15 +225,15 @@ def factor_at(schedule: Schedule, step: int, horizon: Horizon) -> float:
         raise
     except Exception as error:
         if horizon.steps_per_epoch is None and "NoneType" in str(error):
-            epoch_length(f"{schedule.label()} ({error})", horizon)
+            epoch_length(f"{schedule.describe()} ({error})", horizon)
         raise InputError(
-            f"{schedule.label()} fails at step {step} of {horizon.steps} with {described(error)}: "
+            f"{schedule.describe()} fails at step {step} of {horizon.steps} with {described(error)}: "
             "correct it so that it holds at every step"
         ) from error
     value = factor if type(factor) is float else _as_float(factor)
     if not 0.0 <= value < math.inf:
         raise InputError(
-            f"{schedule.label()} returned {shown(factor)} at step {step} of {horizon.steps}: "
+            f"{schedule.describe()} returned {shown(factor)} at step {step} of {horizon.steps}: "
             "a factor must be a finite number of at least 0"
         )
     return value

@@ -73,7 +73,7 @@ class Decay(Schedule):
     def spans(self, horizon: Horizon) -> list[Span]:
         """Returns the decay, and what is held after it."""
         length = min(steps_in(self.over, horizon), horizon.steps)
-        both = [Span(self.label(), 0, length), Span("held", length, horizon.steps)]
+        both = [Span(self.describe(), 0, length), Span("held", length, horizon.steps)]
         return [span for span in both if span.start < span.stop]
 
 

@@ -64,6 +64,14 @@ def loaded_checkpoint(trainer: Trainer) -> Mapping[str, Any]:
     return checkpoint
 
 
+def take_up_checkpoint(trainer: Trainer, path: str, weights_only: bool | None) -> None:
+    """Reads a checkpoint and takes up its module and data as ``fit`` does before it makes optimizers."""
+    connector = trainer._checkpoint_connector
+    connector.resume_start(path, weights_only)
+    connector.restore_model()
+    connector.restore_datamodule()
+
+
 def is_accumulating(trainer: Trainer) -> bool:
     """Returns whether gradients are half accumulated: the optimizer step of this batch is still to come."""
     return bool(trainer.fit_loop._should_accumulate())

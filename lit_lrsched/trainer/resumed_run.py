@@ -7,7 +7,7 @@ import pickle
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.replay import Resumed
 from lit_lrsched.trainer.horizon import steps_done, steps_reached
-from lit_lrsched.trainer.lightning_internals import loaded_checkpoint
+from lit_lrsched.trainer.lightning_internals import loaded_checkpoint, take_up_checkpoint
 from lit_lrsched.trainer.lightning_package import Trainer
 
 _NEEDED = {"loops", "optimizer_states", "lr_schedulers"}
@@ -44,17 +44,14 @@ def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = Non
     Raises:
         InputError: When it cannot be read, is of another module, or has weights alone.
     """
-    connector = trainer._checkpoint_connector
     try:
-        connector.resume_start(path, weights_only)
-        connector.restore_model()
-        connector.restore_datamodule()
+        take_up_checkpoint(trainer, path, weights_only)
     except Exception as error:
         reason = is_of_another(path, error) or unreadable(path, error)
         if reason is None:
             raise
         raise InputError(reason) from error
-    if not connector._loaded_checkpoint.keys() >= _NEEDED:
+    if not loaded_checkpoint(trainer).keys() >= _NEEDED:
         raise InputError(f"ckpt_path={path!r}: it {_WEIGHTS_ALONE}")
 
 

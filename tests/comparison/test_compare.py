@@ -41,7 +41,6 @@ from lit_lrsched import (
     WarmupCosine,
     compare,
 )
-from lit_lrsched.__main__ import _switched_on
 from lit_lrsched.comparison.records import RecordStore, _read
 from lit_lrsched.comparison.splits import splits_of
 from lit_lrsched.errors import InputError
@@ -306,13 +305,6 @@ def test_a_strategy_that_forks_is_refused(tmp_path):
     trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp_spawn", logger=False, enable_checkpointing=False)
     with pytest.raises(InputError, match=r"cannot be forked or spawned .* give --trainer.strategy ddp"):
         race(tmp_path, {"constant": Constant()}, trainer=trainer)
-
-
-def test_a_bare_switch_is_switched_on():
-    typed = ["compare", "--compile", "--seeds", "2", "--compile", "false", "--compile=false", "--compile"]
-    assert list(_switched_on(typed)) == [
-        *("compare", "--compile=true", "--seeds", "2", "--compile", "false", "--compile=false", "--compile=true")
-    ]
 
 
 def test_compiling_without_a_compiler_is_refused(tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def test_every_door_wraps_once(door):
     assert isinstance(inside, Schedule)
     assert inside == as_schedule(halved)
     assert WRAPPED[door](inside) is inside
-    assert (inside.label(), inside.spans(HORIZON), inside.companions()) == ("halved", [("halved", 0, 8)], {})
+    assert (inside.describe(), inside.spans(HORIZON), inside.companions()) == ("halved", [("halved", 0, 8)], {})
     assert not inside.driven_by_metric
 
 
@@ -108,7 +108,7 @@ def test_functions_written_by_version_0_1_still_load():
     plain = {"class_path": "lit_lrsched.Phase", "init_args": {"schedule": {"class_path": f"{__name__}.halved"}}}
     phase = from_plain(plain)
     assert table(Chain([phase]), HORIZON) == [0.5] * 8
-    assert phase.schedule.label() == "halved"
+    assert phase.schedule.describe() == "halved"
 
 
 def test_a_function_may_be_constant_on_purpose():
