@@ -23,7 +23,7 @@ from lit_lrsched.schedules.checks import check_positive
 from lit_lrsched.schedules.core import Horizon, Interval, Schedule
 from lit_lrsched.schedules.plateau import Plateau, following
 
-# What else `fit` takes: of no consequence once the horizon is given.
+# What else `fit` takes: ignored once the horizon is given.
 _OF_THE_RUN = (
     "trainer",
     "model",

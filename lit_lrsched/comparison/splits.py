@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, IterableDataset
 
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.evidence.summary import Splits
+from lit_lrsched.optim.torch_internals import tree_leaves
 
 _LOOKED_FOR = 32  # test rows of one seed that are looked for ...
 _AMONG = 2_000  # ... among so many training rows of another

@@ -15,11 +15,9 @@ from torch.optim import lr_scheduler as torch_schedulers
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.dummy_optimizer import DummyOptimizer as StandIn
-from lit_lrsched.optim.dummy_optimizer import check_replayable
+from lit_lrsched.optim.dummy_optimizer import DummyOptimizer, check_replayable
 from lit_lrsched.optim.kept_scheduler import kept_by
-from lit_lrsched.optim.param_groups import group_values as slots_of
-from lit_lrsched.optim.param_groups import values_of
+from lit_lrsched.optim.param_groups import group_values, values_of
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.plans.plan import MadeFor, Plan, is_constant, is_function, notes_on, plateau_states, title_of
 from lit_lrsched.schedules.checks import check_positive
@@ -128,7 +126,7 @@ class Replay:
 
     def __init__(self, optimizers: Sequence[Optimizer], stepped: Iterable[SchedulerConfig]) -> None:
         memo: dict[int, Any] = {
-            id(optimizer): StandIn(optimizer.param_groups, optimizer.defaults) for optimizer in optimizers
+            id(optimizer): DummyOptimizer(optimizer.param_groups, optimizer.defaults) for optimizer in optimizers
         }
         self.optimizers: list[Optimizer] = list(memo.values())
         self._copies = [one._replace(scheduler=copy.deepcopy(one.scheduler, memo)) for one in stepped]
@@ -316,7 +314,7 @@ class _Record:
     """What optimizers were set to, from which step on."""
 
     def __init__(self, optimizers: Sequence[Optimizer], begun: int) -> None:
-        self._slots = slots_of(optimizers)
+        self._slots = group_values(optimizers)
         self._since: list[int] = []
         self._rows: list[tuple[float, ...]] = []
         self.note(begun)
@@ -376,7 +374,7 @@ def plan_of_torch(
     if lr is not None:
         check_positive("lr", lr, example=0.1)
     defaults = {"lr": 1.0 if lr is None else lr, "momentum": 0.0, "weight_decay": 0.0}
-    optimizer = StandIn([defaults], defaults)
+    optimizer = DummyOptimizer([defaults], defaults)
     try:
         scheduler = make(optimizer)
     except InputError:
@@ -404,7 +402,7 @@ def _plan_of_ours(
 ) -> Plan:
     schedulers = [copy.copy(cast("ScheduledLR", one.scheduler)) for one in stepped]  # for plateaus of their own
     numbers = [optimizers.index(scheduler.optimizer) for scheduler in schedulers]
-    slots = slots_of(optimizers)
+    slots = group_values(optimizers)
     names = {(slot.optimizer, slot.group_number, slot.quantity): slot.name for slot in slots}
     base = {slot.name: slot.read() for slot in slots}
     first = schedulers[0]

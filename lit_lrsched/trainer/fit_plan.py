@@ -21,10 +21,15 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.param_groups import back_to_base_lr
-from lit_lrsched.optim.replay import Replay, Resumed, made_for, plan_run
-from lit_lrsched.optim.replay import SchedulerConfig as Stepped
-from lit_lrsched.optim.replay import TrainingLoop as Pace
-from lit_lrsched.optim.replay import scheduler_config as stepped_of
+from lit_lrsched.optim.replay import (
+    Replay,
+    Resumed,
+    SchedulerConfig,
+    TrainingLoop,
+    made_for,
+    plan_run,
+    scheduler_config,
+)
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.plans.audit import Finding, audit, audit_lengths
 from lit_lrsched.plans.curve import sample
@@ -46,8 +51,8 @@ class Configured(NamedTuple):
     """What ``fit`` would start from: the module's optimizers and schedulers, and the pace of the run."""
 
     optimizers: list[Optimizer]
-    stepped: list[Stepped]
-    pace: Pace
+    stepped: list[SchedulerConfig]
+    pace: TrainingLoop
     resumed: Resumed | None = None
 
 
@@ -88,7 +93,7 @@ def configure(
             # Those that bring a schedule do so here. Others may start training: to find a batch size, say.
             if isinstance(callback, ApplySchedule):
                 callback.on_fit_start(trainer, model)
-        steppeds = [stepped_of(config) for config in trainer.strategy.lr_scheduler_configs]
+        steppeds = [scheduler_config(config) for config in trainer.strategy.lr_scheduler_configs]
         return Configured(trainer.strategy.optimizers, steppeds, training_loop_of(trainer), resumed_run(trainer))
     except InputError as error:
         raise DoesNotFit(str(error)) from error
@@ -96,7 +101,7 @@ def configure(
         trainer.fit_loop.teardown()  # its data loader's workers
 
 
-def training_loop_of(trainer: Trainer) -> Pace:
+def training_loop_of(trainer: Trainer) -> TrainingLoop:
     """Returns how a trainer's batches make steps and validations.
 
     Raises:
@@ -106,7 +111,7 @@ def training_loop_of(trainer: Trainer) -> Pace:
     in_epoch = horizon.steps_per_epoch or horizon.steps  # where epochs have no one length, training counts as one
     batches = min(trainer.num_training_batches, in_epoch * trainer.accumulate_grad_batches)
     check = trainer.val_check_batch if trainer.enable_validation else None
-    return Pace(
+    return TrainingLoop(
         horizon,
         int(batches),
         trainer.accumulate_grad_batches,
@@ -154,7 +159,7 @@ def audit_fit(trainer: Trainer) -> list[Finding]:
     Args:
         trainer: A trainer in ``on_fit_start``, whose optimizers and schedulers are configured.
     """
-    steppeds = [stepped_of(config) for config in trainer.strategy.lr_scheduler_configs]
+    steppeds = [scheduler_config(config) for config in trainer.strategy.lr_scheduler_configs]
     known = _findings(trainer, steppeds)
     if not steppeds:
         return known
@@ -182,7 +187,7 @@ def audit_fit(trainer: Trainer) -> list[Finding]:
 _MOST_REPLAYED = 200_000  # two seconds
 
 
-def _not_replayed(names: str, pace: Pace) -> Finding:
+def _not_replayed(names: str, pace: TrainingLoop) -> Finding:
     text = f"{names} moves on {pace.horizon.steps:,} times, too often to be tried out before training: see its preview"
     return Finding("warning", text)
 
@@ -224,7 +229,9 @@ def plans_of(
             returned = schedule_config(optimizer, schedule, trainer, interval=interval, monitor=monitor)
             config: dict[str, Any] = returned.get("lr_scheduler", {})
             steppeds = (
-                [Stepped(kept_by(config["scheduler"]), config["interval"], 1, config.get("monitor"))] if config else []
+                [SchedulerConfig(kept_by(config["scheduler"]), config["interval"], 1, config.get("monitor"))]
+                if config
+                else []
             )
             plans[name] = plan_run([optimizer], steppeds, configured.pace, resumed=configured.resumed)
         except InputError as error:
@@ -244,7 +251,7 @@ def _takes_over(trainer: Trainer) -> list[Finding]:
     return [Finding("warning", text) for text in (*takes_over(trainer), *finders)]
 
 
-def _findings(trainer: Trainer, steppeds: Sequence[Stepped]) -> list[Finding]:
+def _findings(trainer: Trainer, steppeds: Sequence[SchedulerConfig]) -> list[Finding]:
     """Returns what there is to say of a run besides the curve of its plan."""
     found = []
     if _steps_schedulers_itself(trainer):
@@ -270,7 +277,7 @@ def _findings(trainer: Trainer, steppeds: Sequence[Stepped]) -> list[Finding]:
     return [*found, *_of_monitors(trainer, steppeds)]
 
 
-def _of_monitors(trainer: Trainer, steppeds: Sequence[Stepped]) -> Iterator[Finding]:
+def _of_monitors(trainer: Trainer, steppeds: Sequence[SchedulerConfig]) -> Iterator[Finding]:
     """Yields what is wrong with the metrics that schedules and callbacks follow."""
     strict = {kept_by(config.scheduler) for config in trainer.strategy.lr_scheduler_configs if config.strict}
     for one in dict.fromkeys((one.monitor, type(one.scheduler), one.scheduler in strict) for one in steppeds):

@@ -1,4 +1,4 @@
-"""Lightning's private names, all that ``trainer`` uses, each behind a function. Checked with Lightning 2.6.6."""
+"""Lightning's private names, each behind a function. Checked with Lightning 2.6.6."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _optimizer = part_of_lightning("core.optimizer")
 _loop_limits = part_of_lightning("loops.utilities")
 _call = part_of_lightning("trainer.call")
 _states = part_of_lightning("trainer.states")
+_launchers = part_of_lightning("strategies.launchers")
 
 
 def begin_fit(trainer: Trainer, model: LightningModule, datamodule: LightningDataModule | None) -> None:
@@ -98,3 +99,13 @@ def callbacks_of(trainer: Trainer) -> list[Callback]:
 def set_callbacks(trainer: Trainer, callbacks: list[Callback]) -> None:
     """Gives the trainer a new list of callbacks: it may be going through the old one, which stays as it is."""
     trainer.callbacks = callbacks  # type: ignore[attr-defined]
+
+
+def spawns_functions(strategy: Any) -> bool:
+    """Returns whether a strategy forks or spawns functions: its launcher has no public name."""
+    return isinstance(strategy.launcher, _launchers._MultiProcessingLauncher)
+
+
+def runs_script_again(strategy: Any) -> bool:
+    """Returns whether a strategy runs the script once a device: its launcher has no public name."""
+    return isinstance(strategy.launcher, _launchers._SubprocessScriptLauncher)

@@ -32,6 +32,8 @@ NAMES = [
     "trainer.fit_loop._load_combined_loader_states",
     "trainer.fit_loop._data_fetcher",
     "trainer.callbacks",
+    "_launchers._MultiProcessingLauncher",
+    "_launchers._SubprocessScriptLauncher",
 ]
 
 

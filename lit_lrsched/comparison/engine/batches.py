@@ -12,11 +12,11 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from lit_lrsched.comparison.engine.pure_module import STEP_OF
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
+from lit_lrsched.optim.torch_internals import tree_leaves, tree_map
 
 #: Seeds everything, then builds the module and its data, in the order in which one run of that seed would.
 Build = Callable[[int], tuple[LightningModule, LightningDataModule]]

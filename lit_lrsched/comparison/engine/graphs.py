@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch._inductor
+import torch
 from torch import Tensor
-from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.graph import CodeGen
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.optim.torch_internals import (
+    compiled,
+    schema_of,
+    traced,
+    tree_flatten,
+    tree_leaves,
+    tree_unflatten,
+    unsafe_view,
+)
 
 aten = torch.ops.aten
 
@@ -31,7 +37,7 @@ def _bmm(a: Tensor, b: Tensor) -> Any:
 
 
 _SIMPLER: dict[Any, Callable[..., Any]] = {aten.bmm.default: _bmm}
-_VIEWS = (aten.expand.default, aten.view.default, aten._unsafe_view.default)
+_VIEWS = (aten.expand.default, aten.view.default, unsafe_view())
 
 
 class Graph:
@@ -54,10 +60,8 @@ class Graph:
             outputs, self._outside = tree_flatten(function(*tree_unflatten(leaves, inside)))
             return outputs
 
-        # On fake tensors nothing is computed; for real ones torch would make a fake world for every operation anew.
-        trace = make_fx(flat, decomposition_table=_SIMPLER, tracing_mode="fake", _allow_non_fake_inputs=True)
         try:
-            self.module: GraphModule = trace(*leaves)
+            self.module: GraphModule = traced(flat, leaves, _SIMPLER)
         except RuntimeError as error:
             raise NotVectorizable(_reason(error)) from error
         _without_idle_operations(self.module)
@@ -69,11 +73,10 @@ class Graph:
     def compile(self, leaves: list[Tensor]) -> None:
         """Compiles the graph for leaves like these, and for the number of threads that torch has now.
 
-        The graph goes to the compiler as it is: ``torch.compile`` would look through it again and guard every call,
-        which takes longer than the smaller operations do.
+        ``torch.compile`` would guard every call, which takes longer than the smaller operations do.
         """
         with torch.no_grad():
-            self.run = torch._inductor.compile(self.module, [*leaves])
+            self.run = compiled(self.module, leaves)
 
     def outputs(self, leaves: list[Tensor]) -> Any:
         """Returns the leaves of a run as the tree that the function returned."""
@@ -107,8 +110,8 @@ def _roots(module: GraphModule) -> dict[Node, Node]:
         shows = False
         if node.op == "call_function":
             # What is no operator takes an item of the several outputs of one.
-            operator = isinstance(node.target, OpOverload)
-            shows = not operator or any(argument.alias_info for argument in node.target._schema.arguments)
+            schema = schema_of(node.target)
+            shows = schema is None or any(argument.alias_info for argument in schema.arguments)
         root[node] = root[node.all_input_nodes[0]] if shows else node
     return root
 
@@ -129,8 +132,8 @@ def _without_idle_operations(module: GraphModule) -> None:
 def _without_repetition(module: GraphModule) -> None:
     """Takes out what is computed twice or not used, of which metrics leave much; memory that changes is let be."""
     root = _roots(module)
-    operations = [node for node in module.graph.nodes if isinstance(node.target, OpOverload)]
-    changing = {root[node] for node in operations if node.target._schema.is_mutable}
+    operations = [node for node in module.graph.nodes if schema_of(node.target) is not None]
+    changing = {root[node] for node in operations if schema_of(node.target).is_mutable}
     first: dict[str, Node] = {}
     for node in operations:
         if changing.isdisjoint(root[shown] for shown in (node, *node.all_input_nodes)):

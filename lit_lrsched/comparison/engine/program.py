@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
-from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 
 from lit_lrsched.comparison.engine.batches import Rows
 from lit_lrsched.comparison.engine.graphs import Graph
 from lit_lrsched.comparison.engine.optimizers import Update
 from lit_lrsched.comparison.engine.pure_module import PureModule, Tensors
 from lit_lrsched.comparison.engine.recorder import Stage
+from lit_lrsched.optim.torch_internals import tree_leaves, tree_map, tree_structure, tree_unflatten
 
 # Vector instructions take up to 16 numbers at a time and treat the rest one by one, which may round otherwise. With a
 # multiple of 16 runs there is no rest, so that no run's result depends on how many others run beside it.

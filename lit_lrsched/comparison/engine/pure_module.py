@@ -13,7 +13,6 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_leaves
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.aggregation import BaseAggregator
 
@@ -26,6 +25,7 @@ from lit_lrsched.comparison.engine.torchmetrics_internals import (
     shows_nan,
     without_compute_groups,
 )
+from lit_lrsched.optim.torch_internals import tree_leaves
 
 Tensors = dict[str, Tensor]
 

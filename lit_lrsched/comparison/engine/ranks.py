@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import torch
 from lightning.pytorch.strategies import Strategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 
 from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.lightning_internals import runs_script_again, spawns_functions
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class Ranks:
     """
 
     def __init__(self, strategy: Strategy) -> None:
-        if isinstance(strategy.launcher, _MultiProcessingLauncher):
+        if spawns_functions(strategy):
             raise InputError("a race cannot be forked or spawned over several devices: give --trainer.strategy ddp")
         self._strategy = strategy
         self.count: int = getattr(strategy, "world_size", 1)
@@ -48,7 +48,7 @@ class Ranks:
         try:
             launcher.launch(work)
         except BaseException:
-            if isinstance(launcher, _SubprocessScriptLauncher):
+            if runs_script_again(self._strategy):
                 launcher.kill(signal.SIGTERM)  # they would wait for this one
             raise
 

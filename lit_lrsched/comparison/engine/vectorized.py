@@ -25,7 +25,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_map
 
 from lit_lrsched.comparison.engine.batches import Build, module_and_rows
 from lit_lrsched.comparison.engine.optimizers import vectorized_update
@@ -34,6 +33,7 @@ from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
 from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.optim.torch_internals import tree_map
 from lit_lrsched.schedules.plateau import Plateau
 
 # Where the size of the cache is not told.

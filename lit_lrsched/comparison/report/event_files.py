@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lit_lrsched.comparison.report.results import Results, learning_curves
-from lit_lrsched.hparams import write_hparams as write_trial
+from lit_lrsched.hparams import write_hparams
 
 
 def write_event_files(results: Results, folder: Path) -> None:
@@ -62,7 +62,7 @@ def _write_run(
     def write(summary: Summary, step: int = 0) -> None:
         writer.add_event(Event(wall_time=now, step=step, summary=summary))
 
-    write_trial(folder, trial, hyperparameters, metrics)
+    write_hparams(folder, trial, hyperparameters, metrics)
     for name, values in curves.items():
         for epoch, value in enumerate(values):
             write(Summary(value=[Summary.Value(tag=name, simple_value=value)]), step=epoch)

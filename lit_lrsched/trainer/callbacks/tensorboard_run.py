@@ -11,16 +11,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_lrsched.class_paths import to_plain
 from lit_lrsched.errors import InputError
-from lit_lrsched.hparams import write_hparams as write_trial
+from lit_lrsched.hparams import write_hparams
 from lit_lrsched.optim.param_groups import base_values_of
-from lit_lrsched.optim.replay import plan_run
-from lit_lrsched.optim.replay import scheduler_config as stepped_of
+from lit_lrsched.optim.replay import plan_run, scheduler_config
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.plans.picture import picture, thumbnail
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.table import distinct
 from lit_lrsched.plans.view import View
-from lit_lrsched.trainer.fit_plan import training_loop_of as pace_of
+from lit_lrsched.trainer.fit_plan import training_loop_of
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
 from lit_lrsched.trainer.resumed_run import resumed_run
 
@@ -98,8 +97,8 @@ def _plan(trainer: Trainer) -> Plan | None:
     if not trainer.lightning_module.automatic_optimization or not trainer.optimizers:
         return None
     try:
-        steppeds = [stepped_of(config) for config in trainer.lr_scheduler_configs]
-        return plan_run(trainer.optimizers, steppeds, pace_of(trainer), resumed=resumed_run(trainer))
+        steppeds = [scheduler_config(config) for config in trainer.lr_scheduler_configs]
+        return plan_run(trainer.optimizers, steppeds, training_loop_of(trainer), resumed=resumed_run(trainer))
     except InputError:
         return None
 
@@ -129,7 +128,7 @@ def _hyperparameters(trainer: Trainer) -> dict[str, Any]:
     configs = trainer.lr_scheduler_configs
     if not configs:
         return {**columns, "schedule": "none"}
-    scheduler = stepped_of(configs[0]).scheduler
+    scheduler = scheduler_config(configs[0]).scheduler
     if isinstance(scheduler, ScheduledLR):
         try:
             plain = to_plain(scheduler.schedule)
@@ -173,4 +172,4 @@ def _write_trials(trainer: Trainer, hyperparameters: Mapping[str, Any], stage: s
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(stage)}
     for writer in _writers(trainer):
         run = Path(writer.log_dir)
-        write_trial(run, run.name, hyperparameters, metrics)
+        write_hparams(run, run.name, hyperparameters, metrics)
