@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -215,7 +216,12 @@ def described(value: Any, seen: frozenset[int] = frozenset()) -> Any:
         return [described(type(value), seen), described(fields, seen)]
     found = [described(type(value), seen), re.sub(r" at 0x[0-9a-f]+", "", repr(value))]
     if isinstance(value, (LightningModule, LightningDataModule)):
-        attributes = {name: held for name, held in vars(value).items() if isinstance(held, _PLAIN) and name[0] != "_"}
+        # Where a file lies is no part of a race, and its rows are told apart by themselves.
+        attributes = {
+            name: held
+            for name, held in vars(value).items()
+            if isinstance(held, _PLAIN) and name[0] != "_" and not (isinstance(held, str) and os.path.isabs(held))
+        }
         found += [described(dict(value.hparams), seen), attributes]
     return found
 
