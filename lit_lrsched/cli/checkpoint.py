@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lit_lrsched.cli.run_folder import shortest_path
 from lit_lrsched.errors import InputError
-from lit_lrsched.trainer.resumed_run import is_of_another, unreadable
 
 _OF_LIGHTNING = ("best", "hpc")
 
@@ -39,30 +38,19 @@ def checkpoint_path(given: str | None, root: str | None = None) -> str | None:
 
 
 @contextmanager
-def readable(path: str | None) -> Iterator[None]:
-    """Says in a line that a checkpoint cannot be read.
+def explained(path: str | None, reason_for: Callable[[str, BaseException], str | None]) -> Iterator[None]:
+    """Says in a line what is wrong with a checkpoint.
+
+    Args:
+        path: The checkpoint, if there is one.
+        reason_for: Returns the reason, by the path and the error that it led to; None for an error of another kind.
 
     Raises:
-        InputError: When it cannot.
+        InputError: When there is a reason.
     """
     try:
         yield
     except Exception as error:
-        if path is not None and (reason := unreadable(path, error)):
-            raise InputError(reason) from error
-        raise
-
-
-@contextmanager
-def of_this_run(path: str | None) -> Iterator[None]:
-    """Says in a line that a checkpoint is of another model or optimizer.
-
-    Raises:
-        InputError: When it is.
-    """
-    try:
-        yield
-    except Exception as error:
-        if path is not None and (reason := is_of_another(path, error)):
+        if path is not None and (reason := reason_for(path, error)):
             raise InputError(reason) from error
         raise

@@ -19,7 +19,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 
 from lit_lrsched.cli import compare, preview
 from lit_lrsched.cli.arguments import ScheduleOptions, ScheduleParser, add_schedule_arguments
-from lit_lrsched.cli.checkpoint import checkpoint_path, of_this_run, readable
+from lit_lrsched.cli.checkpoint import checkpoint_path, explained
 from lit_lrsched.cli.config_file import ConfigFile
 from lit_lrsched.cli.lightning_cli_internals import OpenCLI
 from lit_lrsched.cli.loggers import OwnVersionLogger, default_logger
@@ -36,6 +36,7 @@ from lit_lrsched.trainer.callbacks.start_audit import StartAudit, TrainingRefuse
 from lit_lrsched.trainer.callbacks.stop_cleanly import StopCleanly
 from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 from lit_lrsched.trainer.interrupts import Interrupted, interrupts_of_lightning
+from lit_lrsched.trainer.resumed_run import is_of_another, unreadable
 
 OWN_SUBCOMMANDS = {"preview": preview.SUMMARY, "compare": compare.SUMMARY}
 
@@ -129,7 +130,7 @@ class ScheduleCLI(OpenCLI):
         config = self.config[self.config.subcommand] if self.config.get("subcommand") else Namespace()  # type: ignore[no-untyped-call]
         if config.get("ckpt_path") is not None:
             config.ckpt_path = checkpoint_path(config.ckpt_path, config.get("trainer.default_root_dir"))
-        with readable(config.get("ckpt_path")):
+        with explained(config.get("ckpt_path"), unreadable):
             super().parse_checkpoint()
 
     def before_instantiate_classes(self) -> None:
@@ -241,7 +242,7 @@ class ScheduleCLI(OpenCLI):
         if saves and self.trainer.is_global_zero and isinstance(self.trainer.logger, (TensorBoardLogger, CSVLogger)):
             self.run_folder.refuse_another_run(self.trainer)  # before these loggers write there
         try:
-            with interrupts_of_lightning(), of_this_run(self.config[subcommand].get("ckpt_path")):
+            with interrupts_of_lightning(), explained(self.config[subcommand].get("ckpt_path"), is_of_another):
                 super().run_subcommand(subcommand)
         except Exception as error:
             mistake = mistake_in(error, set_up=not self._has_trained)

@@ -113,7 +113,7 @@ def definition_of(build: Build, grid: Grid, epochs: int, identity: Mapping[str, 
     shared = {
         "model": _part(type(module).__name__, [identity.get("model"), _module(module)]),
         "data": _part(
-            type(data).__name__, [identity.get("data"), _data(data), rows[0] if rows[0] == rows[1] else None]
+            type(data).__name__, [identity.get("data"), described(data), rows[0] if rows[0] == rows[1] else None]
         ),
         "optimizer": _optimizer(grid),
         "epochs": _part(str(epochs), epochs),
@@ -148,10 +148,6 @@ def _module(module: LightningModule) -> Any:
     ]
 
 
-def _data(data: LightningDataModule) -> Any:
-    return described(data)
-
-
 def _optimizer(grid: Grid) -> Part:
     """Describes the optimizer without the rate and the momentum, which are in the key of a run."""
     own = grid.optimizer
@@ -170,12 +166,12 @@ def _optimizer(grid: Grid) -> Part:
 
 def _without_rates(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns param groups whose rates are those of the first as 1, and whose momenta are what they have beyond it."""
-    lr, momentum = (float(get_value(dict(groups[0]), quantity)) for quantity in ("lr", "momentum"))
+    lr, momentum = (get_value(groups[0], quantity) for quantity in ("lr", "momentum"))
     found = []
     for each in groups:
         group = dict(each)
-        beyond = float(get_value(group, "momentum")) - momentum
-        set_value(group, "lr", float(get_value(group, "lr")) / lr)
+        beyond = get_value(group, "momentum") - momentum
+        set_value(group, "lr", get_value(group, "lr") / lr)
         if momentum_of(group) is not None:
             set_value(group, "momentum", beyond)
         found.append(group)

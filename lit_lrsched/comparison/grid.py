@@ -89,7 +89,7 @@ class Grid:
         momenta = [momentum for momentum in self.momenta if momentum is not None]
         text += f"; momenta {_listed(momenta)}." if momenta else "."
         if own and len(own.groups) > 1:
-            rates = _listed(float(get_value(dict(group), "lr")) for group in own.groups)
+            rates = _listed(get_value(group, "lr") for group in own.groups)
             text += f" The peak rates are the first param group's; all {len(own.groups)} keep their ratio, {rates}."
         if own and own.schedule and own.schedule not in self.schedules:
             text += f" Its {own.schedule} gives way to the schedules that race."
@@ -98,12 +98,12 @@ class Grid:
     @property
     def own_lr(self) -> float:
         """The rate that the optimizer brings for its first param group."""
-        return float(get_value(self._own_group, "lr"))
+        return get_value(self._own_group, "lr")
 
     @property
     def own_momentum(self) -> float:
         """The momentum, or first beta, that it brings; 0 where it has none."""
-        return float(get_value(self._own_group, "momentum"))
+        return get_value(self._own_group, "momentum")
 
     @property
     def _own_group(self) -> dict[str, Any]:
@@ -112,9 +112,9 @@ class Grid:
 
     def _set(self, optimizer: Optimizer, key: RunKey) -> Optimizer:
         """Sets an optimizer to the peak rate and the momentum of one training."""
-        first = float(get_value(optimizer.param_groups[0], "lr"))
+        first = get_value(optimizer.param_groups[0], "lr")
         for group in optimizer.param_groups:
-            rate = float(get_value(group, "lr"))
+            rate = get_value(group, "lr")
             set_value(group, "lr", key.lr if rate == first else key.lr * (rate / first))
             forget_base_lr(group)
         if None in self.momenta and key.momentum == self.own_momentum:
@@ -210,7 +210,7 @@ def grid_of(
         )
     chosen = ask(module, data, epochs) if optimizer is None else optimizer
     kind = chosen.func if isinstance(chosen, OwnOptimizer) else type(made(chosen))
-    own_lr = chosen.lr if isinstance(chosen, OwnOptimizer) else float(get_value(made(chosen).param_groups[0], "lr"))
+    own_lr = chosen.lr if isinstance(chosen, OwnOptimizer) else get_value(made(chosen).param_groups[0], "lr")
     default_lrs, default_momenta = defaults.rates_and_momenta(module, kind, own_lr)
     return Grid(
         schedules,
@@ -245,7 +245,7 @@ def _ticks(scheduler: LRScheduler, horizon: Horizon, interval: Interval) -> tupl
                 # There is no optimizer step to come first, and composites step their parts in a way torch deprecates.
                 warnings.simplefilter("ignore", UserWarning)
                 scheduler.step()
-        rates.append(float(get_value(group, "lr")))
+        rates.append(get_value(group, "lr"))
         momenta.append(momentum.read() if momentum else 0.0)
     by_step = np.repeat(np.array(rates), stride)[: horizon.steps]
     if momentum is None:

@@ -104,15 +104,6 @@ def momentum_argument(settings: Mapping[str, Any], momentum: float) -> dict[str,
     return {"momentum": momentum} if "momentum" in settings else {}
 
 
-def set_momentum(group: dict[str, Any], momentum: float) -> None:
-    """Sets the momentum of a param group, or its first beta.
-
-    Raises:
-        KeyError: When the group has none.
-    """
-    set_value(group, "momentum", momentum)
-
-
 def base_values_of(group: Mapping[str, Any]) -> dict[str, float]:
     """Returns the base learning rate of a param group, and its momentum and weight decay, where it has them.
 

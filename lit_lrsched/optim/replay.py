@@ -19,6 +19,7 @@ from lit_lrsched.optim.dummy_optimizer import DummyOptimizer, check_replayable
 from lit_lrsched.optim.kept_scheduler import kept_by
 from lit_lrsched.optim.param_groups import group_values, values_of
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.optim.torch_internals import milestones_of, parts_of
 from lit_lrsched.plans.plan import MadeFor, Plan, is_constant, is_function, notes_on, plateau_states, title_of
 from lit_lrsched.schedules.checks import check_positive
 from lit_lrsched.schedules.core import Horizon, Interval, stride_of
@@ -458,11 +459,11 @@ def made_for(scheduler: LRScheduler, before: int = 0) -> list[MadeFor]:
     """
     name, own = type(scheduler).__name__, vars(scheduler)
     if isinstance(scheduler, torch_schedulers.SequentialLR):
-        milestones = own["_milestones"]
-        last = made_for(own["_schedulers"][-1], milestones[-1] if milestones else 0)
+        milestones = milestones_of(scheduler)
+        last = made_for(parts_of(scheduler)[-1], milestones[-1] if milestones else 0)
         return last or [MadeFor(name, "milestones", milestone, "holds") for milestone in milestones[-1:]]
     if isinstance(scheduler, torch_schedulers.ChainedScheduler):
-        return [made for inner in own["_schedulers"] for made in made_for(inner, before)]
+        return [made for inner in parts_of(scheduler) for made in made_for(inner, before)]
     for argument, then in _LENGTHS.get(type(scheduler), {}).items():
         value = max(own[argument]) if argument == "milestones" else own[argument]
         return [MadeFor(name, argument, before + value, "turns back" if then else "holds")]

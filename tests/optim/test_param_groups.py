@@ -11,7 +11,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, CyclicLR, LinearLR, LRScheduler, OneCycleLR
 
 import lit_lrsched
-from lit_lrsched.optim.param_groups import base_values_of, group_values, set_momentum, undo_schedulers
+from lit_lrsched.optim.param_groups import base_values_of, group_values, set_value, undo_schedulers
 
 PACKAGE = Path(lit_lrsched.__file__).parent
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "optim" / "param_groups.py"]
@@ -98,4 +98,4 @@ def test_a_value_in_a_tensor_is_compared_as_well_as_it_can_be_held():
 def test_an_optimizer_without_momentum_is_not_given_one():
     group = {"lr": 0.1}
     with pytest.raises(KeyError):
-        set_momentum(group, 0.9)
+        set_value(group, "momentum", 0.9)

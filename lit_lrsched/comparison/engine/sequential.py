@@ -82,7 +82,7 @@ class _Trace(Callback):
         self.epochs: list[dict[str, float]] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self.rates.append(float(get_value(trainer.optimizers[0].param_groups[0], "lr")))
+        self.rates.append(get_value(trainer.optimizers[0].param_groups[0], "lr"))
 
     # A module may log at the very end of an epoch: after every callback of that epoch, before the next one's.
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

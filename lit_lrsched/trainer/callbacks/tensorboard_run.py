@@ -20,6 +20,7 @@ from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.table import distinct
 from lit_lrsched.plans.view import View
 from lit_lrsched.trainer.fit_plan import training_loop_of
+from lit_lrsched.trainer.lightning_internals import loaded_checkpoint
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
 from lit_lrsched.trainer.resumed_run import resumed_run
 
@@ -51,7 +52,8 @@ class TensorBoardRun(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Plans a resumed run, before the checkpoint changes its schedulers."""
-        self._plan = _plan(trainer)
+        is_resumed = loaded_checkpoint(trainer) or trainer.global_step > 0
+        self._plan = _plan(trainer) if is_resumed else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes what is known before the first step."""
