@@ -46,7 +46,7 @@ class OwnOptimizer:
     @property
     def lr(self) -> float:
         """The rate of the first param group, in proportion to which the others are set."""
-        return float(get_value(dict(self.groups[0]), "lr"))
+        return get_value(self.groups[0], "lr")
 
     def __call__(self, parameters: Iterable[Any]) -> Optimizer:
         """Makes the same optimizer for another module of this kind, or one of its first group for other parameters.
