@@ -112,11 +112,11 @@ def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> OwnO
         raise InputError(
             f"{name} has several optimizers, and a race sets the rate of one: return one from it"
         ) from None
-    optimizers, steppeds = configured.optimizers, configured.stepped
+    optimizers, configs = configured.optimizers, configured.configs
     if not any(optimizer.param_groups for optimizer in optimizers):
         raise InputError(f"{name} has no optimizer, so there is no rate to race: give optimizer, or return one from it")
     (optimizer,) = optimizers
-    schedulers = [stepped.scheduler for stepped in steppeds]
+    schedulers = [config.scheduler for config in configs]
     undo_schedulers([optimizer], schedulers)
     everything = list(module.parameters())
     place = {parameter: number for number, parameter in enumerate(everything)}

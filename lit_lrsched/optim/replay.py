@@ -53,8 +53,8 @@ class TrainingLoop:
         val_every: A validation comes after every so many batches; None: there are none.
         val_epochs: Of the epochs, every so many have validations. None: batches are counted across epochs.
 
-    >>> pace = TrainingLoop(Horizon(6, steps_per_epoch=3), batches=5, accumulate=2, val_every=5)
-    >>> [pace.batch_of(step) for step in range(6)], pace.validated()
+    >>> loop = TrainingLoop(Horizon(6, steps_per_epoch=3), batches=5, accumulate=2, val_every=5)
+    >>> [loop.batch_of(step) for step in range(6)], loop.validated()
     ([1, 3, 4, 1, 3, 4], [3, 6])
     """
 
@@ -114,7 +114,7 @@ class Replay:
 
     Args:
         optimizers: The optimizers of a run.
-        stepped: Their schedulers.
+        configs: Their schedulers.
 
     >>> import torch
     >>> from torch.optim.lr_scheduler import ExponentialLR
@@ -125,17 +125,17 @@ class Replay:
     (0.05, 0.1)
     """
 
-    def __init__(self, optimizers: Sequence[Optimizer], stepped: Iterable[SchedulerConfig]) -> None:
+    def __init__(self, optimizers: Sequence[Optimizer], configs: Iterable[SchedulerConfig]) -> None:
         memo: dict[int, Any] = {
             id(optimizer): DummyOptimizer(optimizer.param_groups, optimizer.defaults) for optimizer in optimizers
         }
         self.optimizers: list[Optimizer] = list(memo.values())
-        self._copies = [one._replace(scheduler=copy.deepcopy(one.scheduler, memo)) for one in stepped]
+        self._copies = [config._replace(scheduler=copy.deepcopy(config.scheduler, memo)) for config in configs]
         # Lightning steps those that follow a metric after the others.
-        self.stepped = sorted(self._copies, key=lambda one: isinstance(one.scheduler, ReduceLROnPlateau))
-        for one in self.stepped:
-            if isinstance(one.scheduler, ScheduledLR):
-                one.scheduler.waits_for_optimizer = False  # for an optimizer that never steps
+        self.configs = sorted(self._copies, key=lambda config: isinstance(config.scheduler, ReduceLROnPlateau))
+        for config in self.configs:
+            if isinstance(config.scheduler, ScheduledLR):
+                config.scheduler.waits_for_optimizer = False  # for an optimizer that never steps
 
     def restore(self, resumed: Resumed) -> None:
         """Does to the copies what the trainer does to the originals when it resumes.
@@ -149,13 +149,15 @@ class Replay:
                 optimizer.load_state_dict({"state": {}, "param_groups": groups})
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the run itself will tell of a jump
-                for one, saved in zip(self._copies, resumed.schedulers, strict=False):
-                    if isinstance(one.scheduler, ScheduledLR) and one.scheduler.steps_reached:
-                        one.scheduler.steps_reached = lambda: resumed.step
-                    one.scheduler.load_state_dict(copy.deepcopy(dict(saved)))
-                for one in self._copies:
-                    if isinstance(one.scheduler, ScheduledLR) and one.scheduler.resumed is None:
-                        one.scheduler.join(resumed.step // stride_of(one.scheduler.interval, one.scheduler.horizon))
+                for config, saved in zip(self._copies, resumed.schedulers, strict=False):
+                    if isinstance(config.scheduler, ScheduledLR) and config.scheduler.steps_reached:
+                        config.scheduler.steps_reached = lambda: resumed.step
+                    config.scheduler.load_state_dict(copy.deepcopy(dict(saved)))
+                for config in self._copies:
+                    if isinstance(config.scheduler, ScheduledLR) and config.scheduler.resumed is None:
+                        config.scheduler.join(
+                            resumed.step // stride_of(config.scheduler.interval, config.scheduler.horizon)
+                        )
         except InputError:
             raise
         except Exception as error:  # of any kind, for a checkpoint may hold the state of any other scheduler
@@ -166,7 +168,7 @@ class Replay:
     @property
     def by_step(self) -> bool:
         """Whether any scheduler moves on within an epoch."""
-        return any(one.interval == "step" for one in self.stepped)
+        return any(config.interval == "step" for config in self.configs)
 
     def values(self) -> dict[str, float]:
         """Returns what the optimizers are set to."""
@@ -181,19 +183,19 @@ class Replay:
         self._advance("epoch", epoch, metric)
 
     def _advance(self, interval: Interval, index: int, metric: float | None) -> None:
-        for one in self.stepped:
-            if one.interval != interval or (index + 1) % one.frequency:
+        for config in self.configs:
+            if config.interval != interval or (index + 1) % config.frequency:
                 continue
-            if not isinstance(one.scheduler, ReduceLROnPlateau):
-                one.scheduler.step()
+            if not isinstance(config.scheduler, ReduceLROnPlateau):
+                config.scheduler.step()
             elif metric is not None:
-                one.scheduler.step(metric)
+                config.scheduler.step(metric)
 
 
 def plan_run(
     optimizers: Sequence[Optimizer],
-    stepped: Sequence[SchedulerConfig],
-    pace: TrainingLoop,
+    configs: Sequence[SchedulerConfig],
+    loop: TrainingLoop,
     metric: Sequence[float] = (),
     resumed: Resumed | None = None,
 ) -> Plan:
@@ -201,8 +203,8 @@ def plan_run(
 
     Args:
         optimizers: The optimizers of a run.
-        stepped: Their schedulers, none for constant values.
-        pace: The run.
+        configs: Their schedulers, none for constant values.
+        loop: The run.
         metric: Recorded values of the metric that a metric-driven scheduler follows, one a validation.
         resumed: Where the run goes on, when it was stopped. What is planned before that is what was used as far as the
             checkpoint tells.
@@ -211,19 +213,19 @@ def plan_run(
         InputError: When the run is too long to be looked at, or the checkpoint does not fit.
     """
     if resumed is None:
-        return _plan_from(0, optimizers, stepped, pace, metric)
-    replay = Replay(optimizers, stepped)
+        return _plan_from(0, optimizers, configs, loop, metric)
+    replay = Replay(optimizers, configs)
     replay.restore(resumed)
-    after = _plan_from(resumed.step, replay.optimizers, replay.stepped, pace, metric)
-    past = _past(optimizers, stepped, resumed)
-    before = _plan_from(resumed.step if _are_ours(stepped) else 0, past.optimizers, past.stepped, pace, metric)
-    ours = [one.scheduler for one in replay.stepped if isinstance(one.scheduler, ScheduledLR)]
+    after = _plan_from(resumed.step, replay.optimizers, replay.configs, loop, metric)
+    past = _past(optimizers, configs, resumed)
+    before = _plan_from(resumed.step if _are_ours(configs) else 0, past.optimizers, past.configs, loop, metric)
+    ours = [config.scheduler for config in replay.configs if isinstance(config.scheduler, ScheduledLR)]
     policy = next((scheduler.policy for scheduler in ours if scheduler.policy), None)
     return replace(
         after,
         at=lambda step: (before if step < resumed.step else after).at(step),
         spans=() if policy else after.spans,
-        made_for=_taken_over(after.made_for, [made for one in stepped for made in made_for(one.scheduler)]),
+        made_for=_taken_over(after.made_for, [made for config in configs for made in made_for(config.scheduler)]),
         notes=[*after.notes, *dict.fromkeys(f"{scheduler.resumed}." for scheduler in ours)],
         begun=resumed.step,
         policy=policy,
@@ -241,74 +243,76 @@ def _taken_over(lengths: Sequence[MadeFor], configured: Sequence[MadeFor]) -> li
     ]
 
 
-def _past(optimizers: Sequence[Optimizer], stepped: Sequence[SchedulerConfig], resumed: Resumed) -> Replay:
+def _past(optimizers: Sequence[Optimizer], configs: Sequence[SchedulerConfig], resumed: Resumed) -> Replay:
     """Returns copies that set what the run has set until it was stopped."""
-    past = Replay(optimizers, stepped)
-    if _are_ours(stepped):
-        for one in past.stepped:
-            cast("ScheduledLR", one.scheduler).on_horizon_change = "keep"  # whose past is that of the old curve
+    past = Replay(optimizers, configs)
+    if _are_ours(configs):
+        for config in past.configs:
+            cast("ScheduledLR", config.scheduler).on_horizon_change = "keep"  # whose past is that of the old curve
         past.restore(resumed)
-        for one in past.stepped:
-            if isinstance(schedule := cast("ScheduledLR", one.scheduler).schedule, Plateau):
-                cast("ScheduledLR", one.scheduler).plateau = schedule.start()  # when it cut the rate is not known
+        for config in past.configs:
+            if isinstance(schedule := cast("ScheduledLR", config.scheduler).schedule, Plateau):
+                cast("ScheduledLR", config.scheduler).plateau = schedule.start()  # when it cut the rate is not known
         return past
-    for one, saved in zip(past.stepped, resumed.schedulers, strict=False):
-        lengths = (*_LENGTHS.get(type(one.scheduler), ()), "_schedule_phases")
-        vars(one.scheduler).update({name: saved[name] for name in lengths if name in saved})
+    for config, saved in zip(past.configs, resumed.schedulers, strict=False):
+        lengths = (*_LENGTHS.get(type(config.scheduler), ()), "_schedule_phases")
+        vars(config.scheduler).update({name: saved[name] for name in lengths if name in saved})
     return past
 
 
-def _are_ours(stepped: Sequence[SchedulerConfig]) -> bool:
-    return bool(stepped) and all(isinstance(one.scheduler, ScheduledLR) and one.frequency == 1 for one in stepped)
+def _are_ours(configs: Sequence[SchedulerConfig]) -> bool:
+    return bool(configs) and all(
+        isinstance(config.scheduler, ScheduledLR) and config.frequency == 1 for config in configs
+    )
 
 
 def _plan_from(
     begun: int,
     optimizers: Sequence[Optimizer],
-    stepped: Sequence[SchedulerConfig],
-    pace: TrainingLoop,
+    configs: Sequence[SchedulerConfig],
+    loop: TrainingLoop,
     metric: Sequence[float],
 ) -> Plan:
-    if _are_ours(stepped):
-        return _plan_of_ours(begun, optimizers, stepped, pace, metric)
+    if _are_ours(configs):
+        return _plan_of_ours(begun, optimizers, configs, loop, metric)
     # Where epochs have no known length, nobody can foresee when a scheduler moves that moves on with them.
-    unforeseen = [] if pace.horizon.steps_per_epoch else [one for one in stepped if _moves_each_epoch(one)]
-    foreseen = [one for one in stepped if one not in unforeseen]
+    unforeseen = [] if loop.horizon.steps_per_epoch else [config for config in configs if _moves_each_epoch(config)]
+    foreseen = [config for config in configs if config not in unforeseen]
     replay = Replay(optimizers, foreseen)
     if foreseen:
-        ticks = pace.horizon.steps if replay.by_step else pace.epochs
+        ticks = loop.horizon.steps if replay.by_step else loop.epochs
         check_replayable(type(foreseen[0].scheduler).__name__, ticks)
     record = _Record(replay.optimizers, begun)
     broken = None
     try:
-        for step in _played(replay, pace, metric, begun):
+        for step in _played(replay, loop, metric, begun):
             record.note(step)
     except InputError:
         raise
     except Exception as error:  # a scheduler may stumble over its arguments in any way
         broken = f"training will stop: {str(error).strip() or type(error).__name__}"
     return Plan(
-        " + ".join(type(one.scheduler).__name__ for one in stepped) or "no schedule",
-        pace.horizon,
-        "epoch" if pace.horizon.steps_per_epoch and not replay.by_step else "step",
+        " + ".join(type(config.scheduler).__name__ for config in configs) or "no schedule",
+        loop.horizon,
+        "epoch" if loop.horizon.steps_per_epoch and not replay.by_step else "step",
         record.at,
         notes=[
-            *(note for one in foreseen for note in _notes_on_torch(one, bool(metric))),
+            *(note for config in foreseen for note in _notes_on_torch(config, bool(metric))),
             *(
-                f"{type(one.scheduler).__name__} moves on once an epoch, and how long epochs are is not known here: "
+                f"{type(config.scheduler).__name__} moves on once an epoch, and how long epochs are is not known here: "
                 "shown as it begins."
-                for one in unforeseen
+                for config in unforeseen
             ),
         ],
-        made_for=[made for one in foreseen for made in made_for(one.scheduler)],
-        is_constant=all(_is_constant(one.scheduler) for one in foreseen),
-        is_function=not any(made_for(one.scheduler) for one in foreseen),
+        made_for=[made for config in foreseen for made in made_for(config.scheduler)],
+        is_constant=all(_is_constant(config.scheduler) for config in foreseen),
+        is_function=not any(made_for(config.scheduler) for config in foreseen),
         broken=broken,
     )
 
 
-def _moves_each_epoch(one: SchedulerConfig) -> bool:
-    return one.interval == "epoch" and not isinstance(one.scheduler, ReduceLROnPlateau)
+def _moves_each_epoch(config: SchedulerConfig) -> bool:
+    return config.interval == "epoch" and not isinstance(config.scheduler, ReduceLROnPlateau)
 
 
 class _Record:
@@ -331,21 +335,21 @@ class _Record:
         return {slot.name: value for slot, value in zip(self._slots, row, strict=True)}
 
 
-def _played(replay: Replay, pace: TrainingLoop, metric: Sequence[float], begun: int) -> Iterator[int]:
+def _played(replay: Replay, loop: TrainingLoop, metric: Sequence[float], begun: int) -> Iterator[int]:
     """Plays a run through from a step on, and yields the number of steps done whenever schedulers have moved on."""
-    validated = pace.validated() if metric else []
+    validated = loop.validated() if metric else []
 
     def latest(done: int) -> float | None:
         number = bisect_right(validated, done)
         return metric[number - 1] if 0 < number <= len(metric) else None
 
-    steps, per_epoch = pace.horizon.steps, pace.steps_per_epoch
+    steps, per_epoch = loop.horizon.steps, loop.steps_per_epoch
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself will give those that matter
-        for epoch in range(begun // per_epoch, pace.epochs):
+        for epoch in range(begun // per_epoch, loop.epochs):
             first, stop = epoch * per_epoch, min((epoch + 1) * per_epoch, steps)
             for step in range(max(first, begun), stop) if replay.by_step else ():
-                replay.after_step(pace.batch_of(step), latest(step + 1))
+                replay.after_step(loop.batch_of(step), latest(step + 1))
                 yield step + 1
             replay.after_epoch(epoch, latest(stop))
             yield stop
@@ -388,26 +392,26 @@ def plan_of_torch(
         monitor = monitor or "the metric"
     else:
         monitor = None
-    pace = TrainingLoop(
+    loop = TrainingLoop(
         horizon, batches=stride_of("epoch", horizon) if interval == "epoch" or metric else horizon.steps
     )
-    return plan_run([optimizer], [SchedulerConfig(scheduler, interval, monitor=monitor)], pace, metric)
+    return plan_run([optimizer], [SchedulerConfig(scheduler, interval, monitor=monitor)], loop, metric)
 
 
 def _plan_of_ours(
     begun: int,
     optimizers: Sequence[Optimizer],
-    stepped: Sequence[SchedulerConfig],
-    pace: TrainingLoop,
+    configs: Sequence[SchedulerConfig],
+    loop: TrainingLoop,
     metric: Sequence[float],
 ) -> Plan:
-    schedulers = [copy.copy(cast("ScheduledLR", one.scheduler)) for one in stepped]  # for plateaus of their own
+    schedulers = [copy.copy(cast("ScheduledLR", config.scheduler)) for config in configs]  # for plateaus of their own
     numbers = [optimizers.index(scheduler.optimizer) for scheduler in schedulers]
     slots = group_values(optimizers)
     names = {(slot.optimizer, slot.group_number, slot.quantity): slot.name for slot in slots}
     base = {slot.name: slot.read() for slot in slots}
     first = schedulers[0]
-    validated = pace.validated() if metric else []  # of a long run there are many
+    validated = loop.validated() if metric else []  # of a long run there are many
     # Without a metric each counts as it stands, also as a checkpoint left it.
     states = [plateau_states(scheduler.schedule, metric, validated) if metric else None for scheduler in schedulers]
 
@@ -416,7 +420,7 @@ def _plan_of_ours(
         for scheduler, number, plateau in zip(schedulers, numbers, states, strict=True):
             if plateau:
                 scheduler.plateau = plateau.at(step)
-            stride = stride_of(scheduler.interval, pace.horizon)
+            stride = stride_of(scheduler.interval, loop.horizon)
             tick = max(scheduler.last_epoch + step // stride - begun // stride, 0)
             for index, group in enumerate(scheduler.planned(tick)):
                 for quantity, value in group.items():
@@ -425,23 +429,23 @@ def _plan_of_ours(
 
     return Plan(
         title_of(first.schedule),
-        pace.horizon,
+        loop.horizon,
         "step" if any(scheduler.interval == "step" for scheduler in schedulers) else "epoch",
         at,
-        spans=first.schedule.spans(pace.horizon),
-        events=states[0].events(pace.horizon) if states[0] else (),
+        spans=first.schedule.spans(loop.horizon),
+        events=states[0].events(loop.horizon) if states[0] else (),
         notes=notes_on(first.schedule, bool(metric)),
         is_constant=all(is_constant(scheduler.schedule) for scheduler in schedulers),
         is_function=any(is_function(scheduler.schedule) for scheduler in schedulers),
     )
 
 
-def _notes_on_torch(one: SchedulerConfig, replayed: bool) -> list[str]:
-    if not isinstance(one.scheduler, ReduceLROnPlateau):
+def _notes_on_torch(config: SchedulerConfig, replayed: bool) -> list[str]:
+    if not isinstance(config.scheduler, ReduceLROnPlateau):
         return []
     if replayed:
-        return [f"ReduceLROnPlateau follows the recorded {one.monitor}."]
-    return [f"ReduceLROnPlateau is held at 1 until {one.monitor} stalls; --metric FILE replays a recorded metric."]
+        return [f"ReduceLROnPlateau follows the recorded {config.monitor}."]
+    return [f"ReduceLROnPlateau is held at 1 until {config.monitor} stalls; metric=FILE replays a recorded one."]
 
 
 def _is_constant(scheduler: LRScheduler) -> bool:

@@ -48,11 +48,11 @@ from lit_lrsched.trainer.schedule_config import AnySchedule, schedule_config
 
 
 class Configured(NamedTuple):
-    """What ``fit`` would start from: the module's optimizers and schedulers, and the pace of the run."""
+    """What ``fit`` would start from: the module's optimizers and schedulers, and the training loop."""
 
     optimizers: list[Optimizer]
-    stepped: list[SchedulerConfig]
-    pace: TrainingLoop
+    configs: list[SchedulerConfig]
+    loop: TrainingLoop
     resumed: Resumed | None = None
 
 
@@ -93,8 +93,8 @@ def configure(
             # Those that bring a schedule do so here. Others may start training: to find a batch size, say.
             if isinstance(callback, ApplySchedule):
                 callback.on_fit_start(trainer, model)
-        steppeds = [scheduler_config(config) for config in trainer.strategy.lr_scheduler_configs]
-        return Configured(trainer.strategy.optimizers, steppeds, training_loop_of(trainer), resumed_run(trainer))
+        configs = [scheduler_config(config) for config in trainer.strategy.lr_scheduler_configs]
+        return Configured(trainer.strategy.optimizers, configs, training_loop_of(trainer), resumed_run(trainer))
     except InputError as error:
         raise DoesNotFit(str(error)) from error
     finally:
@@ -131,16 +131,16 @@ def plan_fit(trainer: Trainer, configured: Configured, metric: str | None = None
     Raises:
         DoesNotFit: When the checkpoint does not fit the run.
     """
-    optimizers, steppeds, pace, resumed = configured
-    monitors = {one.monitor for one in steppeds if one.monitor}
+    optimizers, configs, loop, resumed = configured
+    monitors = {config.monitor for config in configs if config.monitor}
     values: Sequence[float] = read_metric(metric, min(monitors, default="metric")) if metric else ()
     try:
-        plan = plan_run(optimizers, steppeds, pace, values, resumed)
+        plan = plan_run(optimizers, configs, loop, values, resumed)
     except InputError as error:
         if resumed is None:
             raise
         raise DoesNotFit(str(error)) from error
-    return plan, [*_findings(trainer, steppeds), *_takes_over(trainer)]
+    return plan, [*_findings(trainer, configs), *_takes_over(trainer)]
 
 
 def view_fit(trainer: Trainer, configured: Configured, metric: str | None = None) -> View:
@@ -159,23 +159,23 @@ def audit_fit(trainer: Trainer) -> list[Finding]:
     Args:
         trainer: A trainer in ``on_fit_start``, whose optimizers and schedulers are configured.
     """
-    steppeds = [scheduler_config(config) for config in trainer.strategy.lr_scheduler_configs]
-    known = _findings(trainer, steppeds)
-    if not steppeds:
+    configs = [scheduler_config(config) for config in trainer.strategy.lr_scheduler_configs]
+    known = _findings(trainer, configs)
+    if not configs:
         return known
     try:
-        pace = training_loop_of(trainer)
+        loop = training_loop_of(trainer)
     except InputError:  # training has no known end, which torch's schedulers do not mind
         return _judged(trainer, known, [])
-    if pace.horizon.steps > _MOST_REPLAYED and any(
-        one.interval == "step" and not isinstance(one.scheduler, ScheduledLR) for one in steppeds
+    if loop.horizon.steps > _MOST_REPLAYED and any(
+        config.interval == "step" and not isinstance(config.scheduler, ScheduledLR) for config in configs
     ):
-        lengths = [made for one in steppeds for made in made_for(one.scheduler)]
-        names = " + ".join(type(one.scheduler).__name__ for one in steppeds)
-        found = audit_lengths(Plan(names, pace.horizon, "step", lambda step: {}, made_for=lengths))
-        return _judged(trainer, known, found or [_not_replayed(names, pace)])
+        lengths = [made for config in configs for made in made_for(config.scheduler)]
+        names = " + ".join(type(config.scheduler).__name__ for config in configs)
+        found = audit_lengths(Plan(names, loop.horizon, "step", lambda step: {}, made_for=lengths))
+        return _judged(trainer, known, found or [_not_replayed(names, loop)])
     try:
-        plan = plan_run(trainer.strategy.optimizers, steppeds, pace, resumed=resumed_run(trainer))
+        plan = plan_run(trainer.strategy.optimizers, configs, loop, resumed=resumed_run(trainer))
     except InputError:  # of a checkpoint that does not fit, which is told as it is taken up
         return _judged(trainer, known, [])
     except Exception as error:  # of somebody's scheduler, which may train well and yet not let itself be tried out
@@ -187,8 +187,8 @@ def audit_fit(trainer: Trainer) -> list[Finding]:
 _MOST_REPLAYED = 200_000  # two seconds
 
 
-def _not_replayed(names: str, pace: TrainingLoop) -> Finding:
-    text = f"{names} moves on {pace.horizon.steps:,} times, too often to be tried out before training: see its preview"
+def _not_replayed(names: str, loop: TrainingLoop) -> Finding:
+    text = f"{names} moves on {loop.horizon.steps:,} times, too often to be tried out before training: see its preview"
     return Finding("warning", text)
 
 
@@ -228,12 +228,12 @@ def plans_of(
         try:
             returned = schedule_config(optimizer, schedule, trainer, interval=interval, monitor=monitor)
             config: dict[str, Any] = returned.get("lr_scheduler", {})
-            steppeds = (
+            configs = (
                 [SchedulerConfig(kept_by(config["scheduler"]), config["interval"], 1, config.get("monitor"))]
                 if config
                 else []
             )
-            plans[name] = plan_run([optimizer], steppeds, configured.pace, resumed=configured.resumed)
+            plans[name] = plan_run([optimizer], configs, configured.loop, resumed=configured.resumed)
         except InputError as error:
             refused.append(Finding("failure", f"{name}: {error}"))
     return plans, refused
@@ -251,7 +251,7 @@ def _takes_over(trainer: Trainer) -> list[Finding]:
     return [Finding("warning", text) for text in (*takes_over(trainer), *finders)]
 
 
-def _findings(trainer: Trainer, steppeds: Sequence[SchedulerConfig]) -> list[Finding]:
+def _findings(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> list[Finding]:
     """Returns what there is to say of a run besides the curve of its plan."""
     found = []
     if _steps_schedulers_itself(trainer):
@@ -263,25 +263,27 @@ def _findings(trainer: Trainer, steppeds: Sequence[SchedulerConfig]) -> list[Fin
             "set trainer.accumulate_grad_batches instead"
         )
         found.append(Finding("warning", text))
-    for one in steppeds:
-        if one.frequency > 1 and one.interval == "step":
+    for config in configs:
+        if config.frequency > 1 and config.interval == "step":
             text = (
-                f"frequency={one.frequency} counts batches within an epoch and starts anew with each: "
+                f"frequency={config.frequency} counts batches within an epoch and starts anew with each: "
                 "leave it out, and slow the schedule down instead"
             )
             found.append(Finding("warning", text))
-    for one in steppeds:
-        if isinstance(one.scheduler, ReduceLROnPlateau) and one.monitor:
-            reason = contradiction(one.monitor, one.scheduler.mode)
+    for config in configs:
+        if isinstance(config.scheduler, ReduceLROnPlateau) and config.monitor:
+            reason = contradiction(config.monitor, config.scheduler.mode)
             found += [Finding("failure", reason)] if reason else []
-    return [*found, *_of_monitors(trainer, steppeds)]
+    return [*found, *_of_monitors(trainer, configs)]
 
 
-def _of_monitors(trainer: Trainer, steppeds: Sequence[SchedulerConfig]) -> Iterator[Finding]:
+def _of_monitors(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> Iterator[Finding]:
     """Yields what is wrong with the metrics that schedules and callbacks follow."""
     strict = {kept_by(config.scheduler) for config in trainer.strategy.lr_scheduler_configs if config.strict}
-    for one in dict.fromkeys((one.monitor, type(one.scheduler), one.scheduler in strict) for one in steppeds):
-        monitor, kind, is_strict = one
+    for followed in dict.fromkeys(
+        (config.monitor, type(config.scheduler), config.scheduler in strict) for config in configs
+    ):
+        monitor, kind, is_strict = followed
         if not monitor or not is_strict:
             continue
         found = _not_logged(trainer, monitor, "the schedule", "monitor")

@@ -206,9 +206,9 @@ def test_planning_leaves_schedulers_as_they_are():
     module = Tiny(several)
     trainer = tiny_trainer()
     run = configure(trainer, module)
-    before = [dict(group) for group in run.optimizers[0].param_groups], [vars(one.scheduler) for one in run.stepped]
+    before = [dict(group) for group in run.optimizers[0].param_groups], [vars(one.scheduler) for one in run.configs]
     plan_fit(trainer, run)
-    after = [dict(group) for group in run.optimizers[0].param_groups], [vars(one.scheduler) for one in run.stepped]
+    after = [dict(group) for group in run.optimizers[0].param_groups], [vars(one.scheduler) for one in run.configs]
     assert str(after) == str(before)
 
 

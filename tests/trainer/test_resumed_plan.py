@@ -66,8 +66,8 @@ class PlannedAtStart(Callback):
     """Plans as the callbacks do."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        steppeds = [scheduler_config(config) for config in trainer.lr_scheduler_configs]
-        self.plan = plan_run(trainer.optimizers, steppeds, training_loop_of(trainer), resumed=resumed_run(trainer))
+        configs = [scheduler_config(config) for config in trainer.lr_scheduler_configs]
+        self.plan = plan_run(trainer.optimizers, configs, training_loop_of(trainer), resumed=resumed_run(trainer))
 
 
 def previewed(module: Small, ckpt: Path, data: Any = None, **options: Any) -> Plan:

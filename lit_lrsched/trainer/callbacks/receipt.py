@@ -294,7 +294,7 @@ class _ByReplay:
         self._refresh()
 
     def changed_on_resume(self) -> str:
-        copies = [one.scheduler for one in self._replay.stepped]
+        copies = [one.scheduler for one in self._replay.configs]
         changes = [
             f"{name} is {vars(own)[name]} and not {value}"
             for own, planned in zip(sorted(self.schedulers, key=_is_plateau), copies, strict=True)

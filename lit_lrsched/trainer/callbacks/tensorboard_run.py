@@ -99,8 +99,8 @@ def _plan(trainer: Trainer) -> Plan | None:
     if not trainer.lightning_module.automatic_optimization or not trainer.optimizers:
         return None
     try:
-        steppeds = [scheduler_config(config) for config in trainer.lr_scheduler_configs]
-        return plan_run(trainer.optimizers, steppeds, training_loop_of(trainer), resumed=resumed_run(trainer))
+        configs = [scheduler_config(config) for config in trainer.lr_scheduler_configs]
+        return plan_run(trainer.optimizers, configs, training_loop_of(trainer), resumed=resumed_run(trainer))
     except InputError:
         return None
 
