@@ -87,8 +87,7 @@ def configure(
     if checkpoint is not None:
         read_checkpoint(trainer, checkpoint, weights_only)
     try:
-        optimizers, configs = configured_optimizers(model)
-        trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs = optimizers, configs
+        trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs = configured_optimizers(model)
         for callback in _callbacks(trainer):
             # Those that bring a schedule do so here. Others may start training: to find a batch size, say.
             if isinstance(callback, ApplySchedule):
