@@ -72,7 +72,7 @@ def import_path(value: Any) -> str:
     Raises:
         InputError: When none does.
 
-    >>> from lit_lrsched.schedules.shapes import Cosine
+    >>> from lit_lrsched.schedules.decays import Cosine
     >>> import_path(Cosine)
     'lit_lrsched.Cosine'
     """

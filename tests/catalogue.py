@@ -3,6 +3,7 @@
 from lit_lrsched.schedules.compose import Chain, Phase, Product, Repeat
 from lit_lrsched.schedules.core import Schedule
 from lit_lrsched.schedules.custom import Custom, halve_every_epoch
+from lit_lrsched.schedules.decays import Cosine, Linear, OneMinusSqrt, Polynomial, Rex
 from lit_lrsched.schedules.formula import Formula
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.schedules.recipes import (
@@ -15,16 +16,11 @@ from lit_lrsched.schedules.recipes import (
 )
 from lit_lrsched.schedules.shapes import (
     Constant,
-    Cosine,
     Exponential,
     InverseSqrt,
     InverseTime,
-    Linear,
     MultiStep,
-    OneMinusSqrt,
     Piecewise,
-    Polynomial,
-    Rex,
     Step,
     Triangle,
 )

@@ -11,9 +11,10 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR
 
 from lit_lrsched.ionosphere.article import inverse_time
 from lit_lrsched.ionosphere.model import IonosphereClassifier
+from lit_lrsched.schedules.decays import Cosine, Linear
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.schedules.recipes import OneCycle, WarmupCosine, WarmupStableDecay
-from lit_lrsched.schedules.shapes import Constant, Cosine, Linear
+from lit_lrsched.schedules.shapes import Constant
 
 SCHEDULES: dict[str, Any] = {
     "constant": Constant(),

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from lit_lrsched.schedules.compose import *  # noqa: F403
     from lit_lrsched.schedules.core import *  # noqa: F403
     from lit_lrsched.schedules.custom import *  # noqa: F403
+    from lit_lrsched.schedules.decays import *  # noqa: F403
     from lit_lrsched.schedules.formula import *  # noqa: F403
     from lit_lrsched.schedules.plateau import *  # noqa: F403
     from lit_lrsched.schedules.recipes import *  # noqa: F403
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 # Where they live. Names resolve on first use (PEP 562), so that importing the package costs next to nothing.
-_MODULES = ("core", "shapes", "recipes", "compose", "plateau", "formula", "custom")
+_MODULES = ("core", "decays", "shapes", "recipes", "compose", "plateau", "formula", "custom")
 
 
 def __getattr__(name: str) -> object:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from lit_lrsched.errors import InputError, did_you_mean, shown
 
@@ -71,3 +72,28 @@ def is_finite(value: object) -> bool:
     """Tells a finite number, which True and False are not."""
     # Not `math.isfinite`, which cannot take an integer too large for a float.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def check_shrink(shrink: float) -> None:
+    """Refuses a ratio of two cycles that is not above 0 and at most 1.
+
+    Raises:
+        InputError: When it is not.
+    """
+    check_positive("shrink", shrink, example=0.5)
+    if shrink > 1:
+        raise InputError(f"shrink={shown(shrink)} makes the cycles grow: give at most 1, like 0.5")
+
+
+def as_tuple(name: str, values: Iterable[object], example: str) -> tuple[Any, ...]:
+    """Returns the values of a list as a tuple, so that a schedule can be hashed.
+
+    Raises:
+        InputError: When it is not a list, or is empty; the message shows the example.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"{name}={shown(values)} is not a list: write one, like [{example}]")
+    found = tuple(values)
+    if not found:
+        raise InputError(f"{name} is empty: give at least one, like [{example}]")
+    return found

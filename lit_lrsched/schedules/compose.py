@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lit_lrsched.errors import InputError, shown
+from lit_lrsched.schedules.checks import as_tuple, check_shrink
 from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, as_schedule, factor_at
-from lit_lrsched.schedules.durations import Duration, check_duration, length_in
+from lit_lrsched.schedules.durations import Duration, check_duration, length_in, period_in
 from lit_lrsched.schedules.per_horizon import per_horizon
-from lit_lrsched.schedules.shapes import as_tuple, check_shrink, period_in
 from lit_lrsched.schedules.spans import Span, cycles
 
 

@@ -143,3 +143,8 @@ def steps_in(duration: Duration | None, horizon: Horizon) -> int:
 def _steps_in(duration: Duration, steps: int, steps_per_epoch: int | None) -> int:
     check_duration("duration", duration)
     return math.floor(length_in(duration, Horizon(steps, steps_per_epoch)) + 0.5)
+
+
+def period_in(every: Duration, horizon: Horizon) -> int:
+    """Returns the whole steps in a period, at least one."""
+    return max(1, steps_in(every, horizon))

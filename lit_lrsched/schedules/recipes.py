@@ -17,9 +17,10 @@ from lit_lrsched.errors import InputError, shown
 from lit_lrsched.schedules.checks import check_choice, check_not_negative, check_whole
 from lit_lrsched.schedules.compose import Chain, Phase, as_part
 from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike
-from lit_lrsched.schedules.durations import Duration, check_duration, steps_in
+from lit_lrsched.schedules.decays import Cosine, Linear, OneMinusSqrt, blend
+from lit_lrsched.schedules.durations import Duration, check_duration, period_in, steps_in
 from lit_lrsched.schedules.per_horizon import per_horizon
-from lit_lrsched.schedules.shapes import Constant, Cosine, InverseSqrt, Linear, OneMinusSqrt, blend, period_in
+from lit_lrsched.schedules.shapes import Constant, InverseSqrt
 from lit_lrsched.schedules.spans import Span, cycles
 
 _ANNEALS: dict[str, type[Cosine] | type[Linear]] = {"cosine": Cosine, "linear": Linear}

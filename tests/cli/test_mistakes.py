@@ -26,9 +26,10 @@ from lit_lrsched.plans.plan import plan_of
 from lit_lrsched.schedules.compose import Chain, Phase
 from lit_lrsched.schedules.core import Schedule
 from lit_lrsched.schedules.custom import Custom
+from lit_lrsched.schedules.decays import Cosine, Linear
 from lit_lrsched.schedules.formula import Formula
 from lit_lrsched.schedules.plateau import Plateau
-from lit_lrsched.schedules.shapes import Cosine, Linear, Triangle
+from lit_lrsched.schedules.shapes import Triangle
 from tests.catalogue import CATALOGUE
 
 HERE = "tests.cli.test_mistakes"

@@ -7,9 +7,10 @@ import pytest
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.compose import Chain, Phase, Product, Repeat
 from lit_lrsched.schedules.core import Horizon, as_schedule, table
+from lit_lrsched.schedules.decays import Cosine, Linear
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.schedules.recipes import CosineRestarts, OneCycle, WarmupCosine
-from lit_lrsched.schedules.shapes import Constant, Cosine, Exponential, Linear, Step
+from lit_lrsched.schedules.shapes import Constant, Exponential, Step
 
 
 def not_a_number(step: int, horizon: Horizon) -> float:

@@ -12,9 +12,9 @@ from lit_lrsched.class_paths import WrittenAs
 from lit_lrsched.schedules.compose import Chain, Phase, Product
 from lit_lrsched.schedules.core import Horizon, Schedule, table
 from lit_lrsched.schedules.custom import halve_every_epoch
+from lit_lrsched.schedules.decays import Cosine, Linear
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.schedules.recipes import WarmupLinear
-from lit_lrsched.schedules.shapes import Cosine, Linear
 from tests.catalogue import CATALOGUE
 
 

@@ -12,8 +12,9 @@ import pytest
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon, Schedule, table
 from lit_lrsched.schedules.custom import Custom
+from lit_lrsched.schedules.decays import Linear
 from lit_lrsched.schedules.formula import Formula
-from lit_lrsched.schedules.shapes import Exponential, InverseTime, Linear
+from lit_lrsched.schedules.shapes import Exponential, InverseTime
 
 HORIZON = Horizon(60, steps_per_epoch=6)
 

@@ -14,22 +14,10 @@ from hypothesis import strategies as st
 
 from lit_lrsched.schedules.compose import Chain, Phase, Repeat
 from lit_lrsched.schedules.core import Horizon, Schedule, table
+from lit_lrsched.schedules.decays import Cosine, Linear, OneMinusSqrt, Polynomial, Rex
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.schedules.recipes import CosineRestarts
-from lit_lrsched.schedules.shapes import (
-    Cosine,
-    Exponential,
-    InverseSqrt,
-    InverseTime,
-    Linear,
-    MultiStep,
-    OneMinusSqrt,
-    Piecewise,
-    Polynomial,
-    Rex,
-    Step,
-    Triangle,
-)
+from lit_lrsched.schedules.shapes import Exponential, InverseSqrt, InverseTime, MultiStep, Piecewise, Step, Triangle
 from tests.catalogue import CATALOGUE
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=50)

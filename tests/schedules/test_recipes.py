@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.compose import Chain, Phase
 from lit_lrsched.schedules.core import Horizon, Schedule, table
+from lit_lrsched.schedules.decays import Cosine, Linear, OneMinusSqrt, Rex
 from lit_lrsched.schedules.recipes import (
     CosineRestarts,
     OneCycle,
@@ -17,7 +18,7 @@ from lit_lrsched.schedules.recipes import (
     WarmupLinear,
     WarmupStableDecay,
 )
-from lit_lrsched.schedules.shapes import Constant, Cosine, InverseSqrt, Linear, OneMinusSqrt, Rex
+from lit_lrsched.schedules.shapes import Constant, InverseSqrt
 
 ROOT2 = math.sqrt(2)
 

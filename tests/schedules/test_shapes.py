@@ -6,18 +6,14 @@ import pytest
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon, Schedule, table
+from lit_lrsched.schedules.decays import Cosine, Linear, OneMinusSqrt, Polynomial, Rex
 from lit_lrsched.schedules.shapes import (
     Constant,
-    Cosine,
     Exponential,
     InverseSqrt,
     InverseTime,
-    Linear,
     MultiStep,
-    OneMinusSqrt,
     Piecewise,
-    Polynomial,
-    Rex,
     Step,
     Triangle,
 )

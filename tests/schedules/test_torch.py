@@ -11,8 +11,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.schedules.compose import Chain, Phase
 from lit_lrsched.schedules.core import Horizon, Schedule, table
+from lit_lrsched.schedules.decays import Cosine, Linear, Polynomial
 from lit_lrsched.schedules.recipes import CosineRestarts, OneCycle
-from lit_lrsched.schedules.shapes import Constant, Cosine, Exponential, Linear, MultiStep, Polynomial, Step, Triangle
+from lit_lrsched.schedules.shapes import Constant, Exponential, MultiStep, Step, Triangle
 
 Make = Callable[[torch.optim.Optimizer], LRScheduler]
 Case = tuple[Schedule, Horizon, Make]

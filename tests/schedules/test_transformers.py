@@ -22,8 +22,8 @@ from transformers.optimization import (
 )
 
 from lit_lrsched.schedules.core import Horizon, Schedule
+from lit_lrsched.schedules.decays import Cosine, Linear, OneMinusSqrt, Polynomial
 from lit_lrsched.schedules.recipes import WarmupCosine, WarmupInverseSqrt, WarmupLinear, WarmupStableDecay
-from lit_lrsched.schedules.shapes import Cosine, Linear, OneMinusSqrt, Polynomial
 
 Make = Callable[[torch.optim.Optimizer], LambdaLR]
 RUNS = 200
