@@ -180,6 +180,6 @@ def _plan(schedule: Any, horizon: Horizon, lr: float | None, metric: Sequence[fl
     if isinstance(schedule, Schedule):
         schedule = following(schedule, config.lr_monitor)
         return plan_of(schedule, horizon, config.lr_interval or "step", lr, config.lr_groups, metric)
-    from lit_lrsched.optim.replay import plan_of_torch
+    from lit_lrsched.optim.run_plan import plan_of_torch
 
     return plan_of_torch(schedule, horizon, config.lr_interval or "epoch", lr, metric, config.lr_monitor)

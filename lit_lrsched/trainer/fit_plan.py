@@ -20,17 +20,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
+from lit_lrsched.optim.lengths import made_for
 from lit_lrsched.optim.param_groups import back_to_base_lr
-from lit_lrsched.optim.replay import (
-    Replay,
-    Resumed,
-    SchedulerConfig,
-    TrainingLoop,
-    made_for,
-    plan_run,
-    scheduler_config,
-)
+from lit_lrsched.optim.replay import Replay
+from lit_lrsched.optim.run_plan import plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.optim.training_loop import Resumed, SchedulerConfig, TrainingLoop, scheduler_config
 from lit_lrsched.plans.audit import Finding, audit, audit_lengths
 from lit_lrsched.plans.curve import sample
 from lit_lrsched.plans.metric_file import read_metric

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.replay import Resumed
+from lit_lrsched.optim.training_loop import Resumed
 from lit_lrsched.trainer.horizon import steps_done, steps_reached
 from lit_lrsched.trainer.lightning_internals import loaded_checkpoint, take_up_checkpoint
 from lit_lrsched.trainer.lightning_package import Trainer

@@ -20,7 +20,7 @@ from lit_lrsched import ApplySchedule, FromTorch, Horizon, ScheduledLR, schedule
 from lit_lrsched import schedules as catalogue
 from lit_lrsched.class_paths import from_plain
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.replay import plan_of_torch
+from lit_lrsched.optim.run_plan import plan_of_torch
 from lit_lrsched.plans.curve import sample
 from lit_lrsched.plans.plan import plan_of
 from lit_lrsched.schedules.compose import Chain, Phase

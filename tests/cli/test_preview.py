@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler as torch_schedulers
 
 import lit_lrsched
 from lit_lrsched import Horizon, Linear, WarmupCosine, WarmupLinear, table
-from lit_lrsched.optim.replay import plan_of_torch
+from lit_lrsched.optim.run_plan import plan_of_torch
 from lit_lrsched.plans.audit import audit
 from lit_lrsched.plans.curve import sample
 from lit_lrsched.plans.picture import gallery, picture

@@ -243,7 +243,7 @@ def test_data_without_length_by_the_command(command, monkeypatch):
 
 
 def test_torchs_scheduler_alone_needs_epochs_too():
-    from lit_lrsched.optim.replay import plan_of_torch
+    from lit_lrsched.optim.run_plan import plan_of_torch
 
     with pytest.raises(InputError, match=f"^interval='epoch' {FIX}"):
         plan_of_torch(lambda optimizer: lr_scheduler.ExponentialLR(optimizer, 0.5), STEPS)

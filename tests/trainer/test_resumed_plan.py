@@ -17,7 +17,8 @@ from torch.optim import lr_scheduler as torch_schedulers
 
 from lit_lrsched import FromTorch, Plateau, WarmupLinear
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.replay import plan_run, scheduler_config
+from lit_lrsched.optim.run_plan import plan_run
+from lit_lrsched.optim.training_loop import scheduler_config
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.trainer.fit_plan import DoesNotFit, configure, plan_fit, training_loop_of
 from lit_lrsched.trainer.resumed_run import resumed_run

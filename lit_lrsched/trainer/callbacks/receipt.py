@@ -15,8 +15,9 @@ from torch.utils.hooks import RemovableHandle
 
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.param_groups import GroupValue, group_values
-from lit_lrsched.optim.replay import Replay, SchedulerConfig, scheduler_config
+from lit_lrsched.optim.replay import Replay
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.optim.training_loop import SchedulerConfig, scheduler_config
 from lit_lrsched.schedules.plateau import PlateauState
 from lit_lrsched.trainer.lightning_internals import callbacks_of
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer

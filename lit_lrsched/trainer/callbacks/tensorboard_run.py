@@ -13,8 +13,9 @@ from lit_lrsched.class_paths import to_plain
 from lit_lrsched.errors import InputError
 from lit_lrsched.hparams import write_hparams
 from lit_lrsched.optim.param_groups import base_values_of
-from lit_lrsched.optim.replay import plan_run, scheduler_config
+from lit_lrsched.optim.run_plan import plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.optim.training_loop import scheduler_config
 from lit_lrsched.plans.picture import picture, thumbnail
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.table import distinct
