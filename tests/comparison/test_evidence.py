@@ -16,15 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from lit_lrsched.comparison.evidence.bootstrap import bca_interval
+from lit_lrsched.comparison.evidence.power import least_seeds, seeds_needed
 from lit_lrsched.comparison.evidence.runs import Run, RunKey, mean_curve, time_to_target, worst_value
-from lit_lrsched.comparison.evidence.significance import (
-    bca_interval,
-    differences_from,
-    least_seeds,
-    seeds_needed,
-    sign_flip_interval,
-    sign_flip_p,
-)
+from lit_lrsched.comparison.evidence.significance import differences_from, sign_flip_interval, sign_flip_p
 from lit_lrsched.comparison.evidence.summary import Splits, Summary, summarize
 from lit_lrsched.comparison.evidence.verdict import few_seeds_in_words, overlap_in_words, verdict
 from lit_lrsched.errors import InputError

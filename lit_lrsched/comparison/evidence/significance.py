@@ -1,4 +1,4 @@
-"""Paired differences between schedules: permutation tests, the intervals that agree with them, and seeds needed.
+"""Paired differences between schedules: permutation tests, and the intervals that agree with them.
 
 Several differences are judged together by a max-T test (Westfall and Young 1993). Were the schedules alike, every seed
 could as well have had all its differences with the other sign. So whole seeds are flipped, all schedules at once, and
@@ -28,8 +28,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lit_lrsched.comparison.evidence.power import seeds_needed
 from lit_lrsched.comparison.evidence.runs import FloatArray
-from lit_lrsched.errors import InputError
 
 # All sign patterns are enumerated up to this many seeds, and this many are drawn beyond it.
 _EXACT_SEEDS = 17
@@ -37,7 +37,6 @@ _DRAWS = 99_999
 _BLOCK = 8_192  # patterns in memory at a time
 
 _LIMIT_DRAWS = 1_999
-_RESAMPLES = 9_999
 _ROUNDING = 1e-12  # relative size below which a difference is rounding
 _MOST_SEEDS = 10_000  # a difference that takes more seeds to show is none that matters
 
@@ -85,55 +84,6 @@ class Resplit:
     low: float
     high: float
     p: float
-
-
-def bca_interval(values: Sequence[float] | FloatArray, level: float = 0.95) -> tuple[float, float] | None:
-    """Returns the BCa bootstrap interval of the mean, the same at every call.
-
-    It is approximate for few values: for normal noise an interval of 95 % holds the true mean in 94 of 100 cases with
-    50 values, 92 with 20, 90 with 10 and 83 with 5.
-
-    Args:
-        values: Finite numbers, one a seed.
-        level: Confidence level in (0, 1).
-
-    Returns:
-        The two ends; the value itself twice when all are equal; None for a single value, which shows no spread.
-
-    Source: Efron, Better bootstrap confidence intervals (1987), equation 1.6.
-
-    >>> low, high = bca_interval([0.90, 0.92, 0.93, 0.95, 0.95])
-    >>> print(f"{low:.3f} {high:.3f}")
-    0.912 0.946
-    >>> bca_interval([0.5, 0.5, 0.5])
-    (0.5, 0.5)
-    """
-    from scipy.stats import bootstrap
-
-    x = np.asarray(values, dtype=float)
-    if len(x) < 2:
-        return None
-    center, width = x.mean(), np.ptp(x)
-    if width <= _ROUNDING * np.abs(x).max():
-        return float(x[0]), float(x[0])
-
-    def rounded_mean(sample: FloatArray, axis: int) -> FloatArray:
-        # Accuracies come in steps, so many resampled means equal the observed one. BCa counts those that lie below it:
-        # left to rounding errors, ties would shift the interval.
-        means: FloatArray = np.round(sample.mean(axis=axis), 12)
-        return means
-
-    result = bootstrap(
-        ((x - center) / width,),
-        rounded_mean,
-        confidence_level=level,
-        n_resamples=_RESAMPLES,
-        batch=max(1, 1_000_000 // len(x)),  # bounds the memory, not the answer
-        method="BCa",
-        random_state=np.random.default_rng(0),
-    )
-    low, high = (center + width * np.array(result.confidence_interval)).tolist()
-    return low, high
 
 
 def _is_exact(seeds: int) -> bool:
@@ -384,61 +334,3 @@ def _resplit(gain: FloatArray, overlap: float, alpha: float, level: float) -> Re
     # The factor is that of the p beside it, so that the interval excludes 0 exactly when this p is at most alpha.
     p = min(1.0, alpha / level * 2 * float(t.sf(abs(mean) / error, n - 1))) if error > 0 else float(mean == 0)
     return Resplit(mean - half, mean + half, p)
-
-
-def seeds_needed(
-    differences: Sequence[float] | FloatArray,
-    difference: float | None = None,
-    alpha: float = 0.05,
-    power: float = 0.8,
-) -> int | None:
-    """Returns how many more seeds would be needed to tell apart a given difference.
-
-    The smallest n with ``n >= ((t(1 - alpha/2) + t(power)) * sd / difference) ** 2``, t the quantiles of Student's t
-    with n - 1 degrees of freedom and sd the standard deviation of the paired differences, and with ``2 ** (1 - n) <=
-    alpha``, the least p that n seeds can show.
-
-    Args:
-        differences: Finite differences, one a seed, at least 2.
-        difference: True mean difference to tell apart; None for the mean of ``differences``.
-        alpha: Level of the test in (0, 1); smaller where several are tested together.
-        power: Chance of telling it apart, in (0.5, 1).
-
-    Returns:
-        The number beyond the seeds at hand, 0 when they suffice; None when the difference is zero: no number would do.
-
-    Raises:
-        InputError: For fewer than 2 differences, which show no spread.
-
-    Source: Student's t approximation to the power of a paired test: Cohen, Statistical Power Analysis for the
-    Behavioral Sciences (1988), section 2.4.
-
-    >>> seeds_needed([0.3, -0.1, 0.2, 0.1, -0.2, 0.1])
-    58
-    >>> seeds_needed([0.1, -0.1]) is None
-    True
-    """
-    from scipy.stats import norm, t
-
-    d = np.asarray(differences, dtype=float)
-    if len(d) < 2:
-        raise InputError(f"{len(d)} seed shows no spread to reckon with: run at least 2 seeds")
-    delta = abs(d.mean() if difference is None else difference)
-    spread = float(d.std(ddof=1))
-    if delta <= _ROUNDING * max(np.abs(d).max(), spread):
-        return None
-    ratio = spread / delta
-    # Student's quantiles exceed the normal ones, so the normal answer is a lower bound to start from.
-    n = max(least_seeds(alpha), math.ceil(((norm.isf(alpha / 2) + norm.ppf(power)) * ratio) ** 2))
-    while n < ((t.isf(alpha / 2, n - 1) + t.ppf(power, n - 1)) * ratio) ** 2:
-        n += 1
-    return max(0, int(n) - len(d))
-
-
-def least_seeds(alpha: float) -> int:
-    """Returns the fewest seeds with which a sign-flip test can reach alpha: the least n with ``2 ** (1 - n) <= alpha``.
-
-    >>> [least_seeds(0.05), least_seeds(0.05 / 45)]
-    [6, 11]
-    """
-    return max(2, math.ceil(1 - math.log2(alpha)))

@@ -24,12 +24,13 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from lit_lrsched.comparison.evidence.bootstrap import bca_interval
+from lit_lrsched.comparison.evidence.edges import Edge, edge_of, wider
 from lit_lrsched.comparison.evidence.runs import FloatArray, Mode, Run, mean_curve, time_to_target, worst_value
-from lit_lrsched.comparison.evidence.significance import Difference, bca_interval, differences_from
+from lit_lrsched.comparison.evidence.significance import Difference, differences_from
 from lit_lrsched.errors import InputError, did_you_mean
 
 
@@ -99,7 +100,7 @@ class ScheduleSummary:
     schedule: str
     lr: float
     momentum: float
-    edge: Literal["lowest", "highest"] | None
+    edge: Edge | None
     validation: float | None
     mean: float | None
     low: float | None
@@ -201,16 +202,9 @@ def _tune(settings: Sequence[Setting], mode: Mode) -> dict[str, Setting]:
     return chosen
 
 
-def edge_of(lr: float, tried: set[float]) -> Literal["lowest", "highest"] | None:
-    """Returns which end of the rates tried a rate is; None inside, and for a single rate, which is a choice."""
-    if len(tried) == 1 or min(tried) < lr < max(tried):
-        return None
-    return "lowest" if lr == min(tried) else "highest"
-
-
 def open_edges(
     chosen: Mapping[str, Setting], settings: Sequence[Setting], tied: Sequence[str], mode: Mode
-) -> dict[str, Literal["lowest", "highest"]]:
+) -> dict[str, Edge]:
     """Returns the schedules whose best rate is at an edge of the grid beyond which they could change the verdict.
 
     These are all at an edge that are tied with the best. One that is behind could still come first beyond the edge,
@@ -239,23 +233,57 @@ def open_edges(
     return found
 
 
-def wider(lrs: Sequence[float], ends: Sequence[Literal["lowest", "highest"]]) -> tuple[float, ...]:
-    """Returns rates and, beyond each of the ends, two more in the same steps.
+def _names(runs: Sequence[Run], mode: Mode, reference: str | None, alpha: float) -> list[str]:
+    """Returns the schedules of a race, and refuses what cannot be summarized."""
+    if mode not in ("min", "max"):
+        raise InputError(f"mode={mode!r} is unknown: write 'min' or 'max'")
+    if not 0 < alpha < 1:
+        raise InputError(f"alpha={alpha!r} is outside (0, 1): write 0.05 for intervals of 95 %")
+    if not runs:
+        raise InputError("there are no runs to summarize: finish at least one run of each schedule")
+    names = sorted({run.key.schedule for run in runs})
+    if reference is not None and reference not in names:
+        raise InputError(
+            f"reference={reference!r} is not raced{did_you_mean(reference, names)}: name one of {', '.join(names)}"
+        )
+    return names
 
-    >>> wider([0.03, 0.1, 0.3], ["highest"])
-    (0.03, 0.1, 0.3, 1.0, 3.0)
-    >>> wider([0.1, 0.2], ["lowest"])
-    (0.025, 0.05, 0.1, 0.2)
-    """
-    rates = sorted(lrs)
-    for end in dict.fromkeys(ends):
-        ladder = rates if end == "highest" else rates[::-1]
-        for _ in range(2):
-            # With three rates two steps are known, which keeps to 1, 3, 10, 30.
-            ratio = ladder[-1] / ladder[-3] * ladder[-2] if len(ladder) > 2 else ladder[-1] ** 2 / ladder[-2]
-            ladder = [*ladder, float(f"{ratio:.2g}")]
-        rates = sorted(ladder)
-    return tuple(rates)
+
+def _row(
+    setting: Setting,
+    members: Sequence[Run],
+    values: FloatArray | None,
+    *,
+    tried: set[float],
+    epochs: int | None,
+    against_best: Difference | None,
+    against_reference: Difference | None,
+    mode: Mode,
+    alpha: float,
+) -> ScheduleSummary:
+    """Returns a schedule's row: its chosen setting, the runs there, and their test metrics; None when all diverged."""
+    mean = low = high = worst = worst_seed = None
+    if values is not None:
+        mean = float(values.mean())
+        low, high = bca_interval(values, 1 - alpha) or (None, None)
+        place = int(values.argmin() if mode == "max" else values.argmax())
+        worst, worst_seed = float(values[place]), members[place].key.seed
+    return ScheduleSummary(
+        schedule=setting.schedule,
+        lr=setting.lr,
+        momentum=setting.momentum,
+        edge=None if values is None else edge_of(setting.lr, tried),
+        validation=None if values is None else setting.validation,
+        mean=mean,
+        low=low,
+        high=high,
+        worst=worst,
+        worst_seed=worst_seed,
+        diverged=setting.diverged,
+        epochs_to_target=epochs,
+        against_best=against_best,
+        against_reference=against_reference,
+    )
 
 
 def summarize(
@@ -300,18 +328,7 @@ def summarize(
     >>> summary.tied
     ('cosine',)
     """
-    if mode not in ("min", "max"):
-        raise InputError(f"mode={mode!r} is unknown: write 'min' or 'max'")
-    if not 0 < alpha < 1:
-        raise InputError(f"alpha={alpha!r} is outside (0, 1): write 0.05 for intervals of 95 %")
-    if not runs:
-        raise InputError("there are no runs to summarize: finish at least one run of each schedule")
-    names = sorted({run.key.schedule for run in runs})
-    if reference is not None and reference not in names:
-        raise InputError(
-            f"reference={reference!r} is not raced{did_you_mean(reference, names)}: name one of {', '.join(names)}"
-        )
-
+    names = _names(runs, mode, reference, alpha)
     grid = _grid(runs)
     worst = worst_value(runs, mode)
     settings = _means(grid, worst)
@@ -350,33 +367,20 @@ def summarize(
     if target is None and ranked:
         end = curves[reference if reference in values else ranked[-1]][-1:]
         target = float(end[0]) if len(end) else None
-    rows = []
-    for name in (*ranked, *out):
-        setting = chosen[name]
-        tried = {lr for schedule, lr, _ in grid if schedule == name}
-        finished = name in values
-        interval = bca_interval(values[name], 1 - alpha) if finished else None
-        worst_run = int((better * values[name]).argmin()) if finished else None
-        rows.append(
-            ScheduleSummary(
-                schedule=name,
-                lr=setting.lr,
-                momentum=setting.momentum,
-                edge=edge_of(setting.lr, tried) if finished else None,
-                validation=setting.validation if finished else None,
-                mean=float(values[name].mean()) if finished else None,
-                low=interval[0] if interval else None,
-                high=interval[1] if interval else None,
-                worst=None if worst_run is None else float(values[name][worst_run]),
-                worst_seed=None if worst_run is None else seeds[worst_run],
-                diverged=setting.diverged,
-                epochs_to_target=time_to_target(curves[name], target, mode)
-                if finished and target is not None
-                else None,
-                against_best=against_best.get(name),
-                against_reference=against_reference.get(name),
-            )
+    rows = [
+        _row(
+            chosen[name],
+            members[name],
+            values.get(name),
+            tried={setting.lr for setting in settings if setting.schedule == name},
+            epochs=None if target is None or name in out else time_to_target(curves[name], target, mode),
+            against_best=against_best.get(name),
+            against_reference=against_reference.get(name),
+            mode=mode,
+            alpha=alpha,
         )
+        for name in (*ranked, *out)
+    ]
     return Summary(
         metric=metric,
         mode=mode,

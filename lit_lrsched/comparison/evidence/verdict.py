@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lit_lrsched.comparison.evidence.significance import Difference, least_seeds
+from lit_lrsched.comparison.evidence.power import least_seeds
+from lit_lrsched.comparison.evidence.significance import Difference
 from lit_lrsched.comparison.evidence.summary import Summary
 
 
