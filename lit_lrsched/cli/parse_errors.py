@@ -80,23 +80,34 @@ def explain(message: str, parser: ArgumentParser) -> str:
     >>> explain("unrecognized arguments: --optimiser SGD", parser)
     "unrecognized arguments: --optimiser SGD (did you mean '--optimizer'?)"
     """
+    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    for told in (_of_options(message, key, parser), _of_classes(message, key), _of_values(message, key)):
+        if told:
+            return told
+    return _plainly(_one_line(re.sub(r'Parser key "([^"]+)":', r"\1:", message)))
+
+
+def _of_options(message: str, key: str, parser: ArgumentParser) -> str | None:
+    """Explains an option that there is not, or that lacks its value."""
+    options = [option for action in all_actions(parser) for option in action.option_strings]
     if match := re.search(r"(unrecognized arguments|ambiguous option): (--[^\s=]+)", message):
-        options = [option for action in all_actions(parser) for option in action.option_strings]
         elsewhere = _OPTIONS_ELSEWHERE.get(match[2][2:], "")
         is_there = elsewhere.rpartition(".")[0] in options or elsewhere in options
         hint = f" (did you mean {elsewhere!r}?)" if is_there else did_you_mean(match[2], options)
         return _one_line(message).partition(" could match ")[0] + hint
     if "expected one argument" in message:
         return f"{_one_line(message)}: give it a value; one that begins with - goes after =, as in --option=-1"
+    names = [option[2:] for option in options]
     if match := re.search(r"Subcommand '(\w+)' does not accept option '([^']+)'", message):
-        options = [option[2:] for action in all_actions(parser) for option in action.option_strings]
-        return f"{match[1]} has no option {match[2]!r}{did_you_mean(match[2], options)}: correct or remove it"
-    keys = re.findall(r'Parser key "([^"]+)"', message)
-    key = ".".join(keys)
+        return f"{match[1]} has no option {match[2]!r}{did_you_mean(match[2], names)}: correct or remove it"
+    if not key and (match := re.search(r"Option '([^']+)' is not accepted", message)):
+        return f"there is no option {match[1]!r}{did_you_mean(match[1], names)}: correct or remove it"
+    return None
+
+
+def _of_classes(message: str, key: str) -> str | None:
+    """Explains what is wrong with how a class and its arguments are given."""
     if match := re.search(r"Option '([^']+)' is not accepted", message):
-        if not key:
-            options = [option[2:] for action in all_actions(parser) for option in action.option_strings]
-            return f"there is no option {match[1]!r}{did_you_mean(match[1], options)}: correct or remove it"
         class_path = _owner_before(match, message)
         owner = class_path.rpartition(".")[2] or "that class"
         if match[1] in ("class_path", *_CLASS_KEYS):
@@ -117,26 +128,28 @@ def explain(message: str, parser: ArgumentParser) -> str:
         return f"{key}: {owner} needs {match[1]}: {fix}"
     if "Dict must include a class_path" in message:
         return f"{key}: {_class_form(_given(message))}"
+    return None
+
+
+def _of_values(message: str, key: str) -> str | None:
+    """Explains why a value does not fit: an unknown class, or none of the types that the option could have."""
     reasons = _reasons(message)
     names = [match[1] for reason in reasons if (match := re.search(r"dot import path string: (\w+)$", reason))]
-    family = [
-        getattr(sys.modules[module], name)
-        for module, name in _FAMILIES.get(key.rpartition(".")[2], ())
-        if module in sys.modules
-    ]
+    last = key.rpartition(".")[2]
+    family = [getattr(sys.modules[module], name) for module, name in _FAMILIES.get(last, ()) if module in sys.modules]
     if family and names and "Multiple subclasses" not in message:
-        return f"{key}: there is no class {names[0]!r}{did_you_mean(names[0], _names_below(family))}: " + (
-            f"give a class by its short name, or with its module, like my_module.{names[0]}"
-        )
-    if key.rpartition(".")[2] == "phases" and names:
+        hint = did_you_mean(names[0], _names_below(family))
+        fix = f"give a class by its short name, or with its module, like my_module.{names[0]}"
+        return f"{key}: there is no class {names[0]!r}{hint}: {fix}"
+    if last == "phases" and names:
         return f"{key}: {names[0]!r} is not a phase: write each as {{schedule: {names[0]}, lasts: 10ep}}"
     value = _given(message)
-    if key and value and reasons:
-        wanted = ", or ".join(dict.fromkeys(_plainly(reason) for reason in reasons))
-        if value.endswith(".py"):
-            wanted = f"it is a file: name the class in it, like {Path(value).stem}.MyClass"
-        return f"{key}: {shown(value)} does not fit: {cut(wanted, 200)}"
-    return _plainly(_one_line(re.sub(r'Parser key "([^"]+)":', r"\1:", message)))
+    if not (key and value and reasons):
+        return None
+    wanted = ", or ".join(dict.fromkeys(_plainly(reason) for reason in reasons))
+    if value.endswith(".py"):
+        wanted = f"it is a file: name the class in it, like {Path(value).stem}.MyClass"
+    return f"{key}: {shown(value)} does not fit: {cut(wanted, 200)}"
 
 
 def _check_file(path: Path) -> None:

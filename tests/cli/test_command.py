@@ -13,6 +13,7 @@ import yaml
 
 from lit_lrsched import Exponential, Horizon, InverseTime, IonosphereClassifier, Linear, table
 from lit_lrsched.class_paths import import_path
+from lit_lrsched.comparison.engine.recorder import recording_class
 from lit_lrsched.ionosphere.article import inverse_time
 from tests.reading import scalar_tags, scalars
 
@@ -264,3 +265,8 @@ def test_two_processes_agree_with_one(tmp_path):
     one, two = (scalars(tmp_path / name / RUN, "lr/group0") for name in ("one", "two"))
     assert one == two
     assert len(two) == 3
+
+
+def test_a_race_before_leaves_short_names_as_they_are(command):
+    recorded = recording_class(IonosphereClassifier)
+    assert command("fit", "--model", recorded.__name__, "--trainer.fast_dev_run=true") == 0

@@ -98,9 +98,11 @@ def recording_class(kind: type[LightningModule]) -> type[LightningModule]:
     """Returns the subclass of a module's class whose ``log`` is recorded.
 
     A module that exists already becomes one of it, so that its steps, which call ``self.log``, find that of the
-    recorder. There is no other way to its methods: a wrapper would not be the ``self`` of the steps.
+    recorder. There is no other way to its methods: a wrapper would not be the ``self`` of the steps. Named as the local
+    class that it is, so that the short name still means the module's class to whoever looks through subclasses.
     """
-    return type(kind.__name__, (Recorder, kind), {"__module__": kind.__module__})
+    names = {"__module__": kind.__module__, "__qualname__": f"recording_class.<locals>.{kind.__name__}"}
+    return type(kind.__name__, (Recorder, kind), names)
 
 
 def _refusal(what: str) -> property:
