@@ -94,17 +94,17 @@ def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> OwnO
         InputError: When it has none, or several.
     """
     name = type(module).__name__
-    trainer = Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
     try:
         with quietly():
+            trainer = Trainer(
+                max_epochs=epochs,
+                accelerator="cpu",
+                devices=1,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
             configured = configure(trainer, module, data)
     except RuntimeError as error:
         if "multiple optimizers" not in str(error):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from lit_lrsched.comparison.defaults import SEEDS
 from lit_lrsched.comparison.definition import definition_of, digest_of
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ranks import Ranks
+from lit_lrsched.comparison.engine.sequential import quietly
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.evidence.runs import Mode
 from lit_lrsched.comparison.evidence.summary import Summary, summarize
@@ -32,7 +34,10 @@ from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import Engine, RaceOptions
 from lit_lrsched.comparison.own_optimizer import OwnOptimizer
 from lit_lrsched.comparison.records import Record
+from lit_lrsched.comparison.report.notebook import in_html
+from lit_lrsched.comparison.report.pictures import forest_plot
 from lit_lrsched.comparison.report.results import Results
+from lit_lrsched.comparison.report.table import table_of
 from lit_lrsched.comparison.report.terminal import show
 from lit_lrsched.comparison.report.write import write_report
 from lit_lrsched.comparison.runner import Runner
@@ -42,8 +47,15 @@ from lit_lrsched.schedules.core import Interval
 from lit_lrsched.trainer.lightning_package import rank_zero_info
 from lit_lrsched.trainer.schedule_config import AnySchedule
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-@dataclass(frozen=True, eq=False)
+
+_IN_REPR = 10  # schedules, for one screen
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """A finished race.
 
@@ -66,6 +78,43 @@ class Comparison:
     def verdict(self) -> tuple[str, str]:
         """The same in two sentences."""
         return verdict(self.summary)
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """One dict a schedule, best first, of plain numbers and text: ``pandas.DataFrame(race.table)`` takes it.
+
+        The keys are the fields of :class:`~lit_lrsched.comparison.evidence.summary.ScheduleSummary`, with the two
+        comparisons spelled out: ``gain``, ``gain_low``, ``gain_high`` and ``p`` against the best,
+        ``gain_over_reference`` and ``p_over_reference`` against the reference, p's corrected; None where there is no
+        number. ``tied`` says whether the data cannot tell the schedule from the best.
+        """
+        return table_of(self.summary)
+
+    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """Draws the paired differences from the best, each with its simultaneous interval.
+
+        Args:
+            ax: Where to draw; None for a figure of its own, which pyplot does not hold.
+
+        Returns:
+            The figure and its axes.
+
+        Raises:
+            InputError: When fewer than two schedules finished.
+        """
+        if sum(row.mean is not None for row in self.summary.schedules) < 2:
+            raise InputError("fewer than two schedules finished, so there is no difference to draw: see table")
+        return forest_plot(self.summary, ax)
+
+    def __repr__(self) -> str:
+        text = io.StringIO()
+        show(self.summary, text, most=_IN_REPR)
+        more = len(self.summary.schedules) - _IN_REPR
+        rest = f"\n{more} more in table; " if more > 0 else "\n"
+        return f"Comparison\n\n{text.getvalue()}{rest}the report: {self.folder / 'report.html'}"
+
+    def _repr_html_(self) -> str:
+        return in_html(self.summary)
 
     def show(self) -> None:
         """Prints the table and the verdict."""
@@ -167,13 +216,15 @@ def compare(
         monitor=monitor,
     )
     rank_zero_info(grid.opening())
+    with quietly():  # of accelerators and tips, which are not about the race
+        trainer = trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)
     return race(
         grid,
         build,
         options,
         names={"model": _name(model), "data": _name(data)},
         identity={"model": model, "data": data},
-        strategy=(trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)).strategy,
+        strategy=trainer.strategy,
     )
 
 

@@ -6,10 +6,11 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
+from lit_lrsched.comparison.evidence.summary import Summary
 from lit_lrsched.comparison.report.results import LearningCurve, Results, learning_curves, metric_range, shade_range
 from lit_lrsched.comparison.report.words import decimals, number, shortened
 
@@ -44,12 +45,17 @@ def write_pictures(results: Results, folder: Path) -> None:
     if finished:
         pictures["map.png"] = _map(results)
     if len(finished) > 1:
-        pictures["differences.png"] = _differences(results)
+        pictures["differences.png"], _ = forest_plot(results.summary)
+    for name, figure in pictures.items():
+        save(figure, folder / name)
+
+
+def save(figure: Figure, file: Path | BinaryIO) -> None:
+    """Writes a figure as PNG."""
     with warnings.catch_warnings():
         # A name may have letters that the font lacks: it is drawn with boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        for name, figure in pictures.items():
-            figure.savefig(folder / name, dpi=_DPI, facecolor="white")
+        figure.savefig(file, dpi=_DPI, facecolor="white", format="png")
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -76,16 +82,22 @@ def _title(figure: Figure, text: str) -> None:
     figure.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold", color=_INK, parse_math=False)
 
 
-def _differences(results: Results) -> Figure:
-    """Draws the paired difference of each schedule from the best, with its simultaneous interval."""
-    summary = results.summary
+def forest_plot(summary: Summary, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Draws the paired difference of each schedule from the best, with its simultaneous interval.
+
+    Args:
+        summary: What the race says; of two schedules at least, some runs did not diverge.
+        ax: Where to draw; None for a figure of its own.
+
+    Returns:
+        The figure and its axes.
+    """
     rows = [row for row in summary.schedules if row.mean is not None]
-    figure = _figure(8, 1.5 + 0.3 * len(rows))
-    axes = figure.add_subplot()
+    axes = ax or _figure(8, 1.5 + 0.3 * len(rows)).add_subplot()
+    figure = cast("Figure", axes.figure)
     _plain(axes)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=_GRID, linewidth=0.8)
-    _title(figure, f"{summary.metric}: difference from {shortened(str(summary.best), 30)}, seed by seed")
     axes.axvline(0, color=_INK, linewidth=1)
     for place, row in enumerate(rows):
         difference = row.against_best
@@ -96,11 +108,17 @@ def _differences(results: Results) -> Figure:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [shortened(row.schedule, 22) for row in rows], parse_math=False)
     axes.tick_params(axis="y", labelcolor=_INK)
+    title = f"{summary.metric}: difference from {shortened(str(summary.best), 30)}, seed by seed"
     words = "left of 0: worse; blue: cannot be told from the best"
     if any(row.against_best and row.against_best.low is not None for row in rows):
         words = f"simultaneous {100 * (1 - summary.alpha):g} % intervals; {words}"
-    figure.supxlabel(words, x=0.01, ha="left", fontsize=8, color=_SOFT, parse_math=False)
-    return figure
+    if ax is None:
+        _title(figure, title)
+        figure.supxlabel(words, x=0.01, ha="left", fontsize=8, color=_SOFT, parse_math=False)
+    else:
+        axes.set_title(title, loc="left", fontsize=9, color=_INK, parse_math=False)
+        axes.set_xlabel(words, fontsize=8, color=_SOFT, parse_math=False)
+    return figure, axes
 
 
 def _rates(drawn: Sequence[LearningCurve], epochs: int) -> Figure:

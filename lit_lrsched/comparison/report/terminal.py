@@ -21,7 +21,7 @@ _NAME = 18  # the longest name that is shown whole
 _ASCII = str.maketrans({NOTHING: "-", "↑": "^", "↓": "v", "…": "."})
 
 
-def show(summary: Summary, file: TextIO | None = None) -> None:
+def show(summary: Summary, file: TextIO | None = None, most: int | None = None) -> None:
     """Prints the table, what has to be known to read it, and the verdict.
 
     On a terminal of fewer columns the least important ones are left out.
@@ -29,6 +29,7 @@ def show(summary: Summary, file: TextIO | None = None) -> None:
     Args:
         summary: What the race says.
         file: Where to; None for standard output. What is no terminal gets plain text of 100 columns.
+        most: How many schedules the table has at most, the best first; None for all.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -56,7 +57,8 @@ def show(summary: Summary, file: TextIO | None = None) -> None:
     for title in columns:
         is_name = title == "schedule"
         table.add_column(safe(title), justify="left" if is_name else "right", vertical="bottom", no_wrap=True)
-    for row, cells in zip(summary.schedules, zip(*columns.values(), strict=True), strict=True):
+    shown = list(zip(summary.schedules, zip(*columns.values(), strict=True), strict=True))[:most]
+    for row, cells in shown:
         style = "bold green" if row.schedule == summary.best else "green" if row.schedule in summary.tied else ""
         table.add_row(*(Text(safe(cell)) for cell in cells), style=style)
     console.print(table)

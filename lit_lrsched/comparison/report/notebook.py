@@ -1,0 +1,24 @@
+"""A race as a notebook shows it: the verdict, and the forest plot of the differences from the best."""
+
+from __future__ import annotations
+
+import html
+import io
+from base64 import b64encode
+
+from lit_lrsched.comparison.evidence.summary import Summary
+from lit_lrsched.comparison.evidence.verdict import verdict
+from lit_lrsched.comparison.report.pictures import forest_plot, save
+
+
+def in_html(summary: Summary) -> str:
+    """Returns the verdict and the plot, as HTML that loads nothing: the picture stands in it."""
+    answer, why = (html.escape(sentence) for sentence in verdict(summary))
+    text = f"<p><b>{answer}</b></p><p>{why}</p>"
+    if sum(row.mean is not None for row in summary.schedules) < 2:
+        return text
+    picture = io.BytesIO()
+    save(forest_plot(summary)[0], picture)
+    about = html.escape(f"Difference of each schedule from {summary.best} in {summary.metric}", quote=True)
+    source = f"data:image/png;base64,{b64encode(picture.getvalue()).decode()}"
+    return f'{text}<img alt="{about}" style="max-width: 100%; width: 50em" src="{source}">'
