@@ -97,8 +97,7 @@ class RayCluster:
 
     def free_memory(self) -> int:
         """Returns half of the memory that is free on the GPU of a worker; 0 for workers without one."""
-        self._connect()
-        if not self._gpus:
+        if not self._gpus or not self.workers:  # Ray would wait for a GPU that nobody has
             return 0
         ask = self._ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_calls=1)(_free_memory_of_gpu)
         return int(self._ray.get(ask.remote()) * self._gpus) // 2
@@ -221,7 +220,9 @@ class _Crew:
         """Puts back what an actor was at when it died, and asks for another one."""
         self._ray.kill(actor)  # it may only be out of reach
         if getattr(error, "actor_init_failed", False):
-            raise InputError(f"a worker of the Ray cluster could not start: {_last_line(error)}") from error
+            raise InputError(
+                f"a worker of the Ray cluster could not start, {_last_line(error)}: every machine needs the same packages"
+            ) from error
         first = runs[0] if runs else None
         self._losses[first] += 1
         if self._losses[first] == (_TRIES if runs else _TRIES * self._hired):
