@@ -1,4 +1,4 @@
-"""Races on a Ray cluster of two nodes, both on this machine: nodes, workers and the race itself die; no number changes."""
+"""Races on a Ray cluster of two nodes on this machine: nodes, workers and the race itself die; no number changes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -174,17 +175,16 @@ def test_workers_that_die_and_code_that_fails(cluster, tmp_path):
 @quiet
 def test_what_a_cluster_cannot_do_is_refused_in_a_line(cluster, tmp_path):
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with pytest.raises(InputError, match="no machine of the Ray cluster has 1 CPU and 0.5 GPU for a worker"):
+    with pytest.raises(InputError, match=r"no machine of the Ray cluster has 1 CPU and 0\.5 GPU for a worker"):
         race(tmp_path / "gpu", ray=cluster.address, ray_gpus=0.5)
 
-    class Open(IonosphereDataModule):
-        file = Path(__file__).open()
+    class Locked(IonosphereDataModule):
+        lock = threading.Lock()
 
     with pytest.raises(InputError, match=r"cannot be sent to a Ray cluster, .*: give classes, or functions that make"):
-        race(tmp_path / "open", Open, ray=cluster.address)
-    Open.file.close()
+        race(tmp_path / "locked", Locked, ray=cluster.address)
     assert not (tmp_path / "gpu").exists()
-    assert not (tmp_path / "open").exists()
+    assert not (tmp_path / "locked").exists()
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
 
 
@@ -194,6 +194,13 @@ def test_without_ray_a_line_says_how_to_install_it(command, monkeypatch):
     assert command(*arguments, "--ray=auto", "--folder=race") == 2
     assert command.err == "error: ray needs Ray, which is not installed: pip install 'lit_lrsched[ray]'\n"
     assert not Path("race").exists()
+
+
+@with_ray
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "cluster"])
+def test_an_address_where_nobody_answers(address):
+    with pytest.raises(InputError, match=f"ray='{address}': nobody answers there"):
+        print(RayCluster(address).workers)
 
 
 @pytest.mark.parametrize(

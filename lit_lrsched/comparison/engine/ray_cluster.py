@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -221,7 +222,8 @@ class _Crew:
         self._ray.kill(actor)  # it may only be out of reach
         if getattr(error, "actor_init_failed", False):
             raise InputError(
-                f"a worker of the Ray cluster could not start, {_last_line(error)}: every machine needs the same packages"
+                f"a worker of the Ray cluster could not start, {_last_line(error)}: "
+                "every machine needs the same packages"
             ) from error
         first = runs[0] if runs else None
         self._losses[first] += 1
@@ -287,16 +289,30 @@ def _imported() -> Any:
 
 
 def _join(ray: Any, address: str) -> None:
+    named = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    if named not in ("auto", "local"):
+        _check_answers(named)
     more = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **more)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        fix = (
-            "start one with `ray start --head`, name its address, or give 'local'"
-            if address == "auto"
-            else ("name one that runs, such as 10.0.0.1:6379, or give 'local'")
-        )
-        raise InputError(f"ray={address!r}: no Ray cluster can be reached, {_last_line(error)}: {fix}") from error
+    except ConnectionError as error:
+        raise InputError(
+            f"ray={address!r}: no Ray cluster runs here, and RAY_ADDRESS names none: start one with "
+            "`ray start --head`, give the address of one, or 'local'"
+        ) from error
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"ray={address!r}: the cluster cannot be joined: {' '.join(str(error).split())}") from error
+
+
+def _check_answers(address: str) -> None:
+    """Refuses an address where nobody answers, for which Ray would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"ray={address!r}: nobody answers there ({error}): give host and port of a cluster, such as 10.0.0.1:6379"
+        ) from error
 
 
 @contextmanager
