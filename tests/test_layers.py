@@ -40,7 +40,7 @@ LAYERS = {
     "trainer": Layer("torch lightning tqdm", inside="matplotlib numpy"),
     "csv_data": Layer("torch lightning"),
     "ionosphere": Layer("torch lightning torchmetrics"),
-    "comparison": Layer("torch lightning torchmetrics numpy tqdm", inside="matplotlib rich scipy tensorboard yaml"),
+    "comparison": Layer("torch lightning torchmetrics numpy tqdm", inside="matplotlib ray rich scipy tensorboard yaml"),
     "cli": Layer("torch lightning jsonargparse yaml"),
 }
 ENTRANCES = ("", "__main__")  # they import whatever is asked for, when it is asked for

@@ -54,6 +54,9 @@ def compare(
     engine: Literal["auto", "vectorized", "sequential"] = "auto",
     compile: Optional[bool] = None,
     folder: Optional[str] = None,
+    ray: Optional[str] = None,
+    ray_cpus: Optional[float] = None,
+    ray_gpus: Optional[float] = None,
     export: Optional[str] = None,
 ) -> None:
     """Races every schedule over the same peak rates and seeds, and says which differ by more than luck.
@@ -82,6 +85,9 @@ def compare(
         engine: All runs in one program (vectorized), or one Trainer.fit a run (sequential).
         compile: Whether to compile the vectorized program. Default: where it pays for itself.
         folder: Where the results go. Default: a folder of lightning_logs named after the race.
+        ray: The Ray cluster that trains: auto for the one that runs, local for one on this machine, or an address.
+        ray_cpus: CPUs for each worker of the cluster; a fraction shares one. Default: 1.
+        ray_gpus: GPUs for each worker, at most 1; a fraction shares one. Default: 1 if the accelerator is a GPU.
         export: File for the winning configuration, ready for fit --config.
 
     Raises:
@@ -94,7 +100,12 @@ def compare(
     from lit_lrsched.comparison.race import race
 
     epochs = trainer.max_epochs or 0
-    race_options = RaceOptions(epochs, metric, mode, reference, target, engine, compile, folder)
+    race_options = RaceOptions(
+        *(epochs, metric, mode, reference, target, engine, compile, folder),
+        ray=ray,
+        ray_cpus=ray_cpus,
+        ray_gpus=ray_gpus,
+    )
     if datamodule is None:
         raise InputError("a race needs data with a test part: give --data")
     if options.lr_groups:

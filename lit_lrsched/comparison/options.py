@@ -27,9 +27,14 @@ class RaceOptions:
             vectorized where the module allows it.
         compile: Whether to compile the vectorized program. None: where that pays for itself.
         folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race.
+        ray: The Ray cluster that trains: ``"auto"`` for the one that runs, ``"local"`` for one on this machine, or an
+            address. None: the processes of this machine.
+        ray_cpus: CPUs for each worker of the cluster, a fraction or a whole number. None: 1.
+        ray_gpus: GPUs for each worker, at most 1. None: 1 where the trainer's accelerator is a GPU, else 0.
 
     Raises:
-        InputError: For less than one epoch, or a metric whose name does not tell which way is better, without a mode.
+        InputError: For less than one epoch, or a metric whose name does not tell which way is better, without a mode,
+            or for ``ray_cpus`` and ``ray_gpus`` that Ray cannot give, or without ``ray``.
 
     >>> RaceOptions(metric="val_loss").direction, RaceOptions(metric="val_loss").test_metric
     ('min', 'test_loss')
@@ -43,11 +48,22 @@ class RaceOptions:
     engine: Engine = "auto"
     compile: bool | None = None
     folder: Union[str, Path, None] = None
+    ray: str | None = None
+    ray_cpus: float | None = None
+    ray_gpus: float | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise InputError(f"epochs={self.epochs} trains nothing: give at least 1")
         direction_for("metric", self.metric, self.mode)
+        for name, value in (("ray_cpus", self.ray_cpus), ("ray_gpus", self.ray_gpus)):
+            if value is not None and self.ray is None:
+                raise InputError(f"{name}={value:g} says nothing without ray: give ray='auto', 'local' or an address")
+        cpus = self.ray_cpus
+        if cpus is not None and (cpus <= 0 or (cpus > 1 and cpus % 1)):
+            raise InputError(f"ray_cpus={cpus:g}: give a fraction above 0, or a whole number")
+        if self.ray_gpus is not None and not 0 <= self.ray_gpus <= 1:
+            raise InputError(f"ray_gpus={self.ray_gpus:g}: a worker trains on one GPU or a fraction of it: give 0 to 1")
 
     @property
     def direction(self) -> Mode:

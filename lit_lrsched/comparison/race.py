@@ -155,6 +155,9 @@ def compare(
     compile: bool | None = None,
     trainer: Trainer | None = None,
     folder: Union[str, Path, None] = None,
+    ray: str | None = None,
+    ray_cpus: float | None = None,
+    ray_gpus: float | None = None,
 ) -> Comparison:
     """Trains schedules x peak learning rates (x momenta) x seeds and says which schedules differ.
 
@@ -188,6 +191,11 @@ def compare(
             of which takes its share of the runs. None: on the accelerator that is there.
         folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race, so that
             the same call takes an interrupted race up again.
+        ray: Trains on a Ray cluster: ``"auto"`` for the one that runs, ``"local"`` for one that is started on this
+            machine, or an address such as ``"10.0.0.1:6379"``. None: in processes of this machine.
+        ray_cpus: CPUs for each worker of the cluster; a fraction shares one. None: 1.
+        ray_gpus: GPUs for each worker, at most 1; a fraction shares one. None: 1 where the trainer's accelerator is a
+            GPU, else 0.
 
     Returns:
         The comparison; its folder holds the report.
@@ -202,7 +210,7 @@ def compare(
         race = compare(IonosphereClassifier, IonosphereDataModule, {"constant": Constant(), "cosine": Cosine()})
         race.show()
     """
-    options = RaceOptions(epochs, metric, mode, reference, target, engine, compile, folder)
+    options = RaceOptions(epochs, metric, mode, reference, target, engine, compile, folder, ray, ray_cpus, ray_gpus)
     build = build_from(model, data)
     grid = grid_of(
         build,

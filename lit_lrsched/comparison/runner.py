@@ -7,13 +7,16 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from lit_lrsched.comparison.definition import Definition
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ranks import Ranks
+from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import race_one_by_one
 from lit_lrsched.comparison.engine.training import Chunk
@@ -61,6 +64,7 @@ class Runner:
         self._options = options
         self._folder = folder
         self._ranks = ranks
+        self._cluster = _cluster(options, ranks)
         self.engine = "vectorized"
         self.reason = "every step of the module is a pure function of its parameters and the batch"
         self.seconds = 0.0
@@ -69,13 +73,19 @@ class Runner:
     @property
     def where(self) -> str:
         """What it trains on, in a word or two."""
-        device = self._ranks.device.type
+        if self._cluster and self.trained:
+            return str(self._cluster)
+        device = self._device.type
         return device if self._ranks.count == 1 else f"{self._ranks.count} x {device}"
+
+    @property
+    def _device(self) -> torch.device:
+        return self._cluster.device if self._cluster else self._ranks.device
 
     def finish(self) -> list[Record]:
         """Trains, keeping every chunk as it finishes, and returns all records."""
         started = time.perf_counter()
-        with alone_in(self._folder, self._ranks.rank):
+        with alone_in(self._folder, self._ranks.rank), self._cluster or nullcontext():
             self._ranks.launch(self._train)
             with self._ranks.first_alone() as first:
                 if first:
@@ -138,7 +148,7 @@ class Runner:
             else:
                 rank_zero_info(
                     f"Engine: vectorized, {race.chunk_size} runs at a time in {race.workers} "
-                    f"process{'es' if race.workers > 1 else ''}."
+                    f"process{'es' if race.workers > 1 else ''}{' of a Ray cluster' if self._cluster else ''}."
                 )
                 yield from race
                 return
@@ -151,7 +161,8 @@ class Runner:
             [key.seed for key in keys],
             [self._grid.configure(key) for key in keys],
             epochs=self._options.epochs,
-            device=self._ranks.device,
+            device=self._device,
+            cluster=self._cluster,
         )
 
     def _vectorized(self, keys: Sequence[RunKey]) -> VectorizedRace:
@@ -165,8 +176,9 @@ class Runner:
             [self._grid.training(key, horizon) for key in keys],
             optimizer=self._grid.optimizer,
             epochs=self._options.epochs,
-            device=self._ranks.device,
+            device=self._device,
             compile=self._compiles(),
+            cluster=self._cluster,
         )
 
     def _compiles(self) -> bool:
@@ -177,7 +189,7 @@ class Runner:
         if self._options.compile is not None:
             return self._options.compile
         # By the size of the whole race, not by a clock, so that one that is taken up again computes as it did before.
-        return found and self._ranks.device.type == "cpu" and len(self._grid.keys()) >= _WORTH_COMPILING
+        return found and self._device.type == "cpu" and len(self._grid.keys()) >= _WORTH_COMPILING
 
     def _check_metric(self, chunk: Chunk) -> None:
         for name, logged in {self._options.metric: chunk.curves, self._options.test_metric: chunk.final}.items():
@@ -186,6 +198,15 @@ class Runner:
                     f"metric={self._options.metric!r} needs {name!r}, which is not logged{did_you_mean(name, logged)}: "
                     f"the module logs {', '.join(sorted({**chunk.curves, **chunk.final})) or 'nothing'}"
                 )
+
+
+def _cluster(options: RaceOptions, ranks: Ranks) -> RayCluster | None:
+    if options.ray is None:
+        return None
+    if ranks.count > 1:
+        raise InputError(f"ray={options.ray!r} brings workers of its own: leave the trainer at one device")
+    gpus = float(ranks.device.type == "cuda") if options.ray_gpus is None else options.ray_gpus
+    return RayCluster(options.ray, options.ray_cpus or 1, gpus)
 
 
 def _records(chunk: Chunk, keys: Sequence[RunKey], epochs: int) -> Iterator[Record]:

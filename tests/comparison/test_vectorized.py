@@ -460,3 +460,13 @@ def test_chunks_come_as_they_finish_and_hold_each_training_once() -> None:
     assert together.chunk_size == 16
     assert sorted(run for chunk in chunks for run in chunk.runs) == list(range(40))
     assert all(chunk.curves["val_acc"].shape == (len(chunk.runs), 1) for chunk in chunks)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_results_do_not_depend_on_how_many_workers_there_are(workers: int) -> None:
+    trainings = [Training(run % 7, ramp(1, start=0.1 + run / 100), name=str(run)) for run in range(40)]
+    make = partial(recipe, module=partial(Net, dropout=0.3))
+    one, many = race(trainings, make), race(trainings, make, workers=workers, chunk_size=16)
+    for run, values in one.items():
+        for name, value in values.items():
+            np.testing.assert_array_equal(many[run][name], value)

@@ -6,6 +6,8 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_lrsched.comparison.engine.batches import Build
+from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.training import Chunk
 from lit_lrsched.optim.param_groups import get_value
 from lit_lrsched.trainer.interrupts import interrupts_of_lightning
@@ -23,7 +26,13 @@ Configure = Callable[[LightningModule, Trainer, Callable[[], Any]], dict[str, An
 
 
 def race_one_by_one(
-    build: Build, seeds: Sequence[int], configure: Sequence[Configure], *, epochs: int, device: torch.device
+    build: Build,
+    seeds: Sequence[int],
+    configure: Sequence[Configure],
+    *,
+    epochs: int,
+    device: torch.device,
+    cluster: RayCluster | None = None,
 ) -> Iterator[Chunk]:
     """Trains one run after another, and yields each when it is finished.
 
@@ -33,13 +42,29 @@ def race_one_by_one(
         configure: What gives each run its optimizer and schedule, ``[R]``.
         epochs: Epochs of each run, with a validation at the end of each.
         device: Where to train.
+        cluster: Trains the runs with its own workers, as many at a time as it has.
 
-    Yields:
+    Returns:
         Chunks of one run.
     """
-    for run, (seed, configured) in enumerate(zip(seeds, configure, strict=True)):
+    runs = [[run] for run in range(len(seeds))]
+    if cluster is not None:
+        return cluster.train(partial(_OneByOne, build, seeds, configure, epochs, device), runs)
+    return map(_OneByOne(build, seeds, configure, epochs, device).train, runs)
+
+
+@dataclass(frozen=True)
+class _OneByOne:
+    build: Build
+    seeds: Sequence[int]
+    configure: Sequence[Configure]
+    epochs: int
+    device: torch.device
+
+    def train(self, runs: list[int]) -> Chunk:
+        (run,) = runs
         with quietly():
-            yield _train(build, run, seed, configured, epochs, device)
+            return _train(self.build, run, self.seeds[run], self.configure[run], self.epochs, self.device)
 
 
 def _train(build: Build, run: int, seed: int, configure: Configure, epochs: int, device: torch.device) -> Chunk:

@@ -4,23 +4,18 @@ The step of R runs (the module's own ``training_step`` under ``torch.func``, the
 once into a graph of plain tensor operations. Replaying it costs no dispatch through ``vmap`` and ``grad``, and
 ``torch.compile`` can fuse it. Runs are cut into chunks whose working set fits the cache, or the device's memory. On a
 CPU every one of torch's threads becomes a process that races chunks by itself, which needs no barrier after each
-small operation.
+small operation; a Ray cluster brings workers of its own.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import math
-import multiprocessing
-import signal
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +25,10 @@ from lit_lrsched.comparison.engine.batches import Build, module_and_rows
 from lit_lrsched.comparison.engine.optimizers import vectorized_update
 from lit_lrsched.comparison.engine.program import LANES, Member, Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
+from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
+from lit_lrsched.comparison.engine.workers import in_processes
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.optim.torch_internals import tree_map
 from lit_lrsched.schedules.plateau import Plateau
@@ -56,6 +53,8 @@ class VectorizedRace:
         chunk_size: The most trainings in a chunk, rounded up to a multiple of 16. None: as many as fit the cache of
             the CPU, or the memory of the device.
         keep_weights: Whether to return the trained parameters too.
+        workers: Processes that race chunks. None: one for each of torch's threads on a CPU, else this one alone.
+        cluster: Trains the chunks with its own workers; this process then finds out whether it can be done, and how.
 
     Raises:
         NotVectorizable: When the trainings cannot share a program; the reason, in one line.
@@ -79,11 +78,17 @@ class VectorizedRace:
         compile: bool = False,
         chunk_size: int | None = None,
         keep_weights: bool = False,
+        workers: int | None = None,
+        cluster: RayCluster | None = None,
     ) -> None:
         self._build = build
         self._trainings = trainings
+        self._optimizer = optimizer
         self._epochs = epochs
-        self._device = torch.device(device)
+        self._compile = compile
+        self._cluster = cluster
+        self._trains_on = torch.device(device)
+        self._device = torch.device("cpu") if cluster else self._trains_on
         self._keep_weights = keep_weights
         module, rows = module_and_rows(build, trainings[0].seed, epochs)
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
@@ -100,8 +105,10 @@ class VectorizedRace:
 
         self.bytes_per_run = self._program(example, LANES).peak_bytes() // LANES
         threads = torch.get_num_threads()
-        workers = threads if self._device.type == "cpu" and sys.platform == "linux" else 1
-        most = _rounded_up(chunk_size or _fitting(self.bytes_per_run, workers, self._device))
+        here = threads if self._device.type == "cpu" and sys.platform == "linux" else 1
+        free = (cluster and cluster.free_memory()) or _free_memory(self._device, here)
+        most = _rounded_up(chunk_size or max(1, free // self.bytes_per_run))
+        workers = cluster.workers if cluster else workers or here
         rounds = math.ceil(len(trainings) / (workers * most))
         self.chunk_size = _rounded_up(math.ceil(len(trainings) / (workers * rounds)))
         # By seed, so that a chunk holds the data of few.
@@ -112,7 +119,7 @@ class VectorizedRace:
         self._program_of_chunk = self._program(example, self.chunk_size)
         self._program_of_chunk.trace()
         self.compile_seconds = 0.0
-        if compile:
+        if compile and not cluster:
             started = time.perf_counter()
             with _threads(self._threads):
                 self._program_of_chunk.compile()
@@ -120,35 +127,11 @@ class VectorizedRace:
 
     def __iter__(self) -> Iterator[Chunk]:
         """Trains, and yields each chunk when it is finished."""
-        if self.workers == 1:
-            for runs in self._chunks:
-                with _threads(self._threads):
-                    chunk = self._race(runs)
-                yield chunk
-            return
-        with warnings.catch_warnings():
-            # Python warns of forking beside other threads: these children wait for none of them.
-            warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-            pool = ProcessPoolExecutor(
-                self.workers, multiprocessing.get_context("fork"), initializer=_become_worker, initargs=(self._race,)
-            )
-            others = set(multiprocessing.active_children())
-            futures = [pool.submit(_race_here, runs) for runs in self._chunks]
-            workers = set(multiprocessing.active_children()) - others
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
-            raise InputError(
-                "a worker process of the race was killed, as the system does where memory runs out: what was finished "
-                "is kept, and the same call goes on; a smaller OMP_NUM_THREADS means fewer workers"
-            ) from None
-        except BaseException:
-            for worker in workers:
-                worker.kill()  # nobody waits for what they are at
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+        if self._cluster is not None:
+            return self._cluster.train(self._recipe(), self._chunks)
+        if self.workers > 1:
+            return in_processes(self.train, self._chunks, self.workers)
+        return map(self.train, self._chunks)
 
     def _check_steps(self) -> None:
         steps = self._epochs * len(self._sizes["train"])
@@ -169,8 +152,27 @@ class VectorizedRace:
             raise NotVectorizable(f"seed {seed} has batches of other sizes than seed {self._trainings[0].seed}")
         return member
 
-    @torch.no_grad()
-    def _race(self, runs: list[int]) -> Chunk:
+    def _recipe(self) -> Callable[[], VectorizedRace]:
+        """Returns what makes the same race in another process, which may train any of its chunks."""
+        return partial(
+            VectorizedRace,
+            self._build,
+            self._trainings,
+            optimizer=self._optimizer,
+            epochs=self._epochs,
+            device=self._trains_on,
+            compile=self._compile,
+            chunk_size=self.chunk_size,
+            keep_weights=self._keep_weights,
+            workers=1,
+        )
+
+    def train(self, runs: list[int]) -> Chunk:
+        """Trains the runs of one chunk."""
+        with _threads(self._threads), torch.no_grad():
+            return self._train(runs)
+
+    def _train(self, runs: list[int]) -> Chunk:
         real = [self._trainings[run] for run in runs]
         # A chunk that is not full repeats its last training, so that all chunks have one shape.
         trainings = real + [real[-1]] * (self.chunk_size - len(real))
@@ -215,24 +217,6 @@ class VectorizedRace:
         return np.broadcast_to(np.asarray(given, dtype=np.float64), np.shape(training.rates))
 
 
-class _Worker:
-    """What a worker process runs; set when it starts, so that nothing is copied with a chunk."""
-
-    race: Callable[[list[int]], Chunk]
-
-
-def _become_worker(race: Callable[[list[int]], Chunk]) -> None:
-    torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the parent hears it too, and ends the workers
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no worker outlives a parent that was killed
-    _Worker.race = staticmethod(race)
-
-
-def _race_here(runs: list[int]) -> Chunk:
-    return _Worker.race(runs)
-
-
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
@@ -247,10 +231,9 @@ def _rounded_up(runs: int) -> int:
     return math.ceil(runs / LANES) * LANES
 
 
-def _fitting(bytes_per_run: int, workers: int, device: torch.device) -> int:
-    """Returns how many runs fit half of a worker's share of the last cache, or half of a device's free memory."""
-    room = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _last_cache() // workers
-    return max(1, room // 2 // bytes_per_run)  # the other half is for the data and for what else runs
+def _free_memory(device: torch.device, workers: int) -> int:
+    """Returns half of a worker's share of the last cache, or of a device's free memory: the rest is for the data."""
+    return (torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _last_cache() // workers) // 2
 
 
 def _last_cache() -> int:
