@@ -152,6 +152,7 @@ class Runner:
             [self._grid.configure(key) for key in keys],
             epochs=self._options.epochs,
             device=self._ranks.device,
+            clip=self._grid.clip,
         )
 
     def _vectorized(self, keys: Sequence[RunKey]) -> VectorizedRace:
@@ -162,11 +163,12 @@ class Runner:
         horizon = Horizon(self._options.epochs * per_epoch, per_epoch)
         return VectorizedRace(
             self._build,
-            [self._grid.training(key, horizon) for key in keys],
+            self._grid.trainings(keys, horizon),
             optimizer=self._grid.optimizer,
             epochs=self._options.epochs,
             device=self._ranks.device,
             compile=self._compiles(),
+            clip=self._grid.clip,
         )
 
     def _compiles(self) -> bool:
