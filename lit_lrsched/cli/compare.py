@@ -116,8 +116,8 @@ def compare(
         groups=options.lr_groups,
         clip=clip_of(trainer),
     )
-    if export is not None and grid.optimizer.make is None:
-        grid.optimizer.written(grid.optimizer.lr, None, None)  # refused before the race and not after it
+    if export is not None:
+        grid.check_export()  # before the race and not after it
     if trainer.is_global_zero:
         print(f"{len(grid.keys())} trainings: {grid.size()}, {epochs} epochs each.")
         print(textwrap.fill(" ".join([grid.opening(), *said]), 100))

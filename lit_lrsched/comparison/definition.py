@@ -138,7 +138,7 @@ def _part(words: str, value: Any) -> Part:
 def _schedule(schedule: Any) -> Part:
     if isinstance(schedule, OwnSchedule):
         lr = schedule.tables["lr"]
-        factors = {**schedule.tables, "lr": lr / lr.max()}  # the rate itself is in the key
+        factors = {**schedule.tables, "lr": (lr / lr.max()).round(12)}  # the rate itself is in the key
         return _part(schedule.name, [schedule.name, factors, schedule.plateau])
     target = without_partial(schedule)
     words = (

@@ -119,6 +119,16 @@ class Grid:
             text += f" Schedules of their own: {', '.join(self.groups)}."
         return f"{text} {str(self.clip).capitalize()}." if self.clip else text
 
+    def check_export(self) -> None:
+        """Refuses a race of param groups that no configuration would set up, whichever setting wins.
+
+        Raises:
+            InputError: When there is a momentum or a weight decay at which none does.
+        """
+        if self.optimizer.make is None:
+            for momentum, decay in product(self.momenta, self.weight_decays):
+                self.optimizer.written(self.lrs[0], momentum, decay)
+
     def _axes(self, key: RunKey) -> tuple[float | None, float | None]:
         """Returns the momentum and the weight decay of a run, None for the optimizer's own."""
         own_momentum = None in self.momenta and key.momentum == self.optimizer.momentum
@@ -150,7 +160,7 @@ class Grid:
             drive_in_proportion(optimizer, key.lr / own.lr, decay, own.weight_decay)
         return returned
 
-    def trainings(self, keys: Iterable[RunKey], horizon: Horizon) -> list[Training]:
+    def trainings(self, keys: Sequence[RunKey], horizon: Horizon) -> list[Training]:
         """Returns the same as plain numbers for every step; runs that differ in their seed alone share them."""
         found: dict[Any, Training] = {}
         for key in keys:

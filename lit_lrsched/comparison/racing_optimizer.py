@@ -41,7 +41,6 @@ class RacingOptimizer:
         defaults: The settings of a group that brings none.
         members: The parameters of each group, by their place in ``module.parameters()``.
         count: How many parameters the module has.
-        is_whole: Whether the groups hold all that can be trained.
         module: Name of the module's class whose own it is; None where it was given.
         make: What was given: it takes parameters and returns the optimizer. None for a module's own.
         schedule: The schedule that a module's own comes with.
@@ -53,7 +52,6 @@ class RacingOptimizer:
     defaults: Mapping[str, Any]
     members: tuple[tuple[int, ...], ...]
     count: int
-    is_whole: bool
     module: str | None = None
     make: OptimizerCallable | None = None
     schedule: OwnSchedule | None = None
@@ -113,21 +111,18 @@ class RacingOptimizer:
             reference = _reference([base_lr_of(group) for group in self.groups], get_value(self.defaults, "lr"))
             arguments["lr"] = lr * (reference / self.lr)
             decays = [get_value(group, "weight_decay") for group in self.groups]
-            if weight_decay is None or "weight_decay" not in inspect.signature(self.func).parameters:
-                arguments.pop("weight_decay", None)
-            elif any(decays):
-                default = get_value(self.defaults, "weight_decay")
-                arguments["weight_decay"] = weight_decay * (_reference(decays, default) / self.weight_decay)
-            else:
-                arguments["weight_decay"] = weight_decay
-        elif weight_decay is not None:
+            if weight_decay is None and len(set(decays)) > 1:
+                arguments.pop("weight_decay", None)  # so that each group keeps its own
+            elif weight_decay is not None and any(decays):
+                weight_decay *= _reference(decays, get_value(self.defaults, "weight_decay")) / self.weight_decay
+        if weight_decay is not None:
             arguments["weight_decay"] = weight_decay
         if momentum is not None:
             arguments.update(momentum_argument({**self.defaults, **arguments}, momentum))
-        if not self.is_whole or not self._sets_up(partial(self.func, **arguments), wanted):
+        if not self._sets_up(partial(self.func, **arguments), wanted):
             raise InputError(
-                f"the optimizer of {self.module} has param groups, or leaves parameters out, which no configuration "
-                "says, so there is nothing to export: set the rates in configure_optimizers"
+                f"no configuration sets up the param groups of {self.module}'s optimizer ({self.groups_in_words()}), "
+                "so there is nothing to export: set the rates in configure_optimizers"
             )
         return arguments
 
@@ -176,7 +171,6 @@ def described_optimizer(optimizer: Optimizer, parameters: Sequence[nn.Parameter]
         defaults=_plain(optimizer.defaults),
         members=tuple(tuple(place.get(parameter, -1) for parameter in group) for group in members),
         count=len(parameters),
-        is_whole={one for one in parameters if one.requires_grad} <= {one for group in members for one in group},
         **origin,
     )
 

@@ -264,6 +264,9 @@ class Adagrad(Update):
 class Muon(Update):
     """``torch.optim.Muon``, for parameters of two dimensions.
 
+    It rounds to bfloat16 as torch does, so that the last place of a gradient, which another order of sums changes, may
+    become 2^-8 of a step.
+
     Args:
         nesterov: Whether to use Nesterov's momentum.
         ns_coefficients: The three coefficients of the Newton-Schulz iteration.
@@ -345,7 +348,7 @@ class GroupedUpdate:
 
     def update_(self, parameters: Tensors, grads: Tensors, slots: dict[str, Tensors], coefficients: Tensor) -> None:
         """Takes one step in place, given the coefficients ``[C, R]`` of that step."""
-        parts = coefficients.split(self._widths)
+        parts = torch.split(coefficients, self._widths)
         for update, names, part in zip(self.updates, self._names, parts, strict=True):
             update.update_({name: parameters[name] for name in names if name in parameters}, grads, slots, part)
 
@@ -409,7 +412,7 @@ KINDS: dict[type[torch.optim.Optimizer], type[Update]] = {
     torch.optim.RMSprop: RMSprop,
     torch.optim.Adagrad: Adagrad,
 }
-_DECOUPLED = {torch.optim.AdamW}
+_DECOUPLED: set[type[torch.optim.Optimizer]] = {torch.optim.AdamW}
 if hasattr(torch.optim, "Muon"):  # since torch 2.9
     KINDS[torch.optim.Muon] = Muon
     _DECOUPLED.add(torch.optim.Muon)

@@ -65,8 +65,8 @@ def _train(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,  # it would count towards metrics that are never reset
-        gradient_clip_val=clip and clip.value,
-        gradient_clip_algorithm=clip and clip.algorithm,
+        gradient_clip_val=clip.value if clip else None,
+        gradient_clip_algorithm=clip.algorithm if clip else None,
         callbacks=[trace],
     )
     own = module.configure_optimizers

@@ -74,5 +74,6 @@ def tuning_gain(
     several = len({row.weight_decay for row in summary.settings}) > 1
     over = f"{summary.reference} at {lr:g}, momentum {momentum:g}"
     over += f", weight decay {weight_decay:g}" if several else ""
-    *rest, decay = best
-    return Gain(*rest, decay if several else None, over, differences_from(np.zeros(len(gains)), [gains])[0])
+    schedule, lr, momentum, decay = best
+    difference = differences_from(np.zeros(len(gains)), [gains])[0]
+    return Gain(schedule, lr, momentum, decay if several else None, over, difference)
