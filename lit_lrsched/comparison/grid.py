@@ -19,7 +19,7 @@ from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import Configure
 from lit_lrsched.comparison.engine.training import FloatArray, OptimizerCallable, Training
 from lit_lrsched.comparison.evidence.runs import RunKey
-from lit_lrsched.comparison.own_optimizer import ask, unscheduled
+from lit_lrsched.comparison.own_optimizer import ask, replaced, unscheduled
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, as_plateau, drive_in_proportion
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, given, set_momentum, set_to
 from lit_lrsched.comparison.tables import tables
@@ -252,7 +252,10 @@ def grid_of(
             f"{type(module).__name__} optimizes by hand (automatic_optimization=False), so its optimizers and their "
             "steps are its own: a race needs a module that leaves them to the trainer"
         )
-    chosen = ask(module, data, epochs) if optimizer is None else given(optimizer, module.parameters())
+    if optimizer is None:
+        chosen = ask(module, data, epochs)
+    else:
+        chosen = given(optimizer, module.parameters(), replaced(module))
     default_lrs, default_momenta = defaults.rates_and_momenta(module, chosen.func, chosen.lr)
     return Grid(
         {**schedules, OWN: chosen.schedule} if chosen.schedule else schedules,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
 from lit_lrsched.comparison.engine.sequential import quietly
@@ -31,7 +32,7 @@ def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> Raci
         raise InputError(f"{name} has no optimizer, so there is no rate to race: give optimizer, or return one from it")
     (optimizer,) = optimizers
     schedule, notes = None, []
-    if configs and _takes_schedule(module):
+    if configs and _takes("lr_scheduler", module):
         of_argument = own_schedule(optimizer, configs, pace).name
         notes.append(f"The schedules race in place of its lr_scheduler, {of_argument}.")
     elif configs:
@@ -69,10 +70,18 @@ def _configured(module: LightningModule, data: LightningDataModule, epochs: int)
         ) from None
 
 
-def _takes_schedule(module: LightningModule) -> bool:
-    """Returns whether the schedule is an argument of the module, which is for the race to choose as it is for `fit`."""
+def replaced(module: LightningModule) -> tuple[str, ...]:
+    """Returns what there is to say where an optimizer is given to a module that has its own."""
+    if not is_overridden("configure_optimizers", module) or _takes("optimizer", module):
+        return ()
+    name = type(module).__name__
+    return (f"It takes the place of {name}.configure_optimizers, its param groups and schedule included.",)
+
+
+def _takes(argument: str, module: LightningModule) -> bool:
+    """Returns whether optimizer or schedule is an argument of the module, for the race to choose as `fit` does."""
     owner = next(base for base in type(module).__mro__ if "configure_optimizers" in vars(base))
-    return "__init__" in vars(owner) and "lr_scheduler" in inspect.signature(owner).parameters
+    return "__init__" in vars(owner) and argument in inspect.signature(owner).parameters
 
 
 def unscheduled(returned: Any) -> Optimizer:

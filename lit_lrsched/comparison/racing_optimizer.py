@@ -175,15 +175,14 @@ def described_optimizer(optimizer: Optimizer, parameters: Sequence[nn.Parameter]
     )
 
 
-def given(make: OptimizerCallable, parameters: Iterable[nn.Parameter]) -> RacingOptimizer:
+def given(make: OptimizerCallable, parameters: Iterable[nn.Parameter], notes: tuple[str, ...] = ()) -> RacingOptimizer:
     """Describes the optimizer that a callable makes of a module's parameters.
 
     Raises:
         InputError: When its first param group has no rate.
     """
     everything = list(parameters)
-    found = described_optimizer(make(everything), everything, make=make)
-    return checked(found)
+    return checked(described_optimizer(make(everything), everything, make=make, notes=notes))
 
 
 def checked(optimizer: RacingOptimizer) -> RacingOptimizer:

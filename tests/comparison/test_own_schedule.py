@@ -103,7 +103,7 @@ def lambdas(module: Any) -> Any:
 
 
 def plateau(module: Any) -> Any:
-    """Which halves the rates after every epoch, as the loss never falls by so much."""
+    """Which halves the rates after every epoch but the first, as the loss never falls by so much."""
     optimizer = module.optimizer()
     scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.9, min_lr=[0.002, 0.006])
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
@@ -135,7 +135,7 @@ def two(module: Any) -> Any:
 
 FACTORS = {  # of the first group, in each of the three epochs
     lambdas: [1.0, 0.5, 0.25],
-    plateau: [1.0, 0.5, 0.25],
+    plateau: [1.0, 1.0, 0.5],
     one_cycle: None,
     every_second: [1.0, 0.25, 0.0625],  # after the second and the fourth batch of each epoch
     ours: [1.0, 0.75, 0.25],  # (1 + cos(pi * epoch / 3)) / 2
@@ -177,6 +177,15 @@ def test_a_schedule_that_would_stop_training_is_left_out_and_told() -> None:
     assert "Its own schedule does not race: training will stop: Tried to step" in found.opening()
 
 
+def test_an_optimizer_that_is_given_takes_its_place() -> None:
+    found = grid(Transformer, optimizer=partial(torch.optim.SGD, lr=0.1))
+    assert list(found.schedules) == ["linear"]
+    assert found.opening() == (
+        "Optimizer: SGD, as given; peak rates 0.01, 0.03, 0.1, 0.3, 1. It takes the place of "
+        "Transformer.configure_optimizers, its param groups and schedule included."
+    )
+
+
 def test_its_name_is_taken() -> None:
     with pytest.raises(InputError, match="schedules: 'own' is the name of the schedule that a module brings"):
         grid_of(
@@ -213,7 +222,7 @@ class Grouped_(Transformer):
 def test_weight_decay_is_an_axis(tmp_path: Path) -> None:
     result = race(Transformer, tmp_path, lrs=[0.01], weight_decays=[0.0, 5.0], seeds=2, epochs=2)
     assert result.results.engine == "vectorized"
-    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
     assert list(rows[0])[:5] == ["schedule", "lr", "momentum", "weight_decay", "seed"]
     assert {row["weight_decay"] for row in rows} == {"0.0", "5.0"}
     summary = json.loads((tmp_path / "summary.json").read_text())
