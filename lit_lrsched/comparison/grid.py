@@ -252,10 +252,8 @@ def grid_of(
             f"{type(module).__name__} optimizes by hand (automatic_optimization=False), so its optimizers and their "
             "steps are its own: a race needs a module that leaves them to the trainer"
         )
-    if optimizer is None:
-        chosen = ask(module, data, epochs)
-    else:
-        chosen = given(optimizer, module.parameters(), replaced(module))
+    parameters = module.parameters()
+    chosen = given(optimizer, parameters, replaced(module)) if optimizer else ask(module, data, epochs)
     default_lrs, default_momenta = defaults.rates_and_momenta(module, chosen.func, chosen.lr)
     return Grid(
         {**schedules, OWN: chosen.schedule} if chosen.schedule else schedules,

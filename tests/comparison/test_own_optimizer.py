@@ -75,8 +75,8 @@ class Watched(Grouped):
 
     def configure_callbacks(self):
         class Watch(Callback):
-            def on_train_batch_start(self, trainer, module, batch, batch_idx):
-                groups = trainer.optimizers[0].param_groups
+            def on_before_optimizer_step(self, trainer, module, optimizer):
+                groups = optimizer.param_groups
                 Watched.used.append([(group["lr"], group["betas"][0], group["weight_decay"]) for group in groups])
 
         return Watch()
@@ -143,7 +143,7 @@ def test_what_cannot_race_is_refused(command, model, told):
 
 def test_fit_sets_up_the_groups_of_an_export(command):
     model = ["--model", "tests.foreign.Grouped", *DATA]
-    one = ["--schedules=[Linear]", "--lrs=[0.002]", "--seeds=1", "--trainer.max_epochs=1", "--metric=train_loss"]
+    one = ["--schedules=[Linear]", "--lrs=[0.002]", "--seeds=1", "--trainer.max_epochs=1", "--metric=val_loss"]
     decay = ["--weight_decays=[0.3]", "--trainer.gradient_clip_val=0.5", "--export=best.yaml"]
     assert command("compare", *model, *one, *decay) == 0
     best = yaml.safe_load(Path("best.yaml").read_text())

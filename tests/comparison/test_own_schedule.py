@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
@@ -237,6 +238,15 @@ def test_weight_decay_is_an_axis(tmp_path: Path) -> None:
     for decays, told in (([-1.0], "is no weight decay"), ([0.1, 0.1], "names something twice"), ([], "is empty")):
         with pytest.raises(InputError, match=told):
             race(Transformer, tmp_path, weight_decays=decays)
+
+
+def test_the_modules_own_schedule_is_exported_where_fit_has_it_anyway(tmp_path: Path) -> None:
+    options = {"schedules": {"hardly": Constant(1e-6)}, "epochs": 1}
+    race(Transformer, tmp_path / "own", lrs=[0.01], **options).export(tmp_path / "best.yaml", {"seed_everything": 1})
+    assert yaml.safe_load((tmp_path / "best.yaml").read_text()) == {"seed_everything": 1, "trainer": {"max_epochs": 1}}
+    with pytest.raises(InputError, match="Transformer's own schedule at the rate 0.02, which no configuration says"):
+        race(Transformer, tmp_path / "other", lrs=[0.02], **options).export(tmp_path / "other.yaml")
+    assert not (tmp_path / "other.yaml").exists()
 
 
 def test_a_folder_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
