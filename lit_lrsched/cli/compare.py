@@ -46,6 +46,7 @@ def compare(
     schedules: SchedulesOption = None,
     lrs: Optional[list[float]] = None,
     momenta: Optional[list[float]] = None,
+    weight_decays: Optional[list[float]] = None,
     seeds: Union[int, list[int]] = 20,
     metric: str = "val_acc",
     mode: Optional[Literal["min", "max"]] = None,
@@ -63,7 +64,7 @@ def compare(
 
     Each schedule is tuned on validation data and judged on test data. The same command takes an interrupted race
     up again. ``--trainer.max_epochs`` sets the length of each training. The module keeps its optimizer, unless
-    ``--optimizer`` gives another; what races is said first.
+    ``--optimizer`` gives another, and its own schedule races too, as ``own``; what races is said first.
 
     Args:
         trainer: The trainer, whose length and strategy the race has.
@@ -73,10 +74,12 @@ def compare(
         parts: What the configuration says of ``model`` and ``data``.
         options: The schedule options of the command line.
         schedules: What races, by name or as a list. Default: the tutorial's four and six from the catalogue. That
-            of --lr_scheduler races too.
+            of --lr_scheduler races too, and the model's own, whose rates keep their proportion at every peak rate.
         lrs: Peak learning rates. Default: 0.1, 0.3, 1, 3 and 10 times the optimizer's own; 0.03 to 3 for the worked
             example with SGD.
         momenta: Momenta. Default: the optimizer's own; 0 and 0.9 for the worked example with SGD.
+        weight_decays: Weight decays of the first param group that has one; the others keep their ratio to it, and
+            those with 0 keep 0. Default: the optimizer's own.
         seeds: How many seeds, or which.
         metric: The logged metric that tunes, such as val_acc; test_acc then judges.
         mode: max when the metric should be high, min when it should be low. Default: as its name tells.
@@ -96,8 +99,8 @@ def compare(
     from lit_lrsched.comparison import defaults
     from lit_lrsched.comparison.grid import grid_of
     from lit_lrsched.comparison.options import RaceOptions
-    from lit_lrsched.comparison.own_optimizer import OwnOptimizer
     from lit_lrsched.comparison.race import race
+    from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
 
     epochs = trainer.max_epochs or 0
     race_options = RaceOptions(
@@ -108,11 +111,11 @@ def compare(
     )
     if datamodule is None:
         raise InputError("a race needs data with a test part: give --data")
-    if options.lr_groups:
-        raise InputError("a race has no schedules for single groups or momentum: leave --lr_groups out")
+    said = check_trainer(trainer, epochs)
+    default = defaults.of_ours() if options.lr_groups else defaults.SCHEDULES
     grid = grid_of(
         build,
-        _racing(defaults.SCHEDULES if schedules is None else by_name(schedules), options.lr_scheduler),
+        _racing(default if schedules is None else by_name(schedules), options.lr_scheduler),
         lrs=lrs,
         momenta=momenta,
         seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
@@ -120,13 +123,15 @@ def compare(
         epochs=epochs,
         interval=options.lr_interval,
         monitor=options.lr_monitor,
+        weight_decays=weight_decays,
+        groups=options.lr_groups,
+        clip=clip_of(trainer),
     )
-    if export is not None and isinstance(grid.optimizer, OwnOptimizer):
-        grid.optimizer.written()  # so that it is refused before the race and not after it
-    size = f"{len(grid.schedules)} schedules x {len(grid.lrs)} rates x {len(grid.momenta)} momenta"
+    if export is not None:
+        grid.check_export()  # before the race and not after it
     if trainer.is_global_zero:
-        print(f"{len(grid.keys())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
-        print(textwrap.fill(grid.opening(), 100))
+        print(f"{len(grid.keys())} trainings: {grid.size()}, {epochs} epochs each.")
+        print(textwrap.fill(" ".join([grid.opening(), *said]), 100))
         print(f"{metric} tunes: {'higher' if race_options.direction == 'max' else 'lower'} is better.")
     finished = race(
         grid,

@@ -147,7 +147,7 @@ class ScheduleCLI(OpenCLI):
         if not self._from_outside:
             for name, value in given.items():
                 arguments[name] = value
-        elif "lr_scheduler" not in given and given.keys() != {"optimizer"}:
+        elif self.subcommand != "compare" and "lr_scheduler" not in given and given.keys() != {"optimizer"}:
             raise InputError(f"--{min(given.keys() - {'optimizer'})} says nothing by itself: give --lr_scheduler too")
         self.run_folder = RunFolder(config.get("ckpt_path") if self.subcommand == "fit" else None)
 

@@ -11,6 +11,8 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR
 
 from lit_lrsched.ionosphere.article import inverse_time
 from lit_lrsched.ionosphere.model import IonosphereClassifier
+from lit_lrsched.optim.from_torch import FromTorch
+from lit_lrsched.schedules.core import Schedule
 from lit_lrsched.schedules.decays import Cosine, Linear
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.schedules.recipes import OneCycle, WarmupCosine, WarmupStableDecay
@@ -29,6 +31,15 @@ SCHEDULES: dict[str, Any] = {
     "plateau": Plateau(monitor="val_acc", factor=0.5, patience=5),
 }
 SEEDS = 20
+
+
+def of_ours() -> dict[str, Any]:
+    """Returns the same schedules with torch's wrapped, so that param groups may have schedules of their own beside."""
+    return {
+        name: schedule if isinstance(schedule, Schedule) else FromTorch(schedule, every="1ep")
+        for name, schedule in SCHEDULES.items()
+    }
+
 
 # Of the worked example with SGD.
 LRS = (0.03, 0.1, 0.3, 1.0, 3.0)

@@ -8,7 +8,7 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import CellType, CodeType
@@ -21,8 +21,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_lrsched.class_paths import import_path, without_partial
 from lit_lrsched.comparison.engine.batches import Build
-from lit_lrsched.comparison.grid import Grid, made
-from lit_lrsched.comparison.own_optimizer import OwnOptimizer
+from lit_lrsched.comparison.grid import Grid
+from lit_lrsched.comparison.own_schedule import OwnSchedule
+from lit_lrsched.comparison.racing_optimizer import RacingOptimizer
 from lit_lrsched.comparison.splits import first_rows
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.optim.param_groups import get_value, momentum_of, set_value
@@ -119,6 +120,8 @@ def definition_of(build: Build, grid: Grid, epochs: int, identity: Mapping[str, 
         "epochs": _part(str(epochs), epochs),
         "interval": _part(str(grid.interval), grid.interval),
         "monitor": _part(str(grid.monitor), grid.monitor),
+        "groups": _part(", ".join(grid.groups or ()) or "None", grid.groups),
+        "gradient clipping": _part(str(grid.clip), grid.clip),
     }
     return Definition(shared, {name: _schedule(schedule) for name, schedule in grid.schedules.items()})
 
@@ -133,6 +136,10 @@ def _part(words: str, value: Any) -> Part:
 
 
 def _schedule(schedule: Any) -> Part:
+    if isinstance(schedule, OwnSchedule):
+        lr = schedule.tables["lr"]
+        factors = {**schedule.tables, "lr": (lr / lr.max()).round(12)}  # the rate itself is in the key
+        return _part(schedule.name, [schedule.name, factors, schedule.plateau])
     target = without_partial(schedule)
     words = (
         shown(schedule) if dataclasses.is_dataclass(schedule) else getattr(target, "__name__", type(target).__name__)
@@ -149,31 +156,26 @@ def _module(module: LightningModule) -> Any:
 
 
 def _optimizer(grid: Grid) -> Part:
-    """Describes the optimizer without the rate and the momentum, which are in the key of a run."""
+    """Describes the optimizer without the rate, the momentum and the weight decay, which are in the key of a run."""
     own = grid.optimizer
-    groups: Sequence[Mapping[str, Any]]
-    source: list[Any]
-    if isinstance(own, OwnOptimizer):
-        kind, groups, source = own.func, own.groups, [own.members, own.count]
-        words = str(own)
+    if own.make is None:
+        source = [own.members, own.count]
     else:
-        optimizer = made(own)
-        kind, groups = type(optimizer), [{**group, "params": None} for group in optimizer.param_groups]
-        source = [] if isinstance(without_partial(own), type) else [own]
-        words = kind.__name__
-    return _part(words, [kind, _without_rates(groups), source])
+        source = [] if isinstance(without_partial(own.make), type) else [own.make]
+    words = own.func.__name__ if own.make else str(own)
+    return _part(words, [own.func, _without_rates(own), source])
 
 
-def _without_rates(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns param groups whose rates are those of the first as 1, and whose momenta are what they have beyond it."""
-    lr, momentum = (get_value(groups[0], quantity) for quantity in ("lr", "momentum"))
+def _without_rates(own: RacingOptimizer) -> list[dict[str, Any]]:
+    """Returns the param groups with what they have beyond the key of a run: ratios, and differences of momenta."""
     found = []
-    for each in groups:
+    for each in own.groups:
         group = dict(each)
-        beyond = get_value(group, "momentum") - momentum
-        set_value(group, "lr", get_value(group, "lr") / lr)
+        set_value(group, "lr", get_value(group, "lr") / own.lr)
         if momentum_of(group) is not None:
-            set_value(group, "momentum", beyond)
+            set_value(group, "momentum", get_value(group, "momentum") - own.momentum)
+        if own.weight_decay:
+            set_value(group, "weight_decay", get_value(group, "weight_decay") / own.weight_decay)
         found.append(group)
     return found
 

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lit_lrsched.class_paths import import_from, to_plain
-from lit_lrsched.comparison.evidence.summary import Summary
+from lit_lrsched.comparison.evidence.summary import ScheduleSummary, Summary
 from lit_lrsched.comparison.evidence.verdict import verdict
+from lit_lrsched.comparison.grid import Grid
+from lit_lrsched.comparison.own_schedule import OwnSchedule
+from lit_lrsched.comparison.racing_optimizer import RacingOptimizer
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import momentum_argument
 from lit_lrsched.schedules.core import as_schedule
@@ -20,7 +23,7 @@ def export_best(
     path: Path,
     summary: Summary,
     schedules: Mapping[str, Any],
-    optimizer: Callable[..., Any],
+    optimizer: Callable[..., Any] | RacingOptimizer,
     epochs: int,
     config: Mapping[str, Any] | None = None,
 ) -> None:
@@ -29,39 +32,82 @@ def export_best(
     Args:
         path: The file.
         summary: What the race says.
-        schedules: The schedules that raced, by name: of this package, functions, or callables that take an optimizer
-            and return a torch scheduler.
-        optimizer: The optimizer's class, or a ``functools.partial`` of it.
+        schedules: The schedules that raced, by name: of this package, functions, callables that take an optimizer
+            and return a torch scheduler, or the module's own.
+        optimizer: The optimizer that raced, its class, or a ``functools.partial`` of it.
         epochs: How many epochs a run lasted.
         config: The rest of the configuration, as plain values by option: the model, the data, ``lr_interval``, ...
 
     Raises:
-        InputError: When every run diverged, or the schedule is a function that no import path leads to.
+        InputError: When every run diverged, the schedule is a function that no import path leads to, or no
+            configuration says what won: param groups of a module's optimizer, or its schedule at another rate.
     """
     import yaml  # type: ignore[import-untyped]
 
     if summary.best is None:
         raise InputError("every run diverged, so there is no best configuration to export: lower the peak rates")
     best = summary.schedules[0]
-    # Where no momentum raced, the records say 0 for the optimizer's own.
-    momentum = best.momentum if any(setting.momentum for setting in summary.settings) else None
     content = {
         **(config or {}),
-        "optimizer": _plain_optimizer(optimizer, best.lr, momentum),
-        "lr_scheduler": _plain_schedule(schedules[best.schedule]),
+        **_winner(best, summary, schedules[best.schedule], optimizer),
         "trainer": {**(config or {}).get("trainer", {}), "max_epochs": epochs},
     }
+    if isinstance(schedules[best.schedule], OwnSchedule):
+        content.pop("lr_groups", None)
     comment = "".join(f"# {sentence}\n" for sentence in verdict(summary))
     path.write_text(comment + yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _plain_optimizer(optimizer: Callable[..., Any], lr: float, momentum: float | None) -> dict[str, Any]:
+def options_of(grid: Grid) -> dict[str, Any]:
+    """Returns the options of ``fit`` that a race had besides its optimizer and schedules, as plain values."""
+    clip = (
+        {}
+        if grid.clip is None
+        else {"gradient_clip_val": grid.clip.value, "gradient_clip_algorithm": grid.clip.algorithm}
+    )
+    groups = {name: to_plain(as_schedule(schedule)) for name, schedule in (grid.groups or {}).items()}
+    options = {"lr_interval": grid.interval, "lr_monitor": grid.monitor, "lr_groups": groups or None}
+    return {"trainer": clip, **{name: value for name, value in options.items() if value is not None}}
+
+
+def _winner(
+    best: ScheduleSummary, summary: Summary, schedule: Any, optimizer: Callable[..., Any] | RacingOptimizer
+) -> dict[str, Any]:
+    """Returns optimizer and schedule of the winner; nothing for what the module does by itself."""
+    momenta = {setting.momentum for setting in summary.settings}
+    decays = {setting.weight_decay for setting in summary.settings}
+    if isinstance(optimizer, RacingOptimizer):
+        # Where no momentum or weight decay raced, the records name the optimizer's own.
+        momentum = None if momenta == {optimizer.momentum} else best.momentum
+        decay = None if decays == {optimizer.weight_decay} else best.weight_decay
+        if isinstance(schedule, OwnSchedule):
+            if (best.lr, momentum, decay) != (optimizer.lr, None, None):
+                raise InputError(
+                    f"the best is {optimizer.module}'s own schedule at the rate {best.lr:g}, which no configuration "
+                    "says, so there is nothing to export: set the rate in configure_optimizers"
+                )
+            return {}
+        if optimizer.make is None:
+            arguments = optimizer.written(best.lr, momentum, decay)
+            plain = {"class_path": to_plain(optimizer.func)["class_path"], "init_args": arguments}
+            return {"optimizer": plain, "lr_scheduler": _plain_schedule(schedule)}
+        make: Callable[..., Any] = optimizer.make
+    else:
+        make, momentum, decay = optimizer, best.momentum if any(momenta) else None, None
+    return {"optimizer": _plain_optimizer(make, best.lr, momentum, decay), "lr_scheduler": _plain_schedule(schedule)}
+
+
+def _plain_optimizer(
+    optimizer: Callable[..., Any], lr: float, momentum: float | None, weight_decay: float | None
+) -> dict[str, Any]:
     plain: dict[str, Any] = to_plain(optimizer)
     arguments = {**plain.get("init_args", {}), "lr": lr}
     if momentum is not None:
         parameters = inspect.signature(import_from(plain["class_path"])).parameters
         defaults = {name: parameter.default for name, parameter in parameters.items()}
         arguments.update(momentum_argument({**defaults, **arguments}, momentum))
+    if weight_decay is not None:
+        arguments["weight_decay"] = weight_decay
     return {"class_path": plain["class_path"], "init_args": arguments}
 
 

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import math
-import warnings
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, cast
+from typing import Any, Union, cast
 
-import numpy as np
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.comparison import defaults
 from lit_lrsched.comparison.engine.batches import Build
+from lit_lrsched.comparison.engine.clipping import Clip
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import Configure
 from lit_lrsched.comparison.engine.training import FloatArray, OptimizerCallable, Training
 from lit_lrsched.comparison.evidence.runs import RunKey
-from lit_lrsched.comparison.own_optimizer import OwnOptimizer, ask, unscheduled
+from lit_lrsched.comparison.own_optimizer import ask, replaced, unscheduled
+from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, as_plateau, drive_in_proportion
+from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, given, set_momentum, set_to
+from lit_lrsched.comparison.tables import tables
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.param_groups import forget_base_lr, get_value, group_values, set_value
+from lit_lrsched.optim.group_schedules import check_groups
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
-from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike, stride_of
-from lit_lrsched.schedules.direction import Direction
+from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike
 from lit_lrsched.schedules.plateau import Plateau, following
-from lit_lrsched.trainer.schedule_config import (
-    AnySchedule,
-    LRSchedulerCallable,
-    check_direction,
-    is_schedule,
-    schedule_config,
-)
+from lit_lrsched.trainer.lightning_internals import optimizers_in
+from lit_lrsched.trainer.schedule_config import AnySchedule, LRSchedulerCallable, is_schedule, schedule_config
 
 
 @dataclass(frozen=True)
@@ -42,27 +38,34 @@ class Grid:
 
     Args:
         schedules: The schedules by name, at least one.
-        lrs: Peak learning rates, the same for every schedule.
+        lrs: Peak learning rates of the first param group, the same for every schedule.
         momenta: Momenta; ``(None,)`` for the optimizer's own.
         seeds: Seeds.
-        optimizer: The module's own, or what takes parameters and returns one; its rate and momentum are replaced.
+        optimizer: The optimizer, whose rates, momenta and weight decays are set to those of each run.
         interval: When to step: None for ``"step"`` with schedules and ``"epoch"`` with torch's.
         monitor: Metric that a metric-driven schedule follows. None: the one that it names itself.
+        weight_decays: Weight decays; ``(None,)`` for the optimizer's own.
+        groups: Schedules for momentum, weight decay and single param groups: see :class:`~lit_lrsched.ScheduledLR`.
+        clip: How gradients are clipped.
 
     Raises:
-        InputError: For an empty or repeated list, a rate that is not positive, or a momentum outside [0, 1).
+        InputError: For an empty or repeated list, a rate that is not positive, a momentum outside [0, 1), a weight
+            decay below 0, or groups where a torch scheduler races.
     """
 
-    schedules: Mapping[str, AnySchedule]
+    schedules: Mapping[str, Union[AnySchedule, OwnSchedule]]
     lrs: Sequence[float]
     momenta: Sequence[float | None]
     seeds: Sequence[int]
-    optimizer: OptimizerCallable | OwnOptimizer
+    optimizer: RacingOptimizer
     interval: Interval | None = None
     monitor: str | None = None
+    weight_decays: Sequence[float | None] = (None,)
+    groups: Mapping[str, ScheduleLike] | None = None
+    clip: Clip | None = None
 
     def __post_init__(self) -> None:
-        for name in ("schedules", "lrs", "momenta", "seeds"):
+        for name in ("schedules", "lrs", "momenta", "weight_decays", "seeds"):
             values = list(getattr(self, name))
             if not values:
                 raise InputError(f"{name} is empty, so nothing would race: give at least one")
@@ -74,102 +77,134 @@ class Grid:
         for momentum in self.momenta:
             if momentum is not None and not 0 <= momentum < 1:
                 raise InputError(f"momenta: {momentum} is no momentum: give numbers from 0 up to but below 1")
+        for decay in self.weight_decays:
+            if decay is not None and not 0 <= decay < float("inf"):
+                raise InputError(f"weight_decays: {decay} is no weight decay: give finite numbers of at least 0")
+        check_groups(self.groups)
+        of_torch = [name for name, schedule in self.schedules.items() if _is_of_torch(schedule)]
+        if self.groups and of_torch:
+            raise InputError(
+                f"groups go with lit_lrsched's schedules, and {of_torch[0]!r} is torch's: wrap it in FromTorch"
+            )
 
     def keys(self) -> list[RunKey]:
         """Returns every combination, in a fixed order."""
-        momenta = [self.own_momentum if momentum is None else float(momentum) for momentum in self.momenta]
+        own = self.optimizer
+        momenta = [own.momentum if momentum is None else float(momentum) for momentum in self.momenta]
+        decays = [own.weight_decay if decay is None else float(decay) for decay in self.weight_decays]
         lrs, seeds = map(float, self.lrs), map(int, self.seeds)
-        return [RunKey(*each) for each in product(self.schedules, lrs, dict.fromkeys(momenta), seeds)]
+        axes = product(self.schedules, lrs, dict.fromkeys(momenta), dict.fromkeys(decays), seeds)
+        return [RunKey(*each) for each in axes]
+
+    def size(self) -> str:
+        """Returns in words how many combinations there are."""
+        text = f"{len(self.schedules)} schedules x {len(self.lrs)} rates x {len(self.momenta)} momenta"
+        decays = f" x {len(self.weight_decays)} weight decays" if self.weight_decays != (None,) else ""
+        return f"{text}{decays} x {len(self.seeds)} seeds"
 
     def opening(self) -> str:
-        """Returns in a sentence or two what races."""
-        own = self.optimizer if isinstance(self.optimizer, OwnOptimizer) else None
-        text = f"Optimizer: {own or f'{type(made(self.optimizer)).__name__}, as given'}; "
-        text += f"peak rates {_listed(self.lrs)}{f' (its own: {own.lr:g})' if own else ''}"
-        momenta = [momentum for momentum in self.momenta if momentum is not None]
-        text += f"; momenta {_listed(momenta)}." if momenta else "."
-        if own and len(own.groups) > 1:
-            rates = _listed(get_value(group, "lr") for group in own.groups)
-            text += f" The peak rates are the first param group's; all {len(own.groups)} keep their ratio, {rates}."
-        if own and own.schedule and own.schedule not in self.schedules:
-            text += f" Its {own.schedule} gives way to the schedules that race."
-        return text
-
-    @property
-    def own_lr(self) -> float:
-        """The rate that the optimizer brings for its first param group."""
-        return get_value(self._own_group, "lr")
-
-    @property
-    def own_momentum(self) -> float:
-        """The momentum, or first beta, that it brings; 0 where it has none."""
-        return get_value(self._own_group, "momentum")
-
-    @property
-    def _own_group(self) -> dict[str, Any]:
+        """Returns in a few sentences what races."""
         own = self.optimizer
-        return dict(own.groups[0]) if isinstance(own, OwnOptimizer) else made(own).param_groups[0]
+        text = f"Optimizer: {own}; peak rates {_listed(self.lrs)}{f' (its own: {own.lr:g})' if own.module else ''}"
+        momenta = [momentum for momentum in self.momenta if momentum is not None]
+        text += f"; momenta {_listed(momenta)}" if momenta else ""
+        decays = [decay for decay in self.weight_decays if decay is not None]
+        text += f"; weight decays {_listed(decays)}." if decays else "."
+        if len(own.groups) > 1:
+            text += f" The peak rates are the first param group's; all {len(own.groups)} keep their ratio: "
+            text += f"{own.groups_in_words()}."
+        for note in own.notes:
+            text += f" {note}"
+        if self.groups:
+            text += f" Schedules of their own: {', '.join(self.groups)}."
+        return f"{text} {str(self.clip).capitalize()}." if self.clip else text
 
-    def _set(self, optimizer: Optimizer, key: RunKey) -> Optimizer:
-        """Sets an optimizer to the peak rate and the momentum of one training."""
-        first = get_value(optimizer.param_groups[0], "lr")
-        for group in optimizer.param_groups:
-            rate = get_value(group, "lr")
-            set_value(group, "lr", key.lr if rate == first else key.lr * (rate / first))
-            forget_base_lr(group)
-        if None in self.momenta and key.momentum == self.own_momentum:
-            return optimizer
-        if len(group_values([optimizer], ("momentum",))) < len(optimizer.param_groups):
-            raise InputError(f"{type(optimizer).__name__} has no momentum: leave momenta out")
-        for group in optimizer.param_groups:
-            set_value(group, "momentum", key.momentum)
-        return optimizer
+    def check_export(self) -> None:
+        """Refuses a race of param groups that no configuration would set up, whichever setting wins.
+
+        Raises:
+            InputError: When there is a momentum or a weight decay at which none does.
+        """
+        if self.optimizer.make is None:
+            for momentum, decay in product(self.momenta, self.weight_decays):
+                self.optimizer.written(self.lrs[0], momentum, decay)
+
+    def _axes(self, key: RunKey) -> tuple[float | None, float | None]:
+        """Returns the momentum and the weight decay of a run, None for the optimizer's own."""
+        own_momentum = None in self.momenta and key.momentum == self.optimizer.momentum
+        own_decay = None in self.weight_decays and key.weight_decay == self.optimizer.weight_decay
+        return None if own_momentum else key.momentum, None if own_decay else key.weight_decay
 
     def configure(self, key: RunKey) -> Configure:
         """Returns what gives a module of its own trainer this training's optimizer and schedule."""
 
-        def configure(module: LightningModule, trainer: Trainer, own: Callable[[], Any]) -> dict[str, Any]:
-            brought = isinstance(self.optimizer, OwnOptimizer)
-            optimizer = unscheduled(own()) if brought else self.optimizer(module.parameters())
+        def configure(module: LightningModule, trainer: Trainer, own: Callable[[], Any]) -> Any:
+            schedule, make = self.schedules[key.schedule], self.optimizer.make
+            if isinstance(schedule, OwnSchedule):
+                return self._in_proportion(own(), schedule, key)
+            optimizer = unscheduled(own()) if make is None else make(module.parameters())
+            set_to(optimizer, key.lr, *self._axes(key))
             return schedule_config(
-                self._set(optimizer, key),
-                self.schedules[key.schedule],
-                trainer,
-                interval=self.interval,
-                monitor=self.monitor,
+                optimizer, schedule, trainer, interval=self.interval, monitor=self.monitor, groups=self.groups
             )
 
         return configure
 
+    def _in_proportion(self, returned: Any, schedule: OwnSchedule, key: RunKey) -> Any:
+        """Sets what a module's ``configure_optimizers`` returned to the values of one training; the schedule stays."""
+        ((optimizer,), _), own = optimizers_in(returned), self.optimizer
+        momentum, decay = self._axes(key)
+        if momentum is not None and not schedule.moves_momentum:
+            set_momentum(optimizer, momentum)
+        if key.lr != own.lr or decay is not None:
+            drive_in_proportion(optimizer, key.lr / own.lr, decay, own.weight_decay)
+        return returned
+
+    def trainings(self, keys: Sequence[RunKey], horizon: Horizon) -> list[Training]:
+        """Returns the same as plain numbers for every step; runs that differ in their seed alone share them."""
+        found: dict[Any, Training] = {}
+        for key in keys:
+            if key.setting not in found:
+                found[key.setting] = self.training(key, horizon)
+        return [dataclasses.replace(found[key.setting], seed=key.seed) for key in keys]
+
     def training(self, key: RunKey, horizon: Horizon) -> Training:
-        """Returns the same as plain numbers for every step."""
-        optimizer = self._set(made(self.optimizer), key)
-        schedule = following(self.schedules[key.schedule], self.monitor)
+        """Returns one run as plain numbers for every step.
+
+        Raises:
+            NotVectorizable: When its rates cannot be known before the run.
+        """
+        own, schedule = self.optimizer, self.schedules[key.schedule]
+        momentum, decay = self._axes(key)
+        if isinstance(schedule, OwnSchedule):
+            if schedule.unforeseen:
+                raise NotVectorizable(schedule.unforeseen)
+            found, plateau = schedule.at(key.lr / own.lr, momentum, decay, own.weight_decay), schedule.plateau
+        else:
+            optimizer = own.dummy()
+            set_to(optimizer, key.lr, momentum, decay)
+            found, plateau = self._planned(schedule, optimizer, key, horizon)
+        name = f"{key.schedule}/{key.lr}/{key.momentum}/{key.weight_decay}"
+        return Training(key.seed, found[0], found[1], plateau, name, found[2])
+
+    def _planned(
+        self, schedule: AnySchedule, optimizer: Optimizer, key: RunKey, horizon: Horizon
+    ) -> tuple[list[FloatArray], Plateau | None]:
+        schedule = following(schedule, self.monitor)
         if is_schedule(schedule):
             interval = self.interval or "step"
-            scheduler: LRScheduler = ScheduledLR(optimizer, cast("ScheduleLike", schedule), horizon, interval)
+            ours = ScheduledLR(optimizer, cast("ScheduleLike", schedule), horizon, interval, self.groups)
             plateau = schedule if isinstance(schedule, Plateau) else None
-        else:
-            interval = self.interval or "epoch"
-            scheduler = cast("LRSchedulerCallable", schedule)(optimizer)
-            plateau = self._as_plateau(scheduler, key) if isinstance(scheduler, ReduceLROnPlateau) else None
-        rates, momenta = _ticks(scheduler, horizon, interval)
-        return Training(key.seed, rates, momenta, plateau, name=f"{key.schedule}/{key.lr}/{key.momentum}")
-
-    def _as_plateau(self, scheduler: ReduceLROnPlateau, key: RunKey) -> Plateau:
+            if plateau and any(each is not plateau for each in ours.lr_schedules):
+                raise NotVectorizable(f"{key.schedule} follows a metric, and some of its param groups do not")
+            return tables(ours, horizon, interval), plateau
+        interval = self.interval or "epoch"
+        scheduler: LRScheduler = cast("LRSchedulerCallable", schedule)(optimizer)
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            return tables(scheduler, horizon, interval), None
         if self.monitor is None:
             raise InputError("ReduceLROnPlateau follows a metric: give monitor, for example val_loss")
-        check_direction(scheduler, self.monitor)
-        return Plateau(
-            monitor=self.monitor,
-            mode=cast("Direction", scheduler.mode),
-            factor=scheduler.factor,
-            patience=scheduler.patience,
-            threshold=scheduler.threshold,
-            threshold_mode=scheduler.threshold_mode,
-            cooldown=scheduler.cooldown,
-            min_factor=min(1.0, float(scheduler.min_lrs[0]) / key.lr),
-        )
+        return tables(scheduler, horizon, interval), as_plateau(scheduler, self.monitor, key.lr)
 
 
 def grid_of(
@@ -183,12 +218,15 @@ def grid_of(
     epochs: int,
     interval: Interval | None = None,
     monitor: str | None = None,
+    weight_decays: Sequence[float | None] | None = None,
+    groups: Mapping[str, ScheduleLike] | None = None,
+    clip: Clip | None = None,
 ) -> Grid:
     """Returns what races, where None stands for what goes with the module and its optimizer.
 
     Args:
         build: Takes a seed and returns the module and its data.
-        schedules: The schedules by name.
+        schedules: The schedules by name. That of the module joins them as ``own``.
         lrs: Peak learning rates. None: those around the optimizer's own.
         momenta: Momenta. None: the optimizer's own, but for the worked example.
         seeds: Seeds.
@@ -196,58 +234,44 @@ def grid_of(
         epochs: Epochs of each training.
         interval: When to step.
         monitor: Metric that torch's ``ReduceLROnPlateau`` follows.
+        weight_decays: Weight decays. None: the optimizer's own.
+        groups: Schedules for momentum, weight decay and single param groups.
+        clip: How gradients are clipped.
 
     Raises:
-        InputError: When the module does not let a race set one optimizer's rate, or a list is empty.
+        InputError: When the module does not let a race set one optimizer's rate, a list is empty, or a schedule is
+            called ``own``.
     """
     if epochs < 1:
         raise InputError(f"epochs={epochs} trains nothing: give at least 1")
+    if OWN in schedules:
+        raise InputError(f"schedules: {OWN!r} is the name of the schedule that a module brings: give yours another")
     module, data = build(next(iter(seeds), 0))
     if not module.automatic_optimization:
         raise InputError(
             f"{type(module).__name__} optimizes by hand (automatic_optimization=False), so its optimizers and their "
             "steps are its own: a race needs a module that leaves them to the trainer"
         )
-    chosen = ask(module, data, epochs) if optimizer is None else optimizer
-    kind = chosen.func if isinstance(chosen, OwnOptimizer) else type(made(chosen))
-    own_lr = chosen.lr if isinstance(chosen, OwnOptimizer) else get_value(made(chosen).param_groups[0], "lr")
-    default_lrs, default_momenta = defaults.rates_and_momenta(module, kind, own_lr)
+    parameters = module.parameters()
+    chosen = given(optimizer, parameters, replaced(module)) if optimizer else ask(module, data, epochs)
+    default_lrs, default_momenta = defaults.rates_and_momenta(module, chosen.func, chosen.lr)
     return Grid(
-        schedules,
+        {**schedules, OWN: chosen.schedule} if chosen.schedule else schedules,
         default_lrs if lrs is None else lrs,
         default_momenta if momenta is None else momenta,
         seeds,
         chosen,
         interval,
         monitor,
+        (None,) if weight_decays is None else weight_decays,
+        groups,
+        clip,
     )
 
 
-def made(optimizer: OptimizerCallable) -> Optimizer:
-    """Returns an optimizer of one parameter of no use, which shows its settings."""
-    return optimizer([torch.nn.Parameter(torch.zeros(1))])
+def _is_of_torch(schedule: object) -> bool:
+    return not isinstance(schedule, OwnSchedule) and not is_schedule(schedule)
 
 
 def _listed(numbers: Iterable[float]) -> str:
     return ", ".join(f"{number:g}" for number in numbers)
-
-
-def _ticks(scheduler: LRScheduler, horizon: Horizon, interval: Interval) -> tuple[FloatArray, FloatArray | None]:
-    """Steps a scheduler through a whole run and returns its rates and momenta, ``[steps]``; None without momentum."""
-    group = scheduler.optimizer.param_groups[0]
-    values = group_values([scheduler.optimizer], ("momentum",))
-    momentum = next((value for value in values if value.group is group), None)
-    stride = stride_of(interval, horizon)
-    rates, momenta = [], []
-    for tick in range(math.ceil(horizon.steps / stride)):
-        if tick > 0 and not isinstance(scheduler, ReduceLROnPlateau):
-            with warnings.catch_warnings():
-                # There is no optimizer step to come first, and composites step their parts in a way torch deprecates.
-                warnings.simplefilter("ignore", UserWarning)
-                scheduler.step()
-        rates.append(get_value(group, "lr"))
-        momenta.append(momentum.read() if momentum else 0.0)
-    by_step = np.repeat(np.array(rates), stride)[: horizon.steps]
-    if momentum is None:
-        return by_step, None
-    return by_step, np.repeat(np.array(momenta, dtype=np.float64), stride)[: horizon.steps]

@@ -28,11 +28,10 @@ from lit_lrsched.comparison.evidence.runs import Mode
 from lit_lrsched.comparison.evidence.summary import Summary, summarize
 from lit_lrsched.comparison.evidence.tuning_gain import tuning_gain
 from lit_lrsched.comparison.evidence.verdict import few_seeds_in_words, verdict
-from lit_lrsched.comparison.export import export_best
+from lit_lrsched.comparison.export import export_best, options_of
 from lit_lrsched.comparison.grid import Grid, grid_of
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import Engine, RaceOptions
-from lit_lrsched.comparison.own_optimizer import OwnOptimizer
 from lit_lrsched.comparison.records import Record
 from lit_lrsched.comparison.report.notebook import in_html
 from lit_lrsched.comparison.report.pictures import forest_plot
@@ -42,8 +41,9 @@ from lit_lrsched.comparison.report.terminal import show
 from lit_lrsched.comparison.report.write import write_report
 from lit_lrsched.comparison.runner import Runner
 from lit_lrsched.comparison.splits import splits_of
+from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
 from lit_lrsched.errors import InputError, did_you_mean
-from lit_lrsched.schedules.core import Interval
+from lit_lrsched.schedules.core import Interval, ScheduleLike
 from lit_lrsched.trainer.lightning_package import rank_zero_info
 from lit_lrsched.trainer.schedule_config import AnySchedule
 
@@ -127,12 +127,15 @@ class Comparison:
         """Writes the winning configuration, ready for ``lit-lrsched fit --config``.
 
         Raises:
-            InputError: When every run diverged, the schedule is a function that no import path leads to, or the
-                module's own optimizer has param groups.
+            InputError: When every run diverged, the schedule is a function that no import path leads to, or no
+                configuration says what won: param groups of a module's optimizer, or its schedule at another rate.
         """
-        optimizer = self.grid.optimizer
-        optimizer = optimizer.written() if isinstance(optimizer, OwnOptimizer) else optimizer
-        export_best(Path(path), self.summary, self.grid.schedules, optimizer, self.results.epochs, config=config)
+        grid, given = self.grid, dict(config or {})
+        options = options_of(grid)
+        options["trainer"] = {**options["trainer"], **given.pop("trainer", {})}
+        export_best(
+            Path(path), self.summary, grid.schedules, grid.optimizer, self.results.epochs, config={**given, **options}
+        )
 
 
 def compare(
@@ -142,6 +145,7 @@ def compare(
     *,
     lrs: Sequence[float] | None = None,
     momenta: Sequence[float | None] = (None,),
+    weight_decays: Sequence[float | None] = (None,),
     seeds: int | Sequence[int] = SEEDS,
     optimizer: OptimizerCallable | None = None,
     epochs: int = 50,
@@ -151,6 +155,7 @@ def compare(
     target: float | None = None,
     interval: Interval | None = None,
     monitor: str | None = None,
+    groups: Mapping[str, ScheduleLike] | None = None,
     engine: Engine = "auto",
     compile: bool | None = None,
     trainer: Trainer | None = None,
@@ -169,14 +174,18 @@ def compare(
         data: The data module's class, or a function that makes one. One that takes ``seed`` gets the run's seed, so
             that the split varies with it. An instance serves as the pattern.
         schedules: What races, by name: schedules, functions ``(step, horizon) -> float``, or callables that take an
-            optimizer and return a torch scheduler.
+            optimizer and return a torch scheduler. The schedule that the module brings joins them as ``own``, unless
+            the module takes its schedule as an argument ``lr_scheduler``. At another peak rate its rates scale in
+            proportion.
         lrs: Peak learning rates; of the first param group, to which the others keep their ratio. None: 0.1, 0.3, 1, 3
             and 10 times the optimizer's own, or 0.03 to 3 for the worked example with SGD.
         momenta: Momenta, or first betas; None is the optimizer's own.
+        weight_decays: Weight decays of the first param group that has one; the others keep their ratio to it, and those
+            with 0 keep 0. None is the optimizer's own.
         seeds: How many seeds, from 0 on, or which.
         optimizer: Takes parameters and returns the optimizer. None: the module's own, as ``configure_optimizers``
-            returns it, with its settings and param groups; the schedules take the place of its scheduler. Vectorized:
-            SGD, Adam and AdamW.
+            returns it, with its settings and param groups. Vectorized: SGD, Adam, AdamW, NAdam, RMSprop, Adagrad
+            and, where torch has it, Muon.
         epochs: Epochs of each training.
         metric: The metric after the last epoch that tunes, such as ``val_acc``; ``test_acc`` then judges.
         mode: ``"max"`` when the metric should be high, ``"min"`` when it should be low. None: as its name tells.
@@ -184,11 +193,14 @@ def compare(
         target: Validation metric for the time to target. None: where the reference ends.
         interval: When to step the schedules. None: ``"step"`` for schedules, ``"epoch"`` for torch's.
         monitor: Metric that metric-driven schedules follow. None: the one that they name themselves.
+        groups: Schedules for momentum, weight decay and single param groups, beside every schedule but the module's
+            own: see :class:`~lit_lrsched.ScheduledLR`.
         engine: ``"vectorized"``: all runs in one program. ``"sequential"``: one ``Trainer.fit`` a run. ``"auto"``:
             vectorized where the module allows it.
         compile: Whether to compile the vectorized program. None: where that pays for itself.
         trainer: Says where to train: on its accelerator and, with a strategy like ``ddp``, on several devices, each
-            of which takes its share of the runs. None: on the accelerator that is there.
+            of which takes its share of the runs; and how gradients are clipped. What else would change training is
+            refused. None: on the accelerator that is there.
         folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race, so that
             the same call takes an interrupted race up again.
         ray: Trains on a Ray cluster: ``"auto"`` for the one that runs, ``"local"`` for one that is started on this
@@ -212,6 +224,9 @@ def compare(
     """
     options = RaceOptions(epochs, metric, mode, reference, target, engine, compile, folder, ray, ray_cpus, ray_gpus)
     build = build_from(model, data)
+    with quietly():  # of accelerators and tips, which are not about the race
+        trainer = trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)
+    said = check_trainer(trainer, epochs)
     grid = grid_of(
         build,
         schedules,
@@ -222,10 +237,11 @@ def compare(
         epochs=epochs,
         interval=interval,
         monitor=monitor,
+        weight_decays=weight_decays,
+        groups=groups,
+        clip=clip_of(trainer),
     )
-    rank_zero_info(grid.opening())
-    with quietly():  # of accelerators and tips, which are not about the race
-        trainer = trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)
+    rank_zero_info(" ".join([grid.opening(), *said]))
     return race(
         grid,
         build,
@@ -279,13 +295,19 @@ def race(
     results = Results(
         records=records,
         summary=summary,
-        gain=tuning_gain(runs, summary, lr=grid.own_lr, momentum=grid.own_momentum),
+        gain=tuning_gain(
+            runs,
+            summary,
+            lr=grid.optimizer.lr,
+            momentum=grid.optimizer.momentum,
+            weight_decay=grid.optimizer.weight_decay,
+        ),
         validation_metric=options.metric,
         factors=_factors(records, summary),
         epochs=options.epochs,
         model=names["model"],
         data=names["data"],
-        optimizer=_name(grid.optimizer),
+        optimizer=grid.optimizer.func.__name__,
         engine=runner.engine,
         reason=runner.reason,
         machine=f"{os.cpu_count()} x {platform.machine()}, torch {torch.__version__} on {runner.where}",
@@ -311,7 +333,8 @@ def _reference(grid: Grid, options: RaceOptions) -> str | None:
 
 
 def _default_folder(fingerprint: str, grid: Grid) -> Path:
-    name = digest_of([fingerprint, list(grid.lrs), list(grid.momenta), list(grid.seeds)])[:8]
+    axes = [grid.lrs, grid.momenta, grid.weight_decays, grid.seeds]
+    name = digest_of([fingerprint, *map(list, axes)])[:8]
     return Path("lightning_logs") / f"compare-{name}"
 
 
@@ -322,7 +345,7 @@ def _factors(records: Sequence[Record], summary: Summary) -> dict[str, list[floa
         used = [
             record.curves["lr"] / record.key.lr
             for record in records
-            if record.key.setting == (row.schedule, row.lr, row.momentum)
+            if record.key.setting == (row.schedule, row.lr, row.momentum, row.weight_decay)
         ]
         factors[row.schedule] = [float(value) for value in np.mean(used, axis=0)]
     return factors

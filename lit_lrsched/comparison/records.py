@@ -57,7 +57,8 @@ class Record:
             validation: Name of the metric that chooses the setting; its curve comes along where there is one.
             test: Name of the metric that judges.
 
-        >>> record = Record(RunKey("rex", 0.1, 0.9, 7), {"val_acc": 0.9, "test_acc": 0.8}, {"val_acc": np.array([0.7])})
+        >>> key = RunKey("rex", 0.1, 0.9, 0.0, 7)
+        >>> record = Record(key, {"val_acc": 0.9, "test_acc": 0.8}, {"val_acc": np.array([0.7])})
         >>> record.run("val_acc", "test_acc")  # doctest: +ELLIPSIS
         Run(key=RunKey(schedule='rex', ...), validation=0.9, test=0.8, diverged=False, curve=(0.7,))
         """
@@ -85,14 +86,14 @@ class RecordStore:
     >>> from tempfile import mkdtemp
     >>> folder = Path(mkdtemp())
     >>> store = RecordStore(folder, ["val_acc"])
-    >>> store.append([Record(RunKey("rex", 0.3, 0.0, 1), {"val_acc": 0.9}, {"val_acc": np.array([0.8, 0.9])})])
-    >>> store.append([Record(RunKey("cosine", 0.3, 0.0, 1), {"val_acc": 0.7}, {"val_acc": np.array([0.6, 0.7])})])
+    >>> store.append([Record(RunKey("rex", 0.3, 0.0, 0.0, 1), {"val_acc": 0.9}, {"val_acc": np.array([0.8, 0.9])})])
+    >>> store.append([Record(RunKey("cosine", 0.3, 0.0, 0.0, 1), {"val_acc": 0.7}, {"val_acc": np.array([0.6, 0.7])})])
     >>> [record.key.schedule for record in RecordStore(folder, ["val_acc"]).finish()]
     ['cosine', 'rex']
     >>> print((folder / "results.csv").read_text().strip())
-    schedule,lr,momentum,seed,val_acc,diverged
-    cosine,0.3,0.0,1,0.7,False
-    rex,0.3,0.0,1,0.9,False
+    schedule,lr,momentum,weight_decay,seed,val_acc,diverged
+    cosine,0.3,0.0,0.0,1,0.7,False
+    rex,0.3,0.0,0.0,1,0.9,False
     """
 
     def __init__(self, folder: Path, metrics: Sequence[str], definition: Definition | None = None) -> None:
@@ -146,7 +147,7 @@ class RecordStore:
         shutil.rmtree(share)
 
     def finish(self) -> list[Record]:
-        """Writes the final files, rows sorted by schedule, rate, momentum and seed, and returns all records so."""
+        """Writes the final files, rows sorted by key, and returns all records so."""
         records = [self._records[key] for key in sorted(self._records)]
         _write(self._curves, _packed(records, self._definition))
         _write(self._table, self._csv(records))
@@ -275,6 +276,7 @@ def _packed(records: Sequence[Record], definition: Definition) -> bytes:
         "schedule": np.array([record.key.schedule for record in records], dtype=np.str_),
         "lr": np.array([record.key.lr for record in records], dtype=float),
         "momentum": np.array([record.key.momentum for record in records], dtype=float),
+        "weight_decay": np.array([record.key.weight_decay for record in records], dtype=float),
         "seed": np.array([record.key.seed for record in records], dtype=np.int64),
         "epochs": np.array(lengths, dtype=np.int64),
         "diverged": np.array([record.diverged for record in records], dtype=bool),
@@ -305,18 +307,17 @@ def _unpacked(content: bytes) -> _Stored:
     # The checksums of a zip file cover each array, not its name, nor that none is missing.
     if "checksum" not in loaded or not np.array_equal(loaded.pop("checksum"), _checksum(loaded)):
         raise _Damaged
-    if "definition" not in loaded:
+    if not {"definition", *_KEY} <= loaded.keys():
         raise _Damaged  # by an earlier version, which did not say what its runs are of
     definition = Definition.from_json(loaded.pop("definition").item())
     columns = [loaded.pop(name).tolist() for name in (*_KEY, "epochs", "diverged", "metrics")]
     metrics = loaded.pop("metric_names").tolist()
     curves = {_metric(column): values for column, values in loaded.items()}
     records = {}
-    for i, (schedule, lr, momentum, seed, epochs, diverged, values) in enumerate(zip(*columns, strict=True)):
+    for i, (*key, epochs, diverged, values) in enumerate(zip(*columns, strict=True)):
         logged = dict(zip(metrics, values, strict=True))
         curves_of_run = {name: rows[i, :epochs] for name, rows in curves.items()}
-        key = RunKey(schedule, lr, momentum, seed)
-        records[key] = Record(key, logged, curves_of_run, diverged)
+        records[RunKey(*key)] = Record(RunKey(*key), logged, curves_of_run, diverged)
     return _Stored(records, definition)
 
 

@@ -173,12 +173,13 @@ class Runner:
         horizon = Horizon(self._options.epochs * per_epoch, per_epoch)
         return VectorizedRace(
             self._build,
-            [self._grid.training(key, horizon) for key in keys],
+            self._grid.trainings(keys, horizon),
             optimizer=self._grid.optimizer,
             epochs=self._options.epochs,
             device=self._device,
             compile=self._compiles(),
             cluster=self._cluster,
+            clip=self._grid.clip,
         )
 
     def _compiles(self) -> bool:

@@ -55,7 +55,7 @@ class DummyOptimizer(Optimizer):
         own = [
             {
                 **{key: value.clone() if isinstance(value, Tensor) else value for key, value in group.items()},
-                "params": [torch.nn.Parameter(torch.zeros(1))],
+                "params": [torch.nn.Parameter(torch.zeros(1, 1))],  # of two dimensions: Muon takes no other
             }
             for group in groups
         ]

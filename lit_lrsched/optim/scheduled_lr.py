@@ -109,6 +109,14 @@ class ScheduledLR(LRScheduler):
         return self._clock(self.last_epoch * self._stride)
 
     @property
+    def lr_schedules(self) -> list[Schedule]:
+        """The schedule of each param group's learning rate, for the groups that were there from the start."""
+        found = {
+            value.group: one.schedule for one in self._group_schedules for value in one.values if value.quantity == "lr"
+        }
+        return [found[group] for group in sorted(found)]
+
+    @property
     def policy(self) -> Literal["keep", "stretch"] | None:
         """How the curve of a checkpoint of another length goes on here; None where it does not."""
         if self._clock == Clock(self.horizon):

@@ -50,7 +50,7 @@ def race(
         validation, test = quality + rng.normal(size=2) * noise / 2
         if steps:
             validation, test = round(validation * steps) / steps, round(test * steps) / steps
-        runs.append(Run(RunKey(name, lr, 0.0, seed), validation, test))
+        runs.append(Run(RunKey(name, lr, 0.0, 0.0, seed), validation, test))
     return runs
 
 
@@ -482,7 +482,8 @@ def test_least_seeds() -> None:
 
 
 def grid_of(validation: dict[float, float], test: dict[float, float], seeds: int = 3) -> list[Run]:
-    return [Run(RunKey("a", lr, 0.0, seed), validation[lr], test[lr]) for lr in validation for seed in range(seeds)]
+    keys = [RunKey("a", lr, 0.0, 0.0, seed) for lr in validation for seed in range(seeds)]
+    return [Run(key, validation[key.lr], test[key.lr]) for key in keys]
 
 
 def test_validation_chooses_and_test_judges() -> None:
@@ -506,7 +507,7 @@ def test_edge_of_the_grid(validation: dict[float, float], edge: str | None) -> N
 
 
 def test_momentum_is_tuned_and_has_no_edge() -> None:
-    runs = [Run(RunKey("a", 0.1, m, seed), 0.8 + 0.1 * m, 0.7) for m in (0.0, 0.9) for seed in range(2)]
+    runs = [Run(RunKey("a", 0.1, m, 0.0, seed), 0.8 + 0.1 * m, 0.7) for m in (0.0, 0.9) for seed in range(2)]
     (row,) = judge(runs).schedules
     assert (row.momentum, row.edge) == (0.9, None)
     assert [(cell.lr, cell.momentum) for cell in judge(runs).settings] == [(0.1, 0.0), (0.1, 0.9)]
@@ -514,9 +515,9 @@ def test_momentum_is_tuned_and_has_no_edge() -> None:
 
 def test_a_diverged_run_counts_as_the_worst_and_loses_the_tuning() -> None:
     # At 0.3 two seeds are better than any at 0.1, and one diverged: (0.95 + 0.95 + 0.5) / 3 = 0.8 < 0.9.
-    runs = [Run(RunKey("a", 0.1, 0.0, seed), 0.9, 0.9, curve=(0.5, 0.9)) for seed in range(3)]
-    runs += [Run(RunKey("a", 0.3, 0.0, seed), 0.95, 0.95, curve=(0.6, 0.95)) for seed in range(2)]
-    runs += [Run(RunKey("a", 0.3, 0.0, 2), math.nan, math.nan, True, curve=(0.2, math.nan))]
+    runs = [Run(RunKey("a", 0.1, 0.0, 0.0, seed), 0.9, 0.9, curve=(0.5, 0.9)) for seed in range(3)]
+    runs += [Run(RunKey("a", 0.3, 0.0, 0.0, seed), 0.95, 0.95, curve=(0.6, 0.95)) for seed in range(2)]
+    runs += [Run(RunKey("a", 0.3, 0.0, 0.0, 2), math.nan, math.nan, True, curve=(0.2, math.nan))]
     assert worst_value(runs, "max") == 0.5
     summary = judge(runs)
     assert summary.schedules[0].lr == 0.1
@@ -526,16 +527,16 @@ def test_a_diverged_run_counts_as_the_worst_and_loses_the_tuning() -> None:
 
 @pytest.mark.parametrize("metric", [math.nan, math.inf, -math.inf])
 def test_a_metric_that_is_not_finite_is_a_diverged_run(metric: float) -> None:
-    runs = [Run(RunKey("a", 0.1, 0.0, seed), 0.9, 0.9 if seed else metric) for seed in range(3)]
-    runs += [Run(RunKey("b", 0.1, 0.0, seed), 0.6, 0.6) for seed in range(3)]
+    runs = [Run(RunKey("a", 0.1, 0.0, 0.0, seed), 0.9, 0.9 if seed else metric) for seed in range(3)]
+    runs += [Run(RunKey("b", 0.1, 0.0, 0.0, seed), 0.6, 0.6) for seed in range(3)]
     row = judge(runs).schedules[0]
     assert (row.schedule, row.diverged, row.worst, row.worst_seed) == ("a", 1, 0.6, 0)
     assert row.mean == pytest.approx(0.8)  # (0.9 + 0.9 + 0.6) / 3
 
 
 def test_a_loss_that_exploded_before_nan_does_not_drown_the_rest() -> None:
-    runs = [Run(RunKey("a", 0.1, 0.0, 0), math.nan, math.nan, True, curve=(1e30, math.nan))]
-    runs += [Run(RunKey("a", 0.1, 0.0, 1), 0.2, 0.3, curve=(0.7, 0.2))]
+    runs = [Run(RunKey("a", 0.1, 0.0, 0.0, 0), math.nan, math.nan, True, curve=(1e30, math.nan))]
+    runs += [Run(RunKey("a", 0.1, 0.0, 0.0, 1), 0.2, 0.3, curve=(0.7, 0.2))]
     assert worst_value(runs, "min") == 0.7
 
 
@@ -547,7 +548,7 @@ def rated(
 ) -> list[Run]:
     """Validation and test at these levels by rate, with a wave of its own for each schedule."""
     return [
-        Run(RunKey(name, lr, 0.0, seed), level, level + 0.002 * (seed * (2 + place) % 5 - 2), (name, lr) in broken)
+        Run(RunKey(name, lr, 0.0, 0.0, seed), level, level + 0.002 * (seed * (2 + place) % 5 - 2), (name, lr) in broken)
         for place, (name, by_rate) in enumerate(levels.items())
         for lr, level in by_rate.items()
         for seed in range(seeds)
@@ -646,9 +647,10 @@ def test_min_is_the_mirror_of_max() -> None:
 def test_pairing_removes_what_a_seed_shares() -> None:
     # The splits differ by up to 0.3, the schedules by 0.01 in every one.
     levels = np.linspace(0.6, 0.9, 8)
-    runs = [Run(RunKey("a", 0.1, 0.0, seed), 0.9, level) for seed, level in enumerate(levels)]
+    runs = [Run(RunKey("a", 0.1, 0.0, 0.0, seed), 0.9, level) for seed, level in enumerate(levels)]
     runs += [
-        Run(RunKey("b", 0.1, 0.0, seed), 0.9, level + 0.01 + 0.001 * (seed % 2)) for seed, level in enumerate(levels)
+        Run(RunKey("b", 0.1, 0.0, 0.0, seed), 0.9, level + 0.01 + 0.001 * (seed % 2))
+        for seed, level in enumerate(levels)
     ]
     summary = judge(runs, reference="a")
     assert summary.tied == ("b",)
@@ -659,7 +661,7 @@ def test_pairing_removes_what_a_seed_shares() -> None:
 
 def test_worst_seed() -> None:
     tests = [0.9, 0.7, 0.8]
-    up = [Run(RunKey("a", 0.1, 0.0, seed + 10), 0.9, test) for seed, test in enumerate(tests)]
+    up = [Run(RunKey("a", 0.1, 0.0, 0.0, seed + 10), 0.9, test) for seed, test in enumerate(tests)]
     (row,) = judge(up).schedules
     assert (row.worst, row.worst_seed) == (0.7, 11)
     (row,) = judge(up, mode="min").schedules
@@ -668,7 +670,7 @@ def test_worst_seed() -> None:
 
 def test_schedules_that_always_diverge_are_out_of_the_tests() -> None:
     runs = race({"a": 0.9, "b": 0.9}, 8, np.random.default_rng(11))
-    broken = [Run(RunKey("z", 0.1, 0.0, seed), math.nan, math.nan, True) for seed in range(8)]
+    broken = [Run(RunKey("z", 0.1, 0.0, 0.0, seed), math.nan, math.nan, True) for seed in range(8)]
     with_broken, without = judge(runs + broken, reference="a"), judge(runs, reference="a")
     assert with_broken.out == ("z",)
     assert with_broken.tied == without.tied
@@ -687,7 +689,8 @@ def test_schedules_that_always_diverge_are_out_of_the_tests() -> None:
 @repeatable
 def test_any_race_gives_plain_numbers_and_two_sentences(names: int, seeds: int, cells: list[float], mode: str) -> None:
     values = iter(cells)
-    runs = [Run(RunKey(name, 0.1, 0.0, seed), x := next(values), x) for name in "abc"[:names] for seed in range(seeds)]
+    keys = [RunKey(name, 0.1, 0.0, 0.0, seed) for name in "abc"[:names] for seed in range(seeds)]
+    runs = [Run(key, x := next(values), x) for key in keys]
     summary = judge(runs, mode=mode, reference="a")
     text = json.dumps(dataclasses.asdict(summary), allow_nan=False)
     assert json.loads(text)["seeds"] == list(range(seeds))
@@ -708,7 +711,7 @@ def test_any_race_gives_plain_numbers_and_two_sentences(names: int, seeds: int, 
     ],
 )
 def test_incomplete_races_are_refused(change, message: str) -> None:
-    runs = [Run(RunKey(name, 0.1, 0.0, seed), 0.9, 0.9) for name in "ab" for seed in range(3)]
+    runs = [Run(RunKey(name, 0.1, 0.0, 0.0, seed), 0.9, 0.9) for name in "ab" for seed in range(3)]
     with pytest.raises(InputError, match=message):
         judge(change(runs))
 
@@ -724,7 +727,7 @@ def test_incomplete_races_are_refused(change, message: str) -> None:
 )
 def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        judge([Run(RunKey("constant", 0.1, 0.0, 0), 0.9, 0.9)], **options)
+        judge([Run(RunKey("constant", 0.1, 0.0, 0.0, 0), 0.9, 0.9)], **options)
 
 
 # --- Time to target ---------------------------------------------------------------------------------------------------
@@ -733,7 +736,8 @@ def test_wrong_options_are_refused(options: dict[str, object], message: str) -> 
 def test_time_to_the_level_where_the_reference_ends() -> None:
     slow, fast, never = (0.5, 0.6, 0.7, 0.8), (0.7, 0.8, 0.9, 0.9), (0.5, 0.5, 0.6, 0.7)
     curves = {"constant": slow, "cosine": fast, "rex": never}
-    runs = [Run(RunKey(name, 0.1, 0.0, seed), c[-1], c[-1], curve=c) for name, c in curves.items() for seed in range(3)]
+    keys = [RunKey(name, 0.1, 0.0, 0.0, seed) for name in curves for seed in range(3)]
+    runs = [Run(key, curves[key.schedule][-1], curves[key.schedule][-1], curve=curves[key.schedule]) for key in keys]
     summary = judge(runs, reference="constant")
     assert summary.target == pytest.approx(0.8)
     reached = {row.schedule: row.epochs_to_target for row in summary.schedules}
@@ -745,14 +749,14 @@ def test_time_to_the_level_where_the_reference_ends() -> None:
 def test_time_to_target_of_a_loss_and_without_curves() -> None:
     assert time_to_target([0.9, 0.4, 0.5, 0.3], 0.4, "min") == 2
     assert time_to_target([], 0.4, "min") is None
-    assert judge([Run(RunKey("a", 0.1, 0.0, 0), 0.9, 0.9)]).target is None
+    assert judge([Run(RunKey("a", 0.1, 0.0, 0.0, 0), 0.9, 0.9)]).target is None
 
 
 def test_mean_curve_counts_the_tail_of_a_diverged_run_as_the_worst() -> None:
     runs = [
-        Run(RunKey("a", 0.1, 0.0, 0), 0.8, 0.8, curve=(0.6, 0.7, 0.8)),
-        Run(RunKey("a", 0.1, 0.0, 1), 0.7, 0.7, curve=(0.7,)),  # stopped early: keeps its last
-        Run(RunKey("a", 0.1, 0.0, 2), math.nan, math.nan, True, curve=(0.6, math.nan)),
+        Run(RunKey("a", 0.1, 0.0, 0.0, 0), 0.8, 0.8, curve=(0.6, 0.7, 0.8)),
+        Run(RunKey("a", 0.1, 0.0, 0.0, 1), 0.7, 0.7, curve=(0.7,)),  # stopped early: keeps its last
+        Run(RunKey("a", 0.1, 0.0, 0.0, 2), math.nan, math.nan, True, curve=(0.6, math.nan)),
     ]
     # (0.6 + 0.7 + 0.6) / 3, (0.7 + 0.7 + 0.4) / 3, (0.8 + 0.7 + 0.4) / 3
     assert mean_curve(runs, worst=0.4) == pytest.approx([1.9 / 3, 1.8 / 3, 1.9 / 3])
@@ -764,7 +768,7 @@ def test_mean_curve_counts_the_tail_of_a_diverged_run_as_the_worst() -> None:
 def planted(levels: dict[str, float], seeds: int, spread: float = 0.01) -> list[Run]:
     """Each schedule has its level and a wave of its own whose mean over 5, 10, ... seeds is zero: nothing random."""
     return [
-        Run(RunKey(name, 0.1, 0.0, seed), 0.9, level + spread * (seed * (2 + i) % 5 - 2))
+        Run(RunKey(name, 0.1, 0.0, 0.0, seed), 0.9, level + spread * (seed * (2 + i) % 5 - 2))
         for i, (name, level) in enumerate(levels.items())
         for seed in range(seeds)
     ]
@@ -800,7 +804,7 @@ def test_words_for_a_tie_that_leaves_the_reference_behind() -> None:
 
 
 def test_words_for_identical_schedules() -> None:
-    runs = [Run(RunKey(name, 0.1, 0.0, seed), 0.9, 0.8 + seed / 100) for name in "ab" for seed in range(8)]
+    runs = [Run(RunKey(name, 0.1, 0.0, 0.0, seed), 0.9, 0.8 + seed / 100) for name in "ab" for seed in range(8)]
     assert verdict(judge(runs)) == (
         "No winner: a and b are tied; the best mean is a's, test_acc 0.835.",
         "It is level with b (95 %: 0 to 0; p = 1); no number of seeds would settle it.",
@@ -831,7 +835,7 @@ def test_words_for_seeds_that_decide_nothing(seeds: int, least: str) -> None:
 
 
 def test_words_for_one_seed() -> None:
-    runs = [Run(RunKey(f"s{i}", 0.1, 0.0, 0), 0.9, 0.8 + i / 100) for i in range(10)]
+    runs = [Run(RunKey(f"s{i}", 0.1, 0.0, 0.0, 0), 0.9, 0.8 + i / 100) for i in range(10)]
     summary = judge(runs)
     assert len(summary.tied) == 10
     assert verdict(summary) == (
@@ -851,7 +855,7 @@ def test_words_for_one_schedule() -> None:
 
 
 def test_words_for_diverged_runs() -> None:
-    broken = [Run(RunKey("z", lr, 0.0, seed), math.nan, math.nan, True) for lr in (0.1, 0.3) for seed in range(8)]
+    broken = [Run(RunKey("z", lr, 0.0, 0.0, seed), math.nan, math.nan, True) for lr in (0.1, 0.3) for seed in range(8)]
     assert verdict(judge(broken)) == (
         "Every run diverged, so no schedule can be judged.",
         "Lower the peak learning rates: the lowest tried was 0.1.",

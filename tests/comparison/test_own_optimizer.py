@@ -17,6 +17,7 @@ from lit_lrsched import Constant, IonosphereClassifier, IonosphereDataModule, Li
 from lit_lrsched.comparison.own_optimizer import ask
 from lit_lrsched.errors import InputError
 from tests.foreign import GAN, MLP, Data, Decayed, Grouped, HeadOnly, NoOptimizer, Several
+from tests.reading import scalars
 
 DATA = ["--data", "tests.foreign.Data", "--data.rows=64", "--data.batch_size=16"]
 QUICK = ["--seeds=1", "--trainer.max_epochs=2", "--schedules", "[Constant]"]
@@ -74,8 +75,8 @@ class Watched(Grouped):
 
     def configure_callbacks(self):
         class Watch(Callback):
-            def on_train_batch_start(self, trainer, module, batch, batch_idx):
-                groups = trainer.optimizers[0].param_groups
+            def on_before_optimizer_step(self, trainer, module, optimizer):
+                groups = optimizer.param_groups
                 Watched.used.append([(group["lr"], group["betas"][0], group["weight_decay"]) for group in groups])
 
         return Watch()
@@ -87,27 +88,40 @@ def test_groups_keep_their_ratio_and_their_settings(tmp_path, monkeypatch, caplo
     result = race(Watched, tmp_path, lrs=[2e-3])
     steps = [2e-3 * (1 - step / 8) for step in range(8)]  # two epochs of four batches, linear to 0
     # Without a trace of its OneCycleLR, which would start at a 25th of the rate and with a beta of 0.95.
-    assert [used[0] for used in Watched.used] == [(pytest.approx(lr), 0.9, 0.2) for lr in steps]
-    assert [used[1] for used in Watched.used] == [(pytest.approx(4 * lr), 0.9, 0.0) for lr in steps]
+    assert [used[0] for used in Watched.used[:8]] == [(pytest.approx(lr), 0.9, 0.2) for lr in steps]
+    assert [used[1] for used in Watched.used[:8]] == [(pytest.approx(4 * lr), 0.9, 0.0) for lr in steps]
+    # Its own, at twice its rate: OneCycleLR from a 25th of the peak, and its betas from 0.95 to 0.85 and back.
+    for first, last in Watched.used[8:]:
+        assert last[0] == pytest.approx(4 * first[0], rel=1e-12)
+    assert Watched.used[8][0] == (pytest.approx(2e-3 / 25), 0.95, 0.2)
+    assert min(used[0][1] for used in Watched.used[8:]) == pytest.approx(0.85)
     assert result.results.engine == "sequential"
-    assert "parameter groups differ in their settings" in result.results.reason
+    assert result.results.reason == "it overrides configure_callbacks"
     (opening,) = [message for message in caplog.messages if message.startswith("Optimizer: ")]
     assert opening == (
         "Optimizer: Watched's own AdamW (weight_decay=0.2); peak rates 0.002 (its own: 0.001). The peak rates are the "
-        "first param group's; all 2 keep their ratio, 0.001, 0.004. "
-        "Its OneCycleLR gives way to the schedules that race."
+        "first param group's; all 2 keep their ratio: first 0.001 (weight_decay 0.2), last 0.004 (weight_decay 0). "
+        "Its own schedule, OneCycleLR, races as 'own'."
     )
-    with pytest.raises(InputError, match="Watched has param groups, or leaves parameters out"):
-        result.export(tmp_path / "best.yaml")
 
 
 def test_a_part_of_the_parameters_and_another_class(tmp_path):
     result = race(HeadOnly, tmp_path)
     assert rates(result) == [0.0001, 0.0003, 0.001, 0.003, 0.01]
-    assert result.results.engine == "sequential"
-    assert result.results.reason == "the optimizer RMSprop is not SGD, Adam or AdamW"
+    assert result.results.engine == "vectorized"
     own = ask(HeadOnly(), Data(), 1)
-    assert (own.members, own.count, own.is_whole) == (((2, 3),), 4, False)
+    assert (own.members, own.count) == (((2, 3),), 4)
+
+
+class Unknown(MLP):
+    def configure_optimizers(self):
+        return torch.optim.Adamax(self.parameters(), lr=1e-3)
+
+
+def test_a_class_without_a_vectorized_form_trains_one_run_at_a_time(tmp_path):
+    result = race(Unknown, tmp_path, lrs=[1e-3])
+    assert result.results.engine == "sequential"
+    assert result.results.reason.startswith("the optimizer Adamax is none of SGD, Adam, AdamW, NAdam, RMSprop, Adagrad")
 
 
 @pytest.mark.parametrize(
@@ -127,9 +141,31 @@ def test_what_cannot_race_is_refused(command, model, told):
         race(model, Path("race"))
 
 
-def test_an_export_that_would_lose_the_groups_is_refused_before_the_race(command):
-    assert command("compare", "--model", "tests.foreign.Grouped", *DATA, *QUICK, "--export=best.yaml") == 2
-    assert "nothing to export" in command.err
+def test_fit_sets_up_the_groups_of_an_export(command):
+    model = ["--model", "tests.foreign.Grouped", *DATA]
+    one = ["--schedules=[Linear]", "--lrs=[0.002]", "--seeds=1", "--trainer.max_epochs=1", "--metric=val_loss"]
+    decay = ["--weight_decays=[0.3]", "--trainer.gradient_clip_val=0.5", "--export=best.yaml"]
+    assert command("compare", *model, *one, *decay) == 0
+    best = yaml.safe_load(Path("best.yaml").read_text())
+    assert best["trainer"] == {"gradient_clip_val": 0.5, "gradient_clip_algorithm": "norm", "max_epochs": 1}
+    assert command("fit", "--config=best.yaml", "--trainer.log_every_n_steps=1") == 0
+    # Linear from the peak over four steps, for both groups: 0.002 and four times that.
+    (run,) = Path("lightning_logs").glob("version_*")
+    assert scalars(run, "lr/first") == pytest.approx([0.002, 0.0015, 0.001, 0.0005], rel=1e-5)
+    assert scalars(run, "lr/last") == pytest.approx([0.008, 0.006, 0.004, 0.002], rel=1e-5)
+
+
+class TwoMomenta(MLP):
+    def configure_optimizers(self):
+        first, last = self.network[0].parameters(), self.network[-1].parameters()
+        return SGD([{"params": first, "momentum": 0.9}, {"params": last, "momentum": 0.8}], lr=0.1)
+
+
+def test_groups_that_no_configuration_sets_up_are_refused_before_the_race(command):
+    model = ["--model", "tests.comparison.test_own_optimizer.TwoMomenta", *DATA, *QUICK]
+    assert command("compare", *model, "--momenta=[0.5]", "--export=best.yaml") == 2  # fit keeps what groups differ in
+    assert "no configuration sets up the param groups of TwoMomenta's optimizer" in command.err
+    assert command.err.count("\n") == 1
     assert not Path("lightning_logs").exists()
 
 
@@ -153,12 +189,6 @@ def test_the_schedule_that_was_given_races_too(command):
     assert "2 trainings: 1 schedules" in command.out
     assert command("compare", *QUICK, "--lr_scheduler=Constant", "--lr_scheduler.factor=0.5") == 0
     assert "Constant (--lr_scheduler)" in command.out
-
-
-def test_schedules_of_groups_are_refused(command):
-    Path("groups.yaml").write_text("lr_groups: {momentum: {class_path: Linear}}\nlr_scheduler: Cosine\n")
-    assert command("compare", "--config=groups.yaml", *QUICK) == 2
-    assert "leave --lr_groups out" in command.err
 
 
 def test_a_trainer_that_has_not_the_length_is_not_asked(tmp_path):

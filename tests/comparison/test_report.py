@@ -49,7 +49,7 @@ def record(
 ) -> Record:
     curve = np.array(curve, dtype=float)
     metrics = {"val_acc": float(curve[-1]), "val_loss": 1 - float(curve[-1]), "test_acc": test}
-    return Record(RunKey(name, lr, momentum, seed), metrics, {"val_acc": curve, "val_loss": 1 - curve}, diverged)
+    return Record(RunKey(name, lr, momentum, 0.0, seed), metrics, {"val_acc": curve, "val_loss": 1 - curve}, diverged)
 
 
 def race(
@@ -314,7 +314,7 @@ def test_runs_whose_part_is_gone_are_trained_again(tmp_path: Path) -> None:
 def test_metrics_may_have_the_names_of_columns(tmp_path: Path) -> None:
     assert stored_metrics(tmp_path) is None
     store = RecordStore(tmp_path, ["lr", "acc"])
-    written = Record(RunKey("a", 0.3, 0.0, 1), {"lr": 0.1, "acc": 0.5}, {"lr": np.array([0.3, 0.1])})
+    written = Record(RunKey("a", 0.3, 0.0, 0.0, 1), {"lr": 0.1, "acc": 0.5}, {"lr": np.array([0.3, 0.1])})
     store.append([written])
     assert stored_metrics(tmp_path) == ["lr", "acc"]
     (read,) = RecordStore(tmp_path, ["lr", "acc"]).finish()

@@ -421,15 +421,8 @@ def test_data_that_are_not_rows_are_told(dataset: Any, reason: str) -> None:
 
 
 def test_other_optimizers_are_told() -> None:
-    with pytest.raises(NotVectorizable, match="RMSprop is not SGD, Adam or AdamW"):
-        race([Training(0, ramp(1))], optimizer=torch.optim.RMSprop)
-
-    def grouped(parameters: Any) -> torch.optim.Optimizer:
-        first, *rest = parameters
-        return torch.optim.SGD([{"params": [first], "weight_decay": 0.1}, {"params": rest}], lr=0.1)
-
-    with pytest.raises(NotVectorizable, match="parameter groups differ"):
-        race([Training(0, ramp(1))], optimizer=grouped)
+    with pytest.raises(NotVectorizable, match="Adamax is none of SGD, Adam, AdamW, NAdam, RMSprop, Adagrad"):
+        race([Training(0, ramp(1))], optimizer=torch.optim.Adamax)
 
 
 def test_frozen_parameters_stay() -> None:

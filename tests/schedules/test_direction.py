@@ -16,6 +16,7 @@ from lit_lrsched import ApplySchedule, Constant, IonosphereClassifier, Ionospher
 from lit_lrsched.class_paths import from_plain, to_plain
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.grid import Grid
+from lit_lrsched.comparison.racing_optimizer import given
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon
 from lit_lrsched.schedules.direction import direction_of
@@ -172,9 +173,10 @@ def test_both_engines_follow_the_same_metric():
     def sgd(parameters: Any) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=1.0)
 
-    grid = Grid({"ours": Plateau(), "torch's": ReduceLROnPlateau}, [0.1], [None], [0], sgd, monitor="val_acc")
-    training = grid.training(RunKey("ours", 0.1, 0.0, 0), Horizon(4, 2))
+    optimizer = given(sgd, [torch.nn.Parameter(torch.zeros(1))])
+    grid = Grid({"ours": Plateau(), "torch's": ReduceLROnPlateau}, [0.1], [None], [0], optimizer, monitor="val_acc")
+    training = grid.training(RunKey("ours", 0.1, 0.0, 0.0, 0), Horizon(4, 2))
     assert training.plateau is not None
     assert (training.plateau.monitor, training.plateau.direction) == ("val_acc", "max")
     with pytest.raises(InputError, match=WRONG):
-        grid.training(RunKey("torch's", 0.1, 0.0, 0), Horizon(4, 2))
+        grid.training(RunKey("torch's", 0.1, 0.0, 0.0, 0), Horizon(4, 2))

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from lit_lrsched.comparison.engine.batches import Rows
+from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.graphs import Graph
-from lit_lrsched.comparison.engine.optimizers import Update
+from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
 from lit_lrsched.comparison.engine.pure_module import PureModule, Tensors
 from lit_lrsched.comparison.engine.recorder import Stage
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map, tree_structure, tree_unflatten
@@ -53,7 +54,7 @@ class Stack:
     """
 
     def __init__(
-        self, members: Sequence[Member], pure: PureModule, update: Update, keys: Tensor, device: torch.device
+        self, members: Sequence[Member], pure: PureModule, update: GroupedUpdate, keys: Tensor, device: torch.device
     ) -> None:
         self.runs = len(members)
         self.keys = keys.to(device)
@@ -97,11 +98,21 @@ class Program:
         member: An example of what the runs start from.
         runs: R.
         device: Where the stacks lie.
+        clip: How gradients are clipped.
     """
 
-    def __init__(self, pure: PureModule, update: Update, member: Member, runs: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        pure: PureModule,
+        update: GroupedUpdate,
+        member: Member,
+        runs: int,
+        device: torch.device,
+        clip: Clip | None = None,
+    ) -> None:
         self._pure = pure
         self._update = update
+        self._clip = clip
         self._sizes = member.sizes
         self._structure = {stage: tree_structure(rows.data) for stage, rows in member.rows.items()}
         self._device = device
@@ -129,12 +140,12 @@ class Program:
         """Returns R runs that start from these members."""
         return Stack(members, self._pure, self._update, keys, self._device)
 
-    def train_epoch(self, stack: Stack, epoch: int, rates: Tensor, momenta: Tensor) -> dict[str, Tensor]:
-        """Trains for an epoch at rates and momenta, float64 ``[steps, R]``; returns what is logged, ``[R]`` by name."""
+    def train_epoch(self, stack: Stack, epoch: int, values: Values) -> dict[str, Tensor]:
+        """Trains for an epoch at values ``[steps, R, groups]``; returns what is logged, ``[R]`` by name."""
         fixed = tree_leaves((stack.parameters, stack.constants, stack.slots))
-        first = epoch * len(rates)
-        table = self._coefficients(stack, rates, momenta, first)
-        steps = torch.arange(first, first + len(rates), device=self._device)
+        first = epoch * len(values.rates)
+        table = self._coefficients(stack, values, first)
+        steps = torch.arange(first, first + len(values.rates), device=self._device)
         driven = ([*fixed, row, stack.keys, step] for row, step in zip(table, steps, strict=True))
         return self._through(stack, "train", epoch, driven)
 
@@ -170,8 +181,9 @@ class Program:
         batch = next(batch for found, batch in batches if found == size)
         if stage != "train":
             return stack.parameters, stack.constants, stack.state, batch
-        still = torch.zeros(1, stack.runs, dtype=torch.float64, device=self._device)
-        coefficients = self._coefficients(stack, still, still, 0)[0]
+        groups = len(self._update.updates)
+        still = torch.zeros(1, stack.runs, groups, dtype=torch.float64, device=self._device)
+        coefficients = self._coefficients(stack, Values(still, still, still), 0)[0]
         step = torch.zeros((), dtype=torch.int64, device=self._device)
         return stack.parameters, stack.constants, stack.slots, coefficients, stack.keys, step, stack.state, batch
 
@@ -191,6 +203,8 @@ class Program:
         grads, (_, state) = gradients(
             parameters, constants, state, tree_unflatten(batch, self._structure["train"]), keys + step * _STRIDE
         )
+        if self._clip is not None:
+            grads = self._clip(grads)
         self._update.update_(parameters, grads, slots, coefficients)
         return state
 
@@ -208,9 +222,9 @@ class Program:
         # What is reset is one tensor for all runs until it is copied; metrics add to it in place.
         return tree_map(Tensor.contiguous, end(parameters, constants, state))  # type: ignore[no-any-return]
 
-    def _coefficients(self, stack: Stack, rates: Tensor, momenta: Tensor, first: int) -> Tensor:
+    def _coefficients(self, stack: Stack, values: Values, first: int) -> Tensor:
         dtype = next(iter(stack.parameters.values())).dtype
-        return self._update.coefficients(rates, momenta, first).to(dtype)
+        return self._update.coefficients(values, first).to(dtype)
 
 
 def _side_by_side(trees: Sequence[Tensors], device: torch.device) -> Tensors:

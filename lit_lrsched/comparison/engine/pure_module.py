@@ -46,6 +46,7 @@ _REFUSED_HOOKS = (
     *("on_train_batch_end", "on_validation_start", "on_validation_epoch_start", "on_validation_batch_start"),
     *("on_validation_batch_end", "on_validation_end", "on_validation_model_eval", "on_validation_model_train"),
     *("on_test_start", "on_test_epoch_start", "on_test_batch_start", "on_test_batch_end", "on_test_model_eval"),
+    "configure_callbacks",
 )
 
 

@@ -14,15 +14,17 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch.optim import Optimizer
 
 from lit_lrsched.comparison.engine.batches import Build
+from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.training import Chunk
 from lit_lrsched.optim.param_groups import get_value
 from lit_lrsched.trainer.interrupts import interrupts_of_lightning
 
 #: Returns what ``configure_optimizers`` of one run's module returns, given the module, its trainer and its own method.
-Configure = Callable[[LightningModule, Trainer, Callable[[], Any]], dict[str, Any]]
+Configure = Callable[[LightningModule, Trainer, Callable[[], Any]], Any]
 
 
 def race_one_by_one(
@@ -33,6 +35,7 @@ def race_one_by_one(
     epochs: int,
     device: torch.device,
     cluster: RayCluster | None = None,
+    clip: Clip | None = None,
 ) -> Iterator[Chunk]:
     """Trains one run after another, and yields each when it is finished.
 
@@ -43,14 +46,15 @@ def race_one_by_one(
         epochs: Epochs of each run, with a validation at the end of each.
         device: Where to train.
         cluster: Trains the runs with its own workers, as many at a time as it has.
+        clip: How gradients are clipped.
 
     Returns:
         Chunks of one run.
     """
     runs = [[run] for run in range(len(seeds))]
     if cluster is not None:
-        return cluster.train(partial(_OneByOne, build, seeds, configure, epochs, device), runs)
-    return map(_OneByOne(build, seeds, configure, epochs, device).train, runs)
+        return cluster.train(partial(_OneByOne, build, seeds, configure, epochs, device, clip), runs)
+    return map(_OneByOne(build, seeds, configure, epochs, device, clip).train, runs)
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,17 @@ class _OneByOne:
     configure: Sequence[Configure]
     epochs: int
     device: torch.device
+    clip: Clip | None
 
     def train(self, runs: list[int]) -> Chunk:
         (run,) = runs
         with quietly():
-            return _train(self.build, run, self.seeds[run], self.configure[run], self.epochs, self.device)
+            return _train(self.build, run, self.seeds[run], self.configure[run], self.epochs, self.device, self.clip)
 
 
-def _train(build: Build, run: int, seed: int, configure: Configure, epochs: int, device: torch.device) -> Chunk:
+def _train(
+    build: Build, run: int, seed: int, configure: Configure, epochs: int, device: torch.device, clip: Clip | None
+) -> Chunk:
     module, data = build(seed)
     trace = _Trace()
     trainer = Trainer(
@@ -79,6 +86,8 @@ def _train(build: Build, run: int, seed: int, configure: Configure, epochs: int,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,  # it would count towards metrics that are never reset
+        gradient_clip_val=clip.value if clip else None,
+        gradient_clip_algorithm=clip.algorithm if clip else None,
         callbacks=[trace],
     )
     own = module.configure_optimizers
@@ -106,8 +115,11 @@ class _Trace(Callback):
         self.rates: list[float] = []
         self.epochs: list[dict[str, float]] = []
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self.rates.append(get_value(trainer.optimizers[0].param_groups[0], "lr"))
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.optimizers[0].register_step_pre_hook(self._note)
+
+    def _note(self, optimizer: Optimizer, *_: Any) -> None:
+        self.rates.append(get_value(optimizer.param_groups[0], "lr"))
 
     # A module may log at the very end of an epoch: after every callback of that epoch, before the next one's.
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,9 @@ class Training:
 
     Args:
         seed: Trainings with the same seed share the data, the initial weights and the batch order.
-        rates: Learning rate at each optimizer step, ``[steps]``.
-        momenta: Momentum at each step (for Adam and AdamW: beta1), one number for all steps, or None for the
-            optimizer's own.
+        rates: Learning rates at each optimizer step: ``[steps, groups]``, or ``[steps]`` for all param groups alike.
+        momenta: Momenta, or first betas, likewise; one number for all steps; or None for the optimizer's own.
+        weight_decays: Weight decays, likewise.
         plateau: Multiplies the rates down when a metric stalls; it is shown the metric after every epoch. Of its own
             schedule nothing is used: that is in ``rates``.
         name: With the seed, tells its dropout draws from those of the other trainings.
@@ -36,6 +36,29 @@ class Training:
     momenta: FloatArray | float | None = None
     plateau: Plateau | None = None
     name: str = ""
+    weight_decays: FloatArray | float | None = None
+
+    def tables(
+        self, momenta: Sequence[float], weight_decays: Sequence[float]
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Returns rates, momenta and weight decays, ``[steps, groups]``.
+
+        Args:
+            momenta: The momentum that the optimizer has for each param group.
+            weight_decays: Likewise.
+        """
+        shape = len(self.rates), len(momenta)
+        own = np.asarray(momenta, dtype=np.float64), np.asarray(weight_decays, dtype=np.float64)
+        return (
+            _table(self.rates, shape),
+            _table(self.momenta, shape) if self.momenta is not None else np.broadcast_to(own[0], shape),
+            _table(self.weight_decays, shape) if self.weight_decays is not None else np.broadcast_to(own[1], shape),
+        )
+
+
+def _table(values: FloatArray | float, shape: tuple[int, int]) -> FloatArray:
+    found = np.asarray(values, dtype=np.float64)
+    return np.broadcast_to(found[:, None] if found.ndim == 1 else found, shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +70,7 @@ class Chunk:
         curves: What the module logs for training and validation, after each epoch, ``[R, epochs]`` by name.
         final: What the module logs for testing, ``[R]`` by name.
         diverged: Whether a loss or a weight became nan or infinite, ``[R]``.
-        rates: Learning rates as they were used, ``[R, steps]``.
+        rates: Learning rates of the first param group as they were used, ``[R, steps]``.
         weights: The trained parameters, ``[R, ...]`` by name; empty unless asked for.
     """
 

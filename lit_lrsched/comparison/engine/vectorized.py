@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from lit_lrsched.comparison.engine.batches import Build, module_and_rows
-from lit_lrsched.comparison.engine.optimizers import vectorized_update
+from lit_lrsched.comparison.engine.clipping import Clip
+from lit_lrsched.comparison.engine.optimizers import Values, vectorized_update
 from lit_lrsched.comparison.engine.program import LANES, Member, Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
@@ -46,7 +47,8 @@ class VectorizedRace:
     Args:
         build: Takes a seed, seeds everything with it, and returns the module and its data.
         trainings: What to train, at least one.
-        optimizer: Takes parameters and returns a torch optimizer: SGD, Adam or AdamW. Its learning rate is not used.
+        optimizer: Takes parameters and returns a torch optimizer, one of
+            :data:`~lit_lrsched.comparison.engine.optimizers.KINDS`. Its learning rates are not used.
         epochs: Epochs of each training, with a validation at the end of each.
         device: Where to train.
         compile: Whether to compile the steps: faster, after some seconds; the machine needs a C++ compiler.
@@ -55,6 +57,7 @@ class VectorizedRace:
         keep_weights: Whether to return the trained parameters too.
         workers: Processes that race chunks. None: one for each of torch's threads on a CPU, else this one alone.
         cluster: Trains the chunks with its own workers; this process then finds out whether it can be done, and how.
+        clip: How gradients are clipped before each step.
 
     Raises:
         NotVectorizable: When the trainings cannot share a program; the reason, in one line.
@@ -80,6 +83,7 @@ class VectorizedRace:
         keep_weights: bool = False,
         workers: int | None = None,
         cluster: RayCluster | None = None,
+        clip: Clip | None = None,
     ) -> None:
         self._build = build
         self._trainings = trainings
@@ -90,12 +94,14 @@ class VectorizedRace:
         self._trains_on = torch.device(device)
         self._device = torch.device("cpu") if cluster else self._trains_on
         self._keep_weights = keep_weights
+        self._clip = clip
         module, rows = module_and_rows(build, trainings[0].seed, epochs)
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
         self._check_steps()
         module.to(self._device)
         real = optimizer(module.parameters())
-        self._update = vectorized_update(real)
+        names = {parameter: name for name, parameter in module.named_parameters()}
+        self._update = vectorized_update(real, names, [training.weight_decays for training in trainings])
         trained = {parameter for group in real.param_groups for parameter in group["params"]}
         probes = {
             stage: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for stage, part in rows.items()
@@ -143,7 +149,7 @@ class VectorizedRace:
                 )
 
     def _program(self, member: Member, runs: int) -> Program:
-        return Program(self._pure, self._update, member, runs, self._device)
+        return Program(self._pure, self._update, member, runs, self._device, self._clip)
 
     def _member(self, seed: int) -> Member:
         module, rows = module_and_rows(self._build, seed, self._epochs)
@@ -165,6 +171,7 @@ class VectorizedRace:
             chunk_size=self.chunk_size,
             keep_weights=self._keep_weights,
             workers=1,
+            clip=self._clip,
         )
 
     def train(self, runs: list[int]) -> Chunk:
@@ -180,8 +187,8 @@ class VectorizedRace:
         stack = self._program_of_chunk.stack(
             [member[training.seed] for training in trainings], torch.tensor([_key(training) for training in trainings])
         )
-        rates = np.stack([training.rates for training in trainings], axis=1).astype(np.float64)
-        momenta = np.stack([self._momenta(training) for training in trainings], axis=1)
+        tables = [training.tables(self._update.momenta, self._update.weight_decays) for training in trainings]
+        rates, momenta, decays = (np.stack(one, axis=1) for one in zip(*tables, strict=True))
         curves: dict[str, list[FloatArray]] = {}
         plateaus = {run: training.plateau for run, training in enumerate(trainings) if training.plateau}
         states = {run: plateau.start() for run, plateau in plateaus.items()}
@@ -189,10 +196,9 @@ class VectorizedRace:
         per_epoch = len(self._sizes["train"])
         for epoch in range(self._epochs):
             now = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
-            rates[now] *= factors
-            values = self._program_of_chunk.train_epoch(
-                stack, epoch, *(torch.from_numpy(table[now]).to(self._device) for table in (rates, momenta))
-            )
+            rates[now] *= factors[:, None]
+            set_to = Values(*(torch.from_numpy(table[now]).to(self._device) for table in (rates, momenta, decays)))
+            values = self._program_of_chunk.train_epoch(stack, epoch, set_to)
             if "val" in self._sizes:
                 values |= self._program_of_chunk.evaluate(stack, "val", epoch)
             logged = {name: value.double().cpu().numpy() for name, value in values.items()}
@@ -208,13 +214,9 @@ class VectorizedRace:
             curves={name: np.stack(values, axis=1)[:n] for name, values in curves.items()},
             final={name: value.double().cpu().numpy()[:n] for name, value in final.items()},
             diverged=stack.broken().cpu().numpy()[:n],
-            rates=rates.T[:n],
+            rates=rates[:, :n, 0].T,
             weights={name: p.cpu().numpy()[:n] for name, p in stack.parameters.items()} if self._keep_weights else {},
         )
-
-    def _momenta(self, training: Training) -> FloatArray:
-        given = self._update.momentum if training.momenta is None else training.momenta
-        return np.broadcast_to(np.asarray(given, dtype=np.float64), np.shape(training.rates))
 
 
 @contextmanager

@@ -22,18 +22,20 @@ class RunKey:
         schedule: Name of the schedule.
         lr: Peak learning rate: the base that the schedule multiplies.
         momentum: Momentum, or first beta; 0 where the optimizer has none.
+        weight_decay: Weight decay of the first param group that has one; 0 where none has.
         seed: Runs with the same seed share the split, the initial weights and the batch order.
     """
 
     schedule: str
     lr: float
     momentum: float
+    weight_decay: float
     seed: int
 
     @property
-    def setting(self) -> tuple[str, float, float]:
+    def setting(self) -> tuple[str, float, float, float]:
         """All but the seed."""
-        return self.schedule, self.lr, self.momentum
+        return self.schedule, self.lr, self.momentum, self.weight_decay
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def worst_value(runs: Sequence[Run], mode: Mode) -> float | None:
     Returns:
         The value, or None when no run finished.
 
-    >>> first = Run(RunKey("a", 0.1, 0.0, 0), 0.9, 0.8, curve=(0.4, 0.9))
-    >>> second = Run(RunKey("a", 0.1, 0.0, 1), 0.1, 0.1, diverged=True)
+    >>> first = Run(RunKey("a", 0.1, 0.0, 0.0, 0), 0.9, 0.8, curve=(0.4, 0.9))
+    >>> second = Run(RunKey("a", 0.1, 0.0, 0.0, 1), 0.1, 0.1, diverged=True)
     >>> worst_value([first, second], "max")
     0.4
     """
@@ -95,8 +97,8 @@ def mean_curve(runs: Sequence[Run], worst: float) -> FloatArray:
     Returns:
         One value an epoch; empty when no run has a curve.
 
-    >>> whole = Run(RunKey("a", 0.1, 0.0, 0), 0.9, 0.9, curve=(0.5, 0.9))
-    >>> short = Run(RunKey("a", 0.1, 0.0, 1), 0.7, 0.7, curve=(0.7,))
+    >>> whole = Run(RunKey("a", 0.1, 0.0, 0.0, 0), 0.9, 0.9, curve=(0.5, 0.9))
+    >>> short = Run(RunKey("a", 0.1, 0.0, 0.0, 1), 0.7, 0.7, curve=(0.7,))
     >>> [round(float(value), 3) for value in mean_curve([whole, short], worst=0.5)]
     [0.6, 0.8]
     """

@@ -6,8 +6,8 @@ do not turn it into a claim about other data. :class:`Splits` says so, and allow
 
 Four choices keep the answer honest:
 
-- **Tuned on validation, judged on test.** Each schedule's peak rate (and momentum) has the best mean validation
-  metric; only the test metric at that setting is compared. Test data choose no setting.
+- **Tuned on validation, judged on test.** Each schedule's peak rate (and momentum, and weight decay) has the best mean
+  validation metric; only the test metric at that setting is compared. Test data choose no setting.
 - **A diverged run counts as the worst, never dropped.** It takes the worst finite value seen anywhere in the race,
   early epochs included (:func:`worst_value`): about that of an untrained model. Dropping it would reward a
   schedule for breaking down.
@@ -56,12 +56,13 @@ class Splits:
 
 @dataclass(frozen=True)
 class Setting:
-    """One cell of the rate x schedule map: a schedule at one peak rate and momentum, over all seeds.
+    """One cell of the rate x schedule map: a schedule at one peak rate, momentum and weight decay, over all seeds.
 
     Args:
         schedule: Name of the schedule.
         lr: Peak learning rate.
         momentum: Momentum.
+        weight_decay: Weight decay.
         validation: Mean validation metric, a diverged run counted as the worst; None when no run of the race finished.
         test: Mean test metric, likewise.
         diverged: How many of the runs diverged.
@@ -70,6 +71,7 @@ class Setting:
     schedule: str
     lr: float
     momentum: float
+    weight_decay: float
     validation: float | None
     test: float | None
     diverged: int
@@ -83,6 +85,7 @@ class ScheduleSummary:
         schedule: Name of the schedule.
         lr: The chosen peak learning rate.
         momentum: The chosen momentum.
+        weight_decay: The chosen weight decay.
         edge: ``"lowest"`` or ``"highest"`` when the chosen rate is that of several tried, so that a better one may lie
             outside the grid; otherwise None.
         validation: Mean validation metric, which chose the setting; None when no run finished.
@@ -100,6 +103,7 @@ class ScheduleSummary:
     schedule: str
     lr: float
     momentum: float
+    weight_decay: float
     edge: Edge | None
     validation: float | None
     mean: float | None
@@ -152,7 +156,7 @@ class Summary:
     splits: Splits | None = None
 
 
-_Grid = dict[tuple[str, float, float], list[Run]]
+_Grid = dict[tuple[str, float, float, float], list[Run]]
 
 
 def _grid(runs: Sequence[Run]) -> _Grid:
@@ -161,11 +165,11 @@ def _grid(runs: Sequence[Run]) -> _Grid:
     for run in sorted(runs, key=lambda run: run.key):
         grid[run.key.setting].append(run)
     seeds = sorted({run.key.seed for run in runs})
-    for (schedule, lr, momentum), members in grid.items():
+    for (schedule, lr, momentum, decay), members in grid.items():
         have = [run.key.seed for run in members]
         if have == seeds:
             continue
-        where = f"{schedule} at lr {lr:g}, momentum {momentum:g}"
+        where = f"{schedule} at lr {lr:g}, momentum {momentum:g}, weight decay {decay:g}"
         twice = next((seed for seed in have if have.count(seed) > 1), None)
         if twice is not None:
             raise InputError(f"{where} has two runs for seed {twice}: keep one")
@@ -176,25 +180,27 @@ def _grid(runs: Sequence[Run]) -> _Grid:
 
 def _means(grid: _Grid, worst: float | None) -> list[Setting]:
     settings = []
-    for (schedule, lr, momentum), members in grid.items():
+    for setting, members in grid.items():
         validation = test = None
         if worst is not None:
             validation = math.fsum(worst if run.broken else run.validation for run in members) / len(members)
             test = math.fsum(worst if run.broken else run.test for run in members) / len(members)
         diverged = sum(run.broken for run in members)
-        settings.append(Setting(schedule, lr, momentum, validation, test, diverged))
+        settings.append(Setting(*setting, validation, test, diverged))
     return settings
 
 
 def _tune(settings: Sequence[Setting], mode: Mode) -> dict[str, Setting]:
     """Returns for each schedule the setting with the best mean validation metric.
 
-    Equal means go to the fewest diverged runs, then to the lowest rate and momentum, whatever the order of the runs.
+    Equal means go to the fewest diverged runs, then to the lowest rate, momentum and weight decay, whatever the order
+    of the runs.
     """
     sign = -1.0 if mode == "max" else 1.0
 
-    def rank(setting: Setting) -> tuple[float, int, float, float]:
-        return sign * (setting.validation or 0.0), setting.diverged, setting.lr, setting.momentum
+    def rank(setting: Setting) -> tuple[float, int, float, float, float]:
+        axes = setting.lr, setting.momentum, setting.weight_decay
+        return sign * (setting.validation or 0.0), setting.diverged, *axes
 
     chosen: dict[str, Setting] = {}
     for setting in sorted(settings, key=rank):
@@ -221,7 +227,8 @@ def open_edges(
     best = chosen[tied[0]]
     found = {}
     for name, setting in chosen.items():
-        others = [s for s in settings if (s.schedule, s.momentum) == (name, setting.momentum) and s.lr != setting.lr]
+        beside = (name, setting.momentum, setting.weight_decay)
+        others = [s for s in settings if (s.schedule, s.momentum, s.weight_decay) == beside and s.lr != setting.lr]
         edge = edge_of(setting.lr, {setting.lr, *(other.lr for other in others)})
         if edge is None:
             continue
@@ -272,6 +279,7 @@ def _row(
         schedule=setting.schedule,
         lr=setting.lr,
         momentum=setting.momentum,
+        weight_decay=setting.weight_decay,
         edge=None if values is None else edge_of(setting.lr, tried),
         validation=None if values is None else setting.validation,
         mean=mean,
@@ -299,7 +307,8 @@ def summarize(
     """Tunes every schedule on validation data, judges it on test data and says which differ.
 
     Args:
-        runs: The whole race: for every schedule, rate and momentum one run for each seed. Their order does not matter.
+        runs: The whole race: for every schedule, rate, momentum and weight decay one run for each seed. Their order
+            does not matter.
         metric: Name of the metric, for the words.
         mode: ``"max"`` or ``"min"``: which way is better.
         reference: Schedule that the others are held against, usually ``"constant"``.
@@ -317,7 +326,7 @@ def summarize(
 
     >>> from lit_lrsched.comparison.evidence.runs import RunKey
     >>> runs = [
-    ...     Run(RunKey(name, lr, 0.0, seed), validation=value + 0.01 * (lr > 0.1), test=value + 0.002 * (seed % 3))
+    ...     Run(RunKey(name, lr, 0.0, 0.0, seed), validation=value + 0.01 * (lr > 0.1), test=value + 0.002 * (seed % 3))
     ...     for name, value in [("constant", 0.8), ("cosine", 0.9)] for lr in (0.1, 0.3) for seed in range(8)
     ... ]
     >>> summary = summarize(runs, metric="accuracy", mode="max", reference="constant")
@@ -333,7 +342,7 @@ def summarize(
     worst = worst_value(runs, mode)
     settings = _means(grid, worst)
     chosen = _tune(settings, mode)
-    members = {name: grid[name, setting.lr, setting.momentum] for name, setting in chosen.items()}
+    members = {name: grid[name, s.lr, s.momentum, s.weight_decay] for name, s in chosen.items()}
     seeds = tuple(run.key.seed for run in members[names[0]])
 
     out = tuple(name for name in names if chosen[name].diverged == len(seeds))

@@ -20,6 +20,7 @@ class Gain:
         schedule: The schedule that gains, chosen with its setting on validation data.
         lr: Its peak rate.
         momentum: Its momentum.
+        weight_decay: Its weight decay, where several raced; otherwise None.
         over: What it is held against.
         difference: How much better it is on test data, with interval and p-value.
     """
@@ -27,6 +28,7 @@ class Gain:
     schedule: str
     lr: float
     momentum: float
+    weight_decay: float | None
     over: str
     difference: Difference
 
@@ -34,11 +36,14 @@ class Gain:
         """Returns it in a sentence."""
         d = self.difference
         interval = f"95 %: {d.low:.2g} to {d.high:.2g}; " if d.low is not None and d.high is not None else ""
-        what = f"{self.schedule} at {self.lr:g}, momentum {self.momentum:g},"
+        decay = "" if self.weight_decay is None else f", weight decay {self.weight_decay:g}"
+        what = f"{self.schedule} at {self.lr:g}, momentum {self.momentum:g}{decay},"
         return f"Apart from the verdict, tuning: {what} gains {d.gain:.2g} over {self.over} ({interval}p = {d.p:.2g})."
 
 
-def tuning_gain(runs: Sequence[Run], summary: Summary, *, lr: float, momentum: float) -> Gain | None:
+def tuning_gain(
+    runs: Sequence[Run], summary: Summary, *, lr: float, momentum: float, weight_decay: float = 0.0
+) -> Gain | None:
     """Returns what tuning brings; None where the reference at the starting rate and momentum, or a rival, is missing.
 
     Both sides were named without a look at test data, so this is one planned comparison and needs no correction.
@@ -48,14 +53,15 @@ def tuning_gain(runs: Sequence[Run], summary: Summary, *, lr: float, momentum: f
         summary: What they say.
         lr: The rate that one starts from: the optimizer's own.
         momentum: Its momentum, likewise.
+        weight_decay: Its weight decay, likewise.
     """
-    start = (summary.reference or "", lr, momentum)
-    tests: dict[tuple[str, float, float], dict[int, float]] = {}
+    start = (summary.reference or "", lr, momentum, weight_decay)
+    tests: dict[tuple[str, float, float, float], dict[int, float]] = {}
     for run in runs:
         tests.setdefault(run.key.setting, {})[run.key.seed] = run.test
     sign = 1.0 if summary.mode == "max" else -1.0
     rivals = {
-        (row.schedule, row.lr, row.momentum): sign * row.validation
+        (row.schedule, row.lr, row.momentum, row.weight_decay): sign * row.validation
         for row in summary.settings
         if row.schedule != summary.reference and not row.diverged and row.validation is not None
     }
@@ -65,5 +71,9 @@ def tuning_gain(runs: Sequence[Run], summary: Summary, *, lr: float, momentum: f
     gains = np.array([sign * (tests[best][seed] - value) for seed, value in tests[start].items()])
     if len(gains) < 2 or not np.isfinite(gains).all():
         return None
+    several = len({row.weight_decay for row in summary.settings}) > 1
     over = f"{summary.reference} at {lr:g}, momentum {momentum:g}"
-    return Gain(*best, over, differences_from(np.zeros(len(gains)), [gains])[0])
+    over += f", weight decay {weight_decay:g}" if several else ""
+    schedule, lr, momentum, decay = best
+    difference = differences_from(np.zeros(len(gains)), [gains])[0]
+    return Gain(schedule, lr, momentum, decay if several else None, over, difference)

@@ -24,7 +24,7 @@ def verdict(summary: Summary) -> tuple[str, str]:
     >>> from lit_lrsched.comparison.evidence.runs import Run, RunKey
     >>> from lit_lrsched.comparison.evidence.summary import summarize
     >>> runs = [
-    ...     Run(RunKey(name, 0.1, 0.0, seed), validation=0.9, test=value + spread * (seed * 7 % 5 - 2))
+    ...     Run(RunKey(name, 0.1, 0.0, 0.0, seed), validation=0.9, test=value + spread * (seed * 7 % 5 - 2))
     ...     for name, value, spread in [("constant", 0.80, 0.01), ("cosine", 0.82, 0.02)] for seed in range(10)
     ... ]
     >>> for sentence in verdict(summarize(runs, metric="test_acc", mode="max", reference="constant")):

@@ -11,6 +11,7 @@ from lit_lrsched.comparison.evidence.runs import FloatArray
 from lit_lrsched.comparison.report.markup import rank, schedule_name
 from lit_lrsched.comparison.report.results import LearningCurve, Results, learning_curves, metric_range
 from lit_lrsched.comparison.report.scale import Scale
+from lit_lrsched.comparison.report.words import tuned_beside_rate
 
 # A card's drawing, in its own units: the metric on top, the learning rate below.
 _WIDTH, _METRIC, _GAP, _RATE, _FOOT = 180, 104, 20, 34, 13
@@ -84,8 +85,8 @@ def _card(curve: LearningCurve, results: Results, scale: Scale | None) -> str:
     parts.append(f'<text x="0" y="{bottom + 11}">epoch 1</text>')
     parts.append(f'<text x="{_WIDTH}" y="{bottom + 11}" text-anchor="end">{results.epochs}</text>')
     setting = f"peak {row.lr:g}"
-    if len({setting.momentum for setting in summary.settings}) > 1:
-        setting += f", momentum {row.momentum:g}"
+    for field, words in tuned_beside_rate(summary).items():
+        setting += f", {words} {getattr(row, field):g}"
     label = escape(f"{row.schedule}: {results.validation_metric} and learning rate against epoch")
     box = f"0 -12 {_WIDTH} {bottom + _FOOT + 12}"
     return (

@@ -38,7 +38,7 @@ def write_event_files(results: Results, folder: Path) -> None:
             folder / names[i],
             # With the race's own folder: TensorBoard would merge the trials of one name from several races.
             f"{row.schedule} ({folder.parent.name})",
-            {"schedule": row.schedule, "lr": row.lr, "momentum": row.momentum},
+            {"schedule": row.schedule, "lr": row.lr, "momentum": row.momentum, "weight_decay": row.weight_decay},
             {name: value for name, value in final.items() if value is not None},
             curves,
         )

@@ -24,7 +24,9 @@ from lit_lrsched.comparison.report.words import (
     interval,
     number,
     p_in_words,
+    planes,
     probability,
+    tuned_beside_rate,
 )
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
@@ -80,6 +82,7 @@ def _facts(results: Results) -> str:
         _count(len(results.summary.schedules), "schedule"),
         _count(len({setting.lr for setting in settings}), "peak rate"),
         _count(len({setting.momentum for setting in settings}), "momentum", "momenta"),
+        *([_count(decays, "weight decay")] if (decays := len({s.weight_decay for s in settings})) > 1 else []),
         _count(len(results.summary.seeds), "seed"),
     ]
     runs = _count(len(results.records), "training")
@@ -136,25 +139,26 @@ def _behind(summary: Summary) -> str:
 
 def _numbers(summary: Summary) -> str:
     places = decimals(summary)
-    momenta = len({setting.momentum for setting in summary.settings}) > 1
+    axes = tuned_beside_rate(summary)
     resplit = any(row.against_best and row.against_best.resplit for row in summary.schedules)
     reference = None if summary.reference is None else escape(summary.reference)
     level = _percent(summary)
     upper = [
         '<th rowspan="2" scope="col" class="name">schedule</th>',
         f'<th colspan="3" scope="colgroup">{escape(summary.metric)} on test data</th>',
-        f'<th colspan="{2 + momenta}" scope="colgroup" class="group">chosen setting</th>',
+        f'<th colspan="{2 + len(axes)}" scope="colgroup" class="group">chosen setting</th>',
         f'<th colspan="{4 + resplit}" scope="colgroup" class="group">against the best</th>',
     ]
     lower = [
         "mean",
         f"{level}<br>interval",
         "worst<br>(seed)",
-        *["peak<br>rate", "momentum"][: 1 + momenta],
+        "peak<br>rate",
+        *(words.replace(" ", "<br>") for words in axes.values()),
         "diverged",
     ]
     lower += ["difference", f"{level}<br>interval", "p", *["p, new<br>rows"] * resplit, "more<br>seeds"]
-    starts = {3, 5 + momenta}
+    starts = {3, 5 + len(axes)}
     if reference is not None:
         upper.append(f'<th colspan="2" scope="colgroup" class="group">against {reference}</th>')
         starts.add(len(lower))
@@ -170,8 +174,7 @@ def _numbers(summary: Summary) -> str:
             worst += f" <small>({row.worst_seed})</small>"
         rate = f"{row.lr:g}" + ("" if row.edge is None else f'<span class="chip">{row.edge}</span>')
         cells = [number(row.mean, places), interval(row, places), worst, rate]
-        if momenta:
-            cells.append(f"{row.momentum:g}")
+        cells += [f"{getattr(row, field):g}" for field in axes]
         cells.append(str(row.diverged))
         cells += _difference(row.against_best, places)
         cells.insert(-1, difference_interval(row.against_best, places))
@@ -244,10 +247,9 @@ def _maps(results: Results) -> str:
         return ""
     worst, best = shade_range(summary)
     places = decimals(summary)
-    chosen = {(row.schedule, row.lr, row.momentum) for row in summary.schedules}
-    cells = {(setting.schedule, setting.lr, setting.momentum): setting for setting in summary.settings}
+    chosen = {(row.schedule, row.lr, row.momentum, row.weight_decay) for row in summary.schedules}
+    cells = {(s.schedule, s.lr, s.momentum, s.weight_decay): s for s in summary.settings}
     rates = sorted({setting.lr for setting in summary.settings})
-    momenta = sorted({setting.momentum for setting in summary.settings})
 
     def cell(setting: Setting | None) -> str:
         if setting is None or setting.validation is None:
@@ -255,21 +257,21 @@ def _maps(results: Results) -> str:
         share = min(1.0, max(0.0, (setting.validation - worst) / (best - worst))) if best != worst else 1.0
         # Where black and white ink are equally legible differs between day and night: between the two, "mid".
         marks = ["high" if share > 0.72 else "mid" if share > 0.58 else "low"] + ["chosen"] * (
-            (setting.schedule, setting.lr, setting.momentum) in chosen
+            (setting.schedule, setting.lr, setting.momentum, setting.weight_decay) in chosen
         )
         lost = f"<small>{setting.diverged} div.</small>" if setting.diverged else ""
         return f'<td class="{" ".join(marks)}" style="--t:{share:.2f}">{number(setting.validation, places)}{lost}</td>'
 
     maps = []
-    for momentum in momenta:
+    for plane, title in planes(summary).items():
         heads = "".join(f'<th scope="col">{lr:g}</th>' for lr in rates)
         lines = "".join(
-            f"<tr>{_head(row)}" + "".join(cell(cells.get((row.schedule, lr, momentum))) for lr in rates) + "</tr>\n"
+            f"<tr>{_head(row)}" + "".join(cell(cells.get((row.schedule, lr, *plane))) for lr in rates) + "</tr>\n"
             for row in summary.schedules
         )
-        title = f"momentum {momentum:g}" if len(momenta) > 1 else "all rates"
+        caption = f"<figcaption>{title or 'all rates'}</figcaption>"
         maps.append(
-            f'<figure class="panel map"><figcaption>{title}</figcaption><div class="scroll" tabindex="0"><table>'
+            f'<figure class="panel map">{caption}<div class="scroll" tabindex="0"><table>'
             f'<thead><tr><th scope="col" class="name">peak rate</th>{heads}</tr></thead>\n'
             f"<tbody>\n{lines}</tbody></table></div></figure>\n"
         )
@@ -317,6 +319,8 @@ def _design(results: Results) -> list[str]:
     tried = f"at the same peak rates ({', '.join(f'{lr:g}' for lr in sorted({s.lr for s in settings}))})"
     if len(momenta) > 1:
         tried += f" and momenta ({', '.join(f'{momentum:g}' for momentum in momenta)})"
+    if len(decays := sorted({setting.weight_decay for setting in settings})) > 1:
+        tried += f" and weight decays ({', '.join(f'{decay:g}' for decay in decays)})"
     seeds, length = _seeds(results.summary.seeds), _count(results.epochs, "epoch")
     return [
         f"Every schedule was trained {tried}, with {seeds}, for {length} with {results.optimizer}.",
@@ -330,7 +334,8 @@ def _judgement(results: Results) -> list[str]:
     if chooser == summary.metric:
         judged = f"{chooser} chose each schedule's rate and judges it as well, which flatters every schedule a little."
     else:
-        tuned = "rate and momentum" if len({setting.momentum for setting in summary.settings}) > 1 else "rate"
+        *others, last = ["rate", *tuned_beside_rate(summary).values()]
+        tuned = f"{', '.join(others)} and {last}" if others else last
         judged = (
             f"Validation data ({chooser}) chose each schedule's {tuned}; test data ({summary.metric}) judged it there "
             "and chose nothing."

@@ -12,7 +12,7 @@ import numpy as np
 
 from lit_lrsched.comparison.evidence.summary import Summary
 from lit_lrsched.comparison.report.results import LearningCurve, Results, learning_curves, metric_range, shade_range
-from lit_lrsched.comparison.report.words import decimals, number, shortened
+from lit_lrsched.comparison.report.words import decimals, number, planes, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -223,23 +223,23 @@ def _curves(drawn: Sequence[LearningCurve], results: Results) -> Figure:
 
 
 def _map(results: Results) -> Figure:
-    """Draws the mean validation metric of every setting, a map for each momentum."""
+    """Draws the mean validation metric of every setting, a map for each momentum and weight decay."""
     from matplotlib.colors import LinearSegmentedColormap, Normalize
     from matplotlib.patches import Rectangle
 
     summary = results.summary
     names = [row.schedule for row in summary.schedules]
     rates = sorted({setting.lr for setting in summary.settings})
-    momenta = sorted({setting.momentum for setting in summary.settings})
+    maps = planes(summary)
     worst, best = shade_range(summary)
     shades = LinearSegmentedColormap.from_list("shades", _SHADES if best >= worst else _SHADES[::-1])
     scale = Normalize(min(worst, best), max(worst, best), clip=True)
-    chosen = {(row.schedule, row.lr, row.momentum) for row in summary.schedules}
-    figure = _figure(max(5.5, 1.6 + len(momenta) * (0.4 + 0.62 * len(rates))), 1.3 + 0.3 * len(names))
+    chosen = {(row.schedule, row.lr, row.momentum, row.weight_decay) for row in summary.schedules}
+    figure = _figure(max(5.5, 1.6 + len(maps) * (0.4 + 0.62 * len(rates))), 1.3 + 0.3 * len(names))
     _title(figure, f"Mean {results.validation_metric}, the chosen settings framed")
-    for i, momentum in enumerate(momenta):
-        axes = figure.add_subplot(1, len(momenta), i + 1)
-        cells = {(s.schedule, s.lr): s for s in summary.settings if s.momentum == momentum}
+    for i, (plane, title) in enumerate(maps.items()):
+        axes = figure.add_subplot(1, len(maps), i + 1)
+        cells = {(s.schedule, s.lr): s for s in summary.settings if (s.momentum, s.weight_decay) == plane}
         values = np.full((len(names), len(rates)), np.nan)
         for (name, lr), setting in cells.items():
             if setting.validation is None:
@@ -249,9 +249,9 @@ def _map(results: Results) -> Figure:
             share = float(scale(setting.validation)) if best >= worst else 1 - float(scale(setting.validation))
             text = number(setting.validation, decimals(summary)) + "*" * bool(setting.diverged)
             ink = "white" if share > 0.7 else _INK
-            weight = "bold" if (name, lr, momentum) in chosen else "normal"
+            weight = "bold" if (name, lr, *plane) in chosen else "normal"
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
-            if (name, lr, momentum) in chosen:
+            if (name, lr, *plane) in chosen:
                 axes.add_patch(
                     Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=_INK, linewidth=2, zorder=3)
                 )
@@ -268,8 +268,8 @@ def _map(results: Results) -> Figure:
         axes.tick_params(which="both", length=0, labelsize=8, labelcolor=_INK)
         axes.spines[:].set_visible(False)
         axes.set_xlabel("peak rate", fontsize=8, color=_SOFT)
-        if len(momenta) > 1:
-            axes.set_title(f"momentum {momentum:g}", loc="left", fontsize=9, color=_INK)
+        if title:
+            axes.set_title(title, loc="left", fontsize=9, color=_INK)
     if any(setting.diverged for setting in summary.settings):
         figure.supxlabel("* some runs diverged", x=0.01, ha="left", fontsize=8, color=_SOFT)
     return figure

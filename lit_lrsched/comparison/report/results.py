@@ -99,7 +99,7 @@ def learning_curves(results: Results, loss: str | None = None) -> list[LearningC
     epochs = 0 if worst is None else max(len(run.curve) for run in runs)
     found = []
     for row in results.summary.schedules:
-        setting = (row.schedule, row.lr, row.momentum)
+        setting = (row.schedule, row.lr, row.momentum, row.weight_decay)
         members = [run for run in runs if run.key.setting == setting]
         values = filled_curves(members, math.nan if worst is None else worst, epochs)
         low, high = np.quantile(values, [0.25, 0.75], axis=0)

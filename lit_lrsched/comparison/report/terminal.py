@@ -14,6 +14,7 @@ from lit_lrsched.comparison.report.words import (
     number,
     probability,
     shortened,
+    tuned_beside_rate,
 )
 
 _WIDTH = 100
@@ -49,7 +50,7 @@ def show(summary: Summary, file: TextIO | None = None, most: int | None = None) 
     gap = 2
     if _width(columns, gap) > width:
         gap = 1
-    for least in ("worst\nseed", f"epochs\nto {_target(summary)}", "diver-\nged", "mom.", "interval"):
+    for least in ("worst\nseed", f"epochs\nto {_target(summary)}", "diver-\nged", "mom.", "weight\ndecay", "interval"):
         if _width(columns, gap) > width:
             columns.pop(least, None)
     # The box itself puts one column between two cells.
@@ -87,7 +88,6 @@ def _columns(summary: Summary) -> dict[str, list[str]]:
     """Returns the cells of each column by its title."""
     rows, places = summary.schedules, decimals(summary)
     arrows = {"highest": " ↑", "lowest": " ↓", None: ""}
-    momenta = {setting.momentum for setting in summary.settings}
     columns = {
         "schedule": [
             shortened(row.schedule, _NAME) + " *" * (len(summary.tied) > 1 and row.schedule in summary.tied)
@@ -100,8 +100,10 @@ def _columns(summary: Summary) -> dict[str, list[str]]:
         "worst\nseed": [number(row.worst, places) for row in rows],
         "peak\nlr": [f"{row.lr:g}{arrows[row.edge]}" for row in rows],
     }
-    if len(momenta) > 1:
+    if "momentum" in tuned_beside_rate(summary):
         columns["mom."] = [f"{row.momentum:g}" for row in rows]
+    if "weight_decay" in tuned_beside_rate(summary):
+        columns["weight\ndecay"] = [f"{row.weight_decay:g}" for row in rows]
     if summary.reference is not None:
         title = f"p vs\n{shortened(summary.reference, 10)}"
         columns[title] = [probability(row.against_reference) for row in rows]

@@ -12,6 +12,26 @@ NOTHING = "\N{EN DASH}"
 """What stands in a table where there is no number."""
 
 
+def tuned_beside_rate(summary: Summary) -> dict[str, str]:
+    """Returns what of a setting raced at several values besides the peak rate: its name in words by its field."""
+    axes = {"momentum": "momentum", "weight_decay": "weight decay"}
+    return {
+        field: words
+        for field, words in axes.items()
+        if len({getattr(setting, field) for setting in summary.settings}) > 1
+    }
+
+
+def planes(summary: Summary) -> dict[tuple[float, float], str]:
+    """Returns every momentum and weight decay that raced together, each pair with its title; empty for a single one."""
+    axes = tuned_beside_rate(summary)
+    found = {}
+    for setting in sorted(summary.settings, key=lambda each: (each.momentum, each.weight_decay)):
+        values = (f"{words} {getattr(setting, field):g}" for field, words in axes.items())
+        found[setting.momentum, setting.weight_decay] = ", ".join(values)
+    return found
+
+
 def decimals(summary: Summary) -> int:
     """Returns how many decimals the metric deserves: a step of the last is at most a fifth of the intervals' half."""
     halves = [(row.high - row.low) / 2 for row in summary.schedules if row.low is not None and row.high is not None]

@@ -1,0 +1,171 @@
+"""The schedule that a module brings itself: what it sets at every step, and how it is taken to another peak rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from lit_lrsched.comparison.engine.training import FloatArray
+from lit_lrsched.errors import InputError
+from lit_lrsched.optim.param_groups import get_value, group_values, set_value
+from lit_lrsched.optim.run_plan import plan_run
+from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
+from lit_lrsched.schedules.direction import Direction
+from lit_lrsched.schedules.plateau import Plateau
+from lit_lrsched.trainer.schedule_config import check_direction
+
+#: The name under which it races.
+OWN = "own"
+
+
+@dataclass(frozen=True, eq=False)
+class OwnSchedule:
+    """What a module's own scheduler sets its param groups to at the rate that the module gives.
+
+    At another peak rate it sets rates in the same proportion, and likewise weight decays at another weight decay.
+    Another momentum takes the place of the module's unless the scheduler itself moves the momentum.
+
+    Args:
+        name: The scheduler's class, or that of its schedule.
+        tables: By ``lr``, ``momentum`` and ``weight_decay``, the values at each step, ``[steps, groups]``.
+        plateau: Multiplies the rates down when a metric stalls.
+        unforeseen: Why its rates cannot be known before the run; None where they can.
+    """
+
+    name: str
+    tables: Mapping[str, FloatArray]
+    plateau: Plateau | None = None
+    unforeseen: str | None = None
+
+    @property
+    def moves_momentum(self) -> bool:
+        """Whether it sets the momentum to other values during a run."""
+        table = self.tables["momentum"]
+        return bool((table != table[0]).any())
+
+    def at(
+        self, factor: float, momentum: float | None, weight_decay: float | None, own_decay: float
+    ) -> list[FloatArray]:
+        """Returns the tables of rates, momenta and weight decays of a run.
+
+        Args:
+            factor: Its peak rate as a multiple of the module's.
+            momentum: Its momentum; None for the module's.
+            weight_decay: Its weight decay; None for the module's.
+            own_decay: The module's weight decay, in that case.
+        """
+        momenta, decays = self.tables["momentum"], self.tables["weight_decay"]
+        if momentum is not None and not self.moves_momentum:
+            momenta = np.full_like(momenta, momentum)
+        if weight_decay is not None:
+            decays = decays * (weight_decay / own_decay) if own_decay else np.full_like(decays, weight_decay)
+        return [self.tables["lr"] * factor, momenta, decays]
+
+
+def own_schedule(optimizer: Optimizer, configs: Sequence[SchedulerConfig], loop: TrainingLoop) -> OwnSchedule:
+    """Returns what the schedulers of a module's optimizer will set.
+
+    Args:
+        optimizer: The optimizer.
+        configs: Its schedulers, at least one.
+        loop: The run.
+
+    Raises:
+        InputError: When they will stop training, or follow a metric the wrong way.
+    """
+    plan = plan_run([optimizer], configs, loop)
+    if plan.broken:
+        raise InputError(plan.broken)
+    shape = loop.horizon.steps, len(optimizer.param_groups)
+    tables = {quantity: np.zeros(shape) for quantity in ("lr", "momentum", "weight_decay")}
+    values = group_values([optimizer])
+    for step in range(loop.horizon.steps):
+        now = plan.at(step)
+        for value in values:
+            tables[value.quantity][step, value.group_number] = now[value.name]
+    name = " + ".join(_name(one.scheduler) for one in configs)
+    following = [one for one in configs if _follows(one.scheduler)]
+    if not following:
+        return OwnSchedule(name, tables)
+    (one,) = following[:1]
+    if len(configs) > 1:
+        return OwnSchedule(name, tables, unforeseen=f"its {name} are several, and one of them follows a metric")
+    if isinstance(one.scheduler, ScheduledLR):
+        plateau = cast("Plateau", one.scheduler.schedule)
+        alike = all(schedule is plateau for schedule in one.scheduler.lr_schedules)
+        reason = None if alike else f"its {name} follows a metric, and some of its param groups do not"
+        return OwnSchedule(name, tables, plateau, reason)
+    scheduler = cast("ReduceLROnPlateau", one.scheduler)
+    rates = [get_value(group, "lr") for group in optimizer.param_groups]
+    lowest = {float(low) / rate for low, rate in zip(scheduler.min_lrs, rates, strict=True)}
+    if one.monitor is None or (one.interval, one.frequency) != ("epoch", 1) or len(lowest) > 1:
+        return OwnSchedule(name, tables, unforeseen=f"its {name} is not stepped once an epoch for all groups alike")
+    return OwnSchedule(name, tables, as_plateau(scheduler, one.monitor, rates[0]))
+
+
+def as_plateau(scheduler: ReduceLROnPlateau, monitor: str, lr: float) -> Plateau:
+    """Returns torch's ``ReduceLROnPlateau`` at a peak rate as one of ours.
+
+    Raises:
+        InputError: When it follows the metric the wrong way.
+    """
+    check_direction(scheduler, monitor)
+    return Plateau(
+        monitor=monitor,
+        mode=cast("Direction", scheduler.mode),
+        factor=scheduler.factor,
+        patience=scheduler.patience,
+        threshold=scheduler.threshold,
+        threshold_mode=scheduler.threshold_mode,
+        cooldown=scheduler.cooldown,
+        min_factor=min(1.0, float(scheduler.min_lrs[0]) / lr),
+    )
+
+
+def drive_in_proportion(optimizer: Optimizer, lr: float, weight_decay: float | None, own_decay: float) -> None:
+    """Lets an optimizer take its steps at multiples of the rates and decays that its schedulers set.
+
+    The schedulers work as the module made them: what they set is multiplied as a step begins, and restored as it ends.
+    So it is right for any scheduler, those that know absolute rates included.
+
+    Args:
+        optimizer: The optimizer.
+        lr: The factor of all rates.
+        weight_decay: The weight decay; None for the optimizer's own.
+        own_decay: The optimizer's weight decay, in that case.
+    """
+    kept: list[list[tuple[str, float]]] = []
+
+    def multiply(*_: Any) -> None:
+        kept[:] = []
+        for group in optimizer.param_groups:
+            values = [("lr", get_value(group, "lr"))]
+            set_value(group, "lr", values[0][1] * lr)
+            if weight_decay is not None:
+                values.append(("weight_decay", get_value(group, "weight_decay")))
+                decay = values[1][1] * (weight_decay / own_decay) if own_decay else weight_decay
+                set_value(group, "weight_decay", decay)
+            kept.append(values)
+
+    def restore(*_: Any) -> None:
+        for group, values in zip(optimizer.param_groups, kept, strict=True):
+            for quantity, value in values:
+                set_value(group, quantity, value)
+
+    optimizer.register_step_pre_hook(multiply)
+    optimizer.register_step_post_hook(restore)
+
+
+def _follows(scheduler: Any) -> bool:
+    ours = isinstance(scheduler, ScheduledLR) and isinstance(scheduler.schedule, Plateau)
+    return ours or isinstance(scheduler, ReduceLROnPlateau)
+
+
+def _name(scheduler: Any) -> str:
+    return type(scheduler.schedule if isinstance(scheduler, ScheduledLR) else scheduler).__name__

@@ -1,0 +1,86 @@
+"""Which options of a trainer a race honours, and which it refuses, since they would change what is trained.
+
+Honoured: accelerator, devices and strategy, which say where to train, and gradient clipping. What neither changes the
+weights nor what is measured is not looked at: loggers, checkpoints, bars, sanity checks, profilers, anomaly detection.
+``deterministic`` and ``benchmark`` hold for the whole process, the race included. All else is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import (
+    DeviceStatsMonitor,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ModelSummary,
+    OnExceptionCheckpoint,
+    ProgressBar,
+    Timer,
+)
+from lightning.pytorch.plugins.precision import Precision
+
+from lit_lrsched.comparison.engine.clipping import Clip
+from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
+from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger
+from lit_lrsched.trainer.lightning_internals import callbacks_of
+
+# What the trainer's options are where they change nothing.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "fast_dev_run": (False, 0),
+    "max_steps": (-1,),
+    "accumulate_grad_batches": (1,),
+    "limit_train_batches": (1.0, None),
+    "limit_val_batches": (1.0, None),
+    "limit_test_batches": (1.0, None),
+    "overfit_batches": (0.0,),
+    "val_check_interval": (1.0, None),
+    "check_val_every_n_epoch": (1,),
+}
+
+# Callbacks that train nothing: what they show or save, a race has no use for.
+_IDLE = (
+    *(ApplySchedule, DeviceStatsMonitor, LearningRateLogger, LearningRateMonitor, ModelCheckpoint, ModelSummary),
+    *(OnExceptionCheckpoint, ProgressBar),
+)
+
+
+def clip_of(trainer: Trainer) -> Clip | None:
+    """Returns how a trainer clips gradients; None where it does not.
+
+    >>> clip_of(Trainer(accelerator="cpu", gradient_clip_val=0.5, logger=False, enable_checkpointing=False))
+    Clip(value=0.5, algorithm='norm')
+    """
+    if not trainer.gradient_clip_val:
+        return None
+    algorithm = getattr(trainer.gradient_clip_algorithm, "value", trainer.gradient_clip_algorithm)
+    return Clip(float(trainer.gradient_clip_val), cast("Any", algorithm or "norm"))
+
+
+def check_trainer(trainer: Trainer, epochs: int) -> list[str]:
+    """Refuses a trainer whose options would change what is trained, and returns what there is to say of the others.
+
+    Args:
+        trainer: The trainer.
+        epochs: Epochs of each training.
+
+    Raises:
+        InputError: For an option that a race does not honour.
+    """
+    for name, neutral in _NEUTRAL.items():
+        value = getattr(trainer, name)
+        if value not in neutral:
+            raise InputError(f"a race does not honour the trainer's {name}={value}: leave it out")
+    if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
+        raise InputError("a race does not honour the trainer's reload_dataloaders_every_n_epochs: leave it out")
+    if type(trainer.precision_plugin) is not Precision:
+        raise InputError(f"a race trains at full precision, not at the trainer's {trainer.precision}: leave it out")
+    if trainer.max_epochs not in (None, epochs):
+        raise InputError(f"epochs={epochs}, and the trainer has max_epochs={trainer.max_epochs}: give one of the two")
+    callbacks: list[Callback] = callbacks_of(trainer)
+    if any(isinstance(one, Timer) for one in callbacks):
+        raise InputError("a race has no clock to end its runs by: leave max_time out, the Timer")
+    others = list(dict.fromkeys(type(one).__name__ for one in callbacks if not isinstance(one, _IDLE)))
+    return [f"The trainer's {', '.join(others)} take{'s' * (len(others) == 1)} no part in the race."] if others else []

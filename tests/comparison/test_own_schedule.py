@@ -1,0 +1,323 @@
+"""The schedule that a module brings races as ``own``, also at other rates, momenta and weight decays."""
+
+from __future__ import annotations
+
+import csv
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
+
+from lit_lrsched import Constant, Cosine, Linear, Plateau, compare, schedule_config
+from lit_lrsched.comparison.builds import build_from
+from lit_lrsched.comparison.engine.clipping import Clip
+from lit_lrsched.comparison.engine.vectorized import VectorizedRace
+from lit_lrsched.comparison.grid import grid_of
+from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
+from lit_lrsched.errors import InputError
+from lit_lrsched.schedules.core import Horizon
+from tests.foreign import MLP, Data, Grouped
+from tests.training import quiet_trainer
+
+DATA = partial(Data, 16, rows=64)  # four batches an epoch
+ENGINES = ("vectorized", "sequential")
+
+
+class Transformer(MLP):
+    """As it is trained everywhere: AdamW, weights that decay and biases that do not, a cosine."""
+
+    scale: ClassVar[float] = 1.0
+
+    def __init__(self) -> None:
+        super().__init__(hidden=8)
+
+    def optimizer(self, kind: Any = torch.optim.AdamW, **options: Any) -> torch.optim.Optimizer:
+        first, last = self.network[0], self.network[-1]
+        groups = [
+            {"params": [first.weight, last.weight], "lr": 0.01 * self.scale, "weight_decay": 0.1, "name": "decay"},
+            {"params": [first.bias, last.bias], "lr": 0.03 * self.scale, "weight_decay": 0.0, "name": "others"},
+        ]
+        return kind(groups, **options)  # type: ignore[no-any-return]
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer()
+        return [optimizer], [CosineAnnealingLR(optimizer, T_max=self.trainer.max_epochs)]
+
+
+def grid(model: Any, epochs: int = 2, **options: Any) -> Any:
+    given = {"lrs": None, "momenta": None, "seeds": [0, 1], "optimizer": None}
+    return grid_of(build_from(model, DATA), {"linear": Linear()}, epochs=epochs, **{**given, **options})
+
+
+def race(model: Any, folder: Path, **options: Any) -> Any:
+    defaults = {"schedules": {"linear": Linear()}, "seeds": 1, "epochs": 3, "metric": "val_loss", "folder": folder}
+    return compare(model, DATA, **{**defaults, **options})
+
+
+def test_a_module_with_two_groups_and_its_own_cosine_races_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = grid(Transformer)
+    assert list(found.schedules) == ["linear", "own"]
+    assert found.lrs == (0.001, 0.003, 0.01, 0.03, 0.1)
+    assert found.opening() == (
+        "Optimizer: Transformer's own AdamW (weight_decay=0.1); peak rates 0.001, 0.003, 0.01, 0.03, 0.1 (its own: "
+        "0.01). The peak rates are the first param group's; all 2 keep their ratio: decay 0.01 (weight_decay 0.1), "
+        "others 0.03 (weight_decay 0). Its own schedule, CosineAnnealingLR, races as 'own'."
+    )
+    keys = found.keys()
+    build = build_from(Transformer, DATA)
+    trainings = found.trainings(keys, Horizon(8, 4))
+    (chunk,) = VectorizedRace(build, trainings, optimizer=found.optimizer, epochs=2, keep_weights=True)
+    for lr, seed in ((0.001, 0), (0.01, 1), (0.03, 1)):
+        run = next(i for i, key in enumerate(keys) if (key.schedule, key.lr, key.seed) == ("own", lr, seed))
+        monkeypatch.setattr(Transformer, "scale", lr / 0.01)
+        module, data = build(seed)
+        quiet_trainer(max_epochs=2).fit(module, data)
+        place = chunk.runs.index(run)
+        assert chunk.rates[place] == pytest.approx([lr] * 4 + [lr / 2] * 4, rel=1e-12)
+        for name, parameter in module.named_parameters():
+            np.testing.assert_allclose(chunk.weights[name][place], parameter.detach(), rtol=0, atol=1e-5)
+
+
+class Configured(Transformer):
+    """Whose optimizer and schedule are those of a test."""
+
+    def __init__(self, configure: Any) -> None:
+        super().__init__()
+        self.configure = configure
+
+    def configure_optimizers(self) -> Any:
+        return self.configure(self)
+
+
+def lambdas(module: Any) -> Any:
+    """A schedule for each group."""
+    optimizer = module.optimizer()
+    return [optimizer], [LambdaLR(optimizer, [lambda epoch: 0.5**epoch, lambda epoch: 1 / (1 + epoch)])]
+
+
+def plateau(module: Any) -> Any:
+    """Which halves the rates after every epoch but the first, as the loss never falls by so much."""
+    optimizer = module.optimizer()
+    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.9, min_lr=[0.002, 0.006])
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
+
+
+def one_cycle(module: Any) -> Any:
+    """Absolute rates, and a momentum of its own."""
+    optimizer = module.optimizer(torch.optim.SGD, momentum=0.9)
+    steps = int(module.trainer.estimated_stepping_batches)
+    return [optimizer], [{"scheduler": OneCycleLR(optimizer, [0.01, 0.03], steps), "interval": "step"}]
+
+
+def every_second(module: Any) -> Any:
+    optimizer = module.optimizer()
+    return [optimizer], [{"scheduler": StepLR(optimizer, 1, 0.5), "interval": "step", "frequency": 2}]
+
+
+def ours(module: Any) -> Any:
+    groups = {"lr/others": Constant(0.5), "weight_decay": Linear(), "momentum": Linear(end=0.5)}
+    return schedule_config(module.optimizer(), Cosine(), module.trainer, groups=groups)
+
+
+def two(module: Any) -> Any:
+    """A schedule, and one that follows a metric."""
+    optimizer = module.optimizer()
+    reduces = {"scheduler": ReduceLROnPlateau(optimizer, patience=0, threshold=0.9), "monitor": "val_loss"}
+    return [optimizer], [StepLR(optimizer, 1, 0.5), reduces]
+
+
+FACTORS = {  # of the first group, in each of the three epochs
+    lambdas: [1.0, 0.5, 0.25],
+    plateau: [1.0, 1.0, 0.5],
+    one_cycle: None,
+    every_second: [1.0, 0.25, 0.0625],  # after the second and the fourth batch of each epoch
+    ours: [1.0, 0.75, 0.25],  # (1 + cos(pi * epoch / 3)) / 2
+}
+
+
+@pytest.mark.parametrize("configure", FACTORS, ids=lambda configure: configure.__name__)
+def test_the_engines_agree_on_it_at_another_rate(tmp_path: Path, configure: Any) -> None:
+    options = {"lrs": [0.02], "weight_decays": [0.3]}
+    model = partial(Configured, configure)
+    fast, slow = (
+        [record for record in race(model, tmp_path / engine, engine=engine, **options).results.records]
+        for engine in ENGINES
+    )
+    assert [record.key for record in fast] == [record.key for record in slow]
+    assert [record.key.schedule for record in fast] == ["linear", "own"]
+    for one, other in zip(fast, slow, strict=True):
+        assert one.curves["lr"] == pytest.approx(other.curves["lr"], rel=1e-9)
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
+    if FACTORS[configure]:
+        assert fast[1].curves["lr"] == pytest.approx([0.02 * factor for factor in FACTORS[configure]], rel=1e-9)
+
+
+def test_what_cannot_be_foreseen_trains_one_run_at_a_time(tmp_path: Path) -> None:
+    result = race(partial(Configured, two), tmp_path, lrs=[0.01])
+    assert result.results.engine == "sequential"
+    assert result.results.reason == (
+        "its StepLR + ReduceLROnPlateau are several, and one of them follows a metric"
+    )  # fmt: skip
+
+
+def test_a_schedule_that_would_stop_training_is_left_out_and_told() -> None:
+    def short(module: Any) -> Any:
+        optimizer = module.optimizer()
+        return [optimizer], [{"scheduler": OneCycleLR(optimizer, 0.1, total_steps=3), "interval": "step"}]
+
+    found = grid(partial(Configured, short))
+    assert list(found.schedules) == ["linear"]
+    assert "Its own schedule does not race: training will stop: Tried to step" in found.opening()
+
+
+def test_an_optimizer_that_is_given_takes_its_place() -> None:
+    found = grid(Transformer, optimizer=partial(torch.optim.SGD, lr=0.1))
+    assert list(found.schedules) == ["linear"]
+    assert found.opening() == (
+        "Optimizer: SGD, as given; peak rates 0.01, 0.03, 0.1, 0.3, 1. It takes the place of "
+        "Transformer.configure_optimizers, its param groups and schedule included."
+    )
+
+
+def test_its_name_is_taken() -> None:
+    with pytest.raises(InputError, match="schedules: 'own' is the name of the schedule that a module brings"):
+        grid_of(
+            build_from(MLP, DATA), {"own": Linear()}, lrs=None, momenta=None, seeds=[0], optimizer=None, epochs=1
+        )  # fmt: skip
+
+
+def test_groups_have_schedules_of_their_own_in_both_engines(tmp_path: Path) -> None:
+    groups = {"lr/others": Constant(0.5), "weight_decay": Linear(), "momentum": Linear(end=0.5)}
+    schedules = {"cosine": Cosine(), "plateau": Plateau(monitor="val_loss", patience=0, threshold=0.9)}
+    results = []
+    for engine in ENGINES:
+        chosen = {name: schedules[name] for name in ("cosine",)}
+        found = race(Grouped_, tmp_path / engine, schedules=chosen, groups=groups, lrs=[0.02], engine=engine)
+        results.append(found.results.records[0])
+    assert results[0].metrics == pytest.approx(results[1].metrics, abs=1e-5)
+    plain = race(Grouped_, tmp_path / "plain", schedules={"cosine": Cosine()}, lrs=[0.02]).results.records[0]
+    assert plain.metrics != pytest.approx(results[0].metrics, abs=1e-4)
+    # A plateau multiplies the rates of those groups alone that have no schedule of their own.
+    one = {"schedules": {"plateau": schedules["plateau"]}, "groups": {"lr/others": Constant(0.5)}, "lrs": [0.02]}
+    found = race(Grouped_, tmp_path / "plateau", **one)
+    assert (found.results.engine, found.results.reason) == (
+        "sequential", "plateau follows a metric, and some of its param groups do not"
+    )  # fmt: skip
+    with pytest.raises(InputError, match="groups go with lit_lrsched's schedules, and 'step' is torch's"):
+        race(Grouped_, tmp_path / "torch", schedules={"step": partial(StepLR, step_size=1)}, groups=groups)
+
+
+class Grouped_(Transformer):
+    def configure_optimizers(self) -> Any:
+        return self.optimizer()
+
+
+def test_weight_decay_is_an_axis(tmp_path: Path) -> None:
+    result = race(Transformer, tmp_path, lrs=[0.01], weight_decays=[0.0, 5.0], seeds=2, epochs=2)
+    assert result.results.engine == "vectorized"
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
+    assert list(rows[0])[:5] == ["schedule", "lr", "momentum", "weight_decay", "seed"]
+    assert {row["weight_decay"] for row in rows} == {"0.0", "5.0"}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert {setting["weight_decay"] for setting in summary["settings"]} == {0.0, 5.0}
+    page = (tmp_path / "report.html").read_text()
+    assert "and weight decays (0, 5)" in page
+    assert "weight<br>decay" in page
+    assert "2 weight decays" in page
+    # Another weight decay is another run, and the optimizer's own is that of its first group that has one.
+    own = race(Transformer, tmp_path / "own", lrs=[0.01], epochs=1)
+    assert {record.key.weight_decay for record in own.results.records} == {0.1}
+    for decays, told in (([-1.0], "is no weight decay"), ([0.1, 0.1], "names something twice"), ([], "is empty")):
+        with pytest.raises(InputError, match=told):
+            race(Transformer, tmp_path, weight_decays=decays)
+
+
+def test_the_modules_own_schedule_is_exported_where_fit_has_it_anyway(tmp_path: Path) -> None:
+    options = {"schedules": {"hardly": Constant(1e-6)}, "epochs": 1}
+    race(Transformer, tmp_path / "own", lrs=[0.01], **options).export(tmp_path / "best.yaml", {"seed_everything": 1})
+    assert yaml.safe_load((tmp_path / "best.yaml").read_text()) == {"seed_everything": 1, "trainer": {"max_epochs": 1}}
+    with pytest.raises(InputError, match=r"Transformer's own schedule at the rate 0\.02, which no configuration says"):
+        race(Transformer, tmp_path / "other", lrs=[0.02], **options).export(tmp_path / "other.yaml")
+    assert not (tmp_path / "other.yaml").exists()
+
+
+def test_a_folder_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    race(MLP, tmp_path, lrs=[0.01], epochs=1)
+    with np.load(tmp_path / "curves.npz") as arrays:
+        kept = {name: arrays[name] for name in arrays.files if name not in ("weight_decay", "checksum")}
+    from lit_lrsched.comparison.records import _checksum
+
+    np.savez(tmp_path / "curves.npz", **kept, checksum=_checksum(kept))
+    with pytest.raises(InputError, match=r"curves.npz is damaged, or not of this version"):
+        race(MLP, tmp_path, lrs=[0.01], epochs=1)
+
+
+def bare(**options: Any) -> Trainer:
+    return Trainer(**{"accelerator": "cpu", "logger": False, "enable_checkpointing": False, **options})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"accumulate_grad_batches": 2},
+        {"max_steps": 5},
+        {"limit_train_batches": 3},
+        {"limit_val_batches": 0.5},
+        {"overfit_batches": 1},
+        {"val_check_interval": 0.5},
+        {"check_val_every_n_epoch": 2},
+        {"reload_dataloaders_every_n_epochs": 1},
+        {"precision": "bf16-mixed"},
+        {"max_time": {"minutes": 1}},
+        {"fast_dev_run": True},
+        {"max_epochs": 7},
+    ],
+    ids=str,
+)
+def test_a_trainer_that_would_train_otherwise_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as told:
+        check_trainer(bare(**options), epochs=5)
+    assert str(next(iter(options))).split("_")[0] in str(told.value) or "precision" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_trainer_clips_and_its_other_callbacks_are_named() -> None:
+    assert check_trainer(bare(), epochs=5) == []
+    assert clip_of(bare()) is None
+    trainer = bare(gradient_clip_val=0.1, gradient_clip_algorithm="value", callbacks=[EarlyStopping("val_loss")])
+    assert clip_of(trainer) == Clip(0.1, "value")
+    assert check_trainer(trainer, epochs=5) == ["The trainer's EarlyStopping takes no part in the race."]
+    assert grid(Grouped, clip=clip_of(trainer)).opening().endswith(" Gradients are clipped to values of 0.1.")
+
+
+def test_the_engines_clip_alike(tmp_path: Path) -> None:
+    options = {"lrs": [0.02], "epochs": 2}
+    trainer = bare(gradient_clip_val=0.05)
+    fast, slow = (race(Transformer, tmp_path / engine, engine=engine, trainer=trainer, **options) for engine in ENGINES)
+    for one, other in zip(fast.results.records, slow.results.records, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
+    with pytest.raises(InputError, match="gradient clipping="):
+        race(Transformer, tmp_path / "vectorized", **options)
+
+
+def test_the_command(command: Any) -> None:
+    model = ["--model=tests.comparison.test_own_schedule.Transformer", "--data=tests.foreign.Data", "--data.rows=64"]
+    one = ["--lrs=[0.01]", "--weight_decays=[0.1,0.2]", "--seeds=1", "--trainer.max_epochs=1", "--metric=val_loss"]
+    Path("groups.yaml").write_text("lr_groups: {lr/others: {class_path: Linear}}\n")
+    assert command("compare", *model, *one, "--config=groups.yaml", "--folder=race") == 0, command.err
+    out = " ".join(command.out.split())
+    # The ten by default, torch's among them wrapped, and the module's own.
+    assert "22 trainings: 11 schedules x 1 rates x 1 momenta x 2 weight decays x 1 seeds" in out
+    assert "weight decays 0.1, 0.2." in out
+    assert "Its own schedule, CosineAnnealingLR, races as 'own'. Schedules of their own: lr/others." in out
+    assert "Engine: sequential" not in command.out
+    assert command("compare", *model, *one, "--trainer.accumulate_grad_batches=2") == 2
+    assert command.err == "error: a race does not honour the trainer's accumulate_grad_batches=2: leave it out\n"
