@@ -244,7 +244,7 @@ def test_the_modules_own_schedule_is_exported_where_fit_has_it_anyway(tmp_path: 
     options = {"schedules": {"hardly": Constant(1e-6)}, "epochs": 1}
     race(Transformer, tmp_path / "own", lrs=[0.01], **options).export(tmp_path / "best.yaml", {"seed_everything": 1})
     assert yaml.safe_load((tmp_path / "best.yaml").read_text()) == {"seed_everything": 1, "trainer": {"max_epochs": 1}}
-    with pytest.raises(InputError, match="Transformer's own schedule at the rate 0.02, which no configuration says"):
+    with pytest.raises(InputError, match=r"Transformer's own schedule at the rate 0\.02, which no configuration says"):
         race(Transformer, tmp_path / "other", lrs=[0.02], **options).export(tmp_path / "other.yaml")
     assert not (tmp_path / "other.yaml").exists()
 
