@@ -206,7 +206,8 @@ def test_final_files_depend_on_the_runs_alone(tmp_path: Path) -> None:
     random.Random(0).shuffle(shuffled)
     assert final_files(tmp_path / "b", chunked(shuffled, 5)) == files
     rows = list(csv.DictReader(io.StringIO(files[0].decode())))
-    assert list(rows[0]) == ["schedule", "lr", "momentum", "seed", "val_acc", "val_loss", "test_acc", "diverged"]
+    key = ["schedule", "lr", "momentum", "weight_decay", "seed"]
+    assert list(rows[0]) == [*key, "val_acc", "val_loss", "test_acc", "diverged"]
     assert rows == sorted(
         rows, key=lambda row: (row["schedule"], float(row["lr"]), float(row["momentum"]), int(row["seed"]))
     )
@@ -347,7 +348,7 @@ def test_courses_are_the_means_that_were_judged() -> None:
     assert worst is not None
     for curve in learning_curves(found):
         row = curve.schedule
-        members = [r for r in runs if r.key.setting == (row.schedule, row.lr, row.momentum)]
+        members = [r for r in runs if r.key.setting == (row.schedule, row.lr, row.momentum, row.weight_decay)]
         assert curve.mean == pytest.approx(mean_curve(members, worst))
         assert curve.mean[-1] == pytest.approx(row.validation)
         assert curve.rates == pytest.approx([row.lr * factor for factor in found.factors[row.schedule]])

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lit_lrsched.comparison.report.results import Results, learning_curves
+from lit_lrsched.comparison.report.words import tuned_beside_rate
 from lit_lrsched.hparams import write_hparams
 
 
@@ -29,6 +30,7 @@ def write_event_files(results: Results, folder: Path) -> None:
     names = _folders([row.schedule for row in results.summary.schedules])
     for i, curve in enumerate(learning_curves(results)):
         row = curve.schedule
+        beside = {"weight_decay": row.weight_decay} if "weight_decay" in tuned_beside_rate(results.summary) else {}
         final = {metric: row.validation, results.summary.metric: row.mean}
         curves = {"lr/group0": curve.rates, metric: curve.mean}
         if losses and len(losses[i].mean):
@@ -38,7 +40,7 @@ def write_event_files(results: Results, folder: Path) -> None:
             folder / names[i],
             # With the race's own folder: TensorBoard would merge the trials of one name from several races.
             f"{row.schedule} ({folder.parent.name})",
-            {"schedule": row.schedule, "lr": row.lr, "momentum": row.momentum, "weight_decay": row.weight_decay},
+            {"schedule": row.schedule, "lr": row.lr, "momentum": row.momentum, **beside},
             {name: value for name, value in final.items() if value is not None},
             curves,
         )
