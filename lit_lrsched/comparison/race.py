@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_IN_REPR = 10  # schedules, for one screen
+_IN_REPR = 8  # schedules, for one screen
 
 
 @dataclass(frozen=True, eq=False, repr=False)
