@@ -172,8 +172,8 @@ class ScheduleCLI(OpenCLI):
             kwargs["logger"] = DummyLogger()  # they write no run
         else:
             self._start_audit = StartAudit(config.audit)
-            ours = [self._start_audit, Receipt(), TensorBoardRun(), StopCleanly(self._going_on)]
-            callbacks = [ScheduleKeeper(), *callbacks, *ours]  # the first: see ScheduleKeeper
+            callbacks += [ScheduleKeeper(), self._start_audit, Receipt(), TensorBoardRun()]
+            callbacks += [StopCleanly(self._going_on)]
             if options.logger is False or options.barebones:
                 self.save_config_callback = None  # there is no run's folder to keep it in, and others may hold theirs
             elif options.logger in (None, True):

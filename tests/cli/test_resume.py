@@ -105,6 +105,7 @@ def test_a_search_that_would_lose_the_checkpoint_is_refused(command, finder, sub
     assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
 
 
+@pytest.mark.filterwarnings("ignore:SWA is currently", "ignore:Swapping scheduler", "ignore:\\s*Unable to serialize")
 def test_averaging_of_weights_is_announced_beside_a_scheduler_of_torch_too(command):
     averaging = ["--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.05"]
     with pytest.warns(UserWarning, match="the plan holds until then") as told:

@@ -14,7 +14,6 @@ from lit_lrsched.optim.kept_scheduler import kept_by
 from lit_lrsched.optim.param_groups import undo_schedulers
 from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike, name_of
 from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper, keep_schedules
-from lit_lrsched.trainer.lightning_internals import callbacks_of, set_callbacks
 from lit_lrsched.trainer.lightning_package import LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
 from lit_lrsched.trainer.other_rates import mentions
 from lit_lrsched.trainer.schedule_config import AnySchedule, LRSchedulerCallable, checked_schedule, schedule_config
@@ -62,11 +61,6 @@ class ApplySchedule(ScheduleKeeper):
         self.groups = groups
         self.replace = replace
         self.on_horizon_change = on_horizon_change
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Becomes the first callback: others may train before training, and lose the checkpoint of a resumed run."""
-        others = [callback for callback in callbacks_of(trainer) if callback is not self]
-        set_callbacks(trainer, [self, *others])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Puts the schedule where ``configure_optimizers`` would have put it."""

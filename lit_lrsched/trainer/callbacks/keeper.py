@@ -56,6 +56,10 @@ class ScheduleKeeper(Callback):
         self._epoch_is_cut = False
         self._reported_calls = False
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Becomes the first callback, before those that search for a rate or a batch size when fitting starts."""
+        set_callbacks(trainer, [self, *(callback for callback in callbacks_of(trainer) if callback is not self)])
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses what would lose the checkpoint of a resumed run."""
         check_not_lost(trainer)
