@@ -21,7 +21,7 @@ from lit_lrsched.class_paths import import_from, import_path
 from lit_lrsched.cli.arguments import ScheduleParser
 from lit_lrsched.cli.quiet import quiet_lightning
 from lit_lrsched.cli.run_folder import LastCheckpoint, shortest_path
-from lit_lrsched.cli.schedule_cli import OWN_SUBCOMMANDS, ScheduleCLI
+from lit_lrsched.cli.schedule_cli import OWN_SUBCOMMANDS, ScheduleCLI, given_callbacks
 from lit_lrsched.cli.start_line import StartLine
 from lit_lrsched.errors import InputError
 from lit_lrsched.ionosphere.data import IonosphereDataModule
@@ -84,7 +84,7 @@ class Command(ScheduleCLI):
         options = self.options_of(self.config_init).trainer
         own: list[Callback] = [StartLine()] if self.subcommand == "fit" else []
         if options.enable_checkpointing is not False and not options.barebones:
-            own.append(LastCheckpoint(self.run_folder, options.callbacks or []))
+            own.append(LastCheckpoint(self.run_folder, given_callbacks(options)))
         if options.enable_progress_bar is not False and not options.barebones:
             own.append(RunProgressBar())
         self.trainer_defaults["callbacks"] = own

@@ -12,7 +12,7 @@ import lightning
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -30,6 +30,7 @@ from lit_lrsched.cli.replaced_optimizer import apply_to
 from lit_lrsched.cli.run_folder import CONFIG, RunFolder, shortest_path
 from lit_lrsched.cli.save_config import SaveConfig
 from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper
 from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger
 from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.callbacks.start_audit import StartAudit, TrainingRefused
@@ -163,7 +164,7 @@ class ScheduleCLI(OpenCLI):
         options = config.trainer
         if options.profiler is None and not options.barebones:
             kwargs["profiler"] = NoProfiler()
-        callbacks = [*(options.callbacks or [])]
+        callbacks = given_callbacks(options)
         if self._from_outside:
             callbacks += apply_to(self.model, self._schedule_options)
         if self.subcommand in OWN_SUBCOMMANDS:
@@ -171,7 +172,8 @@ class ScheduleCLI(OpenCLI):
             kwargs["logger"] = DummyLogger()  # they write no run
         else:
             self._start_audit = StartAudit(config.audit)
-            callbacks += [self._start_audit, Receipt(), TensorBoardRun(), StopCleanly(self._going_on)]
+            callbacks += [ScheduleKeeper(), self._start_audit, Receipt(), TensorBoardRun()]
+            callbacks += [StopCleanly(self._going_on)]
             if options.logger is False or options.barebones:
                 self.save_config_callback = None  # there is no run's folder to keep it in, and others may hold theirs
             elif options.logger in (None, True):
@@ -257,3 +259,9 @@ class ScheduleCLI(OpenCLI):
     @property
     def _has_trained(self) -> bool:
         return self._start_audit is not None and self._start_audit.begun
+
+
+def given_callbacks(trainer: Namespace) -> list[Callback]:
+    """Returns the callbacks that a trainer's configuration names: none, one, or several."""
+    given = trainer.callbacks
+    return [given] if isinstance(given, Callback) else [*(given or [])]

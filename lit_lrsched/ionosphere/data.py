@@ -56,4 +56,7 @@ class IonosphereDataModule(CSVDataModule):
             num_workers=num_workers,
         )
         # Where the bundled file lies on this machine has no place in a checkpoint.
-        self.save_hyperparameters(ignore=["path", "target", "positive", "header"], logger=False)
+        known = ["path", "target", "positive", "header"]
+        self.save_hyperparameters(ignore=known, logger=False)
+        for name in known:
+            self.hparams.pop(name, None)  # Lightning 2.6.0 keeps what the base class has saved

@@ -58,7 +58,8 @@ def _together(views: Mapping[str, View]) -> Figure:
     _scale_in_epochs(panels[0], panels[-1], first.plan)
     title = first.plan.title if single else " · ".join(views) if len(" · ".join(views)) < 60 else "learning rates"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
-    figure.text(0.99, 0.985, run_in_words(first.plan), ha="right", va="top", fontsize=8.5, color=_FAINT)
+    done = f" · {first.plan.begun:,} done, in grey" if first.plan.begun else ""
+    figure.text(0.99, 0.985, run_in_words(first.plan) + done, ha="right", va="top", fontsize=8.5, color=_FAINT)
     return figure
 
 
@@ -166,7 +167,8 @@ def _mark_peak_and_end(axes: Axes, view: View, column: str) -> None:
         )
         held = index == last and _is_held(plan)
         at = (clock_of(plan)[1](plan.horizon.steps if held else steps[index]), values[index])
-        axes.plot(*at, "o", color=_COLOURS[0], markersize=4, clip_on=False)
+        hue = _PAST if steps[index] < plan.begun else _COLOURS[0]
+        axes.plot(*at, "o", color=hue, markersize=4, clip_on=False)
         axes.annotate(
             f"{values[index]:.3g}",
             at,

@@ -7,8 +7,8 @@ import pickle
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.training_loop import Resumed
 from lit_lrsched.trainer.horizon import steps_done, steps_reached
-from lit_lrsched.trainer.lightning_internals import loaded_checkpoint, take_up_checkpoint
-from lit_lrsched.trainer.lightning_package import Trainer
+from lit_lrsched.trainer.lightning_internals import callbacks_of, loaded_checkpoint, take_up_checkpoint
+from lit_lrsched.trainer.lightning_package import BatchSizeFinder, LearningRateFinder, Trainer
 
 _NEEDED = {"loops", "optimizer_states", "lr_schedulers"}
 _WEIGHTS_ALONE = "has weights alone, and a run cannot go on from these: give a whole checkpoint"
@@ -42,7 +42,7 @@ def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = Non
         weights_only: As for ``Trainer.fit``.
 
     Raises:
-        InputError: When it cannot be read, is of another module, or has weights alone.
+        InputError: When it cannot be read, is of another module, or has weights alone; or when it would be lost.
     """
     try:
         take_up_checkpoint(trainer, path, weights_only)
@@ -53,6 +53,28 @@ def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = Non
         raise InputError(reason) from error
     if not loaded_checkpoint(trainer).keys() >= _NEEDED:
         raise InputError(f"ckpt_path={path!r}: it {_WEIGHTS_ALONE}")
+    check_not_lost(trainer)
+
+
+def check_not_lost(trainer: Trainer) -> None:
+    """Refuses to go on from a checkpoint with a callback that trains first: it drops all of it but the weights.
+
+    Args:
+        trainer: A trainer that has read its checkpoint, before the callback starts.
+
+    Raises:
+        InputError: When there is a checkpoint and such a callback.
+    """
+    finders = [one for one in callbacks_of(trainer) if type(one).on_fit_start in _FINDERS]
+    if loaded_checkpoint(trainer) and finders:
+        raise InputError(
+            f"{type(finders[0]).__name__} would put the resumed run back to its first step: "
+            "leave it out when resuming, and set what it has found"
+        )
+
+
+# Subclasses may search at another time.
+_FINDERS = (BatchSizeFinder.on_fit_start, LearningRateFinder.on_fit_start)
 
 
 def unreadable(path: str, error: BaseException) -> str | None:

@@ -72,6 +72,49 @@ def test_a_length_that_torch_takes_from_the_checkpoint(command):
     assert list(logged("lr/group0").values()) == pytest.approx(rates)
 
 
+OF_TORCH = [*QUIET, "--model=tests.foreign.Grouped", "--data=tests.foreign.Data", "--data.batch_size=16"]
+OF_TORCH += ["--trainer.log_every_n_steps=1"]
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`", "ignore:.*ended before the epoch ended")
+def test_a_scheduler_of_torch_goes_on_within_an_epoch_that_max_time_cut_short(command):
+    # Lightning alone counts the cut epoch as done, and would go without its other five steps.
+    run = ["fit", *OF_TORCH, "--trainer.max_epochs=3", "--lr_logger.each_step=true"]
+    assert command(*run, "--trainer.max_time=00:00:00:00", "--trainer.min_steps=11") == 0
+    assert "learning rate followed the plan (11 of 11 steps; 24 were planned)" in command.out
+    assert command(*run, "--ckpt_path", LAST) == 0
+    assert "learning rate followed the plan (13 of 13 steps from step 11)" in command.out
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    one_cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=24)
+    expected = {}
+    for step in range(24):
+        expected[step] = one_cycle.get_last_lr()[0]
+        optimizer.step()
+        one_cycle.step()
+    assert logged("lr/first") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "preview"])
+@pytest.mark.parametrize("finder", ["BatchSizeFinder", "LearningRateFinder"])
+def test_a_search_that_would_lose_the_checkpoint_is_refused(command, finder, subcommand):
+    command("fit", *OF_TORCH, "--trainer.max_epochs=1")
+    longer = [*OF_TORCH, "--trainer.max_epochs=2", f"--trainer.callbacks={finder}", "--ckpt_path", LAST]
+    assert command(subcommand, *longer) == 2
+    told = f"error: {finder} would put the resumed run back to its first step: leave it out when resuming, and set "
+    assert told in command.err
+    assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
+
+
+@pytest.mark.filterwarnings("ignore:SWA is currently", "ignore:Swapping scheduler", "ignore:\\s*Unable to serialize")
+def test_averaging_of_weights_is_announced_beside_a_scheduler_of_torch_too(command):
+    averaging = ["--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.05"]
+    with pytest.warns(UserWarning, match="the plan holds until then") as told:
+        assert command("fit", *OF_TORCH, *averaging, "--trainer.max_epochs=3") == 0
+    assert [str(one.message) for one in told if "the plan holds until then" in str(one.message)] == [
+        "StochasticWeightAveraging sets the learning rate itself from its swa_epoch_start on: the plan holds until then"
+    ]
+
+
 @pytest.mark.filterwarnings("ignore:Resumed")
 @pytest.mark.parametrize("policy", ["keep", "stretch"])
 def test_a_kept_curve_at_0_is_a_warning(command, policy):

@@ -8,6 +8,7 @@ import random
 from operator import attrgetter, methodcaller
 from pathlib import Path
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -477,7 +478,9 @@ class TestConfiguration:
     def test_checkpoint_gives_the_module_back(self, write, tmp_path):
         data = CSVDataModule(Path(write(TEN)), positive="a", split=(0.6, 0.2, 0.2), seed=4, batch_size=3)
         key = CSVDataModule.CHECKPOINT_HYPER_PARAMS_KEY
-        torch.save({key: dict(data.hparams), "pytorch-lightning_version": "2.6.6"}, tmp_path / "some.ckpt")
+        torch.save(
+            {key: dict(data.hparams), "pytorch-lightning_version": lightning.__version__}, tmp_path / "some.ckpt"
+        )
         loaded = CSVDataModule.load_from_checkpoint(tmp_path / "some.ckpt", weights_only=True)
         assert loaded.class_names == ("b", "a")
         assert loaded.batch_size == 3

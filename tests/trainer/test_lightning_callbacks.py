@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, StochasticWeightAveraging
 from lightning.pytorch.tuner import Tuner
 from torch.utils.data import DataLoader
@@ -138,6 +138,41 @@ def test_a_batch_size_that_was_found_gives_the_schedule_its_horizon(by):
     assert module.batch_size == 4
     assert used.first_rates == planned(steps_per_epoch=8)
     assert receipt.text() == "learning rate followed the plan (16 of 16 steps)"
+
+
+def test_what_lightning_loses_a_checkpoint_when_it_searches_first(tmp_path):
+    saver, used = SaveAt(tmp_path), Used()
+    trainer_of("none", saver).fit(Line("none"))
+    trainer_of("none", BatchSizeFinder(max_trials=2), used).fit(Line("none"), ckpt_path=saver.paths[9])
+    assert len(used.rates) == 16  # every step of two epochs of eight
+
+
+@pytest.mark.parametrize("find", [BatchSizeFinder, LearningRateFinder])
+@pytest.mark.parametrize("by", ["module", "callback", "callback after it"])
+def test_so_that_is_refused(by, find, tmp_path):
+    saver, used = SaveAt(tmp_path), Used()
+    trainer_of("callback", saver).fit(Line())
+    own = [ApplySchedule(SCHEDULE)]
+    callbacks = {"module": [find()], "callback": [*own, find()], "callback after it": [find(), *own]}[by]
+    with pytest.raises(InputError, match=f"{find.__name__} would put the resumed run back to its first step: leave it"):
+        quiet_trainer(*callbacks, used, max_epochs=3).fit(Line(by), ckpt_path=saver.paths[9], weights_only=True)
+    assert used.rates == []
+
+
+def test_a_search_at_another_time_is_not(tmp_path):
+    class Later(LearningRateFinder):
+        def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            pass
+
+    saver, used = SaveAt(tmp_path), Used()
+    trainer_of("callback", saver).fit(Line())
+    trainer_of("callback", Later(), used).fit(Line(), ckpt_path=saver.paths[9], weights_only=True)
+    assert used.first_rates == planned()[10:]
+
+
+def test_two_schedules_for_one_module_are_refused():
+    with pytest.raises(InputError, match="Line already has ScheduledLR"):
+        quiet_trainer(ApplySchedule(SCHEDULE), ApplySchedule(SCHEDULE)).fit(Line())
 
 
 def test_a_schedule_that_does_not_fit_the_found_batch_size_is_refused():

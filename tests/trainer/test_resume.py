@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 
 from lit_lrsched import ApplySchedule, FromTorch, Horizon, Linear, Plateau, ScheduledLR, WarmupLinear
 from tests.catalogue import CATALOGUE
@@ -269,6 +271,33 @@ def test_stopped_early_at_any_step_the_run_goes_on_to_its_end(interval, hook, va
         tail = used_by(resumed, ckpt=tmp_path / str(stop) / "last.ckpt", **options)
         assert [*stopped.rates, *tail.rates] == whole.rates, f"stopped after {len(stopped.rates)} steps"
         assert torch.equal(resumed.weights, module.weights)
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+@pytest.mark.parametrize(
+    ("callback", "steps"),
+    [
+        # The loss of the first validation is the best. That of the second is no better, and ends the second epoch.
+        (EarlyStopping("val_loss", patience=1), 7),
+        (EarlyStopping("train_loss", stopping_threshold=1e9, check_on_train_epoch_end=True), 4),
+        (Timer(timedelta(0)), 6),  # as soon as `min_steps` allow
+    ],
+)
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_what_lightning_stopped_early_goes_on_to_its_end(interval, callback, steps, tmp_path):
+    def make() -> Small:
+        return Validated(scheduled(WarmupLinear("30%"), interval=interval))
+
+    options: dict[str, Any] = {"val": Numbers(1), "val_check_interval": 3, "max_epochs": EPOCHS}
+    module, resumed = make(), make()
+    keep_last = ModelCheckpoint(tmp_path, "last", save_on_train_epoch_end=True)
+    whole = used_by(module, **options)
+    least = {"min_steps": 6} if isinstance(callback, Timer) else {}
+    stopped = used_by(make(), copy.deepcopy(callback), keep_last, enable_checkpointing=True, **least, **options)
+    assert len(stopped.rates) == steps
+    tail = used_by(resumed, ckpt=tmp_path / "last.ckpt", **options)
+    assert [*stopped.rates, *tail.rates] == whole.rates
+    assert torch.equal(resumed.weights, module.weights)
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch.strategies import FSDPStrategy
 
 from lit_lrsched import Horizon, Linear, WarmupCosine, table
 from tests.reading import scalars
+from tests.trainer.two_processes import STEP
 from tests.training import Numbers, SaveAt, quiet_trainer, small, used_by
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +78,19 @@ def test_parameters_spread_over_processes(trained):
     whole = expected(WarmupCosine("3st"), Horizon(15, 5))
     assert rates(trained, "sharded") == whole
     assert rates(trained, "sharded resumed") == whole[5:]
+
+
+def test_both_stop_at_the_step_at_which_both_know(trained):
+    # One is asked in step 7, when the others have agreed to go on: both stop after the next.
+    assert (trained / "stopped" / "0.signal").read_text() == str(int(signal.SIGTERM))
+    stopped, whole = (
+        torch.load(trained / path, weights_only=True) for path in ("stopped/last.ckpt", f"whole/{STEP}.ckpt")
+    )
+    assert stopped["global_step"] == STEP + 1
+    assert all(torch.equal(value, whole["state_dict"][name]) for name, value in stopped["state_dict"].items())
+    assert repr(stopped["optimizer_states"]) == repr(whole["optimizer_states"])
+    assert stopped["lr_schedulers"] == whole["lr_schedulers"]
+    assert stopped["loops"]["fit_loop"] == whole["loops"]["fit_loop"]
 
 
 def test_lightnings_fsdp_strategy_wants_a_gpu():

@@ -6,7 +6,10 @@ Lightning starts the second process by the same command.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch.utils.data import DataLoader
 
 from lit_lrsched import LearningRateLogger, Linear, Plateau, WarmupCosine
+from lit_lrsched.trainer.callbacks.stop_cleanly import StopCleanly
+from lit_lrsched.trainer.interrupts import Interrupted, interrupts_of_lightning
 from tests.training import SaveAt, Small, Used, quiet_trainer, scheduled, small
 
 
@@ -48,12 +53,35 @@ class Sharded(LightningModule):
         return scheduled(WarmupCosine("3st"))(self)
 
 
+class AskedAmidAgreement(DDPStrategy):
+    """Sends one process SIGTERM when the others have just heard that nobody was asked to stop."""
+
+    def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
+        agreed = super().reduce_boolean_decision(decision, all)
+        if self.global_rank == 0 and self.lightning_module.trainer.global_step == STEP:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return agreed
+
+
+STEP = 7
+
+
+def stop(folder: Path) -> None:
+    """Trains until it is stopped, which ends the second process."""
+    strategy = AskedAmidAgreement(process_group_backend="gloo", timeout=timedelta(seconds=30))
+    try:
+        with interrupts_of_lightning():
+            train(small(WarmupCosine("20%")), folder, StopCleanly(lambda: ["fit"]), strategy=strategy)
+    except Interrupted as stopped:
+        (folder / f"{strategy.global_rank}.signal").write_text(str(stopped.number))
+
+
 def train(module: LightningModule, folder: Path, *callbacks: Callback, val: bool = False, **options: Any) -> None:
     """Trains for 3 epochs of 10 numbers, five for each process, and writes the rates that this process used."""
     used, ckpt = Used(), options.pop("ckpt_path", None)
     folder.mkdir(exist_ok=True)
     defaults = {"strategy": DDPStrategy(process_group_backend="gloo"), "log_every_n_steps": 1}
-    trainer = quiet_trainer(used, *callbacks, devices=2, **{**defaults, **options})
+    trainer = quiet_trainer(used, *callbacks, devices=2, default_root_dir=folder, **{**defaults, **options})
     numbers = DataLoader(torch.linspace(0.1, 0.9, 10).reshape(-1, 1), batch_size=1)
     trainer.fit(module, numbers, numbers if val else None, ckpt_path=ckpt)
     (folder / f"{trainer.global_rank}.json").write_text(json.dumps(used.rates))
@@ -72,6 +100,9 @@ def main(folder: Path, ckpt_of_one_process: Path) -> None:
     saver = SaveAt(folder, "on_train_epoch_end")
     train(Sharded(), folder / "sharded", saver, strategy=ModelParallelStrategy(2, 1))
     train(Sharded(), folder / "sharded resumed", strategy=ModelParallelStrategy(2, 1), ckpt_path=saver.paths[0])
+    (folder / "whole").mkdir(exist_ok=True)
+    train(small(WarmupCosine("20%")), folder / "whole", SaveAt(folder / "whole"))
+    stop(folder / "stopped")
 
 
 if __name__ == "__main__":

@@ -39,15 +39,15 @@ def in_processes(train: Callable[[list[int]], Chunk], chunks: Sequence[list[int]
     try:
         for future in as_completed(futures):
             yield future.result()
-    except BrokenProcessPool:
+    except BaseException as error:
+        for worker in workers:
+            worker.kill()  # nobody waits for what they are at, and they ignore the SIGTERM of a broken pool
+        if not isinstance(error, BrokenProcessPool):
+            raise
         raise InputError(
             "a worker process of the race was killed, as the system does where memory runs out: what was finished "
             "is kept, and the same call goes on; a smaller OMP_NUM_THREADS means fewer workers"
         ) from None
-    except BaseException:
-        for worker in workers:
-            worker.kill()  # nobody waits for what they are at
-        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

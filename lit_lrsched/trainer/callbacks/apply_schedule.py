@@ -64,6 +64,7 @@ class ApplySchedule(ScheduleKeeper):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Puts the schedule where ``configure_optimizers`` would have put it."""
+        super().on_fit_start(trainer, pl_module)
         module = type(pl_module).__name__
         if not any(optimizer.param_groups for optimizer in trainer.optimizers):
             raise InputError(f"{module} has no optimizer, so there is no learning rate to schedule: return one from it")

@@ -21,6 +21,7 @@ from lit_lrsched.trainer.lightning_internals import (
 )
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer, rank_zero_info, rank_zero_warn
 from lit_lrsched.trainer.other_rates import rates_from_elsewhere, rates_tried_by_finder, takes_over
+from lit_lrsched.trainer.resumed_run import check_not_lost
 
 
 def may_step_schedules(module: LightningModule) -> bool:
@@ -30,9 +31,9 @@ def may_step_schedules(module: LightningModule) -> bool:
 
 
 class ScheduleKeeper(Callback):
-    """Does for schedules what the trainer does not.
+    """Does for schedules, torch's own as well, what the trainer does not.
 
-    - It says where a resumed run goes on.
+    - It says where a resumed run goes on, and lets it go on within an epoch that was cut short.
     - It shows each plateau its metric.
     - It steps the schedules of a module that may step them itself: see
       :class:`~lit_lrsched.optim.kept_scheduler.KeptScheduler`.
@@ -54,6 +55,14 @@ class ScheduleKeeper(Callback):
         self._epoch_is_over = False
         self._epoch_is_cut = False
         self._reported_calls = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Becomes the first callback, before those that search for a rate or a batch size when fitting starts."""
+        set_callbacks(trainer, [self, *(callback for callback in callbacks_of(trainer) if callback is not self)])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses what would lose the checkpoint of a resumed run."""
+        check_not_lost(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes over what callbacks have changed since the schedule was made, or says where a resumed run goes on.

@@ -43,10 +43,11 @@ class StopCleanly(Callback):
         """Stops, once asked, when no gradient is half accumulated: a checkpoint does not hold those."""
         if is_accumulating(trainer):
             return
-        if trainer.world_size > 1:
-            asked = trainer.strategy.reduce_boolean_decision(bool(self._asked), all=False)
-            self._asked = self._asked or (signal.SIGINT if asked else 0)
-        if not self._asked:
+        # One answer for all processes: one that is asked meanwhile would stop alone, and wait for the others for ever.
+        asked = self._asked
+        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(bool(asked), all=False):
+            asked = asked or signal.SIGINT
+        if not asked:
             return
         checkpoint = trainer.checkpoint_callback
         folder = getattr(checkpoint, "dirpath", None) or trainer.default_root_dir
@@ -55,7 +56,7 @@ class StopCleanly(Callback):
         if trainer.is_global_zero:
             command = shlex.join([*self._command(), "--ckpt_path", str(path)])
             tqdm.write(f"Interrupted after step {trainer.global_step}. To go on:\n  {command}")
-        raise Interrupted(self._asked, announced=True)
+        raise Interrupted(asked, announced=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops listening."""
