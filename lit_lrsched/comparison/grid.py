@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import warnings
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.optim import Optimizer
@@ -18,13 +16,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from lit_lrsched.comparison import defaults
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.sequential import Configure
-from lit_lrsched.comparison.engine.training import FloatArray, OptimizerCallable, Training
+from lit_lrsched.comparison.engine.training import OptimizerCallable, Training
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.own_optimizer import OwnOptimizer, ask, unscheduled
+from lit_lrsched.comparison.rates import RateTables
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import forget_base_lr, get_value, group_values, set_value
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
-from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike, stride_of
+from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike
 from lit_lrsched.schedules.direction import Direction
 from lit_lrsched.schedules.plateau import Plateau, following
 from lit_lrsched.trainer.schedule_config import (
@@ -141,8 +140,13 @@ class Grid:
 
         return configure
 
-    def training(self, key: RunKey, horizon: Horizon) -> Training:
-        """Returns the same as plain numbers for every step."""
+    def trainings(self, keys: Sequence[RunKey], horizon: Horizon) -> list[Training]:
+        """Returns the same as plain numbers for every step; runs that differ in their seed alone share them."""
+        tables, settings = RateTables(horizon), {key.setting: key for key in keys}
+        found = {setting: self._training(key, horizon, tables) for setting, key in settings.items()}
+        return [dataclasses.replace(found[key.setting], seed=key.seed) for key in keys]
+
+    def _training(self, key: RunKey, horizon: Horizon, tables: RateTables) -> Training:
         optimizer = self._set(made(self.optimizer), key)
         schedule = following(self.schedules[key.schedule], self.monitor)
         if is_schedule(schedule):
@@ -153,8 +157,9 @@ class Grid:
             interval = self.interval or "epoch"
             scheduler = cast("LRSchedulerCallable", schedule)(optimizer)
             plateau = self._as_plateau(scheduler, key) if isinstance(scheduler, ReduceLROnPlateau) else None
-        rates, momenta = _ticks(scheduler, horizon, interval)
-        return Training(key.seed, rates, momenta, plateau, name=f"{key.schedule}/{key.lr}/{key.momentum}")
+        rates, momenta, _ = tables.of(scheduler, interval)
+        name = f"{key.schedule}/{key.lr}/{key.momentum}"
+        return Training(key.seed, rates[:, 0], momenta[:, 0], plateau, name)
 
     def _as_plateau(self, scheduler: ReduceLROnPlateau, key: RunKey) -> Plateau:
         if self.monitor is None:
@@ -230,24 +235,3 @@ def made(optimizer: OptimizerCallable) -> Optimizer:
 
 def _listed(numbers: Iterable[float]) -> str:
     return ", ".join(f"{number:g}" for number in numbers)
-
-
-def _ticks(scheduler: LRScheduler, horizon: Horizon, interval: Interval) -> tuple[FloatArray, FloatArray | None]:
-    """Steps a scheduler through a whole run and returns its rates and momenta, ``[steps]``; None without momentum."""
-    group = scheduler.optimizer.param_groups[0]
-    values = group_values([scheduler.optimizer], ("momentum",))
-    momentum = next((value for value in values if value.group is group), None)
-    stride = stride_of(interval, horizon)
-    rates, momenta = [], []
-    for tick in range(math.ceil(horizon.steps / stride)):
-        if tick > 0 and not isinstance(scheduler, ReduceLROnPlateau):
-            with warnings.catch_warnings():
-                # There is no optimizer step to come first, and composites step their parts in a way torch deprecates.
-                warnings.simplefilter("ignore", UserWarning)
-                scheduler.step()
-        rates.append(get_value(group, "lr"))
-        momenta.append(momentum.read() if momentum else 0.0)
-    by_step = np.repeat(np.array(rates), stride)[: horizon.steps]
-    if momentum is None:
-        return by_step, None
-    return by_step, np.repeat(np.array(momenta, dtype=np.float64), stride)[: horizon.steps]

@@ -162,7 +162,7 @@ class Runner:
         horizon = Horizon(self._options.epochs * per_epoch, per_epoch)
         return VectorizedRace(
             self._build,
-            [self._grid.training(key, horizon) for key in keys],
+            self._grid.trainings(keys, horizon),
             optimizer=self._grid.optimizer,
             epochs=self._options.epochs,
             device=self._ranks.device,

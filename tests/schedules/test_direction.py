@@ -173,8 +173,8 @@ def test_both_engines_follow_the_same_metric():
         return torch.optim.SGD(parameters, lr=1.0)
 
     grid = Grid({"ours": Plateau(), "torch's": ReduceLROnPlateau}, [0.1], [None], [0], sgd, monitor="val_acc")
-    training = grid.training(RunKey("ours", 0.1, 0.0, 0), Horizon(4, 2))
+    (training,) = grid.trainings([RunKey("ours", 0.1, 0.0, 0)], Horizon(4, 2))
     assert training.plateau is not None
     assert (training.plateau.monitor, training.plateau.direction) == ("val_acc", "max")
     with pytest.raises(InputError, match=WRONG):
-        grid.training(RunKey("torch's", 0.1, 0.0, 0), Horizon(4, 2))
+        grid.trainings([RunKey("torch's", 0.1, 0.0, 0)], Horizon(4, 2))
