@@ -106,6 +106,6 @@ def test_runs_that_differ_in_their_seed_alone_share_their_tables():
     sgd = partial(torch.optim.SGD, lr=1.0, momentum=0.9)
     grid = Grid({"constant": Constant(), **SCHEDULES}, [0.1, 0.2], [None], [3, 4, 5], sgd, monitor="val_acc")
     trainings = grid.trainings(grid.keys(), HORIZON)
-    assert [training.seed for training in trainings] == [key.seed for key in grid.keys()]
+    assert [training.seed for training in trainings] == [3, 4, 5] * (len(trainings) // 3)
     assert len({id(training.rates) for training in trainings}) == len(trainings) // 3
     assert len({training.name for training in trainings}) == len(trainings) // 3
