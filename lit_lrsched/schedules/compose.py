@@ -195,9 +195,7 @@ class Product(Schedule):
 
     @cached_property
     def _parts(self) -> tuple[Schedule, ...]:
-        return tuple(
-            as_schedule(schedule) for schedule in self.schedules
-        )
+        return tuple(as_schedule(schedule) for schedule in self.schedules)
 
 
 @dataclass(frozen=True)

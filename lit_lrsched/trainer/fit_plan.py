@@ -167,9 +167,7 @@ def audit_fit(trainer: Trainer) -> list[Finding]:
         pace = training_loop_of(trainer)
     except InputError:  # training has no known end, which torch's schedulers do not mind
         return _judged(trainer, known, [])
-    if pace.horizon.steps > _MOST_REPLAYED and any(
-        one.interval == "step" and not isinstance(one.scheduler, ScheduledLR) for one in steppeds
-    ):
+    if is_too_long_to_replay(steppeds, pace):
         lengths = [made for one in steppeds for made in made_for(one.scheduler)]
         names = " + ".join(type(one.scheduler).__name__ for one in steppeds)
         found = audit_lengths(Plan(names, pace.horizon, "step", lambda step: {}, made_for=lengths))
@@ -185,6 +183,13 @@ def audit_fit(trainer: Trainer) -> list[Finding]:
 
 
 _MOST_REPLAYED = 200_000  # two seconds
+
+
+def is_too_long_to_replay(steppeds: Sequence[SchedulerConfig], pace: TrainingLoop) -> bool:
+    """Tells a run whose plan takes long, since a scheduler of torch's would be replayed through very many ticks."""
+    return pace.horizon.steps > _MOST_REPLAYED and any(
+        one.interval == "step" and not isinstance(one.scheduler, ScheduledLR) for one in steppeds
+    )
 
 
 def _not_replayed(names: str, pace: TrainingLoop) -> Finding:
