@@ -12,9 +12,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from types import ModuleType
 from typing import Any, cast
 
 from lit_lrsched.errors import InputError, did_you_mean, shown
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 class WrittenAs(ABC):
@@ -81,7 +84,7 @@ def import_path(value: Any) -> str:
     for depth in range(len(packages)):
         path = f"{'.'.join(packages[: depth + 1])}.{name}"
         with suppress(InputError):
-            if import_from(path) is value:
+            if _found_in(_module_of(path), path) is value:
                 return path
     raise InputError(f"{shown(value)} cannot be written as configuration: give a class or a function of a module")
 
@@ -99,33 +102,45 @@ def import_from(path: str) -> Any:
     Traceback (most recent call last):
     lit_lrsched.errors.InputError: 'lit_lrsched.schedules.shapes.Cosin': the module has no 'Cosin' (did you mean ...
     """
+    module = _module_of(path)
+    found, name = _found_in(module, path), path.rpartition(".")[2]
+    if found is None and not hasattr(module, name):
+        raise InputError(
+            f"{shown(path)}: the module has no {name!r}{did_you_mean(name, dir(module))}: name what is in it"
+        )
+    return found
+
+
+def _module_of(path: str) -> ModuleType:
+    """Returns the module that a dotted path names, or this package where the module was part of an earlier version."""
     if not isinstance(path, str):
         raise InputError(f"class_path={shown(path)} is not text: write an import path like 'package.module.Class'")
-    module_name, _, name = path.rpartition(".")
+    module_name = path.rpartition(".")[0]
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
         raise InputError(f"{shown(path)} is not an import path: write it as 'package.module.name'")
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        if moved := _public(path):
-            return moved
+        if _public(path) is not None:
+            return sys.modules[_PACKAGE]
         raise InputError(
             f"{shown(path)}: there is no module {error.name!r}: correct the path, or install the package "
             "(or put its folder on PYTHONPATH)"
         ) from None
-    if hasattr(module, name):
-        return getattr(module, name)
-    if moved := _public(path):
-        return moved
-    raise InputError(f"{shown(path)}: the module has no {name!r}{did_you_mean(name, dir(module))}: name what is in it")
+
+
+def _found_in(module: ModuleType, path: str) -> Any:
+    """Returns what a path names in its module, or in this package for a path into it; None where nothing is there."""
+    name = path.rpartition(".")[2]
+    return getattr(module, name) if hasattr(module, name) else _public(path)
 
 
 def _public(path: str) -> Any:
     """Returns this package's public class of the name that a path ends with, if the path leads into this package."""
-    package, _, name = __name__.partition(".")[0], *path.rpartition(".")[1:]
-    return getattr(sys.modules[package], name, None) if path.startswith(f"{package}.") else None
+    is_ours = path.startswith(f"{_PACKAGE}.")
+    return getattr(sys.modules[_PACKAGE], path.rpartition(".")[2], None) if is_ours else None
 
 
 def from_plain(value: Any) -> Any:

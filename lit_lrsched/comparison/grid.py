@@ -22,7 +22,7 @@ from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.own_optimizer import ask, replaced, unscheduled
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, as_plateau, drive_in_proportion
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, given, set_momentum, set_to
-from lit_lrsched.comparison.tables import tables
+from lit_lrsched.comparison.rates import RateTables
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.group_schedules import check_groups
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
@@ -161,19 +161,16 @@ class Grid:
         return returned
 
     def trainings(self, keys: Sequence[RunKey], horizon: Horizon) -> list[Training]:
-        """Returns the same as plain numbers for every step; runs that differ in their seed alone share them."""
-        found: dict[Any, Training] = {}
-        for key in keys:
-            if key.setting not in found:
-                found[key.setting] = self.training(key, horizon)
-        return [dataclasses.replace(found[key.setting], seed=key.seed) for key in keys]
-
-    def training(self, key: RunKey, horizon: Horizon) -> Training:
-        """Returns one run as plain numbers for every step.
+        """Returns the same as plain numbers for every step; runs that differ in their seed alone share them.
 
         Raises:
-            NotVectorizable: When its rates cannot be known before the run.
+            NotVectorizable: When rates cannot be known before the run.
         """
+        tables, settings = RateTables(horizon), {key.setting: key for key in keys}
+        found = {setting: self._training(key, horizon, tables) for setting, key in settings.items()}
+        return [dataclasses.replace(found[key.setting], seed=key.seed) for key in keys]
+
+    def _training(self, key: RunKey, horizon: Horizon, tables: RateTables) -> Training:
         own, schedule = self.optimizer, self.schedules[key.schedule]
         momentum, decay = self._axes(key)
         if isinstance(schedule, OwnSchedule):
@@ -183,12 +180,12 @@ class Grid:
         else:
             optimizer = own.dummy()
             set_to(optimizer, key.lr, momentum, decay)
-            found, plateau = self._planned(schedule, optimizer, key, horizon)
+            found, plateau = self._planned(schedule, optimizer, key, horizon, tables)
         name = f"{key.schedule}/{key.lr}/{key.momentum}/{key.weight_decay}"
         return Training(key.seed, found[0], found[1], plateau, name, found[2])
 
     def _planned(
-        self, schedule: AnySchedule, optimizer: Optimizer, key: RunKey, horizon: Horizon
+        self, schedule: AnySchedule, optimizer: Optimizer, key: RunKey, horizon: Horizon, tables: RateTables
     ) -> tuple[list[FloatArray], Plateau | None]:
         schedule = following(schedule, self.monitor)
         if is_schedule(schedule):
@@ -197,14 +194,14 @@ class Grid:
             plateau = schedule if isinstance(schedule, Plateau) else None
             if plateau and any(each is not plateau for each in ours.lr_schedules):
                 raise NotVectorizable(f"{key.schedule} follows a metric, and some of its param groups do not")
-            return tables(ours, horizon, interval), plateau
+            return tables.of(ours, interval), plateau
         interval = self.interval or "epoch"
         scheduler: LRScheduler = cast("LRSchedulerCallable", schedule)(optimizer)
         if not isinstance(scheduler, ReduceLROnPlateau):
-            return tables(scheduler, horizon, interval), None
+            return tables.of(scheduler, interval), None
         if self.monitor is None:
             raise InputError("ReduceLROnPlateau follows a metric: give monitor, for example val_loss")
-        return tables(scheduler, horizon, interval), as_plateau(scheduler, self.monitor, key.lr)
+        return tables.of(scheduler, interval), as_plateau(scheduler, self.monitor, key.lr)
 
 
 def grid_of(

@@ -117,6 +117,11 @@ class ScheduledLR(LRScheduler):
         return [found[group] for group in sorted(found)]
 
     @property
+    def group_schedules(self) -> list[GroupSchedule]:
+        """The schedules, each with the values that it multiplies; of param groups that joined later there are none."""
+        return list(self._group_schedules)
+
+    @property
     def policy(self) -> Literal["keep", "stretch"] | None:
         """How the curve of a checkpoint of another length goes on here; None where it does not."""
         if self._clock == Clock(self.horizon):

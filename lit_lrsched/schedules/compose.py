@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from lit_lrsched.errors import InputError, shown
@@ -190,7 +191,11 @@ class Product(Schedule):
 
     def __call__(self, step: int, horizon: Horizon) -> float:
         """Returns the factor at a step."""
-        return math.prod([factor_at(as_schedule(schedule), step, horizon) for schedule in self.schedules])
+        return math.prod([factor_at(part, step, horizon) for part in self._parts])
+
+    @cached_property
+    def _parts(self) -> tuple[Schedule, ...]:
+        return tuple(as_schedule(schedule) for schedule in self.schedules)
 
 
 @dataclass(frozen=True)
@@ -229,11 +234,15 @@ class Repeat(Schedule):
         own = self._cycle(horizon)
         last = horizon.steps - 1
         cycle, t = divmod(min(step, last), own.steps)
-        return self.shrink**cycle * factor_at(as_schedule(self.schedule), t if step <= last else t + 1, own)
+        return self.shrink**cycle * factor_at(self._part, t if step <= last else t + 1, own)
 
     def spans(self, horizon: Horizon) -> list[Span]:
         """Returns the cycles."""
         return cycles(self._cycle(horizon).steps, horizon.steps)
+
+    @cached_property
+    def _part(self) -> Schedule:
+        return as_schedule(self.schedule)
 
     @per_horizon
     def _cycle(self, horizon: Horizon) -> Horizon:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, TypeVar
 
 from lit_lrsched.errors import InputError, shown
@@ -105,7 +106,7 @@ class Plateau(Schedule):
         if self.min_factor > 1:
             raise InputError(f"min_factor={shown(self.min_factor)} is above the 1 that it starts from: give at most 1")
 
-    @property
+    @cached_property
     def wrapped(self) -> Schedule:
         """The schedule that is multiplied."""
         return as_schedule(self.schedule)

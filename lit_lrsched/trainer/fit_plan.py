@@ -161,11 +161,9 @@ def audit_fit(trainer: Trainer) -> list[Finding]:
         loop = training_loop_of(trainer)
     except InputError:  # training has no known end, which torch's schedulers do not mind
         return _judged(trainer, known, [])
-    if loop.horizon.steps > _MOST_REPLAYED and any(
-        config.interval == "step" and not isinstance(config.scheduler, ScheduledLR) for config in configs
-    ):
-        lengths = [made for config in configs for made in made_for(config.scheduler)]
-        names = " + ".join(type(config.scheduler).__name__ for config in configs)
+    if is_too_long_to_replay(configs, loop):
+        lengths = [made for one in configs for made in made_for(one.scheduler)]
+        names = " + ".join(type(one.scheduler).__name__ for one in configs)
         found = audit_lengths(Plan(names, loop.horizon, "step", lambda step: {}, made_for=lengths))
         return _judged(trainer, known, found or [_not_replayed(names, loop)])
     try:
@@ -179,6 +177,13 @@ def audit_fit(trainer: Trainer) -> list[Finding]:
 
 
 _MOST_REPLAYED = 200_000  # two seconds
+
+
+def is_too_long_to_replay(configs: Sequence[SchedulerConfig], loop: TrainingLoop) -> bool:
+    """Tells a run whose plan takes long, since a scheduler of torch's would be replayed through very many ticks."""
+    return loop.horizon.steps > _MOST_REPLAYED and any(
+        one.interval == "step" and not isinstance(one.scheduler, ScheduledLR) for one in configs
+    )
 
 
 def _not_replayed(names: str, loop: TrainingLoop) -> Finding:

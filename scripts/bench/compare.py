@@ -6,26 +6,42 @@ A training is the worked example: 50 epochs of the ionosphere data in batches of
 - fit: ``Trainer.fit`` of the same module, without logger, checkpoints and progress, one training after another.
 - together, compiled: the vectorized engine, without and with ``torch.compile``; building its program and drawing
   every seed's data count as part of the race, compiling is told beside it.
+- compare, 20 and 100 seeds: ``compare()`` in Python, from the call to the last file of its report.
+- command, 20 and 100 seeds: ``lit-lrsched compare`` of the same race, from the start of its process to the end; and
+  when its first result was on the terminal.
+- jax: the same race in JAX (``jax_race.py``), compiled beforehand, where JAX is installed.
 
 Sides take turns, and the best of the rounds counts for each, since other programs on the machine only ever slow one
-down. ``--runs`` and ``--widths`` set the points of the two curves.
+down. ``--runs`` and ``--widths`` set the points of the two curves; none of either leaves the curve out.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
+import io
 import logging
+import os
+import re
 import resource
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from torch import nn
 
+from lit_lrsched import compare
+from lit_lrsched.comparison.defaults import LRS, SCHEDULES
+from lit_lrsched.comparison.engine.batches import module_and_rows
 from lit_lrsched.comparison.engine.training import Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.ionosphere.data import IonosphereDataModule
@@ -94,6 +110,71 @@ def race(runs: int, width: int = 34, device: str = "cpu", compile: bool = False)
     return time.perf_counter() - started - together.compile_seconds, together
 
 
+def front_door(seeds: int) -> float:
+    """Races 1,000 trainings through ``compare()``; returns the seconds."""
+    lrs = LRS[: 1000 // (seeds * len(SCHEDULES))]
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        raced = compare(
+            partial(IonosphereClassifier, optimizer=SGD, lr_scheduler=None),
+            IonosphereDataModule,
+            SCHEDULES,
+            lrs=lrs,
+            momenta=[0.9],
+            seeds=seeds,
+            optimizer=SGD,
+            epochs=EPOCHS,
+            folder=folder,
+        )
+        assert raced.results.trained == 1000
+        return time.perf_counter() - started
+
+
+def command(seeds: int) -> tuple[float, float]:
+    """Races 1,000 trainings by the command; returns its seconds, and those until its first result was shown."""
+    lrs = ",".join(map(str, LRS[: 1000 // (seeds * len(SCHEDULES))]))
+    with tempfile.TemporaryDirectory() as folder:
+        typed = ["compare", "--seeds", str(seeds), "--lrs", lrs, "--momenta", "0.9", "--folder", "race"]
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lit_lrsched", *typed],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        assert process.stdout is not None
+        shown, first = b"", 0.0
+        while piece := os.read(process.stdout.fileno(), 65536):
+            shown += piece
+            if not first and re.search(rb"[1-9]\d*/1000", shown):
+                first = time.perf_counter() - started
+        assert process.wait() == 0
+        return time.perf_counter() - started, first
+
+
+def jax_race() -> Callable[[], object]:
+    """Returns the race of :func:`trainings` in JAX, compiled."""
+    from jax_race import JaxRace, Rows
+
+    members = [module_and_rows(recipe, seed, EPOCHS) for seed in range(SEEDS)]
+    parts = [
+        Rows(*(np.stack([rows[stage].data[leaf].numpy() for _, rows in members]) for leaf in (0, 1)))
+        for stage in ("train", "val")
+    ]
+    names = {"w1": "network.0.weight", "b1": "network.0.bias", "w2": "network.2.weight", "b2": "network.2.bias"}
+    states = [module.state_dict() for module, _ in members]
+    given = trainings(1000)
+    rates = np.stack([training.rates for training in given])
+    return JaxRace(
+        *parts,
+        np.stack([rows["train"].order.numpy() for _, rows in members]),
+        {name: np.stack([state[path].numpy().T for state in states]) for name, path in names.items()},
+        np.array([training.seed for training in given]),
+        rates,
+        np.full_like(rates, 0.9),
+    )
+
+
 def alone(side: Callable[[], object]) -> float:
     """Returns how long one training takes by itself, on one thread: more only slow so small a network down."""
     threads = torch.get_num_threads()
@@ -124,7 +205,8 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
     best: dict[str, float] = {}
-    compiling = 0.0
+    compiling, first = 0.0, np.inf
+    in_jax = jax_race() if importlib.util.find_spec("jax") else None
     fit(0)
     for turn in range(args.rounds):
         for name, side in {"plain": plain, "fit": fit}.items():
@@ -134,10 +216,24 @@ def main() -> None:
             elapsed, together = race(1000, compile=compiled)
             best[name] = min(best.get(name, np.inf), elapsed / 1000)
             compiling = compiling if turn else max(compiling, together.compile_seconds)
+        for seeds in (20, 100):
+            elapsed, shown = command(seeds)
+            first = min(first, shown)
+            for name, seconds in {
+                f"compare, {seeds} seeds": front_door(seeds),
+                f"command, {seeds} seeds": elapsed,
+            }.items():
+                best[name] = min(best.get(name, np.inf), seconds / 1000)
+        if in_jax:
+            started = time.perf_counter()
+            in_jax()
+            best["jax"] = min(best.get("jax", np.inf), (time.perf_counter() - started) / 1000)
     print(f"1000 trainings, {args.threads} threads; compiling took {compiling:.1f} s")
-    print(f"{'':10}{'ms each':>10}{'x plain':>10}{'x fit':>10}")
+    print(f"First result of the command on the terminal: {first:.1f} s after its start")
+    others = ["plain", "fit", "together", *(["jax"] if in_jax else [])]
+    print(f"{'':18}{'ms each':>10}" + "".join(f"{f'x {other}':>12}" for other in others))
     for name, each in best.items():
-        print(f"{name:10}{each * 1e3:10.2f}{best['plain'] / each:10.1f}{best['fit'] / each:10.1f}")
+        print(f"{name:18}{each * 1e3:10.2f}" + "".join(f"{best[other] / each:12.2f}" for other in others))
 
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     print(f"\n{'runs':>8}{'device':>8}{'chunk':>8}{'trainings/s':>14}{'compiled':>10}{'x plain':>10}{'peak MiB':>10}")

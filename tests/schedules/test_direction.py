@@ -175,8 +175,8 @@ def test_both_engines_follow_the_same_metric():
 
     optimizer = given(sgd, [torch.nn.Parameter(torch.zeros(1))])
     grid = Grid({"ours": Plateau(), "torch's": ReduceLROnPlateau}, [0.1], [None], [0], optimizer, monitor="val_acc")
-    training = grid.training(RunKey("ours", 0.1, 0.0, 0.0, 0), Horizon(4, 2))
+    (training,) = grid.trainings([RunKey("ours", 0.1, 0.0, 0.0, 0)], Horizon(4, 2))
     assert training.plateau is not None
     assert (training.plateau.monitor, training.plateau.direction) == ("val_acc", "max")
     with pytest.raises(InputError, match=WRONG):
-        grid.training(RunKey("torch's", 0.1, 0.0, 0.0, 0), Horizon(4, 2))
+        grid.trainings([RunKey("torch's", 0.1, 0.0, 0.0, 0)], Horizon(4, 2))

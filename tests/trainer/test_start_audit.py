@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnP
 
 from lit_lrsched import ApplySchedule, Linear, ScheduledLR, schedule_config
 from lit_lrsched.trainer.callbacks.start_audit import StartAudit, TrainingRefused
+from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 from lit_lrsched.trainer.fit_plan import audit_fit
 from tests.training import Tiny, tiny_trainer
 
@@ -317,7 +318,8 @@ def test_a_long_run_is_not_replayed():
             found.extend(audit_fit(trainer))
             trainer.fit_loop.max_epochs = 1
 
-    tiny_trainer(callbacks=[Look()], max_epochs=1_000_000, limit_val_batches=0).fit(module)
+    callbacks = [Look(), TensorBoardRun()]
+    tiny_trainer(callbacks=callbacks, max_epochs=1_000_000, limit_val_batches=0).fit(module)
     (finding,) = found
     assert str(finding) == (
         "warning: Watched moves on 11,000,000 times, too often to be tried out before training: see its preview"

@@ -20,7 +20,7 @@ from lit_lrsched.plans.picture import picture, thumbnail
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.table import distinct
 from lit_lrsched.plans.view import View
-from lit_lrsched.trainer.fit_plan import training_loop_of
+from lit_lrsched.trainer.fit_plan import is_too_long_to_replay, training_loop_of
 from lit_lrsched.trainer.lightning_internals import loaded_checkpoint
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
 from lit_lrsched.trainer.resumed_run import resumed_run
@@ -101,7 +101,10 @@ def _plan(trainer: Trainer) -> Plan | None:
         return None
     try:
         configs = [scheduler_config(config) for config in trainer.lr_scheduler_configs]
-        return plan_run(trainer.optimizers, configs, training_loop_of(trainer), resumed=resumed_run(trainer))
+        loop = training_loop_of(trainer)
+        if is_too_long_to_replay(configs, loop):
+            return None  # as the audit says
+        return plan_run(trainer.optimizers, configs, loop, resumed=resumed_run(trainer))
     except InputError:
         return None
 
