@@ -200,22 +200,22 @@ def test_groups_have_schedules_of_their_own_in_both_engines(tmp_path: Path) -> N
     results = []
     for engine in ENGINES:
         chosen = {name: schedules[name] for name in ("cosine",)}
-        found = race(Grouped_, tmp_path / engine, schedules=chosen, groups=groups, lrs=[0.02], engine=engine)
+        found = race(Unscheduled, tmp_path / engine, schedules=chosen, groups=groups, lrs=[0.02], engine=engine)
         results.append(found.results.records[0])
     assert results[0].metrics == pytest.approx(results[1].metrics, abs=1e-5)
-    plain = race(Grouped_, tmp_path / "plain", schedules={"cosine": Cosine()}, lrs=[0.02]).results.records[0]
+    plain = race(Unscheduled, tmp_path / "plain", schedules={"cosine": Cosine()}, lrs=[0.02]).results.records[0]
     assert plain.metrics != pytest.approx(results[0].metrics, abs=1e-4)
     # A plateau multiplies the rates of those groups alone that have no schedule of their own.
     one = {"schedules": {"plateau": schedules["plateau"]}, "groups": {"lr/others": Constant(0.5)}, "lrs": [0.02]}
-    found = race(Grouped_, tmp_path / "plateau", **one)
+    found = race(Unscheduled, tmp_path / "plateau", **one)
     assert (found.results.engine, found.results.reason) == (
         "sequential", "plateau follows a metric, and some of its param groups do not"
     )  # fmt: skip
     with pytest.raises(InputError, match="groups go with lit_lrsched's schedules, and 'step' is torch's"):
-        race(Grouped_, tmp_path / "torch", schedules={"step": partial(StepLR, step_size=1)}, groups=groups)
+        race(Unscheduled, tmp_path / "torch", schedules={"step": partial(StepLR, step_size=1)}, groups=groups)
 
 
-class Grouped_(Transformer):
+class Unscheduled(Transformer):
     def configure_optimizers(self) -> Any:
         return self.optimizer()
 
