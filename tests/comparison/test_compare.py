@@ -132,7 +132,7 @@ def test_what_tuning_brings_over_the_rate_that_one_starts_from(tmp_path):
         and row.validation == max(r.validation for r in result.summary.settings if r.schedule == "linear")
     } or [None]
     test = {dataclasses.astuple(record.key): record.metrics["test_acc"] for record in result.results.records}
-    gains = [test[(*by_hand, seed)] - test["constant", 0.1, 0.0, seed] for seed in range(4)]
+    gains = [test[(*by_hand, 0.0, seed)] - test["constant", 0.1, 0.0, 0.0, seed] for seed in range(4)]
     found = result.results.gain
     assert (found.schedule, found.lr, found.momentum) == by_hand
     assert found.difference.gain == pytest.approx(sum(gains) / 4, abs=1e-6)

@@ -169,7 +169,7 @@ def _grid(runs: Sequence[Run]) -> _Grid:
         have = [run.key.seed for run in members]
         if have == seeds:
             continue
-        where = f"{schedule} at lr {lr:g}, momentum {momentum:g}, weight decay {decay:g}"
+        where = f"{schedule} at lr {lr:g}, momentum {momentum:g}" + (f", weight decay {decay:g}" if decay else "")
         twice = next((seed for seed in have if have.count(seed) > 1), None)
         if twice is not None:
             raise InputError(f"{where} has two runs for seed {twice}: keep one")
