@@ -72,3 +72,21 @@ def schema_of(target: Any) -> Any:
 def unsafe_view() -> Any:
     """Returns the operator that ``reshape`` becomes in a graph, which has no public name."""
     return torch.ops.aten._unsafe_view.default
+
+
+def recurrent_forms() -> dict[Any, Callable[..., Any]]:
+    """Returns torch's recurrent layers as loops over the steps of a sequence: torch.func has no rule for the layers."""
+    from torch._decomp import decompositions as forms
+
+    layers = {
+        torch.gru: forms.gru_impl,
+        torch.lstm: forms.lstm_impl,
+        torch.rnn_tanh: forms.rnn_tanh_input,
+        torch.rnn_relu: forms.rnn_relu_input,
+    }
+
+    def unless_packed(form: Callable[..., Any]) -> Callable[..., Any]:
+        # A packed sequence has its state in third place, any other its weights.
+        return lambda *args: form(*args) if isinstance(args[2], (list, tuple)) else NotImplemented
+
+    return {layer: unless_packed(form) for layer, form in layers.items()}

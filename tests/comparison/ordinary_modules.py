@@ -27,7 +27,7 @@ CLASSES = 3
 class Rows(LightningDataModule):
     """Rows of one kind in three parts; the last training batch is smaller than the others."""
 
-    def __init__(self, kind: str, rows: int = 60, batch_size: int = 16) -> None:
+    def __init__(self, kind: str, rows: int = 44, batch_size: int = 16) -> None:
         super().__init__()
         self.kind = kind
         self.rows = rows
@@ -35,9 +35,9 @@ class Rows(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            inputs, targets = KINDS[self.kind](self.rows + 40)
+            inputs, targets = KINDS[self.kind](self.rows + 32)
             # The rows stay in order: of a random split the places would be drawn anew for every stage.
-            parts = [slice(0, self.rows), slice(self.rows, self.rows + 20), slice(self.rows + 20, None)]
+            parts = [slice(0, self.rows), slice(self.rows, self.rows + 16), slice(self.rows + 16, None)]
             self.parts = [TensorDataset(inputs[part], targets[part]) for part in parts]
 
     def train_dataloader(self) -> Any:

@@ -29,7 +29,7 @@ import torch
 from lit_lrsched.comparison.engine.batches import Build, module_and_rows
 from lit_lrsched.comparison.engine.optimizers import vectorized_update
 from lit_lrsched.comparison.engine.program import LANES, Member, Program
-from lit_lrsched.comparison.engine.pure_module import PureModule
+from lit_lrsched.comparison.engine.pure_module import PureModule, Schedule
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
 from lit_lrsched.errors import InputError, did_you_mean
@@ -95,7 +95,8 @@ class VectorizedRace:
         probes = {
             stage: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for stage, part in rows.items()
         }
-        self._pure = PureModule(module, trained, probes)
+        schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs)
+        self._pure = PureModule(module, trained, probes, schedule)
         example = Member(*self._pure.tensors(module), rows)
 
         self.bytes_per_run = self._program(example, LANES).peak_bytes() // LANES
@@ -160,7 +161,7 @@ class VectorizedRace:
                 )
 
     def _program(self, member: Member, runs: int) -> Program:
-        return Program(self._pure, self._update, member, runs, self._device)
+        return Program(self._pure, self._update, member, runs, self._device, self._epochs)
 
     def _member(self, seed: int) -> Member:
         module, rows = module_and_rows(self._build, seed, self._epochs)
@@ -191,15 +192,14 @@ class VectorizedRace:
             values = self._program_of_chunk.train_epoch(
                 stack, epoch, *(torch.from_numpy(table[now]).to(self._device) for table in (rates, momenta))
             )
-            if "val" in self._sizes:
-                values |= self._program_of_chunk.evaluate(stack, "val", epoch)
             logged = {name: value.double().cpu().numpy() for name, value in values.items()}
             for name, value in logged.items():
-                curves.setdefault(name, []).append(value)
+                # What is logged for the first time has had no value before.
+                curves.setdefault(name, [np.full(len(trainings), np.nan)] * epoch).append(value)
             for run, plateau in plateaus.items():
                 states[run] = plateau.update(states[run], _monitored(plateau, logged)[run])
                 factors[run] = states[run].factor
-        final = self._program_of_chunk.evaluate(stack, "test", 0) if "test" in self._sizes else {}
+        final = self._program_of_chunk.test(stack) if "test" in self._sizes else {}
         n = len(real)
         return Chunk(
             runs=runs,

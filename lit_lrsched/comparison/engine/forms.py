@@ -1,0 +1,71 @@
+"""Functions that torch.func cannot follow, in forms that it can."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from lit_lrsched.optim.torch_internals import recurrent_forms
+
+
+class Followable(TorchFunctionMode):
+    """Computes the same by other operations: recurrent layers, permutations, counts, and writing through a mask."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        form = _FORMS.get(func)
+        if form is not None:
+            out = form(*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
+        return func(*args, **(kwargs or {}))
+
+
+def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    if not training or p == 0:
+        return input
+    # torch's own draws in place, which torch.func refuses for a tensor that all runs share.
+    return torch.where(torch.rand_like(input) >= p, input, 0.0) * (0.0 if p == 1 else 1 / (1 - p))
+
+
+def _randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None, **_: Any) -> Any:
+    if generator is not None:
+        return NotImplemented
+    return torch.rand(n, device=device).argsort().to(dtype or torch.int64)
+
+
+def _multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Any:
+    if generator is not None or (replacement and num_samples > 1):
+        return NotImplemented
+    # Of exponential times with these rates, the first to end are a sample without replacement.
+    times = -torch.rand_like(input).neg().log1p() / input
+    return times.topk(num_samples, largest=False).indices
+
+
+def _bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Any:
+    if weights is not None or not minlength:
+        return NotImplemented  # as long as the largest number demands
+    return (input.reshape(-1, 1) == torch.arange(minlength, device=input.device)).sum(0)
+
+
+def _setitem(tensor: Tensor, index: Any, value: Any) -> Any:
+    masked = isinstance(index, Tensor) and index.dtype is torch.bool
+    if not masked or (isinstance(value, Tensor) and value.dim()):
+        return NotImplemented
+    tensor.masked_fill_(index.reshape(*index.shape, *[1] * (tensor.dim() - index.dim())), value)
+    return None
+
+
+_FORMS: dict[Any, Any] = {
+    F.dropout: _dropout,
+    torch.randperm: _randperm,
+    torch.multinomial: _multinomial,
+    Tensor.multinomial: _multinomial,
+    torch.bincount: _bincount,
+    Tensor.bincount: _bincount,
+    Tensor.__setitem__: _setitem,
+    **recurrent_forms(),
+}
