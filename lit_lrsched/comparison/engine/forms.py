@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from lit_lrsched.optim.torch_internals import recurrent_forms
+from lit_lrsched.comparison.engine.recurrent import dropped, gru, lstm, rnn_relu, rnn_tanh
 
 
 class Followable(TorchFunctionMode):
@@ -22,13 +22,6 @@ class Followable(TorchFunctionMode):
             if out is not NotImplemented:
                 return out
         return func(*args, **(kwargs or {}))
-
-
-def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-    if not training or p == 0:
-        return input
-    # torch's own draws in place, which torch.func refuses for a tensor that all runs share.
-    return torch.where(torch.rand_like(input) >= p, input, 0.0) * (0.0 if p == 1 else 1 / (1 - p))
 
 
 def _randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None, **_: Any) -> Any:
@@ -51,6 +44,12 @@ def _bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) 
     return (input.reshape(-1, 1) == torch.arange(minlength, device=input.device)).sum(0)
 
 
+def _one_hot(input: Tensor, num_classes: int = -1) -> Any:
+    if num_classes < 0:
+        return NotImplemented  # as many as the largest number demands
+    return (input.unsqueeze(-1) == torch.arange(num_classes, device=input.device)).to(torch.int64)
+
+
 def _setitem(tensor: Tensor, index: Any, value: Any) -> Any:
     masked = isinstance(index, Tensor) and index.dtype is torch.bool
     if not masked or (isinstance(value, Tensor) and value.dim()):
@@ -60,12 +59,16 @@ def _setitem(tensor: Tensor, index: Any, value: Any) -> Any:
 
 
 _FORMS: dict[Any, Any] = {
-    F.dropout: _dropout,
+    F.dropout: dropped,
     torch.randperm: _randperm,
     torch.multinomial: _multinomial,
     Tensor.multinomial: _multinomial,
     torch.bincount: _bincount,
     Tensor.bincount: _bincount,
     Tensor.__setitem__: _setitem,
-    **recurrent_forms(),
+    F.one_hot: _one_hot,
+    torch.gru: gru,
+    torch.lstm: lstm,
+    torch.rnn_tanh: rnn_tanh,
+    torch.rnn_relu: rnn_relu,
 }

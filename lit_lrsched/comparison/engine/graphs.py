@@ -14,6 +14,7 @@ from lit_lrsched.comparison.engine.draws import DRAWN
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.optim.torch_internals import (
     compiled,
+    draws,
     schema_of,
     traced,
     tree_flatten,
@@ -68,7 +69,7 @@ class Graph:
         except Exception as error:  # whatever a step does with tensors that have no values
             raise NotVectorizable(_reason(error)) from error
         for node in self.module.graph.nodes:
-            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            if draws(node):
                 raise NotVectorizable(f"a step draws random numbers by {node.target}")
         _without_idle_operations(self.module)
         _without_repetition(self.module)

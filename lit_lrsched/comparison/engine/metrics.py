@@ -54,6 +54,7 @@ class Metrics:
         self._first_calls: dict[str, tuple[bool, tuple[Any, ...], dict[str, Any]]] = {}
         self._like: Tensors = {}  # what a state looks like once it has seen data
         for path, metric in self._metrics.items():
+            _replace(metric, reset=partial(_reset, metric))
             _replace(metric, update=partial(self._watched_update, path), forward=partial(self._watched_forward, path))
 
     def settle(self) -> None:
@@ -80,9 +81,9 @@ class Metrics:
         return self._states()
 
     def reset(self) -> None:
-        """Resets all of them."""
+        """Resets all of them, whatever their states are."""
         for metric in self._metrics.values():
-            metric.reset()
+            type(metric).reset(metric)
 
     def load(self, state: Tensors) -> None:
         """Sets the states for a step, with every list empty."""
@@ -108,7 +109,7 @@ class Metrics:
         self.load(state)
         for path, metric in self._metrics.items():
             if path in self._later:
-                metric.reset()
+                type(metric).reset(metric)
                 for args, kwargs in kept.get(f"update/{path}", []):
                     self._updates[path](*args, **kwargs)
                 _replace(metric, update=self._updates[path])
@@ -116,19 +117,20 @@ class Metrics:
                 if isinstance(default, list) and path not in self._later:
                     setattr(metric, name, list(kept.get(f"metric/{path}/{name}", [])))
 
-    def saved_all(self) -> tuple[Tensors, set[str]]:
-        """Returns the states after a hook, and which lists it emptied."""
-        empty = set()
+    def saved_all(self) -> Tensors:
+        """Returns the states after a hook."""
+        for path in self._later:
+            _replace(self._metrics[path], update=partial(self._keep_call, path))
+        return self._states()
+
+    def empty(self) -> set[str]:
+        """Returns the lists that are empty now, by key, and those of metrics that have seen no data since a reset."""
+        keys = set()
         for path, metric in self._metrics.items():
-            if path in self._later:
-                _replace(metric, update=partial(self._keep_call, path))
-                if not metric.update_called:
-                    empty.add(f"update/{path}")
-                continue
-            for name, default in defaults_of(metric).items():
-                if isinstance(default, list) and not getattr(metric, name):
-                    empty.add(f"metric/{path}/{name}")
-        return self._states(), empty
+            if not metric.update_called:
+                keys.add(f"update/{path}")
+            keys |= {f"metric/{path}/{name}" for name in defaults_of(metric) if getattr(metric, name) == []}
+        return keys
 
     def name_of(self, key: str) -> str:
         """Returns in words the metric that has the list of this key."""
@@ -204,6 +206,15 @@ def _prepared(metric: Metric) -> Metric:
 
 def _replace(metric: Metric, **methods: Any) -> None:
     vars(metric).update(methods)  # those of the object alone
+
+
+def _reset(metric: Metric) -> None:
+    before = {name: getattr(metric, name) for name in defaults_of(metric)}
+    type(metric).reset(metric)
+    for name, state in before.items():
+        if isinstance(state, Tensor):
+            # A tensor like the one before: of each run its own, so that it can be added to in place.
+            setattr(metric, name, torch.empty_like(state).copy_(getattr(metric, name)))
 
 
 def _without_value(metric: Metric, update: Callable[..., None], *args: Any, **kwargs: Any) -> UnknownValue:

@@ -108,13 +108,11 @@ class Traced:
         graph: The graph; None for hooks that are called run by run, since they branch on values.
         counts: For which epochs and batches it is right.
         weights: What a step logs, and with which weight.
-        emptied: Which lists hooks empty.
     """
 
     graph: Graph | None
     counts: Counts
     weights: dict[str, int]
-    emptied: set[str]
 
 
 class Program:
@@ -240,8 +238,7 @@ class Program:
         else:
             values = self._call_run_by_run(kind, stack, stage, epoch)
         stack.logged |= values
-        for name in traced.emptied:
-            stack.kept.pop(name, None)
+        self._forget(kind, stage, stack.kept)
 
     def _call_run_by_run(self, kind: str, stack: Stack, stage: Stage, epoch: int) -> Tensors:
         function, clock = self._hooks_of(kind, stage), next(self._clocks(epoch, 1))
@@ -272,8 +269,12 @@ class Program:
 
     def _trace_hooks(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> None:
         if kind == "end" or self._pure.has_start(stage, epoch):
-            for name in self._hook_graph(kind, stage, epoch, kept).emptied:
-                kept.pop(name, None)
+            self._hook_graph(kind, stage, epoch, kept)
+            self._forget(kind, stage, kept)
+
+    def _forget(self, kind: str, stage: Stage, kept: Kept) -> None:
+        for name in self._pure.emptied[kind, stage]:
+            kept.pop(name, None)
 
     def _step_graph(self, stage: Stage, epoch: int, index: int) -> tuple[Graph, dict[str, int]]:
         """Returns the graph of a step, and what it logs with which weight."""
@@ -285,7 +286,7 @@ class Program:
         self._pure.counts = counts = Counts(epoch, index)
         function = self._train if stage == "train" else partial(self._evaluate, stage)
         graph = Graph(function, *self._arguments(stage, size))
-        graphs.append(Traced(graph, counts, self._pure.weights, set()))
+        graphs.append(Traced(graph, counts, self._pure.weights))
         return graph, self._pure.weights
 
     def _hook_graph(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> Traced:
@@ -308,8 +309,7 @@ class Program:
             graph = Graph(contiguous, *arguments)
         except NotVectorizable:
             counts = Counts(epoch, 0)  # called run by run, it sees every epoch as it is
-            self._hooks_of(kind, stage)(*tree_map(lambda tensor: tensor[0], arguments[:-1]), arguments[-1])
-        graphs.append(Traced(graph, counts, {}, self._pure.emptied))
+        graphs.append(Traced(graph, counts, {}))
         return graphs[-1]
 
     def _hooks_of(self, kind: str, stage: Stage) -> Any:

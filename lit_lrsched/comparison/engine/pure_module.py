@@ -124,7 +124,7 @@ class PureModule:
         logs: What the steps of each stage log, and how it is reduced.
         counts: Where the next call stands; set before a call, asked after it.
         weights: What the last step logged, and with which weight.
-        emptied: Which lists are empty after the last hooks.
+        emptied: Which lists are empty after the hooks at the start and at the end of each stage's epochs.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class PureModule:
         self._logged_metrics: dict[Stage, dict[str, Metric]] = {stage: {} for stage in batches}
         self.counts = Counts(0, 0)
         self.weights: dict[str, int] = {}
-        self.emptied: set[str] = set()
+        self.emptied: dict[tuple[str, Stage], set[str]] = {}
         self._lists: set[str] = set()
         self._changing: set[str] = set()
         used = self._probe(batches)
@@ -259,9 +259,7 @@ class PureModule:
         for value in logged.values():
             if isinstance(value, Metric):
                 value.reset()  # as Lightning does with the metrics that it is given to log
-        states, self.emptied = self._metrics.saved_all()
-        self.emptied |= {f"self/{name}" for name in self._lists if not getattr(self._module, name)}
-        return {**state, **states}, values
+        return {**state, **self._metrics.saved_all()}, values
 
     def _starts(self, stage: Stage, epoch: int) -> tuple[str, ...]:
         return (*(_FIRST if self.is_first(stage, epoch) else ()), *_START_OF[stage])
@@ -343,12 +341,12 @@ class PureModule:
         used: list[set[str]] = []
         with isolate_rng(), torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a metric of one batch may have little to go by
-            self._probe_hooks("train", self._starts("train", 0))
+            self._probe_hooks("start", "train", self._starts("train", 0))
             self._probe_steps("train", batches["train"], used)
             if "val" in batches:
                 self._probe_stage("val", batches["val"])
-            self._probe_hooks("train", _END_OF["train"])
-            self._probe_hooks("train", self._starts("train", 1))
+            self._probe_hooks("end", "train", _END_OF["train"])
+            self._probe_hooks("start", "train", self._starts("train", 1))
             if "test" in batches:
                 self._probe_stage("test", batches["test"])
         if others != _other_generators():
@@ -365,11 +363,12 @@ class PureModule:
         return used[0]
 
     def _probe_stage(self, stage: Stage, batch: Any) -> None:
-        self._probe_hooks(stage, _START_OF[stage])
+        self._probe_hooks("start", stage, _START_OF[stage])
         self._probe_steps(stage, batch, [])
-        self._probe_hooks(stage, _END_OF[stage])
+        self._probe_hooks("end", stage, _END_OF[stage])
 
-    def _probe_hooks(self, stage: Stage, hooks: Sequence[str]) -> None:
+    def _probe_hooks(self, kind: str, stage: Stage, hooks: Sequence[str]) -> None:
+        drawn = torch.get_rng_state()
         called = [hook for hook in hooks if hook in self._hooks]
         recorded = self._call(stage, called, {}, {}, {})[2] if called else {}
         metrics = [logged.value for logged in recorded.values()]
@@ -378,6 +377,10 @@ class PureModule:
         for metric in metrics:
             if isinstance(metric, Metric):
                 metric.reset()
+        if not torch.equal(drawn, torch.get_rng_state()):
+            raise NotVectorizable(f"it draws random numbers in {called[-1]}")
+        lists = {f"self/{name}" for name in self._lists if getattr(self._module, name) == []}
+        self.emptied[kind, stage] = self._metrics.empty() | lists
 
     def _probe_steps(self, stage: Stage, batch: Any, used: list[set[str]]) -> None:
         module = self._module
