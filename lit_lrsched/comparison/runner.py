@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from tqdm import tqdm
@@ -140,19 +141,27 @@ class Runner:
                     f"Engine: vectorized, {race.chunk_size} runs at a time in {race.workers} "
                     f"process{'es' if race.workers > 1 else ''}."
                 )
+                if race.draws:
+                    rank_zero_info("Random numbers in a step (dropout, noise): the draws differ from Trainer.fit's.")
                 yield from race
                 return
         else:
             self.reason = "it was asked for"
         self.engine = "sequential"
         rank_zero_info(f"Engine: sequential, one Trainer.fit a run, since {self.reason}.")
-        yield from race_one_by_one(
+        started = time.perf_counter()
+        for chunk in race_one_by_one(
             self._build,
             [key.seed for key in keys],
             [self._grid.configure(key) for key in keys],
             epochs=self._options.epochs,
             device=self._ranks.device,
-        )
+        ):
+            if chunk.runs == [0] and len(keys) > 1:
+                each = time.perf_counter() - started
+                left = timedelta(seconds=round(each * (len(keys) - 1)))
+                rank_zero_info(f"The first run took {each:.1f} s: the other {len(keys) - 1} take about {left}.")
+            yield chunk
 
     def _vectorized(self, keys: Sequence[RunKey]) -> VectorizedRace:
         _, data = self._build(keys[0].seed)

@@ -22,7 +22,8 @@ pytestmark = [
 ]
 
 EPOCHS, STEPS = 2, 3
-ADAM = partial(torch.optim.Adam, lr=0.01)
+# Not Adam: where a gradient is zero in theory, as of a bias before BatchNorm, it makes whole steps of rounding.
+SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
 
 
 def seeded(entry: Ordinary) -> Callable[[int], Any]:
@@ -33,7 +34,7 @@ def seeded(entry: Ordinary) -> Callable[[int], Any]:
     return make
 
 
-def trainings(rate: float = 0.01) -> list[Training]:
+def trainings(rate: float = 0.05) -> list[Training]:
     rates = np.linspace(rate, rate / 4, EPOCHS * STEPS)
     return [Training(seed, rates * factor, name=str(factor)) for seed, factor in ((3, 1), (3, 2), (8, 1))]
 
@@ -41,9 +42,9 @@ def trainings(rate: float = 0.01) -> list[Training]:
 @pytest.mark.parametrize("name", [name for name, entry in TOGETHER.items() if not entry.random])
 def test_every_run_equals_fit(name: str) -> None:
     make = seeded(TOGETHER[name])
-    together = race(trainings(), make, optimizer=ADAM, epochs=EPOCHS)
+    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
     for run, training in enumerate(trainings()):
-        single = alone(training, make, ADAM, EPOCHS)
+        single = alone(training, make, SGD, EPOCHS)
         np.testing.assert_array_equal(together[run]["rates"], single["rates"])
         logged = together[run].keys() - {"diverged", "rates"}
         # Frozen parameters are not among those that are returned.

@@ -110,7 +110,11 @@ class Count:
 def _comparison(compare: Callable[[Any, Any], bool]) -> Callable[[Count, Any], Any]:
     def method(self: Count, other: Any) -> Any:
         other = _formula_of(other)
-        return NotImplemented if other is None else self._counts.answer(lambda *at: compare(self._formula(*at), other(*at)))
+        return (
+            NotImplemented
+            if other is None
+            else self._counts.answer(lambda *at: compare(self._formula(*at), other(*at)))
+        )
 
     return method
 

@@ -151,7 +151,9 @@ DRAWN: dict[Any, Callable[..., Any]] = {
     aten.randn_like.default: _like(_normal),
     aten.randint.default: lambda high, size, **kwargs: _whole(0, high, size).to(_dtype(kwargs, torch.int64)),
     aten.randint.low: lambda low, high, size, **kwargs: _whole(low, high, size).to(_dtype(kwargs, torch.int64)),
-    aten.randint_like.default: lambda tensor, high, **kwargs: _like(lambda shape: _whole(0, high, shape))(tensor, **kwargs),
+    aten.randint_like.default: lambda tensor, high, **kwargs: _like(lambda shape: _whole(0, high, shape))(
+        tensor, **kwargs
+    ),
     aten.randint_like.low_dtype: lambda tensor, low, high, **kwargs: _like(lambda shape: _whole(low, high, shape))(
         tensor, **kwargs
     ),

@@ -44,6 +44,26 @@ def _bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) 
     return (input.reshape(-1, 1) == torch.arange(minlength, device=input.device)).sum(0)
 
 
+def _embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Any = None,
+    *args: Any,
+    mode: str = "mean",
+    padding_idx: Any = None,
+    **kwargs: Any,
+) -> Any:
+    if (
+        input.dim() != 2
+        or args
+        or padding_idx is not None
+        or any(value not in (None, False, 2.0) for value in kwargs.values())
+    ):
+        return NotImplemented
+    bags = F.embedding(input, weight)
+    return {"mean": bags.mean, "sum": bags.sum, "max": bags.amax}[mode](dim=1)
+
+
 def _one_hot(input: Tensor, num_classes: int = -1) -> Any:
     if num_classes < 0:
         return NotImplemented  # as many as the largest number demands
@@ -66,6 +86,7 @@ _FORMS: dict[Any, Any] = {
     torch.bincount: _bincount,
     Tensor.bincount: _bincount,
     Tensor.__setitem__: _setitem,
+    F.embedding_bag: _embedding_bag,
     F.one_hot: _one_hot,
     torch.gru: gru,
     torch.lstm: lstm,

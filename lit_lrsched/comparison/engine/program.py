@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lit_lrsched.comparison.engine.batches import Rows
 from lit_lrsched.comparison.engine.counts import Counts
@@ -372,7 +373,8 @@ class Program:
     def _followed(self, stage: Stage, keys: Tensor, clock: Tensor) -> Iterator[None]:
         """Lets a step be traced that draws, or does what torch.func has no rule for."""
         step = clock[0] * len(self._sizes[stage]) + clock[1] + _FIRST_KEY[stage]
-        with Followable(), KeyedDraws(keys + step * _STRIDE) as draws:
+        # Of the ways to compute attention this one is made of operations that torch.func knows.
+        with Followable(), sdpa_kernel(SDPBackend.MATH), KeyedDraws(keys + step * _STRIDE) as draws:
             yield
         self.draws |= draws.calls > 0
 

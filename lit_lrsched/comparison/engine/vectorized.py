@@ -66,6 +66,7 @@ class VectorizedRace:
         workers: Processes that race chunks; 1 is this process itself.
         bytes_per_run: Memory that one training adds to the working set of a step.
         compile_seconds: What compiling took; 0 without.
+        draws: Whether a step draws random numbers, dropout among them: others than ``Trainer.fit`` would draw.
     """
 
     def __init__(
@@ -99,7 +100,8 @@ class VectorizedRace:
         self._pure = PureModule(module, trained, probes, schedule)
         example = Member(*self._pure.tensors(module), rows)
 
-        self.bytes_per_run = self._program(example, LANES).peak_bytes() // LANES
+        smallest = self._program(example, LANES)
+        self.bytes_per_run = smallest.peak_bytes() // LANES
         threads = torch.get_num_threads()
         workers = threads if self._device.type == "cpu" and sys.platform == "linux" else 1
         most = _rounded_up(chunk_size or _fitting(self.bytes_per_run, workers, self._device))
@@ -110,8 +112,9 @@ class VectorizedRace:
         self._chunks = [order[i : i + self.chunk_size] for i in range(0, len(order), self.chunk_size)]
         self.workers = min(workers, len(self._chunks))
         self._threads = threads if self.workers == 1 and self.bytes_per_run >= _SHARED else 1
-        self._program_of_chunk = self._program(example, self.chunk_size)
+        self._program_of_chunk = smallest if self.chunk_size == LANES else self._program(example, self.chunk_size)
         self._program_of_chunk.trace()
+        self.draws = self._program_of_chunk.draws
         self.compile_seconds = 0.0
         if compile:
             started = time.perf_counter()
