@@ -117,7 +117,7 @@ class Rows(LightningDataModule):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         x = torch.randn(ROWS + VALIDATION, *shape)
-        self.parts = [part.split([ROWS, VALIDATION]) for part in (x, (x.flatten(1).mean(1) > 0).long())]
+        self.parts = [(part[:ROWS], part[ROWS:]) for part in (x, (x.flatten(1).mean(1) > 0).long())]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Returns the batches of an epoch."""
@@ -145,7 +145,7 @@ def plain(name: str) -> None:
         for rows in torch.split(torch.randperm(ROWS), BATCH):
             optimizer.zero_grad()
             loss = F.cross_entropy(network(x[rows]), y[rows])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         network.eval()
         with torch.no_grad():

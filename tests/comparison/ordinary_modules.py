@@ -190,7 +190,7 @@ class LSTMClassifier(Classifier):
         self.head = nn.Linear(10, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        out, (h, c) = self.lstm(x)
+        _, (h, _) = self.lstm(x)
         return self.head(torch.cat([h[-2], h[-1]], dim=1))
 
 
@@ -201,7 +201,7 @@ class RNNClassifier(Classifier):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = torch.zeros(1, x.size(0), 6, device=x.device)
-        out, hidden = self.rnn(x.transpose(0, 1), hidden)
+        _, hidden = self.rnn(x.transpose(0, 1), hidden)
         return self.head(hidden.squeeze(0))
 
 

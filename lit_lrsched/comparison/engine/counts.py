@@ -15,7 +15,7 @@ from lit_lrsched.optim.torch_internals import tree_map
 Formula = Callable[[Any, Any], Any]
 
 # The operations in which a tensor may stand for a number.
-_ARITHMETIC = frozenset("add sub rsub mul div true_divide truediv pow".split())
+_ARITHMETIC = frozenset(["add", "sub", "rsub", "mul", "div", "true_divide", "truediv", "pow"])
 
 
 class Counts:

@@ -130,16 +130,18 @@ def _between(shape: Sequence[int], start: float = 0.0, end: float = 1.0) -> Tens
 
 
 def _scaled(shape: Sequence[int], mean: Any = 0.0, std: Any = 1.0) -> Tensor:
-    return mean + std * _normal(shape)
+    scaled: Tensor = mean + std * _normal(shape)
+    return scaled
 
 
 def _of_chance(shape: Sequence[int], p: Any = 0.5) -> Tensor:
-    return _uniform(shape) < p
+    chosen: Tensor = _uniform(shape) < p
+    return chosen
 
 
 def _normal_around(mean: Any, std: Any = 1.0, **kwargs: Any) -> Tensor:
     shaped = [part for part in (mean, std) if isinstance(part, Tensor)]
-    shape = torch.broadcast_shapes(*(part.shape for part in shaped))
+    shape = torch.broadcast_tensors(*shaped)[0].shape
     return _scaled(shape, mean, std).to(_dtype(kwargs, shaped[0].dtype))
 
 

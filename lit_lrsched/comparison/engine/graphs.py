@@ -91,8 +91,7 @@ class Graph:
 
     def example(self) -> Any:
         """Returns zeros like the tree that the function returned."""
-        (outputs,) = self.module.graph.output_node().args[0:1]
-        like = [node.meta["val"] for node in outputs]
+        like = [node.meta["val"] for node in self.module.graph.output_node().all_input_nodes]
         return self.outputs([torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in like])
 
     def peak_bytes(self) -> int:

@@ -21,7 +21,8 @@ from torch.func import functional_call
 from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.counts import Count, Counts
-from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
+from lit_lrsched.comparison.engine.metrics import Kept, Metrics
+from lit_lrsched.comparison.engine.metrics import Tensors as Tensors
 from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Reduction, Stage, recording_class
 from lit_lrsched.comparison.engine.torchmetrics_internals import branchless_metrics
 from lit_lrsched.optim.torch_internals import tree_leaves

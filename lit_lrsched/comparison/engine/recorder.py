@@ -142,7 +142,8 @@ class Recorder:
             value = torch.as_tensor(value, dtype=torch.get_default_dtype(), device=self.device)
         if value.numel() != 1:
             raise NotVectorizable(f"{name!r} is logged with {value.numel()} values")
-        return value.detach().float().reshape(())
+        number: Tensor = value.detach().float().reshape(())
+        return number
 
     def _keep(self, name: str, value: Tensor | Metric, reduction: str, weight: int | None) -> None:
         if name in self._recorded:
