@@ -1,7 +1,7 @@
 """Measures how fast 200 trainings of ordinary modules run together, against one after another.
 
 The modules: a perceptron with BatchNorm, a GRU, a small convolutional network with BatchNorm, and a transformer
-encoder. A training is 10 epochs of 240 rows in batches of 24, with a validation of 48 rows after each.
+encoder. A training is 50 epochs of 240 rows in batches of 24, with a validation of 48 rows after each.
 
 - plain: a hand-written PyTorch loop that slices its batches from tensors, one training after another.
 - fit: ``Trainer.fit`` of the same module, without logger, checkpoints and progress, one training after another.
@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lit_lrsched.comparison.engine.training import Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 
-EPOCHS = 10
+EPOCHS = 50
 ROWS, VALIDATION, BATCH = 240, 48, 24
 SEEDS = 20
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)

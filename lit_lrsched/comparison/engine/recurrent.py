@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Takes the input's share of the gates ``[B, gates]``, the states and the weights of a layer; returns the new states.
-Cell = Callable[[Tensor, tuple[Tensor, ...], Sequence[Tensor]], tuple[Tensor, ...]]
+#: Takes the input's share of the gates, the states and the weights of a layer; returns the new states.
+Cell = Callable[[tuple[Tensor, ...], tuple[Tensor, ...], Sequence[Tensor]], tuple[Tensor, ...]]
 
 
 def gru(*args: Any) -> Any:
@@ -70,9 +70,12 @@ def _layer(
     cell: Cell, x: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor], biased: bool, backward: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     into, *others = weights
-    given = F.linear(x, into, others[1] if biased else None).unbind()
+    given = F.linear(x, into, others[1] if biased else None)
+    # Split, not sliced, and before the loop: the gradient of a slice fills a tensor with zeros first.
+    parts = _gates(given, state[0]) if cell is _gru_cell else (given,)
+    steps = list(zip(*(part.unbind() for part in parts), strict=True))
     outputs = []
-    for step in reversed(given) if backward else given:
+    for step in reversed(steps) if backward else steps:
         state = cell(step, state, others)
         outputs.append(state[0])
     return torch.stack(outputs[::-1] if backward else outputs), state
@@ -84,20 +87,25 @@ def _recurrent(state: Tensor, others: Sequence[Tensor]) -> Tensor:
 
 
 def _plain_cell(activation: Callable[[Tensor], Tensor]) -> Cell:
-    return lambda given, state, others: (activation(given + _recurrent(state[0], others)),)
+    return lambda given, state, others: (activation(given[0] + _recurrent(state[0], others)),)
 
 
-def _gru_cell(given: Tensor, state: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    size = state[0].shape[-1]
-    kept = _recurrent(state[0], others)
-    reset, update = torch.sigmoid(given[..., : 2 * size] + kept[..., : 2 * size]).chunk(2, dim=-1)
-    new = torch.tanh(given[..., 2 * size :] + reset * kept[..., 2 * size :])
-    return ((state[0] - new) * update + new,)
+def _gates(both: Tensor, state: Tensor) -> tuple[Tensor, ...]:
+    size = state.shape[-1]
+    return both.split([2 * size, size], dim=-1)
 
 
-def _lstm_cell(given: Tensor, state: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _gru_cell(given: tuple[Tensor, ...], state: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    hidden = state[0]
+    gates, new = _gates(_recurrent(hidden, others), hidden)
+    reset, update = torch.sigmoid(given[0] + gates).chunk(2, dim=-1)
+    new = torch.tanh(given[1] + reset * new)
+    return (new + update * (hidden - new),)
+
+
+def _lstm_cell(given: tuple[Tensor, ...], state: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tensor, ...]:
     hidden, memory = state
-    enter, forget, new, out = (given + _recurrent(hidden, others)).chunk(4, dim=-1)
+    enter, forget, new, out = (given[0] + _recurrent(hidden, others)).chunk(4, dim=-1)
     memory = torch.sigmoid(forget) * memory + torch.sigmoid(enter) * torch.tanh(new)
     hidden = torch.sigmoid(out) * torch.tanh(memory)
     projected = len(others) in (2, 4)
