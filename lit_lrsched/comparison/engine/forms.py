@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from lit_lrsched.comparison.engine.norms import batch_norm, instance_norm
 from lit_lrsched.comparison.engine.recurrent import dropped, gru, lstm, rnn_relu, rnn_tanh
 
 
 class Followable(TorchFunctionMode):
-    """Computes the same by other operations: recurrent layers, permutations, counts, and writing through a mask."""
+    """Computes the same by other operations: normalization, recurrent layers, permutations, counts, writing through a mask."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         form = _FORMS.get(func)
@@ -79,6 +80,8 @@ def _setitem(tensor: Tensor, index: Any, value: Any) -> Any:
 
 
 _FORMS: dict[Any, Any] = {
+    F.batch_norm: batch_norm,
+    F.instance_norm: instance_norm,
     F.dropout: dropped,
     torch.randperm: _randperm,
     torch.multinomial: _multinomial,
