@@ -141,7 +141,7 @@ def _of_chance(shape: Sequence[int], p: Any = 0.5) -> Tensor:
 
 def _normal_around(mean: Any, std: Any = 1.0, **kwargs: Any) -> Tensor:
     shaped = [part for part in (mean, std) if isinstance(part, Tensor)]
-    shape = torch.broadcast_tensors(*shaped)[0].shape
+    shape = sum(shaped[1:], start=shaped[0]).shape
     return _scaled(shape, mean, std).to(_dtype(kwargs, shaped[0].dtype))
 
 

@@ -14,7 +14,7 @@ from lit_lrsched.comparison.engine.recurrent import dropped, gru, lstm, rnn_relu
 
 
 class Followable(TorchFunctionMode):
-    """Computes the same by other operations: normalization, recurrent layers, permutations, counts, writing through a mask."""
+    """Computes the same by other operations: see the table below."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         form = _FORMS.get(func)
@@ -62,7 +62,7 @@ def _embedding_bag(
     ):
         return NotImplemented
     bags = F.embedding(input, weight)
-    return {"mean": bags.mean, "sum": bags.sum, "max": bags.amax}[mode](dim=1)
+    return bags.mean(1) if mode == "mean" else bags.sum(1) if mode == "sum" else bags.amax(1)
 
 
 def _one_hot(input: Tensor, num_classes: int = -1) -> Any:

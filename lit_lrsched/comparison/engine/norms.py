@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 
@@ -45,7 +43,7 @@ def instance_norm(
 
 def _by_its_own(
     input: Tensor,
-    over: Sequence[int],
+    over: list[int],
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Tensor | None,

@@ -367,7 +367,7 @@ class Program:
         step = partial(self._pure.evaluate, stage)
         evaluate = vmap(step, in_dims=(0, 0, 0, 0, None), randomness="different")
         with self._followed(stage, keys, clock):
-            return evaluate(parameters, constants, state, tree_unflatten(batch, self._structure[stage]), clock)  # type: ignore[no-any-return]
+            return evaluate(parameters, constants, state, tree_unflatten(batch, self._structure[stage]), clock)
 
     @contextmanager
     def _followed(self, stage: Stage, keys: Tensor, clock: Tensor) -> Iterator[None]:

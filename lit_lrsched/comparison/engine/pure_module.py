@@ -7,7 +7,6 @@ import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -21,60 +20,20 @@ from torch.func import functional_call
 from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.counts import Count, Counts
+from lit_lrsched.comparison.engine.hooks import (
+    END_OF,
+    FIRST,
+    MOST_VARIANTS,
+    REFUSED_HOOKS,
+    START_OF,
+    STEP_OF,
+    Schedule,
+)
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics
 from lit_lrsched.comparison.engine.metrics import Tensors as Tensors
 from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Reduction, Stage, recording_class
 from lit_lrsched.comparison.engine.torchmetrics_internals import branchless_metrics
 from lit_lrsched.optim.torch_internals import tree_leaves
-
-STEP_OF: dict[Stage, str] = {"train": "training_step", "val": "validation_step", "test": "test_step"}
-
-# What runs before the first step of an epoch, and what before the first of all.
-_START_OF: dict[Stage, tuple[str, ...]] = {
-    "train": ("on_train_epoch_start",),
-    "val": ("on_validation_start", "on_validation_epoch_start"),
-    "test": ("on_test_start", "on_test_epoch_start"),
-}
-_FIRST = ("on_fit_start", "on_train_start")
-_END_OF: dict[Stage, tuple[str, ...]] = {
-    "train": ("on_train_epoch_end",),
-    "val": ("on_validation_epoch_end", "on_validation_end"),
-    "test": ("on_test_epoch_end", "on_test_end"),
-}
-
-# What a module may override and still be its steps, the hooks above and nothing else. Hooks of prediction, of
-# checkpoints and of tear-down never run here.
-_REFUSED_HOOKS = (
-    *("configure_model", "configure_sharded_model", "setup", "configure_gradient_clipping", "backward"),
-    *("optimizer_step", "optimizer_zero_grad", "lr_scheduler_step", "on_before_zero_grad", "on_before_backward"),
-    *("on_after_backward", "on_before_optimizer_step", "transfer_batch_to_device", "on_before_batch_transfer"),
-    *("on_after_batch_transfer", "on_train_batch_start", "on_train_batch_end", "on_validation_batch_start"),
-    *("on_validation_batch_end", "on_validation_model_eval", "on_validation_model_train"),
-    *("on_test_batch_start", "on_test_batch_end", "on_test_model_eval"),
-)
-
-# More graphs than this take longer to trace than they save.
-MOST_VARIANTS = 64
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How often the steps of a module run.
-
-    Args:
-        steps: Batches an epoch, by stage.
-        epochs: Epochs of training.
-    """
-
-    steps: dict[Stage, int]
-    epochs: int
-
-    def places(self, stage: Stage) -> Iterator[tuple[int, int]]:
-        """Yields epoch and batch index of every step."""
-        epochs: Sequence[int] = [self.epochs] if stage == "test" else range(self.epochs)
-        for epoch in epochs:
-            for index in range(self.steps[stage]):
-                yield epoch, index
 
 
 class _Steps(nn.Module):
@@ -133,12 +92,12 @@ class PureModule:
     ) -> None:
         if not module.automatic_optimization:
             raise NotVectorizable("it optimizes by hand (automatic_optimization=False)")
-        for hook in _REFUSED_HOOKS:
+        for hook in REFUSED_HOOKS:
             if is_overridden(hook, module):
                 raise NotVectorizable(f"it overrides {hook}")
         self._stages = list(batches)
         self._schedule = schedule
-        self._hooks = {hook for hooks in (_FIRST, *_START_OF.values(), *_END_OF.values()) for hook in hooks}
+        self._hooks = {hook for hooks in (FIRST, *START_OF.values(), *END_OF.values()) for hook in hooks}
         self._hooks = {hook for hook in self._hooks if is_overridden(hook, module)}
         self._takes_index = {
             stage: is_param_in_hook_signature(getattr(module, STEP_OF[stage]), "batch_idx", min_args=2)
@@ -230,7 +189,7 @@ class PureModule:
 
         What steps log as numbers is not among it: that is in the state, by ``sum/stage/name``.
         """
-        state, values = self._around(stage, _END_OF[stage], parameters, constants, state, kept, clock)
+        state, values = self._around(stage, END_OF[stage], parameters, constants, state, kept, clock)
         return {**state, **self._sums(stage)}, values
 
     def _around(
@@ -252,7 +211,7 @@ class PureModule:
         called = [hook for hook in hooks if hook in self._hooks]
         if called:
             _, state, recorded = self._call(stage, called, parameters, constants, state)
-        metrics = self._logged_metrics[stage] if hooks is _END_OF[stage] else {}
+        metrics = self._logged_metrics[stage] if hooks is END_OF[stage] else {}
         logged: dict[str, Any] = {**metrics, **{name: entry.value for name, entry in recorded.items()}}
         values = {
             name: value.compute().float() if isinstance(value, Metric) else value for name, value in logged.items()
@@ -263,7 +222,7 @@ class PureModule:
         return {**state, **self._metrics.saved_all()}, values
 
     def _starts(self, stage: Stage, epoch: int) -> tuple[str, ...]:
-        return (*(_FIRST if self.is_first(stage, epoch) else ()), *_START_OF[stage])
+        return (*(FIRST if self.is_first(stage, epoch) else ()), *START_OF[stage])
 
     def _step(
         self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor
@@ -346,7 +305,7 @@ class PureModule:
             self._probe_steps("train", batches["train"], used)
             if "val" in batches:
                 self._probe_stage("val", batches["val"])
-            self._probe_hooks("end", "train", _END_OF["train"])
+            self._probe_hooks("end", "train", END_OF["train"])
             self._probe_hooks("start", "train", self._starts("train", 1))
             if "test" in batches:
                 self._probe_stage("test", batches["test"])
@@ -364,16 +323,16 @@ class PureModule:
         return used[0]
 
     def _probe_stage(self, stage: Stage, batch: Any) -> None:
-        self._probe_hooks("start", stage, _START_OF[stage])
+        self._probe_hooks("start", stage, START_OF[stage])
         self._probe_steps(stage, batch, [])
-        self._probe_hooks("end", stage, _END_OF[stage])
+        self._probe_hooks("end", stage, END_OF[stage])
 
     def _probe_hooks(self, kind: str, stage: Stage, hooks: Sequence[str]) -> None:
         drawn = torch.get_rng_state()
         called = [hook for hook in hooks if hook in self._hooks]
         recorded = self._call(stage, called, {}, {}, {})[2] if called else {}
         metrics = [logged.value for logged in recorded.values()]
-        if hooks is _END_OF[stage]:
+        if hooks is END_OF[stage]:
             metrics += self._logged_metrics[stage].values()
         for metric in metrics:
             if isinstance(metric, Metric):

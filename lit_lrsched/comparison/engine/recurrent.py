@@ -92,7 +92,7 @@ def _plain_cell(activation: Callable[[Tensor], Tensor]) -> Cell:
 
 def _gates(both: Tensor, state: Tensor) -> tuple[Tensor, ...]:
     size = state.shape[-1]
-    return both.split([2 * size, size], dim=-1)
+    return torch.split(both, [2 * size, size], dim=-1)
 
 
 def _gru_cell(given: tuple[Tensor, ...], state: tuple[Tensor, ...], others: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -27,9 +27,10 @@ import numpy as np
 import torch
 
 from lit_lrsched.comparison.engine.batches import Build, module_and_rows
+from lit_lrsched.comparison.engine.hooks import Schedule
 from lit_lrsched.comparison.engine.optimizers import vectorized_update
 from lit_lrsched.comparison.engine.program import LANES, Member, Program
-from lit_lrsched.comparison.engine.pure_module import PureModule, Schedule
+from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
 from lit_lrsched.errors import InputError, did_you_mean
