@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,11 @@ from lightning.pytorch import LightningDataModule, LightningModule, seed_everyth
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lit_lrsched import Constant, compare
 from lit_lrsched.comparison.engine.counts import Count, Counts
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.training import Training
-from tests.comparison.ordinary_modules import ALONE, CLASSES, TOGETHER, BatchNormMLP, Ordinary, Rows
+from tests.comparison.ordinary_modules import ALONE, CLASSES, TOGETHER, VAE, BatchNormMLP, Branching, Ordinary, Rows
 from tests.comparison.test_vectorized import alone, race
 
 pytestmark = [
@@ -64,6 +67,18 @@ def test_what_trains_alone_is_told_why(reason: str) -> None:
     with pytest.raises(NotVectorizable, match=reason) as told:
         race(trainings(), seeded(ALONE[reason]), epochs=EPOCHS)
     assert "\n" not in str(told.value)
+
+
+def test_the_race_says_what_it_draws_and_how_long_single_fits_take(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level("INFO")
+    options: dict[str, Any] = {"seeds": 2, "epochs": 1, "lrs": [0.05]}
+    for module, metric in ((VAE, "val_loss"), (Branching, "val_acc")):
+        folder = tmp_path / module.__name__
+        compare(module, partial(Rows, "table"), {"constant": Constant()}, metric=metric, folder=folder, **options)
+    said = "\n".join(record.getMessage() for record in caplog.records)
+    assert "draws differ from Trainer.fit's" in said.split("Engine: sequential")[0]
+    assert "one Trainer.fit a run, since a step branches on the values of its tensors." in said
+    assert re.search(r"The first run took \d+\.\d s: the other 1 take about 0:00:\d\d", said)
 
 
 def bits(result: dict[str, Any]) -> dict[str, bytes]:

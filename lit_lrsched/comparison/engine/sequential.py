@@ -39,7 +39,8 @@ def race_one_by_one(
     """
     for run, (seed, configured) in enumerate(zip(seeds, configure, strict=True)):
         with quietly():
-            yield _train(build, run, seed, configured, epochs, device)
+            chunk = _train(build, run, seed, configured, epochs, device)
+        yield chunk  # not within: what is said between two runs shall be heard
 
 
 def _train(build: Build, run: int, seed: int, configure: Configure, epochs: int, device: torch.device) -> Chunk:
