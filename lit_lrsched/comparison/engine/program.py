@@ -291,7 +291,8 @@ class Program:
         return graph, self._pure.weights
 
     def _hook_graph(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> Traced:
-        graphs = self._traced.setdefault((kind, stage, self._pure.is_first(stage, epoch)), [])
+        first = kind == "start" and self._pure.is_first(stage, epoch)  # when more hooks are called
+        graphs = self._traced.setdefault((kind, stage, first), [])
         for traced in graphs:
             if traced.counts.serve(epoch, 0):
                 return traced
