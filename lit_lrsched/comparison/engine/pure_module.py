@@ -309,8 +309,8 @@ class PureModule:
             self._probe_hooks("start", "train", self._starts("train", 1))
             if "test" in batches:
                 self._probe_stage("test", batches["test"])
-        if others != _other_generators():
-            raise NotVectorizable("a step draws from Python's or NumPy's generator, not from torch's")
+            if others != _other_generators():
+                raise NotVectorizable("a step draws from Python's or NumPy's generator, not from torch's")
         for name, parameter in module.named_parameters():
             if not _same(parameter, before[name]):
                 raise NotVectorizable(f"a step changes the parameter {name!r} itself")
