@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -150,20 +151,29 @@ class Runner:
                     f"Engine: vectorized, {race.chunk_size} runs at a time in {race.workers} "
                     f"process{'es' if race.workers > 1 else ''}{' of a Ray cluster' if self._cluster else ''}."
                 )
+                if race.draws:
+                    rank_zero_info("Random numbers in a step (dropout, noise): the draws differ from Trainer.fit's.")
                 yield from race
                 return
         else:
             self.reason = "it was asked for"
         self.engine = "sequential"
         rank_zero_info(f"Engine: sequential, one Trainer.fit a run, since {self.reason}.")
-        yield from race_one_by_one(
+        started = time.perf_counter()
+        for chunk in race_one_by_one(
             self._build,
             [key.seed for key in keys],
             [self._grid.configure(key) for key in keys],
             epochs=self._options.epochs,
             device=self._device,
             cluster=self._cluster,
-        )
+            clip=self._grid.clip,
+        ):
+            if chunk.runs == [0] and len(keys) > 1 and not self._cluster:
+                each = time.perf_counter() - started
+                left = timedelta(seconds=round(each * (len(keys) - 1)))
+                rank_zero_info(f"The first run took {each:.1f} s: the other {len(keys) - 1} take about {left}.")
+            yield chunk
 
     def _vectorized(self, keys: Sequence[RunKey]) -> VectorizedRace:
         _, data = self._build(keys[0].seed)

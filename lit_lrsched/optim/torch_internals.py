@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, SequentialLR
 
@@ -52,8 +53,25 @@ def traced(
     from torch.fx.experimental.proxy_tensor import make_fx
 
     trace = make_fx(function, decomposition_table=dict(simpler), tracing_mode="fake", _allow_non_fake_inputs=True)
-    graph: GraphModule = trace(*leaves)
+    # A function that cannot be traced raises, and torch logs a stack of its own beside it.
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        graph: GraphModule = trace(*leaves)
+    finally:
+        logger.setLevel(level)
     return graph
+
+
+def draws(node: Node) -> bool:
+    """Returns whether a node of a graph draws from the global generator."""
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    # Attention is among them for the sake of its dropout.
+    arguments = [argument.name for argument in schema_of(node.target).arguments]
+    given = dict(zip(arguments, node.args, strict=False)) | node.kwargs
+    return "dropout_p" not in arguments or given.get("dropout_p", 0.0) != 0.0
 
 
 def compiled(module: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Tensor]]:

@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import BinaryAccuracy, BinaryAUROC, BinaryF1Score
+from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 
 from lit_lrsched.comparison.engine.batches import module_and_rows
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
@@ -342,22 +342,10 @@ def loss_of(module: Any, batch: Any, factor: Any = 1.0) -> Tensor:
     return nn.functional.binary_cross_entropy_with_logits(module.net(batch[0]) * factor, batch[1])
 
 
-class Normed(Net):
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(34, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
-
-
 class ByHand(Net):
     def __init__(self) -> None:
         super().__init__()
         self.automatic_optimization = False
-
-
-class Listing(Net):
-    def __init__(self) -> None:
-        super().__init__()
-        self.auroc = BinaryAUROC()
 
 
 class Remembering(Net):
@@ -370,8 +358,27 @@ class Remembering(Net):
         return self.losses[-1]
 
 
-def noisy(self: Any, batch: Any) -> Tensor:
-    return loss_of(self, batch, torch.rand(()))
+class Averaging(Remembering):
+    def training_step(self, batch: Any) -> Tensor:
+        self.losses.append(loss_of(self, batch))
+        return torch.stack(list(self.losses)).mean()
+
+    def on_train_epoch_end(self) -> None:
+        self.losses.clear()
+
+
+class Numbering(Remembering):
+    def training_step(self, batch: Any) -> Tensor:
+        self.losses.append(len(batch[0]))
+        return loss_of(self, batch)
+
+    def on_train_epoch_end(self) -> None:
+        self.losses.clear()
+
+
+class Starting(Net):
+    def on_train_epoch_start(self) -> None:
+        self.started = object()
 
 
 def branching(self: Any, batch: Any) -> Tensor:
@@ -379,24 +386,47 @@ def branching(self: Any, batch: Any) -> Tensor:
     return loss if loss > 0.5 else 2 * loss
 
 
-def indexed(self: Any, batch: Any, batch_idx: int) -> Tensor:
-    return loss_of(self, batch, 1.0 if batch_idx % 2 else 2.0)
+def from_numpy(self: Any, batch: Any) -> Tensor:
+    return loss_of(self, batch, float(np.random.rand()))
 
 
-def by_epoch(self: Any, batch: Any) -> Tensor:
-    return loss_of(self, batch, 1.0 + self.current_epoch)
+def from_a_generator(self: Any, batch: Any) -> Tensor:
+    return loss_of(self, batch, torch.rand((), generator=torch.Generator()))
+
+
+def clipping(self: Any, batch: Any) -> Tensor:
+    with torch.no_grad():
+        self.net[0].weight.clamp_(-0.01, 0.01)
+    return loss_of(self, batch)
+
+
+def repeating(self: Any, batch: Any) -> Tensor:
+    for factor in (1, 2):
+        self.log("loss", loss_of(self, batch, factor))
+    return loss_of(self, batch)
+
+
+def by_step(self: Any, batch: Any) -> Tensor:
+    return loss_of(self, batch, 1 / (1 + float(self.global_step)))
 
 
 REFUSED = {
-    r"BatchNorm1d 'net.1' updates the buffer": Normed,
     r"optimizes by hand": ByHand,
-    r"BinaryAUROC 'auroc' keeps every batch": Listing,
     r"changes self.losses": Remembering,
-    r"random numbers other than dropout's": variant(training_step=noisy),
+    r"reads a list of what earlier steps appended": Averaging,
+    r"appends more than tensors to self.losses": Numbering,
+    r"changes self.started": Starting,
     r"branches on the values": variant(training_step=branching),
-    r"depends on batch_idx": variant(training_step=indexed),
-    r"uses self.current_epoch": variant(training_step=by_epoch),
+    r"draws from Python's or NumPy's generator": variant(training_step=from_numpy),
+    r"generator": variant(training_step=from_a_generator),
+    r"changes the parameter 'net.0.weight' itself": variant(training_step=clipping),
+    r"logs 'loss' twice": variant(training_step=repeating),
+    r"for over 64 values of batch_idx or current_epoch": variant(training_step=by_step),
+    r"uses self.trainer": variant(training_step=lambda self, batch: self.trainer.max_epochs),
     r"overrides on_train_batch_end": variant(on_train_batch_end=lambda *_: None),
+    r"draws random numbers in on_train_epoch_end": variant(
+        on_train_epoch_end=lambda self: self.log("a", torch.rand(()))
+    ),
     r"returns NoneType, not a loss": variant(training_step=lambda self, batch: None),
 }
 
@@ -404,7 +434,7 @@ REFUSED = {
 @pytest.mark.parametrize("reason", REFUSED)
 def test_what_cannot_share_a_program_is_told_why(reason: str) -> None:
     with pytest.raises(NotVectorizable, match=reason) as told:
-        race([Training(0, ramp(1))], partial(recipe, module=REFUSED[reason]))
+        race([Training(0, ramp(6))], partial(recipe, module=REFUSED[reason]), epochs=6)
     assert "\n" not in str(told.value)
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from lit_lrsched.comparison.engine.pure_module import STEP_OF
+from lit_lrsched.comparison.engine.hooks import STEP_OF
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map
 

@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.graph import CodeGen
 
+from lit_lrsched.comparison.engine.draws import DRAWN
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.optim.torch_internals import (
     compiled,
+    draws,
     schema_of,
     traced,
     tree_flatten,
@@ -36,7 +38,7 @@ def _bmm(a: Tensor, b: Tensor) -> Any:
     return NotImplemented
 
 
-_SIMPLER: dict[Any, Callable[..., Any]] = {aten.bmm.default: _bmm}
+_IN_PLACE_OF: dict[Any, Callable[..., Any]] = {aten.bmm.default: _bmm, **DRAWN}
 _VIEWS = (aten.expand.default, aten.view.default, unsafe_view())
 
 
@@ -61,9 +63,14 @@ class Graph:
             return outputs
 
         try:
-            self.module: GraphModule = traced(flat, leaves, _SIMPLER)
-        except RuntimeError as error:
+            self.module: GraphModule = traced(flat, leaves, _IN_PLACE_OF)
+        except NotVectorizable:
+            raise
+        except Exception as error:  # whatever a step does with tensors that have no values
             raise NotVectorizable(_reason(error)) from error
+        for node in self.module.graph.nodes:
+            if draws(node):
+                raise NotVectorizable(f"a step draws random numbers by {node.target}")
         _without_idle_operations(self.module)
         _without_repetition(self.module)
         self.module.graph.set_codegen(CodeGen())  # takes the leaves one by one, with no tree to flatten at every call
@@ -81,6 +88,11 @@ class Graph:
     def outputs(self, leaves: list[Tensor]) -> Any:
         """Returns the leaves of a run as the tree that the function returned."""
         return tree_unflatten(leaves, self._outside)
+
+    def example(self) -> Any:
+        """Returns zeros like the tree that the function returned."""
+        like = [node.meta["val"] for node in self.module.graph.output_node().all_input_nodes]
+        return self.outputs([torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in like])
 
     def peak_bytes(self) -> int:
         """Returns the most memory that a run holds at one time, arguments included."""
@@ -143,10 +155,10 @@ def _without_repetition(module: GraphModule) -> None:
     module.graph.eliminate_dead_code()
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     text = str(error)
     if "randomness" in text:
-        return "a step draws random numbers other than dropout's"
-    if "data-dependent" in text or ".item()" in text or "aten::_local_scalar_dense" in text:
+        return "a step draws random numbers into a tensor that all runs share"
+    if "data-dependent" in text or ".item()" in text or "aten::_local_scalar_dense" in text or "dynamic" in text:
         return "a step branches on the values of its tensors"
-    return f"torch.func cannot follow a step: {text.splitlines()[0]}"
+    return f"torch.func cannot follow a step: {(text or type(error).__name__).splitlines()[0]}"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lit_lrsched.comparison.engine.pure_module import Tensors
+from lit_lrsched.comparison.engine.metrics import Tensors
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.optim.param_groups import betas_of, get_value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -11,21 +12,29 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lit_lrsched.comparison.engine.batches import Rows
 from lit_lrsched.comparison.engine.clipping import Clip
+from lit_lrsched.comparison.engine.counts import Counts
+from lit_lrsched.comparison.engine.draws import KeyedDraws
+from lit_lrsched.comparison.engine.forms import Followable
 from lit_lrsched.comparison.engine.graphs import Graph
+from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
-from lit_lrsched.comparison.engine.pure_module import PureModule, Tensors
-from lit_lrsched.comparison.engine.recorder import Stage
+from lit_lrsched.comparison.engine.pure_module import PureModule
+from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map, tree_structure, tree_unflatten
 
 # Vector instructions take up to 16 numbers at a time and treat the rest one by one, which may round otherwise. With a
 # multiple of 16 runs there is no rest, so that no run's result depends on how many others run beside it.
 LANES = 16
 
-# Keys of successive steps lie this far apart: room for as many calls of dropout within a step.
+# Keys of successive steps lie this far apart: room for as many draws within a step.
 _STRIDE = 1 << 24
+
+# Where the steps of each stage begin.
+_FIRST_KEY: dict[Stage, int] = {"train": 0, "val": 1 << 38, "test": 1 << 39}
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Member:
     """All that trainings of one seed share."""
 
     parameters: Tensors
+    buffers: Tensors
     constants: Tensors
     rows: dict[Stage, Rows]
 
@@ -61,7 +71,10 @@ class Stack:
         self.parameters = _side_by_side([member.parameters for member in members], device)
         self.constants = _side_by_side([member.constants for member in members], device)
         self.slots = update.slots(self.parameters)
-        self.state = _side_by_side([pure.start()] * self.runs, device)
+        start = pure.start()
+        self.state = _side_by_side([start | member.buffers for member in members], device)
+        self.kept: Kept = {}
+        self.logged: Tensors = {}
         different = list({id(member): member for member in members}.values())
         place = {id(member): i for i, member in enumerate(different)}
         self._which = torch.tensor([place[id(member)] for member in members], device=device)
@@ -89,6 +102,21 @@ class Stack:
         return ~finite
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A graph, and what is known of it.
+
+    Args:
+        graph: The graph; None for hooks that are called run by run, since they branch on values.
+        counts: For which epochs and batches it is right.
+        weights: What a step logs, and with which weight.
+    """
+
+    graph: Graph | None
+    counts: Counts
+    weights: dict[str, int]
+
+
 class Program:
     """Everything that R runs do, as graphs that one stack after another is put through.
 
@@ -98,7 +126,11 @@ class Program:
         member: An example of what the runs start from.
         runs: R.
         device: Where the stacks lie.
+        epochs: Epochs of training.
         clip: How gradients are clipped.
+
+    Attributes:
+        draws: Whether a step draws random numbers.
     """
 
     def __init__(
@@ -108,6 +140,7 @@ class Program:
         member: Member,
         runs: int,
         device: torch.device,
+        epochs: int,
         clip: Clip | None = None,
     ) -> None:
         self._pure = pure
@@ -116,76 +149,200 @@ class Program:
         self._sizes = member.sizes
         self._structure = {stage: tree_structure(rows.data) for stage, rows in member.rows.items()}
         self._device = device
-        self._steps: dict[tuple[Stage, int], Graph] = {}
-        self._ends: dict[Stage, Graph] = {}
+        self._epochs = epochs
+        self._traced: dict[tuple[Any, ...], list[Traced]] = {}
         self._example = self.stack([member] * runs, torch.zeros(runs, dtype=torch.int64))
+        self.draws = False
 
     def trace(self) -> None:
         """Traces all graphs now, rather than each when it is first needed."""
-        for stage, sizes in self._sizes.items():
-            for size in sizes:
-                self._step(stage, size)
-            self._end(stage)
+        kept: Kept = {}
+        for epoch in range(self._epochs):
+            self._trace_hooks("start", "train", epoch, kept)
+            if kept:
+                raise NotVectorizable(f"{self._pure.name_of(next(iter(kept)))} grows from epoch to epoch")
+            self._trace_steps("train", epoch, kept)
+            if "val" in self._sizes:
+                self._trace_stage("val", epoch, kept)
+            self._trace_hooks("end", "train", epoch, kept)
+        if "test" in self._sizes:
+            self._trace_stage("test", self._epochs, kept)
 
     def compile(self) -> None:
         """Compiles the steps, for the number of threads that torch has now."""
-        for (stage, size), graph in self._steps.items():
-            graph.compile(tree_leaves(self._arguments(stage, size)))
+        for (kind, stage, size), graphs in self._traced.items():
+            for traced in graphs:
+                if kind == "step" and traced.graph:
+                    traced.graph.compile(tree_leaves(self._arguments(stage, size)))
 
     def peak_bytes(self) -> int:
         """Returns the working set of the largest training step."""
-        return self._step("train", max(self._sizes["train"])).peak_bytes()
+        sizes = self._sizes["train"]
+        return self._step_graph("train", 0, sizes.index(max(sizes)))[0].peak_bytes()
 
     def stack(self, members: Sequence[Member], keys: Tensor) -> Stack:
         """Returns R runs that start from these members."""
         return Stack(members, self._pure, self._update, keys, self._device)
 
     def train_epoch(self, stack: Stack, epoch: int, values: Values) -> dict[str, Tensor]:
-        """Trains for an epoch at values ``[steps, R, groups]``; returns what is logged, ``[R]`` by name."""
+        """Trains for an epoch, and validates.
+
+        Args:
+            stack: The runs.
+            epoch: 0-based epoch.
+            values: What its groups are set to, ``[steps, R, groups]``.
+
+        Returns:
+            Everything that was logged so far, its last value, ``[R]`` by name.
+        """
+        self._call_hooks("start", stack, "train", epoch)
         fixed = tree_leaves((stack.parameters, stack.constants, stack.slots))
-        first = epoch * len(values.rates)
-        table = self._coefficients(stack, values, first)
-        steps = torch.arange(first, first + len(values.rates), device=self._device)
-        driven = ([*fixed, row, stack.keys, step] for row, step in zip(table, steps, strict=True))
-        return self._through(stack, "train", epoch, driven)
+        table = self._coefficients(stack, values, epoch * len(values.rates))
+        self._take_steps(stack, "train", epoch, ([*fixed, row, stack.keys] for row in table))
+        if "val" in self._sizes:
+            self._evaluate_stage(stack, "val", epoch)
+        self._call_hooks("end", stack, "train", epoch)
+        return dict(stack.logged)
 
-    def evaluate(self, stack: Stack, stage: Stage, epoch: int) -> dict[str, Tensor]:
-        """Validates or tests; returns what is logged, ``[R]`` by name."""
-        return self._through(stack, stage, epoch, repeat(tree_leaves((stack.parameters, stack.constants))))
+    def test(self, stack: Stack) -> dict[str, Tensor]:
+        """Tests; returns what is logged, ``[R]`` by name."""
+        stack.logged = {}
+        self._evaluate_stage(stack, "test", self._epochs)
+        return stack.logged
 
-    def _through(self, stack: Stack, stage: Stage, epoch: int, arguments: Iterable[list[Tensor]]) -> dict[str, Tensor]:
-        state, sizes = list(stack.state.values()), self._sizes[stage]
-        for size, batch, before in zip(sizes, stack.batches(stage, epoch, sizes), arguments, strict=False):
-            state = self._step(stage, size).run(*before, *state, *batch)
-        end = self._end(stage)
+    def _evaluate_stage(self, stack: Stack, stage: Stage, epoch: int) -> None:
+        self._call_hooks("start", stack, stage, epoch)
+        fixed = tree_leaves((stack.parameters, stack.constants))
+        self._take_steps(stack, stage, epoch, repeat([*fixed, stack.keys]))
+        self._call_hooks("end", stack, stage, epoch)
+
+    def _take_steps(self, stack: Stack, stage: Stage, epoch: int, arguments: Iterable[list[Tensor]]) -> None:
+        """Takes the steps of an epoch; what they log is reduced to a number a run."""
+        sizes, state, weights = self._sizes[stage], list(stack.state.values()), dict[str, int]()
+        clocks = self._clocks(epoch, len(sizes))
+        batches = stack.batches(stage, 0 if stage == "test" else epoch, sizes)
+        for index, (batch, before, clock) in enumerate(zip(batches, arguments, clocks, strict=False)):
+            graph, logged = self._step_graph(stage, epoch, index)
+            after = graph.run(*before, clock, *state, *batch)
+            if len(after) > len(state):
+                _extend(stack.kept, graph.outputs(after)[1])
+            state = after[: len(state)]
+            for name, weight in logged.items():
+                weights[name] = weights.get(name, 0) + weight
+        stack.state = dict(zip(stack.state, state, strict=True))
+        for name, weight in weights.items():
+            total = stack.state[f"sum/{stage}/{name}"]
+            # The next epoch may write into the memory of the state.
+            stack.logged[name] = total / weight if self._pure.logs[stage][name].name == "mean" else total.clone()
+
+    def _call_hooks(self, kind: str, stack: Stack, stage: Stage, epoch: int) -> None:
+        """Calls the hooks at the start or the end of an epoch."""
+        if kind == "start" and not self._pure.has_start(stage, epoch):
+            return
+        traced = self._hook_graph(kind, stage, epoch, stack.kept)
         values: Tensors
-        stack.state, values = end.outputs(end.run(*tree_leaves((stack.parameters, stack.constants)), *state))
-        return values
+        if traced.graph:
+            leaves = tree_leaves((stack.parameters, stack.constants, stack.state, stack.kept))
+            after = traced.graph.run(*leaves, next(self._clocks(epoch, 1)))
+            stack.state, values = traced.graph.outputs(after)
+        else:
+            values = self._call_run_by_run(kind, stack, stage, epoch)
+        stack.logged |= values
+        self._forget(kind, stage, stack.kept)
 
-    def _step(self, stage: Stage, size: int) -> Graph:
-        if (stage, size) not in self._steps:
-            function = self._train if stage == "train" else partial(self._evaluate, stage)
-            self._steps[stage, size] = Graph(function, *self._arguments(stage, size))
-        return self._steps[stage, size]
+    def _call_run_by_run(self, kind: str, stack: Stack, stage: Stage, epoch: int) -> Tensors:
+        function, clock = self._hooks_of(kind, stage), next(self._clocks(epoch, 1))
+        states, logged = [], []
+        for run in range(stack.runs):
+            self._pure.counts = Counts(epoch, 0)
+            trees = (stack.parameters, stack.constants, stack.state, stack.kept)
+            state, values = function(*tree_map(lambda tensor, run=run: tensor[run], trees), clock)
+            states.append(state)
+            logged.append(values)
+        stack.state = _side_by_side(states, self._device)
+        unknown = torch.full((stack.runs,), torch.nan, device=self._device)
+        return {
+            name: torch.stack(
+                [values.get(name, stack.logged.get(name, unknown)[run]) for run, values in enumerate(logged)]
+            )
+            for name in dict.fromkeys(name for values in logged for name in values)
+        }
 
-    def _end(self, stage: Stage) -> Graph:
-        if stage not in self._ends:
-            stack = self._example
-            self._ends[stage] = Graph(partial(self._end_epoch, stage), stack.parameters, stack.constants, stack.state)
-        return self._ends[stage]
+    def _trace_stage(self, stage: Stage, epoch: int, kept: Kept) -> None:
+        self._trace_hooks("start", stage, epoch, kept)
+        self._trace_steps(stage, epoch, kept)
+        self._trace_hooks("end", stage, epoch, kept)
+
+    def _trace_steps(self, stage: Stage, epoch: int, kept: Kept) -> None:
+        for index in range(len(self._sizes[stage])):
+            _extend(kept, self._step_graph(stage, epoch, index)[0].example()[1])
+
+    def _trace_hooks(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> None:
+        if kind == "end" or self._pure.has_start(stage, epoch):
+            self._hook_graph(kind, stage, epoch, kept)
+            self._forget(kind, stage, kept)
+
+    def _forget(self, kind: str, stage: Stage, kept: Kept) -> None:
+        for name in self._pure.emptied[kind, stage]:
+            kept.pop(name, None)
+
+    def _step_graph(self, stage: Stage, epoch: int, index: int) -> tuple[Graph, dict[str, int]]:
+        """Returns the graph of a step, and what it logs with which weight."""
+        size = self._sizes[stage][index]
+        graphs = self._traced.setdefault(("step", stage, size), [])
+        for traced in graphs:
+            if traced.graph and traced.counts.serve(epoch, index):
+                return traced.graph, traced.weights
+        self._pure.counts = counts = Counts(epoch, index)
+        function = self._train if stage == "train" else partial(self._evaluate, stage)
+        graph = Graph(function, *self._arguments(stage, size))
+        graphs.append(Traced(graph, counts, self._pure.weights))
+        return graph, self._pure.weights
+
+    def _hook_graph(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> Traced:
+        first = kind == "start" and self._pure.is_first(stage, epoch)  # when more hooks are called
+        graphs = self._traced.setdefault((kind, stage, first), [])
+        for traced in graphs:
+            if traced.counts.serve(epoch, 0):
+                return traced
+        stack, counts = self._example, Counts(epoch, 0)
+        self._pure.counts = counts
+        function = vmap(self._hooks_of(kind, stage), in_dims=(0, 0, 0, 0, None), randomness="error")
+
+        def contiguous(*args: Any) -> Any:
+            # What is reset is one tensor for all runs until it is copied; metrics add to it in place.
+            with Followable():
+                return tree_map(Tensor.contiguous, function(*args))
+
+        arguments = (stack.parameters, stack.constants, stack.state, kept, next(self._clocks(epoch, 1)))
+        graph: Graph | None = None
+        try:
+            graph = Graph(contiguous, *arguments)
+        except NotVectorizable:
+            counts = Counts(epoch, 0)  # called run by run, it sees every epoch as it is
+        graphs.append(Traced(graph, counts, {}))
+        return graphs[-1]
+
+    def _hooks_of(self, kind: str, stage: Stage) -> Any:
+        return partial(self._pure.start_epoch if kind == "start" else self._pure.end_epoch, stage)
 
     def _arguments(self, stage: Stage, size: int) -> tuple[Any, ...]:
         """Returns example arguments of a step, as trees."""
         stack = self._example
         batches = zip(self._sizes[stage], stack.batches(stage, 0, self._sizes[stage]), strict=True)
         batch = next(batch for found, batch in batches if found == size)
+        clock = next(self._clocks(0, 1))
         if stage != "train":
-            return stack.parameters, stack.constants, stack.state, batch
+            return stack.parameters, stack.constants, stack.keys, clock, stack.state, batch
         groups = len(self._update.updates)
         still = torch.zeros(1, stack.runs, groups, dtype=torch.float64, device=self._device)
         coefficients = self._coefficients(stack, Values(still, still, still), 0)[0]
-        step = torch.zeros((), dtype=torch.int64, device=self._device)
-        return stack.parameters, stack.constants, stack.slots, coefficients, stack.keys, step, stack.state, batch
+        return stack.parameters, stack.constants, stack.slots, coefficients, stack.keys, clock, stack.state, batch
+
+    def _clocks(self, epoch: int, steps: int) -> Iterator[Tensor]:
+        """Yields epoch and batch index of each step, int64 ``[2]``."""
+        indices = torch.arange(steps, device=self._device)
+        return iter(torch.stack([torch.full_like(indices, epoch), indices], dim=1).unbind())
 
     def _train(
         self,
@@ -194,33 +351,45 @@ class Program:
         slots: dict[str, Tensors],
         coefficients: Tensor,
         keys: Tensor,
-        step: Tensor,
+        clock: Tensor,
         state: Tensors,
         batch: list[Tensor],
-    ) -> Tensors:
+    ) -> tuple[Tensors, Kept]:
         """Takes one step of all runs: parameters and slots change in place, the new state is returned."""
-        gradients = vmap(grad_and_value(self._pure.loss, has_aux=True), randomness="error")
-        grads, (_, state) = gradients(
-            parameters, constants, state, tree_unflatten(batch, self._structure["train"]), keys + step * _STRIDE
-        )
+        loss = grad_and_value(self._pure.loss, has_aux=True)
+        gradients = vmap(loss, in_dims=(0, 0, 0, 0, None), randomness="different")
+        with self._followed("train", keys, clock):
+            grads, (_, after) = gradients(
+                parameters, constants, state, tree_unflatten(batch, self._structure["train"]), clock
+            )
         if self._clip is not None:
             grads = self._clip(grads)
         self._update.update_(parameters, grads, slots, coefficients)
-        return state
+        return after  # type: ignore[no-any-return]
 
     def _evaluate(
-        self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, batch: list[Tensor]
-    ) -> Tensors:
-        evaluate = vmap(partial(self._pure.evaluate, stage), randomness="error")
-        return evaluate(parameters, constants, state, tree_unflatten(batch, self._structure[stage]))
+        self,
+        stage: Stage,
+        parameters: Tensors,
+        constants: Tensors,
+        keys: Tensor,
+        clock: Tensor,
+        state: Tensors,
+        batch: list[Tensor],
+    ) -> tuple[Tensors, Kept]:
+        step = partial(self._pure.evaluate, stage)
+        evaluate = vmap(step, in_dims=(0, 0, 0, 0, None), randomness="different")
+        with self._followed(stage, keys, clock):
+            return evaluate(parameters, constants, state, tree_unflatten(batch, self._structure[stage]), clock)
 
-    def _end_epoch(
-        self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors
-    ) -> tuple[Tensors, Tensors]:
-        """Returns the state for the next epoch, and what is logged."""
-        end = vmap(partial(self._pure.end_epoch, stage, rows=sum(self._sizes[stage])), randomness="error")
-        # What is reset is one tensor for all runs until it is copied; metrics add to it in place.
-        return tree_map(Tensor.contiguous, end(parameters, constants, state))  # type: ignore[no-any-return]
+    @contextmanager
+    def _followed(self, stage: Stage, keys: Tensor, clock: Tensor) -> Iterator[None]:
+        """Lets a step be traced that draws, or does what torch.func has no rule for."""
+        step = clock[0] * len(self._sizes[stage]) + clock[1] + _FIRST_KEY[stage]
+        # Of the ways to compute attention this one is made of operations that torch.func knows.
+        with Followable(), sdpa_kernel(SDPBackend.MATH), KeyedDraws(keys + step * _STRIDE) as draws:
+            yield
+        self.draws |= draws.calls > 0
 
     def _coefficients(self, stack: Stack, values: Values, first: int) -> Tensor:
         dtype = next(iter(stack.parameters.values())).dtype
@@ -229,3 +398,9 @@ class Program:
 
 def _side_by_side(trees: Sequence[Tensors], device: torch.device) -> Tensors:
     return {name: torch.stack([tree[name] for tree in trees]).to(device) for name in trees[0]}
+
+
+def _extend(kept: Kept, more: Kept) -> None:
+    for name, items in more.items():
+        if items:
+            kept.setdefault(name, []).extend(items)

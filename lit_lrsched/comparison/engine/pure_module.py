@@ -1,11 +1,15 @@
-"""A LightningModule's own steps as pure functions of parameters, metric states and batch, ready for ``torch.func``."""
+"""A LightningModule's own steps as pure functions of parameters, states and batch, ready for ``torch.func``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import pickle
+import random
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, SupportsIndex
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -13,41 +17,22 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor, nn
 from torch.func import functional_call
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.aggregation import BaseAggregator
+from torchmetrics import Metric
 
-from lit_lrsched.comparison.engine.dropout import KeyedDropout
-from lit_lrsched.comparison.engine.recorder import BatchIndex, Log, NotVectorizable, Stage, recording_class
-from lit_lrsched.comparison.engine.torchmetrics_internals import (
-    branchless_metrics,
-    defaults_of,
-    has_seen_data,
-    shows_nan,
-    without_compute_groups,
+from lit_lrsched.comparison.engine.counts import Count, Counts
+from lit_lrsched.comparison.engine.hooks import (
+    END_OF,
+    FIRST,
+    MOST_VARIANTS,
+    REFUSED_HOOKS,
+    START_OF,
+    STEP_OF,
+    Schedule,
 )
+from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
+from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Reduction, Stage, recording_class
+from lit_lrsched.comparison.engine.torchmetrics_internals import branchless_metrics
 from lit_lrsched.optim.torch_internals import tree_leaves
-
-Tensors = dict[str, Tensor]
-
-STEP_OF: dict[Stage, str] = {"train": "training_step", "val": "validation_step", "test": "test_step"}
-_END_OF: dict[Stage, str] = {
-    "train": "on_train_epoch_end",
-    "val": "on_validation_epoch_end",
-    "test": "on_test_epoch_end",
-}
-
-# What a module may override and still be its steps, its epoch ends and nothing else. Hooks of prediction, of
-# checkpoints and of tear-down never run here.
-_REFUSED_HOOKS = (
-    *("configure_model", "configure_sharded_model", "setup", "configure_gradient_clipping", "backward"),
-    *("optimizer_step", "optimizer_zero_grad", "lr_scheduler_step", "on_before_zero_grad", "on_before_backward"),
-    *("on_after_backward", "on_before_optimizer_step", "transfer_batch_to_device", "on_before_batch_transfer"),
-    *("on_after_batch_transfer", "on_fit_start", "on_train_start", "on_train_epoch_start", "on_train_batch_start"),
-    *("on_train_batch_end", "on_validation_start", "on_validation_epoch_start", "on_validation_batch_start"),
-    *("on_validation_batch_end", "on_validation_end", "on_validation_model_eval", "on_validation_model_train"),
-    *("on_test_start", "on_test_epoch_start", "on_test_batch_start", "on_test_batch_end", "on_test_model_eval"),
-    "configure_callbacks",
-)
 
 
 class _Steps(nn.Module):
@@ -57,8 +42,25 @@ class _Steps(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, method: str, *args: Any) -> Any:
-        return getattr(self.module, method)(*args)
+    def forward(self, methods: Sequence[str], *args: Any) -> Any:
+        return [getattr(self.module, method)(*args) for method in methods][-1]
+
+
+class _Appended(list[Any]):
+    """Stands for a list that a step appends to: what earlier steps appended is not in it, so it must not be read."""
+
+    def __len__(self) -> int:
+        raise NotVectorizable("a step reads a list of what earlier steps appended")
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotVectorizable("a step reads a list of what earlier steps appended")
+
+    def __getitem__(self, place: SupportsIndex | slice) -> Any:
+        raise NotVectorizable("a step reads a list of what earlier steps appended")
+
+    def taken(self) -> list[Any]:
+        """Returns what was appended."""
+        return list(super().__iter__())
 
 
 class PureModule:
@@ -70,154 +72,205 @@ class PureModule:
         module: The module, freshly built.
         trained: The parameters that its optimizer updates.
         batches: One batch of every stage that shall run.
+        schedule: How often its steps run.
 
     Raises:
         NotVectorizable: When a step is more than a pure function of parameters and batch, as far as running it once
             shows.
+
+    Attributes:
+        trained: Names of the trained parameters that have a gradient.
+        logs: What the steps of each stage log, and how it is reduced.
+        counts: Where the next call stands; set before a call, asked after it.
+        weights: What the last step logged, and with which weight.
+        emptied: Which lists are empty after the hooks at the start and at the end of each stage's epochs.
     """
 
-    def __init__(self, module: LightningModule, trained: set[Tensor], batches: dict[Stage, Any]) -> None:
+    def __init__(
+        self, module: LightningModule, trained: set[Tensor], batches: dict[Stage, Any], schedule: Schedule
+    ) -> None:
         if not module.automatic_optimization:
             raise NotVectorizable("it optimizes by hand (automatic_optimization=False)")
-        for hook in _REFUSED_HOOKS:
+        for hook in REFUSED_HOOKS:
             if is_overridden(hook, module):
                 raise NotVectorizable(f"it overrides {hook}")
         self._stages = list(batches)
-        self._ends = {stage for stage in batches if is_overridden(_END_OF[stage], module)}
+        self._schedule = schedule
+        self._hooks = {hook for hooks in (FIRST, *START_OF.values(), *END_OF.values()) for hook in hooks}
+        self._hooks = {hook for hook in self._hooks if is_overridden(hook, module)}
         self._takes_index = {
             stage: is_param_in_hook_signature(getattr(module, STEP_OF[stage]), "batch_idx", min_args=2)
             for stage in batches
         }
         self._module = module
         module.__class__ = recording_class(type(module))
+        vars(module)["_steps_per_epoch"] = schedule.steps["train"]
         self._steps = _Steps(module)
-        self._metrics = self._prepared_metrics()
-        self._logs: dict[Stage, dict[str, Log]] = {}
+        self._metrics = Metrics(module)
+        self.logs: dict[Stage, dict[str, Reduction]] = {stage: {} for stage in batches}
         self._logged_metrics: dict[Stage, dict[str, Metric]] = {stage: {} for stage in batches}
+        self.counts = Counts(0, 0)
+        self.weights: dict[str, int] = {}
+        self.emptied: dict[tuple[str, Stage], set[str]] = {}
+        self._lists: set[str] = set()
+        self._changing: set[str] = set()
         used = self._probe(batches)
         parameters = dict(module.named_parameters())
         self.trained = [name for name, p in parameters.items() if p in trained and p.requires_grad and name in used]
         if not self.trained:
             raise NotVectorizable("training_step has no gradient in any parameter of the optimizer")
 
-    def tensors(self, module: LightningModule) -> tuple[Tensors, Tensors]:
-        """Returns copies of the trained parameters, and of all else that a step reads, of another such module."""
+    def tensors(self, module: LightningModule) -> tuple[Tensors, Tensors, Tensors]:
+        """Returns copies of another such module's tensors.
+
+        Returns:
+            The trained parameters, the buffers that its steps change, and all else that a step reads.
+        """
         everything = {
             name: tensor.detach().clone() for name, tensor in (*module.named_parameters(), *module.named_buffers())
         }
-        return {name: everything.pop(name) for name in self.trained}, everything
+        trained = {name: everything.pop(name) for name in self.trained}
+        changing = {f"buffer/{name}": everything.pop(name) for name in sorted(self._changing)}
+        return trained, changing, everything
 
     def start(self) -> Tensors:
-        """Returns the state before training: of the metrics, and of the sums of what is logged."""
-        state = {f"loss/{stage}": torch.zeros(()) for stage in self._stages if stage == "train"}
-        for path, metric in self._metrics.items():
-            # A list among the defaults was refused: all of them are tensors.
-            state |= {f"metric/{path}/{name}": torch.clone(value) for name, value in defaults_of(metric).items()}
+        """Returns the state before training, beside buffers: of the metrics, and of the sums of what is logged."""
+        state = {"loss/train": torch.zeros(()), **self._metrics.start()}
         for stage in self._stages:
             state |= self._sums(stage)
         return state
 
     def loss(
-        self, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, key: Tensor
-    ) -> tuple[Tensor, Tensors]:
-        """Returns the loss that ``training_step`` returns, and the new state."""
-        with KeyedDropout(key):
-            loss, state = self._step("train", parameters, constants, state, batch)
-        return loss, {**state, "loss/train": state["loss/train"] + loss.detach()}
-
-    def evaluate(self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any) -> Tensors:
-        """Returns the state after ``validation_step`` or ``test_step``, with every layer in evaluation mode."""
-        with self._evaluating():
-            return self._step(stage, parameters, constants, state, batch)[1]
-
-    def end_epoch(
-        self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, rows: int
-    ) -> tuple[Tensors, Tensors]:
-        """Returns the state for the next epoch, and the value of everything that the stage logs.
+        self, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor
+    ) -> tuple[Tensor, tuple[Tensors, Kept]]:
+        """Returns the loss that ``training_step`` returns, the new state, and what was appended to lists.
 
         Args:
-            stage: The stage whose epoch ends.
             parameters: The trained parameters.
-            constants: All other tensors of the module.
-            state: The state after the epoch's last step.
-            rows: Number of rows that the epoch's batches held together.
+            constants: All other tensors of the module that do not change.
+            state: The state before the step.
+            batch: The batch.
+            clock: Epoch and batch index, int64 ``[2]``.
         """
-        values = {}
-        for name, log in self._logs[stage].items():
-            total = state[f"sum/{stage}/{name}"]
-            values[name] = total / rows if log.reduce == "mean" else total
-        self._load(state)
-        at_end: dict[str, Tensor | Metric] = {}
-        if stage in self._ends:
-            recorded = self._record(stage, parameters, constants, _END_OF[stage], at_end=True)[1]
-            at_end = {name: value for name, (_, value, _) in recorded.items()}
-        for name, value in (*self._logged_metrics[stage].items(), *at_end.items()):
-            values[name] = value.compute().float() if isinstance(value, Metric) else value
-        for value in (*self._logged_metrics[stage].values(), *at_end.values()):
+        output, state, kept = self._step("train", parameters, constants, state, batch, clock)
+        loss = _loss_of(output)
+        return loss, ({**state, "loss/train": state["loss/train"] + loss.detach()}, kept)
+
+    def evaluate(
+        self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor
+    ) -> tuple[Tensors, Kept]:
+        """Returns state and lists after ``validation_step`` or ``test_step``, with every layer in evaluation mode."""
+        return self._step(stage, parameters, constants, state, batch, clock)[1:]
+
+    def is_first(self, stage: Stage, epoch: int) -> bool:
+        """Returns whether training starts with this epoch."""
+        return stage == "train" and epoch == 0
+
+    def name_of(self, key: str) -> str:
+        """Returns in words which list it is that was kept under this key."""
+        return f"self.{key[5:]}" if key.startswith("self/") else self._metrics.name_of(key)
+
+    def has_start(self, stage: Stage, epoch: int) -> bool:
+        """Returns whether anything happens before an epoch's first step."""
+        return not self._hooks.isdisjoint(self._starts(stage, epoch))
+
+    def start_epoch(
+        self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, kept: Kept, clock: Tensor
+    ) -> tuple[Tensors, Tensors]:
+        """Returns the state after the hooks that run before an epoch's first step, and what they log."""
+        hooks = self._starts(stage, self.counts.now[0])
+        return self._around(stage, hooks, parameters, constants, state, kept, clock)
+
+    def end_epoch(
+        self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, kept: Kept, clock: Tensor
+    ) -> tuple[Tensors, Tensors]:
+        """Returns the state for the next epoch, and what metrics and hooks log at the end of this one.
+
+        What steps log as numbers is not among it: that is in the state, by ``sum/stage/name``.
+        """
+        state, values = self._around(stage, END_OF[stage], parameters, constants, state, kept, clock)
+        return {**state, **self._sums(stage)}, values
+
+    def _around(
+        self,
+        stage: Stage,
+        hooks: Sequence[str],
+        parameters: Tensors,
+        constants: Tensors,
+        state: Tensors,
+        kept: Kept,
+        clock: Tensor,
+    ) -> tuple[Tensors, Tensors]:
+        """Calls hooks; returns the state after them, and what is logged."""
+        self.counts.clock = clock
+        self._metrics.load_all(state, kept)
+        for name in self._lists:
+            setattr(self._module, name, list(kept.get(f"self/{name}", [])))
+        recorded: dict[str, Logged] = {}
+        called = [hook for hook in hooks if hook in self._hooks]
+        if called:
+            _, state, recorded = self._call(stage, called, parameters, constants, state)
+        metrics = self._logged_metrics[stage] if hooks is END_OF[stage] else {}
+        logged: dict[str, Any] = {**metrics, **{name: entry.value for name, entry in recorded.items()}}
+        values = {
+            name: value.compute().float() if isinstance(value, Metric) else value for name, value in logged.items()
+        }
+        for value in logged.values():
             if isinstance(value, Metric):
                 value.reset()  # as Lightning does with the metrics that it is given to log
-        return {**self._saved(state), **self._sums(stage)}, values
+        return {**state, **self._metrics.saved_all()}, values
 
-    def _prepared_metrics(self) -> dict[str, Metric]:
-        metrics = {}
-        for path, metric in self._module.named_modules():
-            if isinstance(metric, MetricCollection):
-                without_compute_groups(metric)
-            if not isinstance(metric, Metric):
-                continue
-            if any(isinstance(default, list) for default in defaults_of(metric).values()):
-                raise NotVectorizable(f"the metric {type(metric).__name__} {path!r} keeps every batch it has seen")
-            if hasattr(metric, "validate_args"):
-                metric.validate_args = False  # it checks by looking at the data
-            if isinstance(metric, BaseAggregator):
-                shows_nan(metric)
-            # The other way of `forward` reduces by a count of updates that a traced step would freeze.
-            vars(metric)["full_state_update"] = True
-            metrics[path] = metric
-        return metrics
-
-    def _probe(self, batches: dict[Stage, Any]) -> set[str]:
-        """Runs every step once, for what it logs, changes and leaves without a gradient."""
-        module = self._module
-        before = {name: tensor.detach().clone() for name, tensor in module.named_buffers()}
-        attributes = _attributes(module)
-        with isolate_rng(), branchless_metrics():
-            for stage, batch in batches.items():
-                with nullcontext() if stage == "train" else self._evaluating(), torch.enable_grad():
-                    output, recorded = self._record(stage, {}, {}, STEP_OF[stage], *self._arguments(stage, batch))
-                self._logs[stage] = {
-                    name: log for name, (log, value, _) in recorded.items() if isinstance(value, Tensor)
-                }
-                if stage == "train":
-                    _loss_of(output).backward()  # type: ignore[no-untyped-call]
-        for name, tensor in module.named_buffers():
-            if not torch.equal(tensor, before[name]):
-                owner = name.rpartition(".")[0]
-                kind = type(module.get_submodule(owner)).__name__
-                raise NotVectorizable(f"{kind} {owner!r} updates the buffer {name.rpartition('.')[2]!r} at every step")
-        for name, held in _attributes(module).items():
-            if attributes.get(name) != held:
-                raise NotVectorizable(f"a step changes self.{name}")
-        for metric in self._metrics.values():
-            metric.reset()
-        used = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
-        module.zero_grad()
-        return used
+    def _starts(self, stage: Stage, epoch: int) -> tuple[str, ...]:
+        return (*(FIRST if self.is_first(stage, epoch) else ()), *START_OF[stage])
 
     def _step(
-        self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any
-    ) -> tuple[Tensor, Tensors]:
-        self._load(state)
-        output, recorded = self._record(stage, parameters, constants, STEP_OF[stage], *self._arguments(stage, batch))
-        state = self._saved(state)
+        self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor
+    ) -> tuple[Any, Tensors, Kept]:
+        self.counts.clock = clock
+        self._metrics.load(state)
+        for name in self._lists:
+            setattr(self._module, name, _Appended())
+        output, state, recorded = self._call(stage, [STEP_OF[stage]], parameters, constants, state, batch)
+        states, kept = self._metrics.saved()
+        state |= states
+        for name in self._lists:
+            kept[f"self/{name}"] = self._taken(name)
         rows = rows_of(batch)
-        for name, (log, value, batch_size) in recorded.items():
-            if isinstance(value, Metric):
-                self._logged_metrics[stage][name] = value
+        self.weights = {}
+        for name, logged in recorded.items():
+            if isinstance(logged.value, Metric):
+                self._logged_metrics[stage][name] = logged.value
                 continue
             key = f"sum/{stage}/{name}"
-            state[key] = _folded(log, state[key], value, batch_size or rows)
-        return (_loss_of(output) if stage == "train" else torch.zeros(())), state
+            self.weights[name] = logged.weight or rows
+            state[key] = logged.reduction.folded(state[key], logged.value, self.weights[name])
+        return output, state, kept
+
+    def _taken(self, name: str) -> list[Any]:
+        appended = getattr(self._module, name)
+        if not isinstance(appended, _Appended):
+            raise NotVectorizable(f"a step sets self.{name} anew")
+        taken = appended.taken()
+        if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(taken)):
+            raise NotVectorizable(f"a step appends more than tensors to self.{name}")
+        return taken
+
+    def _call(
+        self, stage: Stage, methods: Sequence[str], parameters: Tensors, constants: Tensors, state: Tensors, *batch: Any
+    ) -> tuple[Any, Tensors, dict[str, Logged]]:
+        """Calls methods with the module's tensors set; returns the last output, the state and what was logged."""
+        recorder: Any = self._module
+        recorder._recorded, recorder._recorded_stage, recorder._recorded_step = {}, stage, bool(batch)
+        recorder._counts = counts = self.counts
+        tensors = {f"module.{name}": tensor for name, tensor in (*parameters.items(), *constants.items())}
+        for name in self._changing:
+            tensors[f"module.{name}"] = state[f"buffer/{name}"]
+        index = (Count(counts, lambda epoch, index: index),) if batch and self._takes_index[stage] else ()
+        with branchless_metrics(), nullcontext() if stage == "train" else self._evaluating():
+            output = functional_call(self._steps, tensors, (methods, *batch, *index))
+        # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
+        state = {**state, **{f"buffer/{name}": tensors[f"module.{name}"] for name in self._changing}}
+        return output, state, recorder._recorded
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -229,35 +282,91 @@ class PureModule:
             for layer, mode in modes.items():
                 layer.training = mode
 
-    def _arguments(self, stage: Stage, batch: Any) -> tuple[Any, ...]:
-        return (batch, BatchIndex()) if self._takes_index[stage] else (batch,)
-
-    def _record(
-        self, stage: Stage, parameters: Tensors, constants: Tensors, method: str, *args: Any, at_end: bool = False
-    ) -> tuple[Any, dict[str, tuple[Log, Tensor | Metric, int | None]]]:
-        recorder: Any = self._module
-        recorder._recorded, recorder._recording, recorder._at_end = {}, stage, at_end
-        tensors = {f"module.{name}": tensor for name, tensor in (*parameters.items(), *constants.items())}
-        with branchless_metrics():
-            output = functional_call(self._steps, tensors, (method, *args))
-        return output, recorder._recorded
-
     def _sums(self, stage: Stage) -> Tensors:
         device = self._module.device
-        logs = self._logs[stage].items()
-        return {f"sum/{stage}/{name}": torch.tensor(log.start, device=device) for name, log in logs}
+        return {
+            f"sum/{stage}/{name}": torch.tensor(reduction.start, device=device)
+            for name, reduction in self.logs[stage].items()
+        }
 
-    def _load(self, state: Tensors) -> None:
-        for path, metric in self._metrics.items():
-            for name in defaults_of(metric):
-                setattr(metric, name, state[f"metric/{path}/{name}"])
-            has_seen_data(metric)
+    def _probe(self, batches: dict[Stage, Any]) -> set[str]:
+        """Runs every hook and step once, for what it logs, changes and leaves without a gradient."""
+        module = self._module
+        before = {
+            name: tensor.detach().clone() for name, tensor in (*module.named_parameters(), *module.named_buffers())
+        }
+        attributes = _attributes(module)
+        others = _other_generators()
+        used: list[set[str]] = []
+        with isolate_rng(), torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a metric of one batch may have little to go by
+            self._probe_hooks("start", "train", self._starts("train", 0))
+            self._probe_steps("train", batches["train"], used)
+            if "val" in batches:
+                self._probe_stage("val", batches["val"])
+            self._probe_hooks("end", "train", END_OF["train"])
+            self._probe_hooks("start", "train", self._starts("train", 1))
+            if "test" in batches:
+                self._probe_stage("test", batches["test"])
+            if others != _other_generators():
+                raise NotVectorizable("a step draws from Python's or NumPy's generator, not from torch's")
+        for name, parameter in module.named_parameters():
+            if not _same(parameter, before[name]):
+                raise NotVectorizable(f"a step changes the parameter {name!r} itself")
+        self._changing = {name for name, tensor in module.named_buffers() if not _same(tensor, before[name])}
+        for name, held in _attributes(module).items():
+            emptied = name in self._lists and getattr(module, name) == []
+            if attributes.get(name) != held and not emptied:
+                raise NotVectorizable(f"a step changes self.{name}, and the end of its epoch does not undo it")
+        self._metrics.settle()
+        return used[0]
 
-    def _saved(self, state: Tensors) -> Tensors:
-        saved = dict(state)
-        for path, metric in self._metrics.items():
-            saved |= {f"metric/{path}/{name}": getattr(metric, name) for name in defaults_of(metric)}
-        return saved
+    def _probe_stage(self, stage: Stage, batch: Any) -> None:
+        self._probe_hooks("start", stage, START_OF[stage])
+        self._probe_steps(stage, batch, [])
+        self._probe_hooks("end", stage, END_OF[stage])
+
+    def _probe_hooks(self, kind: str, stage: Stage, hooks: Sequence[str]) -> None:
+        drawn = torch.get_rng_state()
+        called = [hook for hook in hooks if hook in self._hooks]
+        recorded = self._call(stage, called, {}, {}, {})[2] if called else {}
+        metrics = [logged.value for logged in recorded.values()]
+        if hooks is END_OF[stage]:
+            metrics += self._logged_metrics[stage].values()
+        for metric in metrics:
+            if isinstance(metric, Metric):
+                metric.reset()
+        if not torch.equal(drawn, torch.get_rng_state()):
+            raise NotVectorizable(f"it draws random numbers in {called[-1]}")
+        lists = {f"self/{name}" for name in self._lists if getattr(self._module, name) == []}
+        self.emptied[kind, stage] = self._metrics.empty() | lists
+
+    def _probe_steps(self, stage: Stage, batch: Any, used: list[set[str]]) -> None:
+        module = self._module
+        seen: list[Counts] = []
+        for place in self._schedule.places(stage):
+            if any(counts.serve(*place) for counts in seen):
+                continue
+            if len(seen) == MOST_VARIANTS:
+                raise NotVectorizable(f"a step differs for over {MOST_VARIANTS} values of batch_idx or current_epoch")
+            self.counts = Counts(*place)
+            lengths = {name: length for name, (_, length) in _attributes(module).items()}
+            output, _, recorded = self._call(stage, [STEP_OF[stage]], {}, {}, {}, batch)
+            for name, logged in recorded.items():
+                if isinstance(logged.value, Metric):
+                    self._logged_metrics[stage][name] = logged.value
+                elif self.logs[stage].setdefault(name, logged.reduction) != logged.reduction:
+                    raise NotVectorizable(f"{name!r} is logged in more than one way")
+            for name, (_, length) in _attributes(module).items():
+                if type(getattr(module, name)) is list and length > lengths.get(name, 0):
+                    self._lists.add(name)
+            if stage == "train":
+                _loss_of(output).backward()  # type: ignore[no-untyped-call]
+                used.append({name for name, parameter in module.named_parameters() if parameter.grad is not None})
+                module.zero_grad()
+                if used[-1] != used[0]:
+                    raise NotVectorizable("which parameters have a gradient depends on batch_idx or current_epoch")
+            seen.append(self.counts)
 
 
 def rows_of(batch: Any) -> int:
@@ -272,14 +381,12 @@ def _loss_of(output: Any) -> Tensor:
     return loss
 
 
-def _folded(log: Log, total: Tensor, value: Tensor, rows: int) -> Tensor:
-    if log.reduce == "mean":
-        return total + value * rows
-    if log.reduce == "sum":
-        return total + value
-    if log.reduce == "last":
-        return value
-    return torch.minimum(total, value) if log.reduce == "min" else torch.maximum(total, value)
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a.detach().nan_to_num(), b.nan_to_num())
+
+
+def _other_generators() -> tuple[Any, bytes]:
+    return random.getstate(), pickle.dumps(np.random.get_state())
 
 
 def _attributes(module: LightningModule) -> dict[str, tuple[int, int]]:

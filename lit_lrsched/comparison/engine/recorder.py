@@ -11,6 +11,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from lit_lrsched.comparison.engine.counts import Count, Counts
+from lit_lrsched.comparison.engine.torchmetrics_internals import value_of_batch
+
 Stage = Literal["train", "val", "test"]
 
 
@@ -19,35 +22,56 @@ class NotVectorizable(Exception):
 
 
 @dataclass(frozen=True)
-class Log:
+class UnknownValue:
+    """Stands for a value that a traced step cannot know; of use as long as nobody looks at it.
+
+    Args:
+        reason: Why it is not known.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reduction:
     """How the values that a step logs under one name become one number an epoch."""
 
-    reduce: str
+    name: str
     start: float
+
+    def folded(self, total: Tensor, value: Tensor, weight: int) -> Tensor:
+        """Returns the total with one value more."""
+        if self.name == "mean":
+            return total + value * weight
+        if self.name == "sum":
+            return total + value
+        if self.name == "last":
+            return value
+        return torch.minimum(total, value) if self.name == "min" else torch.maximum(total, value)
 
 
 _REDUCTIONS = {
-    "mean": Log("mean", 0.0),
-    "sum": Log("sum", 0.0),
-    "min": Log("min", float("inf")),
-    "max": Log("max", float("-inf")),
-    "last": Log("last", 0.0),  # logged by step alone: what remains at the end of the epoch is the last value
+    "mean": Reduction("mean", 0.0),
+    "sum": Reduction("sum", 0.0),
+    "min": Reduction("min", float("inf")),
+    "max": Reduction("max", float("-inf")),
+    "last": Reduction("last", 0.0),  # logged by step alone: what remains at the end of the epoch is the last value
 }
 
 
-class BatchIndex(int):
-    """Stands for ``batch_idx``: one traced step serves every batch, so nothing may depend on it."""
+@dataclass(frozen=True)
+class Logged:
+    """A value that was logged.
 
+    Args:
+        value: The value, or the metric that will have it at the end of the epoch.
+        reduction: How it is reduced.
+        weight: The batch size that was given with it.
+    """
 
-def _refuse_index(*_: object) -> Any:
-    raise NotVectorizable("a step depends on batch_idx")
-
-
-for _name in (
-    *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__index__", "__hash__", "__mod__"),
-    *("__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__floordiv__", "__truediv__"),
-):
-    setattr(BatchIndex, _name, _refuse_index)
+    value: Tensor | Metric
+    reduction: Reduction
+    weight: int | None
 
 
 class Recorder:
@@ -55,9 +79,11 @@ class Recorder:
 
     device: torch.device
     # Set by PureModule around each call.
-    _recorded: dict[str, tuple[Log, Tensor | Metric, int | None]]
-    _recording: Stage
-    _at_end: bool
+    _recorded: dict[str, Logged]
+    _recorded_stage: Stage
+    _recorded_step: bool  # whether it is a step rather than another hook
+    _counts: Counts
+    _steps_per_epoch: int
 
     def log(
         self,
@@ -75,23 +101,54 @@ class Recorder:
         """Keeps what a step logs, as Lightning's ``log`` takes it."""
         if isinstance(value, Mapping):
             raise NotVectorizable(f"{name!r} is logged as a mapping")
-        if on_epoch is None:
-            on_epoch = self._at_end or self._recording != "train"
-        reduce = getattr(reduce_fx, "__name__", str(reduce_fx)) if on_epoch else "last"
-        if reduce not in _REDUCTIONS:
-            raise NotVectorizable(f"{name!r} is logged with reduce_fx={reduce!r}")
-        if not isinstance(value, (Tensor, Metric)):
-            value = torch.as_tensor(value, dtype=torch.get_default_dtype(), device=self.device)
-        if isinstance(value, Tensor):
-            if value.numel() != 1:
-                raise NotVectorizable(f"{name!r} is logged with {value.numel()} values")
-            value = value.detach().float().reshape(())
-        self._recorded[name] = (_REDUCTIONS[reduce], value, batch_size)
+        step_of_training = self._recorded_step and self._recorded_stage == "train"
+        on_step = step_of_training if on_step is None else on_step
+        on_epoch = not step_of_training if on_epoch is None else on_epoch
+        both = on_step and on_epoch
+        if on_epoch:
+            reduce = getattr(reduce_fx, "__name__", str(reduce_fx))
+            if reduce not in _REDUCTIONS:
+                raise NotVectorizable(f"{name!r} is logged with reduce_fx={reduce!r}")
+            kept = value if isinstance(value, Metric) else self._number(name, value)
+            for key in (name, f"{name}_epoch") if both else (name,):
+                self._keep(key, kept, reduce, batch_size)
+        if on_step and step_of_training:  # Lightning shows callbacks no others
+            now = value_of_batch(value) if isinstance(value, Metric) else value
+            if now is not None:
+                self._keep(f"{name}_step" if both else name, self._number(name, now), "last", batch_size)
 
     def log_dict(self, dictionary: Mapping[str, Any] | MetricCollection, *args: Any, **kwargs: Any) -> None:
         """Keeps several values, likewise."""
         for name, value in dictionary.items():
             self.log(name, value, *args, **kwargs)
+
+    @property
+    def current_epoch(self) -> Any:
+        """The epoch, which a step may look at."""
+        return Count(self._counts, lambda epoch, index: epoch)
+
+    @property
+    def global_step(self) -> Any:
+        """The optimizer steps taken so far."""
+        steps, training = self._steps_per_epoch, self._recorded_stage == "train" and self._recorded_step
+        return Count(self._counts, lambda epoch, index: epoch * steps + (index if training else steps))
+
+    def _number(self, name: str, value: Any) -> Tensor:
+        if isinstance(value, UnknownValue):
+            raise NotVectorizable(f"{name!r} is logged, and {value.reason}")
+        if isinstance(value, Count):
+            value = value.tensor()
+        if not isinstance(value, Tensor):
+            value = torch.as_tensor(value, dtype=torch.get_default_dtype(), device=self.device)
+        if value.numel() != 1:
+            raise NotVectorizable(f"{name!r} is logged with {value.numel()} values")
+        number: Tensor = value.detach().float().reshape(())
+        return number
+
+    def _keep(self, name: str, value: Tensor | Metric, reduction: str, weight: int | None) -> None:
+        if name in self._recorded:
+            raise NotVectorizable(f"a step logs {name!r} twice")
+        self._recorded[name] = Logged(value, _REDUCTIONS[reduction], weight)
 
 
 def recording_class(kind: type[LightningModule]) -> type[LightningModule]:
@@ -112,5 +169,5 @@ def _refusal(what: str) -> property:
     return property(refuse)
 
 
-for _name in ("trainer", "fabric", "current_epoch", "global_step", "optimizers", "lr_schedulers", "manual_backward"):
+for _name in ("trainer", "fabric", "optimizers", "lr_schedulers", "manual_backward"):
     setattr(Recorder, _name, _refusal(_name))

@@ -18,7 +18,7 @@ from torchmetrics.aggregation import BaseAggregator
 
 #: Names that no documentation promises, by the object that has them; a test looks for each.
 PRIVATE_NAMES: Mapping[Any, tuple[str, ...]] = {
-    Metric: ("_defaults", "_computed", "_update_count"),
+    Metric: ("_defaults", "_computed", "_update_count", "_forward_cache"),
     MetricCollection: ("_enable_compute_groups",),
     BaseAggregator: ("_cast_and_nan_check_input",),
     torchmetrics.utilities.compute: ("normalize_logits_if_needed",),
@@ -33,7 +33,18 @@ def defaults_of(metric: Metric) -> Mapping[str, Any]:
 def has_seen_data(metric: Metric) -> None:
     """Makes a metric whose states were just set compute anew, and without a warning that it saw no data."""
     metric._computed = None
+    metric._forward_cache = None
     metric._update_count = 1
+
+
+def value_of_batch(metric: Metric) -> Any:
+    """Returns what a metric said of the last batch that it was called with; None where it was only updated."""
+    return metric._forward_cache
+
+
+def say_of_batch(metric: Metric, value: Any) -> None:
+    """Sets what a metric says of the last batch."""
+    metric._forward_cache = value
 
 
 def without_compute_groups(metrics: MetricCollection) -> None:

@@ -23,6 +23,7 @@ import torch
 
 from lit_lrsched.comparison.engine.batches import Build, module_and_rows
 from lit_lrsched.comparison.engine.clipping import Clip
+from lit_lrsched.comparison.engine.hooks import Schedule
 from lit_lrsched.comparison.engine.optimizers import Values, vectorized_update
 from lit_lrsched.comparison.engine.program import LANES, Member, Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
@@ -68,6 +69,7 @@ class VectorizedRace:
         workers: Processes that race chunks; 1 is this process itself.
         bytes_per_run: Memory that one training adds to the working set of a step.
         compile_seconds: What compiling took; 0 without.
+        draws: Whether a step draws random numbers, dropout among them: others than ``Trainer.fit`` would draw.
     """
 
     def __init__(
@@ -106,10 +108,12 @@ class VectorizedRace:
         probes = {
             stage: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for stage, part in rows.items()
         }
-        self._pure = PureModule(module, trained, probes)
+        schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs)
+        self._pure = PureModule(module, trained, probes, schedule)
         example = Member(*self._pure.tensors(module), rows)
 
-        self.bytes_per_run = self._program(example, LANES).peak_bytes() // LANES
+        smallest = self._program(example, LANES)
+        self.bytes_per_run = smallest.peak_bytes() // LANES
         threads = torch.get_num_threads()
         here = threads if self._device.type == "cpu" and sys.platform == "linux" else 1
         free = (cluster and cluster.free_memory()) or _free_memory(self._device, here)
@@ -122,8 +126,9 @@ class VectorizedRace:
         self._chunks = [order[i : i + self.chunk_size] for i in range(0, len(order), self.chunk_size)]
         self.workers = min(workers, len(self._chunks))
         self._threads = threads if self.workers == 1 and self.bytes_per_run >= _SHARED else 1
-        self._program_of_chunk = self._program(example, self.chunk_size)
+        self._program_of_chunk = smallest if self.chunk_size == LANES else self._program(example, self.chunk_size)
         self._program_of_chunk.trace()
+        self.draws = self._program_of_chunk.draws
         self.compile_seconds = 0.0
         if compile and not cluster:
             started = time.perf_counter()
@@ -149,7 +154,7 @@ class VectorizedRace:
                 )
 
     def _program(self, member: Member, runs: int) -> Program:
-        return Program(self._pure, self._update, member, runs, self._device, self._clip)
+        return Program(self._pure, self._update, member, runs, self._device, self._epochs, self._clip)
 
     def _member(self, seed: int) -> Member:
         module, rows = module_and_rows(self._build, seed, self._epochs)
@@ -199,15 +204,14 @@ class VectorizedRace:
             rates[now] *= factors[:, None]
             set_to = Values(*(torch.from_numpy(table[now]).to(self._device) for table in (rates, momenta, decays)))
             values = self._program_of_chunk.train_epoch(stack, epoch, set_to)
-            if "val" in self._sizes:
-                values |= self._program_of_chunk.evaluate(stack, "val", epoch)
             logged = {name: value.double().cpu().numpy() for name, value in values.items()}
             for name, value in logged.items():
-                curves.setdefault(name, []).append(value)
+                # What is logged for the first time has had no value before.
+                curves.setdefault(name, [np.full(len(trainings), np.nan)] * epoch).append(value)
             for run, plateau in plateaus.items():
                 states[run] = plateau.update(states[run], _monitored(plateau, logged)[run])
                 factors[run] = states[run].factor
-        final = self._program_of_chunk.evaluate(stack, "test", 0) if "test" in self._sizes else {}
+        final = self._program_of_chunk.test(stack) if "test" in self._sizes else {}
         n = len(real)
         return Chunk(
             runs=runs,

@@ -1,0 +1,58 @@
+"""Which methods of a module a race calls, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lit_lrsched.comparison.engine.recorder import Stage
+
+STEP_OF: dict[Stage, str] = {"train": "training_step", "val": "validation_step", "test": "test_step"}
+
+# What runs before the first step of an epoch, and what before the first of all.
+START_OF: dict[Stage, tuple[str, ...]] = {
+    "train": ("on_train_epoch_start",),
+    "val": ("on_validation_start", "on_validation_epoch_start"),
+    "test": ("on_test_start", "on_test_epoch_start"),
+}
+FIRST = ("on_fit_start", "on_train_start")
+END_OF: dict[Stage, tuple[str, ...]] = {
+    "train": ("on_train_epoch_end",),
+    "val": ("on_validation_epoch_end", "on_validation_end"),
+    "test": ("on_test_epoch_end", "on_test_end"),
+}
+
+# What a module may override and still be its steps, the hooks above and nothing else. Hooks of prediction, of
+# checkpoints and of tear-down never run here.
+REFUSED_HOOKS = (
+    *("configure_model", "configure_sharded_model", "setup", "configure_gradient_clipping", "backward"),
+    *("optimizer_step", "optimizer_zero_grad", "lr_scheduler_step", "on_before_zero_grad", "on_before_backward"),
+    *("on_after_backward", "on_before_optimizer_step", "transfer_batch_to_device", "on_before_batch_transfer"),
+    *("on_after_batch_transfer", "on_train_batch_start", "on_train_batch_end", "on_validation_batch_start"),
+    *("on_validation_batch_end", "on_validation_model_eval", "on_validation_model_train"),
+    *("on_test_batch_start", "on_test_batch_end", "on_test_model_eval"),
+    "configure_callbacks",
+)
+
+# More graphs than this take longer to trace than they save.
+MOST_VARIANTS = 64
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How often the steps of a module run.
+
+    Args:
+        steps: Batches an epoch, by stage.
+        epochs: Epochs of training.
+    """
+
+    steps: dict[Stage, int]
+    epochs: int
+
+    def places(self, stage: Stage) -> Iterator[tuple[int, int]]:
+        """Yields epoch and batch index of every step."""
+        epochs: Sequence[int] = [self.epochs] if stage == "test" else range(self.epochs)
+        for epoch in epochs:
+            for index in range(self.steps[stage]):
+                yield epoch, index

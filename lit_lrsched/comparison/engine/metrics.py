@@ -1,0 +1,224 @@
+"""The metric objects of a module: their states go into every call and come out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.func import vmap
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.aggregation import BaseAggregator
+
+from lit_lrsched.comparison.engine.forms import Followable
+from lit_lrsched.comparison.engine.graphs import Graph
+from lit_lrsched.comparison.engine.recorder import NotVectorizable, UnknownValue
+from lit_lrsched.comparison.engine.torchmetrics_internals import (
+    branchless_metrics,
+    defaults_of,
+    has_seen_data,
+    say_of_batch,
+    shows_nan,
+    without_compute_groups,
+)
+from lit_lrsched.optim.torch_internals import tree_flatten, tree_unflatten
+
+Tensors = dict[str, Tensor]
+#: What steps append to lists, by the list: nothing is read of it before the end of the epoch.
+Kept = dict[str, list[Any]]
+
+
+class Metrics:
+    """All metrics of a module.
+
+    A state that is a tensor is part of the runs' state. A state that is a list is not read before the end of the
+    epoch: a step returns what it appends. Of a metric whose ``update`` branches on values, the arguments are kept
+    likewise, and it is updated when the epoch ends.
+
+    Args:
+        module: The module that has them.
+    """
+
+    def __init__(self, module: LightningModule) -> None:
+        self._metrics: dict[str, Metric] = {}
+        for path, metric in module.named_modules():
+            if isinstance(metric, MetricCollection):
+                without_compute_groups(metric)
+            if isinstance(metric, Metric):
+                self._metrics[path] = _prepared(metric)
+        self._updates = {path: metric.update for path, metric in self._metrics.items()}
+        self._later: dict[str, list[Any]] = {}  # the calls of those that are updated at the end of the epoch
+        self._first_calls: dict[str, tuple[bool, tuple[Any, ...], dict[str, Any]]] = {}
+        self._like: Tensors = {}  # what a state looks like once it has seen data
+        for path, metric in self._metrics.items():
+            _replace(metric, reset=partial(_reset, metric))
+            _replace(metric, update=partial(self._watched_update, path), forward=partial(self._watched_forward, path))
+
+    def settle(self) -> None:
+        """Finds out, from the calls that it has seen, which metrics a traced step can update."""
+        for path, metric in self._metrics.items():
+            del metric.forward
+            _replace(metric, update=self._updates[path])
+            if path not in self._first_calls:
+                continue
+            forward, args, kwargs = self._first_calls[path]
+            if forward and self._follows(path, metric.forward, args, kwargs):
+                continue
+            if self._follows(path, metric.update, args, kwargs):
+                if forward:
+                    _replace(metric, forward=partial(_without_value, metric, metric.update))
+                continue
+            self._later[path] = []
+            update = partial(self._keep_call, path)
+            _replace(metric, update=update, forward=partial(_without_value, metric, update))
+
+    def start(self) -> Tensors:
+        """Returns the states before any data."""
+        self.reset()
+        return self._states()
+
+    def reset(self) -> None:
+        """Resets all of them, whatever their states are."""
+        for metric in self._metrics.values():
+            type(metric).reset(metric)
+
+    def load(self, state: Tensors) -> None:
+        """Sets the states for a step, with every list empty."""
+        for path, metric in self._metrics.items():
+            for name, default in defaults_of(metric).items():
+                setattr(metric, name, [] if isinstance(default, list) else state.get(f"metric/{path}/{name}", default))
+            has_seen_data(metric)
+        for calls in self._later.values():
+            calls.clear()
+
+    def saved(self) -> tuple[Tensors, Kept]:
+        """Returns the states after a step, and what it appended to lists."""
+        kept: Kept = {f"update/{path}": list(calls) for path, calls in self._later.items()}
+        for path, metric in self._metrics.items():
+            if path not in self._later:
+                for name, default in defaults_of(metric).items():
+                    if isinstance(default, list):
+                        kept[f"metric/{path}/{name}"] = list(getattr(metric, name))
+        return self._states(), kept
+
+    def load_all(self, state: Tensors, kept: Kept) -> None:
+        """Sets the states for a hook, with all that was kept of the epoch."""
+        self.load(state)
+        for path, metric in self._metrics.items():
+            if path in self._later:
+                type(metric).reset(metric)
+                for args, kwargs in kept.get(f"update/{path}", []):
+                    self._updates[path](*args, **kwargs)
+                _replace(metric, update=self._updates[path])
+            for name, default in defaults_of(metric).items():
+                if isinstance(default, list) and path not in self._later:
+                    setattr(metric, name, list(kept.get(f"metric/{path}/{name}", [])))
+
+    def saved_all(self) -> Tensors:
+        """Returns the states after a hook."""
+        for path in self._later:
+            _replace(self._metrics[path], update=partial(self._keep_call, path))
+        return self._states()
+
+    def empty(self) -> set[str]:
+        """Returns the lists that are empty now, by key, and those of metrics that have seen no data since a reset."""
+        keys = set()
+        for path, metric in self._metrics.items():
+            if not metric.update_called:
+                keys.add(f"update/{path}")
+            keys |= {f"metric/{path}/{name}" for name in defaults_of(metric) if getattr(metric, name) == []}
+        return keys
+
+    def name_of(self, key: str) -> str:
+        """Returns in words the metric that has the list of this key."""
+        path = key.split("/")[1]
+        return f"the metric {type(self._metrics[path]).__name__} {path!r}"
+
+    def _states(self) -> Tensors:
+        states = {}
+        for path, metric in self._metrics.items():
+            if path not in self._later:
+                for name, default in defaults_of(metric).items():
+                    if isinstance(default, Tensor):
+                        key = f"metric/{path}/{name}"
+                        like = self._like.get(key, default)
+                        # Some begin as one number and become several with the first data.
+                        states[key] = torch.as_tensor(getattr(metric, name)).to(like.dtype).expand(like.shape).clone()
+        return states
+
+    def _watched_update(self, path: str, *args: Any, **kwargs: Any) -> None:
+        self._first_calls.setdefault(path, (False, args, kwargs))
+        self._updates[path](*args, **kwargs)
+        for name in defaults_of(self._metrics[path]):
+            value = getattr(self._metrics[path], name)
+            if isinstance(value, Tensor):
+                self._like[f"metric/{path}/{name}"] = value.detach().clone()
+
+    def _watched_forward(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        self._first_calls.setdefault(path, (True, args, kwargs))
+        metric = self._metrics[path]
+        return type(metric).forward(metric, *args, **kwargs)
+
+    def _keep_call(self, path: str, *args: Any, **kwargs: Any) -> None:
+        if not all(isinstance(leaf, Tensor) for leaf in tree_flatten((args, kwargs))[0]):
+            raise NotVectorizable(f"{self.name_of(f'update/{path}')} is updated with more than tensors")
+        self._later[path].append((args, kwargs))
+
+    def _follows(self, path: str, call: Callable[..., Any], args: Any, kwargs: Any) -> bool:
+        """Returns whether a call of the metric can be traced, for two runs."""
+        leaves, structure = tree_flatten((args, kwargs))
+        places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+
+        def once(state: Tensors, tensors: list[Tensor]) -> Any:
+            self.load(state)
+            given = [*leaves]
+            for place, tensor in zip(places, tensors, strict=True):
+                given[place] = tensor
+            args, kwargs = tree_unflatten(given, structure)
+            call(*args, **kwargs)
+            return self.saved()
+
+        two = [torch.stack([leaves[place].detach()] * 2) for place in places]
+        self.reset()
+        state = {name: torch.stack([value] * 2) for name, value in self._states().items()}
+        try:
+            with branchless_metrics(), Followable():
+                Graph(vmap(once), state, two)
+        except NotVectorizable:
+            return False
+        finally:
+            self.reset()
+        return True
+
+
+def _prepared(metric: Metric) -> Metric:
+    if hasattr(metric, "validate_args"):
+        metric.validate_args = False  # it checks by looking at the data
+    if isinstance(metric, BaseAggregator):
+        shows_nan(metric)
+    # The other way of `forward` reduces by a count of updates that a traced step would freeze.
+    vars(metric)["full_state_update"] = True
+    return metric
+
+
+def _replace(metric: Metric, **methods: Any) -> None:
+    vars(metric).update(methods)  # those of the object alone
+
+
+def _reset(metric: Metric) -> None:
+    before = {name: getattr(metric, name) for name in defaults_of(metric)}
+    type(metric).reset(metric)
+    for name, state in before.items():
+        if isinstance(state, Tensor):
+            # A tensor like the one before: of each run its own, so that it can be added to in place.
+            setattr(metric, name, torch.empty_like(state).copy_(getattr(metric, name)))
+
+
+def _without_value(metric: Metric, update: Callable[..., None], *args: Any, **kwargs: Any) -> UnknownValue:
+    update(*args, **kwargs)
+    value = UnknownValue(f"what {type(metric).__name__} says of one batch depends on branches")
+    say_of_batch(metric, value)
+    return value

@@ -1,0 +1,653 @@
+"""Ordinary modules, of the kind that tutorials and templates contain, and small data for each: none knows of a race."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchmetrics import MaxMetric, MeanMetric, MeanSquaredError, MetricCollection, PearsonCorrCoef, R2Score
+from torchmetrics.classification import (
+    BinaryAUROC,
+    MulticlassAccuracy,
+    MulticlassF1Score,
+    MulticlassPrecision,
+    MulticlassRecall,
+)
+
+CLASSES = 3
+
+
+class Rows(LightningDataModule):
+    """Rows of one kind in three parts; the last training batch is smaller than the others."""
+
+    def __init__(self, kind: str, rows: int = 44, batch_size: int = 16) -> None:
+        super().__init__()
+        self.kind = kind
+        self.rows = rows
+        self.batch_size = batch_size
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            inputs, targets = KINDS[self.kind](self.rows + 32)
+            # The rows stay in order: of a random split the places would be drawn anew for every stage.
+            parts = [slice(0, self.rows), slice(self.rows, self.rows + 16), slice(self.rows + 16, None)]
+            self.parts = [TensorDataset(inputs[part], targets[part]) for part in parts]
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.parts[0], batch_size=self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(self.parts[1], batch_size=self.batch_size)
+
+    def test_dataloader(self) -> Any:
+        return DataLoader(self.parts[2], batch_size=self.batch_size)
+
+
+def _table(rows: int) -> tuple[Tensor, Tensor]:
+    x = torch.randn(rows, 8)
+    return x, (x @ torch.randn(8, CLASSES)).argmax(1)
+
+
+def _two_classes(rows: int) -> tuple[Tensor, Tensor]:
+    x = torch.randn(rows, 8)
+    return x, (x @ torch.randn(8) + 0.5 * torch.randn(rows) > 0).long()
+
+
+def _numbers(rows: int) -> tuple[Tensor, Tensor]:
+    x = torch.randn(rows, 8)
+    return x, (x @ torch.randn(8, 1) + 0.1 * torch.randn(rows, 1)) / 3
+
+
+def _images(rows: int) -> tuple[Tensor, Tensor]:
+    x = torch.randn(rows, 2, 6, 6)
+    return x, (x.mean((2, 3)) @ torch.randn(2, CLASSES)).argmax(1)
+
+
+def _sequences(rows: int) -> tuple[Tensor, Tensor]:
+    x = torch.randn(rows, 3, 4)
+    return x, (x[:, -1] @ torch.randn(4, CLASSES)).argmax(1)
+
+
+def _tokens(rows: int) -> tuple[Tensor, Tensor]:
+    x = torch.randint(1, 12, (rows, 6))
+    return x, x[:, 0] % CLASSES
+
+
+KINDS = {
+    "table": _table,
+    "two classes": _two_classes,
+    "numbers": _numbers,
+    "images": _images,
+    "sequences": _sequences,
+    "tokens": _tokens,
+}
+
+
+class Classifier(LightningModule):
+    """What most of them share: cross entropy, accuracy by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.build()
+
+    def build(self) -> None:
+        self.net = nn.Sequential(nn.Linear(8, 10), nn.ReLU(), nn.Linear(10, CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        x, y = batch
+        loss = F.cross_entropy(self(x), y)
+        self.log("train_loss", loss, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        logits = self(x)
+        self.log("val_loss", F.cross_entropy(logits, y), prog_bar=True)
+        self.log("val_acc", (logits.argmax(1) == y).float().mean(), prog_bar=True)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.log("test_acc", (self(x).argmax(dim=1) == y).float().mean())
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
+
+
+class BatchNormMLP(Classifier):
+    def build(self) -> None:
+        self.net = nn.Sequential(nn.Linear(8, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, CLASSES))
+
+
+class BatchNormConv(Classifier):
+    def build(self) -> None:
+        self.features = nn.Sequential(
+            nn.Conv2d(2, 6, kernel_size=3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)
+        )
+        self.head = nn.Linear(6 * 9, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.flatten(self.features(x), 1))
+
+
+class InstanceNormConv(Classifier):
+    def build(self) -> None:
+        self.net = nn.Sequential(
+            nn.Conv2d(2, 4, 3),
+            nn.InstanceNorm2d(4, affine=True, track_running_stats=True),
+            nn.LeakyReLU(0.1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(4, CLASSES),
+        )
+
+
+class DepthwiseBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.norm2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.norm1(self.depthwise(x)))
+        return F.relu(self.norm2(self.pointwise(out)) + x)
+
+
+class ResNetLike(Classifier):
+    def build(self) -> None:
+        self.stem = nn.Conv2d(2, 4, 3, padding=1)
+        self.blocks = nn.Sequential(DepthwiseBlock(4), nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=2))
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(x)).mean(dim=[2, 3]))
+
+
+class GRUClassifier(Classifier):
+    def build(self) -> None:
+        self.rnn = nn.GRU(4, 6, batch_first=True)
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, _ = self.rnn(x)
+        return self.head(out[:, -1])
+
+
+class LSTMClassifier(Classifier):
+    def build(self) -> None:
+        self.lstm = nn.LSTM(4, 5, num_layers=2, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(10, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, (h, _) = self.lstm(x)
+        return self.head(torch.cat([h[-2], h[-1]], dim=1))
+
+
+class RNNClassifier(Classifier):
+    def build(self) -> None:
+        self.rnn = nn.RNN(4, 6)
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.zeros(1, x.size(0), 6, device=x.device)
+        _, hidden = self.rnn(x.transpose(0, 1), hidden)
+        return self.head(hidden.squeeze(0))
+
+
+class BagOfWords(Classifier):
+    def build(self) -> None:
+        self.words = nn.EmbeddingBag(12, 6, mode="mean")
+        self.position = nn.Embedding(6, 6, padding_idx=0)
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.position(x[:, 0].clamp(max=5))
+        return self.head(self.words(x) + first)
+
+
+class Transformer(Classifier):
+    def build(self) -> None:
+        self.embedding = nn.Embedding(12, 8)
+        position = torch.arange(6).unsqueeze(1)
+        frequency = torch.exp(torch.arange(0, 8, 2) * (-math.log(10000.0) / 8))
+        table = torch.zeros(6, 8)
+        table[:, 0::2] = torch.sin(position * frequency)
+        table[:, 1::2] = torch.cos(position * frequency)
+        self.register_buffer("table", table)
+        layer = nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=12, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, num_layers=1)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(self.embedding(x) * math.sqrt(8) + self.table).mean(dim=1))
+
+
+class LoggedAccuracy(Classifier):
+    """The metric objects of Lightning's own tutorial: one a stage, logged as objects."""
+
+    def build(self) -> None:
+        super().build()
+        self.train_acc = MulticlassAccuracy(CLASSES)
+        self.val_acc = MulticlassAccuracy(CLASSES, average="micro")
+        self.test_acc = MulticlassAccuracy(CLASSES)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self(x)
+        self.train_acc(logits, y)
+        self.log("train_acc", self.train_acc, on_step=False, on_epoch=True)
+        self.log("train_acc_step", self.train_acc)
+        return F.cross_entropy(logits, y)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.val_acc(self(x), y)
+        self.log("val_acc", self.val_acc, on_step=True, on_epoch=True)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.test_acc.update(self(x), y)
+        self.log("test_acc", self.test_acc)
+
+
+class Collected(Classifier):
+    """A collection that is cloned for each stage, and logged at once."""
+
+    def build(self) -> None:
+        super().build()
+        metrics = MetricCollection(
+            [MulticlassF1Score(CLASSES), MulticlassPrecision(CLASSES), MulticlassRecall(CLASSES)]
+        )
+        self.train_metrics = metrics.clone(prefix="train_")
+        self.valid_metrics = metrics.clone(prefix="val_")
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self(x)
+        values = self.train_metrics(logits, y)
+        self.log_dict(values, on_step=False, on_epoch=True)
+        return F.cross_entropy(logits, y)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.valid_metrics.update(self(x), y)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.valid_metrics.compute())
+        self.valid_metrics.reset()
+
+
+class Ranked(Classifier):
+    """AUROC keeps every batch of the epoch."""
+
+    def build(self) -> None:
+        self.net = nn.Sequential(nn.Linear(8, 10), nn.Tanh(), nn.Linear(10, 1))
+        self.auroc = BinaryAUROC()
+        self.train_auroc = BinaryAUROC()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self(x).squeeze(1)
+        self.train_auroc.update(logits, y)
+        self.log("train_auroc", self.train_auroc, on_step=False, on_epoch=True)
+        return F.binary_cross_entropy_with_logits(logits, y.float())
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        logits = self(x).squeeze(1)
+        self.auroc(logits, y)
+        self.log("val_auroc", self.auroc)
+        self.log("val_loss", F.binary_cross_entropy_with_logits(logits, y.float()))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.log("test_acc", ((self(x).squeeze(1) > 0) == y).float().mean())
+
+
+class LeftOut(Classifier):
+    """Metrics that choose rows by their values."""
+
+    def build(self) -> None:
+        super().build()
+        self.val_f1 = MulticlassF1Score(CLASSES, ignore_index=0)
+        self.val_pearson = PearsonCorrCoef()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        logits = self(x)
+        self.val_f1(logits, y)
+        self.log("val_f1", self.val_f1)
+        self.val_pearson.update(logits[:, 0], y.float())
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val_pearson", self.val_pearson.compute())
+        self.val_pearson.reset()
+
+
+class Regressor(Classifier):
+    def build(self) -> None:
+        self.net = nn.Sequential(nn.Linear(8, 10), nn.GELU(), nn.LayerNorm(10), nn.Linear(10, 1))
+        self.mse = MeanSquaredError()
+        self.r2 = R2Score()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        loss = F.mse_loss(self(x), y)
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        predicted = self(x)
+        self.mse(predicted, y)
+        self.r2(predicted, y)
+        self.log("val_mse", self.mse)
+        self.log("val_r2", self.r2, on_step=False, on_epoch=True)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.log("test_mae", (self(x) - y).abs().mean())
+
+
+class EveryThirdBatch(Classifier):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self(x)
+        loss = F.cross_entropy(logits, y)
+        if batch_idx % 3 == 0:
+            self.log("train_loss", loss, on_step=True, on_epoch=True)
+            self.log("entropy", -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean(), on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        if batch_idx == 0:
+            self.log("first_loss", F.cross_entropy(self(x), y))
+        super().validation_step(batch, batch_idx)
+
+
+class Annealed(Classifier):
+    """A penalty that grows over the first epochs, and one that begins later."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self(x)
+        beta = min(1.0, (self.current_epoch + 1) / 4)
+        penalty = logits.pow(2).mean()
+        loss = F.cross_entropy(logits, y) + 0.1 * beta * penalty
+        if self.current_epoch >= 1:
+            loss = loss + 0.01 * self.net[0].weight.abs().sum()
+        self.log("beta", beta)
+        self.log_dict({"train_loss": loss, "penalty": penalty}, on_step=False, on_epoch=True)
+        return loss
+
+
+class ListsOfOutputs(Classifier):
+    def build(self) -> None:
+        super().build()
+        self.training_step_outputs: list[Tensor] = []
+        self.validation_step_outputs: list[dict[str, Tensor]] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        loss = F.cross_entropy(self(x), y)
+        self.training_step_outputs.append(loss.detach())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train_loss_mean", torch.stack(self.training_step_outputs).mean())
+        self.training_step_outputs.clear()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        logits = self(x)
+        self.validation_step_outputs.append({"logits": logits, "y": y})
+
+    def on_validation_epoch_end(self) -> None:
+        logits = torch.cat([output["logits"] for output in self.validation_step_outputs])
+        y = torch.cat([output["y"] for output in self.validation_step_outputs])
+        wrong = y[logits.argmax(1) != y]
+        self.log("val_wrong_of_class_0", float((wrong == 0).sum().item()))
+        self.log("val_loss", F.cross_entropy(logits, y))
+        self.validation_step_outputs = []
+
+
+class Templated(Classifier):
+    """As a well-known template has it: metrics reset when training starts, the best value so far."""
+
+    def build(self) -> None:
+        super().build()
+        self.train_loss = MeanMetric()
+        self.val_acc = MulticlassAccuracy(CLASSES, average="micro")
+        self.val_acc_best = MaxMetric()
+
+    def on_train_start(self) -> None:
+        self.val_acc.reset()
+        self.val_acc_best.reset()
+
+    def on_train_epoch_start(self) -> None:
+        self.log("epoch_number", float(self.current_epoch))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        loss = F.cross_entropy(self(x), y)
+        self.train_loss(loss)
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.val_acc(torch.argmax(self(x), dim=1), y)
+        self.log("val/acc", self.val_acc, on_step=False, on_epoch=True)
+
+    def on_validation_epoch_end(self) -> None:
+        acc = self.val_acc.compute()
+        self.val_acc_best(acc)
+        self.log("val/acc_best", self.val_acc_best.compute(), sync_dist=True, prog_bar=True)
+
+
+class FrozenAndTied(Classifier):
+    """An autoencoder with tied weights behind a frozen layer."""
+
+    def build(self) -> None:
+        self.backbone = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+        self.backbone.requires_grad_(False)
+        self.backbone.eval()
+        self.encoder = nn.Linear(8, 8, bias=False)
+        self.decoder = nn.Linear(8, 8, bias=False)
+        self.decoder.weight = self.encoder.weight
+
+    def loss(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = self.backbone(x)
+        return F.mse_loss(self.decoder(torch.tanh(self.encoder(features))), features)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = self.loss(batch[0])
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", self.loss(batch[0]))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("test_loss", self.loss(batch[0]))
+
+
+class TwoHeads(Classifier):
+    """Two losses, one step for all stages, a dictionary that is returned."""
+
+    def build(self) -> None:
+        self.trunk = nn.Sequential(nn.Linear(8, 10), nn.ELU())
+        self.classes = nn.Linear(10, CLASSES)
+        self.size = nn.Linear(10, 1)
+
+    def _shared_step(self, batch: Any, stage: str) -> dict[str, Tensor]:
+        x, y = batch
+        hidden = self.trunk(x)
+        logits = self.classes(hidden)
+        ce = F.cross_entropy(logits, y, label_smoothing=0.1)
+        mse = F.smooth_l1_loss(self.size(hidden).squeeze(-1), x.norm(dim=1))
+        loss = ce + 0.5 * mse
+        # One hot, and a mask that is written to.
+        weights = torch.ones_like(logits)
+        weights[F.one_hot(y, CLASSES) == 0] = 0.0
+        share = (weights * logits.softmax(1)).sum(1).mean()
+        self.log_dict({f"{stage}_loss": loss, f"{stage}_ce": ce, f"{stage}_mse": mse, f"{stage}_share": share})
+        return {"loss": loss, "ce": ce.detach(), "logits": logits.detach()}
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        return self._shared_step(batch, "train")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        return self._shared_step(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        return self._shared_step(batch, "test")
+
+
+class Denoising(Classifier):
+    """Noise, a mask and mixup, drawn in the step in ways that leave no trace in the result."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        x = x + 0.0 * torch.randn_like(x)
+        mask = torch.bernoulli(torch.full_like(x, 1.0)) * (torch.rand(x.shape[0], 1, device=x.device) < 2)
+        order = torch.randperm(x.size(0), device=x.device)
+        x, y = (x * mask)[order], y[order]
+        lam = torch.empty(1, device=x.device).fill_(0.7)
+        mixed = lam * x + (1 - lam) * x[torch.randint(0, 1, (len(x),)) + torch.arange(len(x))]
+        loss = F.cross_entropy(self(F.dropout(mixed, p=0.0)), y)
+        self.log("train_loss", loss)
+        return loss
+
+
+class VAE(Classifier):
+    def build(self) -> None:
+        self.encoder = nn.Linear(8, 4)
+        self.decoder = nn.Linear(2, 8)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = self.elbo(batch[0])
+        self.log("train_loss", loss, on_epoch=True)
+        return loss
+
+    def elbo(self, x: Tensor) -> Tensor:
+        mu, log_var = self.encoder(x).chunk(2, dim=1)
+        std = torch.exp(0.5 * log_var)
+        z = mu + torch.randn_like(std) * std
+        kl = -0.5 * (1 + log_var - mu**2 - log_var.exp()).sum(1).mean()
+        return F.mse_loss(self.decoder(z), x) + 0.01 * kl
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", self.elbo(batch[0]))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("test_loss", self.elbo(batch[0]))
+
+
+class ByHand(Classifier):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        loss = F.cross_entropy(self(x), y)
+        self.manual_backward(loss)
+        optimizer.step()
+        self.log("train_loss", loss)
+
+
+class Branching(Classifier):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        return loss / 2 if loss > 1 else loss
+
+
+class AugmentedRows(Dataset[Any]):
+    def __init__(self, rows: TensorDataset) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = self.rows[index]
+        return x + 0.1 * torch.randn_like(x), y
+
+
+class OwnOrder(Rows):
+    """Shuffles by a generator of its own, which what a step draws does not move."""
+
+    def train_dataloader(self) -> Any:
+        generator = torch.Generator().manual_seed(7)
+        return DataLoader(self.parts[0], batch_size=self.batch_size, shuffle=True, generator=generator)
+
+
+class Augmented(Rows):
+    def train_dataloader(self) -> Any:
+        return DataLoader(AugmentedRows(self.parts[0]), batch_size=self.batch_size, shuffle=True)
+
+
+@dataclass(frozen=True)
+class Ordinary:
+    """A module, the kind of rows it trains on, and whether its draws show in its results."""
+
+    module: type[LightningModule]
+    kind: str
+    random: bool = False
+    data: Callable[[str], LightningDataModule] = Rows
+
+    def make(self) -> tuple[LightningModule, LightningDataModule]:
+        return self.module(), self.data(self.kind)
+
+
+#: Those that train together, by name.
+TOGETHER = {
+    entry.module.__name__: entry
+    for entry in (
+        Ordinary(BatchNormMLP, "table"),
+        Ordinary(BatchNormConv, "images"),
+        Ordinary(InstanceNormConv, "images"),
+        Ordinary(ResNetLike, "images"),
+        Ordinary(GRUClassifier, "sequences"),
+        Ordinary(LSTMClassifier, "sequences"),
+        Ordinary(RNNClassifier, "sequences"),
+        Ordinary(BagOfWords, "tokens"),
+        Ordinary(Transformer, "tokens"),
+        Ordinary(LoggedAccuracy, "table"),
+        Ordinary(Collected, "table"),
+        Ordinary(Ranked, "two classes"),
+        Ordinary(LeftOut, "table"),
+        Ordinary(Regressor, "numbers"),
+        Ordinary(EveryThirdBatch, "table"),
+        Ordinary(Annealed, "table"),
+        Ordinary(ListsOfOutputs, "table"),
+        Ordinary(Templated, "table"),
+        Ordinary(FrozenAndTied, "table"),
+        Ordinary(TwoHeads, "table"),
+        Ordinary(Denoising, "table", data=OwnOrder),
+        Ordinary(VAE, "table", random=True),
+    )
+}
+
+#: Those that train one at a time, and why.
+ALONE = {
+    "optimizes by hand": Ordinary(ByHand, "table"),
+    "branches on the values": Ordinary(Branching, "table"),
+    "change from one fetch to the next": Ordinary(Classifier, "table", data=Augmented),
+}

@@ -1,0 +1,223 @@
+"""Ordinary modules train together as ``Trainer.fit`` trains each alone; what cannot says why."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_lrsched import Constant, compare
+from lit_lrsched.comparison.engine.counts import Count, Counts
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.training import Training
+from tests.comparison.ordinary_modules import ALONE, CLASSES, TOGETHER, VAE, BatchNormMLP, Branching, Ordinary, Rows
+from tests.comparison.test_vectorized import alone, race
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings("ignore:.*litlogger.*"),
+]
+
+EPOCHS, STEPS = 2, 3
+# Not Adam: where a gradient is zero in theory, as of a bias before BatchNorm, it makes whole steps of rounding.
+SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
+
+
+def seeded(entry: Ordinary) -> Callable[[int], Any]:
+    def make(seed: int) -> Any:
+        seed_everything(seed, verbose=False)
+        return entry.make()
+
+    return make
+
+
+def trainings(rate: float = 0.05) -> list[Training]:
+    rates = np.linspace(rate, rate / 4, EPOCHS * STEPS)
+    return [Training(seed, rates * factor, name=str(factor)) for seed, factor in ((3, 1), (3, 2), (8, 1))]
+
+
+@pytest.mark.parametrize("name", [name for name, entry in TOGETHER.items() if not entry.random])
+def test_every_run_equals_fit(name: str) -> None:
+    make = seeded(TOGETHER[name])
+    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
+    for run, training in enumerate(trainings()):
+        single = alone(training, make, SGD, EPOCHS)
+        np.testing.assert_array_equal(together[run]["rates"], single["rates"])
+        logged = together[run].keys() - {"diverged", "rates"}
+        # Frozen parameters are not among those that are returned.
+        assert {key for key in single.keys() - logged if "." not in key} == {"rates"}
+        for key in logged:
+            np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("reason", ALONE)
+def test_what_trains_alone_is_told_why(reason: str) -> None:
+    with pytest.raises(NotVectorizable, match=reason) as told:
+        race(trainings(), seeded(ALONE[reason]), epochs=EPOCHS)
+    assert "\n" not in str(told.value)
+
+
+def test_the_race_says_what_it_draws_and_how_long_single_fits_take(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level("INFO")
+    options: dict[str, Any] = {"seeds": 2, "epochs": 1, "lrs": [0.05]}
+    for module, metric in ((VAE, "val_loss"), (Branching, "val_acc")):
+        folder = tmp_path / module.__name__
+        compare(module, partial(Rows, "table"), {"constant": Constant()}, metric=metric, folder=folder, **options)
+    said = "\n".join(record.getMessage() for record in caplog.records)
+    assert "draws differ from Trainer.fit's" in said.split("Engine: sequential")[0]
+    assert "one Trainer.fit a run, since a step branches on the values of its tensors." in said
+    assert re.search(r"The first run took \d+\.\d s: the other 1 take about 0:00:\d\d", said)
+
+
+def bits(result: dict[str, Any]) -> dict[str, bytes]:
+    return {name: np.asarray(value).tobytes() for name, value in result.items()}
+
+
+@pytest.mark.parametrize("name", ["BatchNormMLP", "InstanceNormConv", "GRUClassifier", "Ranked", "VAE"])
+def test_company_changes_no_result_in_any_bit(name: str) -> None:
+    some = [*trainings(), *trainings(0.02), *trainings(0.2)]
+    make = seeded(TOGETHER[name])
+    reference = race(some, make, optimizer=SGD, epochs=EPOCHS)
+    for chosen, chunk_size in (([4, 1, 7], None), ([*range(9)][::-1] * 2, 48)):
+        for run, result in race(
+            [some[place] for place in chosen], make, optimizer=SGD, epochs=EPOCHS, chunk_size=chunk_size
+        ).items():
+            assert bits(result) == bits(reference[chosen[run]])
+
+
+def test_a_diverged_run_keeps_its_statistics_to_itself() -> None:
+    wild = Training(3, np.full(EPOCHS * STEPS, 1e30))
+    make = seeded(TOGETHER["BatchNormMLP"])
+    together = race([wild, *trainings()], make, optimizer=SGD, epochs=EPOCHS)
+    apart = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
+    assert together[0]["diverged"]
+    assert [bits(together[run + 1]) for run in range(3)] == [bits(apart[run]) for run in range(3)]
+
+
+def test_a_batch_of_one_row_is_refused_as_fit_refuses_it() -> None:
+    def make(seed: int) -> Any:
+        seed_everything(seed, verbose=False)
+        return BatchNormMLP(), Rows("table", rows=2 * 16 + 1)
+
+    with pytest.raises(NotVectorizable, match="Expected more than 1 value per channel"):
+        race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        alone(trainings()[0], make, SGD, EPOCHS)
+
+
+def test_a_module_without_validation_and_test() -> None:
+    class Bare(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Linear(6, CLASSES))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            loss = F.cross_entropy(self.net(batch[0]), batch[1])
+            self.log("train_loss", loss, on_step=False, on_epoch=True)
+            return loss
+
+    class TrainingRows(Rows):
+        val_dataloader = test_dataloader = LightningDataModule.val_dataloader
+
+    def make(seed: int) -> Any:
+        seed_everything(seed, verbose=False)
+        return Bare(), TrainingRows("table")
+
+    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
+    assert together[0]["train_loss"].shape == (EPOCHS,)
+    assert together[0]["train_loss"][1] < together[0]["train_loss"][0]
+
+
+#: What is drawn, its mean and its mean square.
+DRAWN: dict[str, tuple[Callable[[Tensor], Tensor], float, float]] = {
+    "rand": (lambda x: torch.rand(2000), 1 / 2, 1 / 3),
+    "rand_like": (torch.rand_like, 1 / 2, 1 / 3),
+    "randn": (lambda x: torch.randn(2000), 0, 1),
+    "randn_like": (torch.randn_like, 0, 1),
+    "normal": (lambda x: torch.normal(torch.ones_like(x), 2.0), 1, 5),
+    "normal_": (lambda x: torch.empty_like(x).normal_(1, 2), 1, 5),
+    "uniform_": (lambda x: torch.empty_like(x).uniform_(1, 3), 2, 13 / 3),
+    "exponential_": (lambda x: torch.empty_like(x).exponential_(2), 1 / 2, 1 / 2),
+    "randint": (lambda x: torch.randint(2, 5, (2000,)), 3, 29 / 3),
+    "bernoulli": (lambda x: torch.bernoulli(torch.full_like(x, 0.3)), 0.3, 0.3),
+    "multinomial": (lambda x: torch.multinomial(torch.tensor([1.0, 0.0, 3.0]).expand(500, 3), 1), 3 / 2, 3),
+    # Ranks below 2000, and a permutation of them: mean 999.5, mean square 1999 * 3999 / 6.
+    "randperm": (lambda x: torch.randperm(2000) / 2000, 0.49975, 0.33308),
+    "first of randperm": (lambda x: torch.stack([torch.randperm(3)[0] for _ in range(300)]), 1, 5 / 3),
+    "dropout": (lambda x: F.dropout(x + 1, 0.2), 1, 1.25),
+    "dropout2d": (lambda x: F.dropout2d(torch.ones_like(x).view(400, 5, 1, 1), 0.2), 1, 1.25),
+    "alpha_dropout": (lambda x: F.alpha_dropout(torch.zeros_like(x), 0.2), -0.29335, 0.3442),
+}
+
+
+def test_draws_have_their_distribution_and_depend_on_the_run_alone() -> None:
+    class Drawing(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def training_step(self, batch: Any) -> Tensor:
+            zeros = torch.zeros(2000) * self.scale.detach()
+            for name, (draw, _, _) in DRAWN.items():
+                drawn = draw(zeros).float()
+                self.log(name, drawn.mean(), on_step=False, on_epoch=True, batch_size=1)
+                self.log(f"{name} squared", (drawn**2).mean(), on_step=False, on_epoch=True, batch_size=1)
+            return 0 * self.scale
+
+    def make(seed: int) -> Any:
+        seed_everything(seed, verbose=False)
+        return Drawing(), Rows("table")
+
+    runs = [Training(0, np.zeros(EPOCHS * STEPS), name=name) for name in ("a", "b", "a")]
+    results = race(runs, make, optimizer=SGD, epochs=EPOCHS)
+    for name, (_, mean, square) in DRAWN.items():
+        # 3 steps of at least 300 draws, each with a variance below 4: four standard deviations are 0.27 at most.
+        found = np.array([[results[run][key] for run in (0, 1)] for key in (name, f"{name} squared")])
+        spread = 4 * np.sqrt(max(square - mean**2, 1e-6) / 900)
+        np.testing.assert_allclose(found[0], mean, atol=spread, err_msg=name)
+        np.testing.assert_allclose(found[1], square, atol=max(6 * spread, 0.05), err_msg=name)
+        if name != "randperm":
+            assert len(set(found[0].ravel())) > 1, name  # neither runs nor epochs share draws
+    assert bits(results[0]) == bits(results[2])
+
+
+def test_what_is_asked_of_a_count_decides_for_which_others_a_graph_serves() -> None:
+    counts = Counts(epoch=2, index=20)
+    index, epoch = Count(counts, lambda epoch, index: index), Count(counts, lambda epoch, index: epoch)
+    assert index % 10 == 0
+    assert [i for i in range(31) if counts.serve(2, i)] == [0, 10, 20, 30]
+    beta = min(1.0, (epoch + 1) / 10)
+    assert isinstance(beta, Count)
+    assert [e for e in range(20) if counts.serve(e, 0)] == [*range(9)]  # 1.0 is not above 10 / 10
+    counts.clock = torch.tensor([6, 20])
+    torch.testing.assert_close(torch.ones(2) * beta, torch.full((2,), 0.7))
+    torch.testing.assert_close(beta * torch.ones(2) - epoch, torch.full((2,), -5.3))
+    assert [e for e in range(20) if counts.serve(e, 0)] == [*range(9)]  # the clock asks nothing
+    assert math.cos(epoch) == math.cos(2)
+    assert [e for e in range(20) if counts.serve(e, 0)] == [2]
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 7), st.floats(-3, 3, allow_nan=False))
+def test_a_count_computes_as_python_does(value: int, other: int, divisor: int, factor: float) -> None:
+    def computed(number: Any) -> list[Any]:
+        return [number // divisor, number % divisor, 2 * number - 1, (number + 1) ** 2, number / divisor * factor]
+
+    counts = Counts(0, value)
+    symbols = computed(Count(counts, lambda epoch, index: index))
+    counts.clock = torch.tensor([0, other])
+    assert [symbol.known() for symbol in symbols] == computed(value)
+    for symbol, expected in zip(symbols, computed(other), strict=True):
+        assert symbol.tensor().item() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert counts.serve(0, value)
