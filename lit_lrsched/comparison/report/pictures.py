@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from lit_lrsched.comparison.report.words import decimals, number, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
 # Ten of Paul Tol's colours, told apart with any colour vision; past ten, other dashes.
@@ -51,7 +50,8 @@ def write_pictures(results: Results, folder: Path) -> None:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         for name, figure in pictures.items():
             # `savefig` would draw twice, once for the layout alone; and the most that PNG can be packed takes as long.
-            cast("FigureCanvasAgg", figure.canvas).print_png(folder / name, pil_kwargs={"compress_level": 3})
+            canvas: Any = figure.canvas
+            canvas.print_png(folder / name, pil_kwargs={"compress_level": 3})
 
 
 def _figure(width: float, height: float) -> Figure:
