@@ -157,16 +157,17 @@ def jax_race() -> Callable[[], object]:
     from jax_race import JaxRace, Rows
 
     members = [module_and_rows(recipe, seed, EPOCHS) for seed in range(SEEDS)]
-    parts = [
+    train, validation = (
         Rows(*(np.stack([rows[stage].data[leaf].numpy() for _, rows in members]) for leaf in (0, 1)))
         for stage in ("train", "val")
-    ]
+    )
     names = {"w1": "network.0.weight", "b1": "network.0.bias", "w2": "network.2.weight", "b2": "network.2.bias"}
     states = [module.state_dict() for module, _ in members]
     given = trainings(1000)
     rates = np.stack([training.rates for training in given])
     return JaxRace(
-        *parts,
+        train,
+        validation,
         np.stack([rows["train"].order.numpy() for _, rows in members]),
         {name: np.stack([state[path].numpy().T for state in states]) for name, path in names.items()},
         np.array([training.seed for training in given]),

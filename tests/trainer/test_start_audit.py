@@ -316,7 +316,9 @@ def test_a_long_run_is_not_replayed():
     class Look(StartAudit):
         def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
             found.extend(audit_fit(trainer))
-            trainer.fit_loop.max_epochs = 1
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            trainer.should_stop = True
 
     callbacks = [Look(), TensorBoardRun()]
     tiny_trainer(callbacks=callbacks, max_epochs=1_000_000, limit_val_batches=0).fit(module)
