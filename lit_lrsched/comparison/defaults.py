@@ -28,6 +28,7 @@ SCHEDULES: dict[str, Any] = {
     "plateau": Plateau(monitor="val_acc", factor=0.5, patience=5),
 }
 SEEDS = 20
+SEEDS_OF_A_BUDGET = 24
 
 # Of the worked example with SGD.
 LRS = (0.03, 0.1, 0.3, 1.0, 3.0)
