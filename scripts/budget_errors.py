@@ -84,7 +84,7 @@ def means_of(scenario: Scenario, rng: np.random.Generator) -> FloatArray:
     best = rng.uniform(-1.0, 1.0, size=1 if scenario.copies else scenario.schedules)
     best = np.broadcast_to(best, scenario.schedules)
     momenta = np.arange(scenario.momenta)[:, None]
-    means = -scenario.fall * (rates - best[:, None, None] + momenta) ** 2 - 0.3 * momenta
+    means: FloatArray = -scenario.fall * (rates - best[:, None, None] + momenta) ** 2 - 0.3 * momenta
     means = means.reshape(scenario.schedules, -1)
     means = np.maximum(means - means.max(axis=1, keepdims=True), -8.0)  # an untrained model is no worse
     means[: scenario.ahead] += scenario.lead

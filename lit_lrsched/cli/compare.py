@@ -46,7 +46,8 @@ def compare(
     schedules: SchedulesOption = None,
     lrs: Optional[list[float]] = None,
     momenta: Optional[list[float]] = None,
-    seeds: Union[int, list[int]] = 20,
+    seeds: Union[int, list[int], None] = None,
+    budget: Optional[int] = None,
     metric: str = "val_acc",
     mode: Optional[Literal["min", "max"]] = None,
     reference: Optional[str] = None,
@@ -74,7 +75,8 @@ def compare(
         lrs: Peak learning rates. Default: 0.1, 0.3, 1, 3 and 10 times the optimizer's own; 0.03 to 3 for the worked
             example with SGD.
         momenta: Momenta. Default: the optimizer's own; 0 and 0.9 for the worked example with SGD.
-        seeds: How many seeds, or which.
+        seeds: How many seeds, or which. Default: 20; with --budget at most 24.
+        budget: The most trainings. Seeds are added where the answer is open; what is clearly worse leaves.
         metric: The logged metric that tunes, such as val_acc; test_acc then judges.
         mode: max when the metric should be high, min when it should be low. Default: as its name tells.
         reference: The schedule to hold the others against. Default: the one called constant.
@@ -94,7 +96,7 @@ def compare(
     from lit_lrsched.comparison.race import race
 
     epochs = trainer.max_epochs or 0
-    race_options = RaceOptions(epochs, metric, mode, reference, target, engine, compile, folder)
+    race_options = RaceOptions(epochs, metric, mode, reference, target, engine, compile, folder, budget)
     if datamodule is None:
         raise InputError("a race needs data with a test part: give --data")
     if options.lr_groups:
@@ -104,7 +106,7 @@ def compare(
         _racing(defaults.SCHEDULES if schedules is None else by_name(schedules), options.lr_scheduler),
         lrs=lrs,
         momenta=momenta,
-        seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+        seeds=defaults.seeds_of(seeds, budget),
         optimizer=options.optimizer,
         epochs=epochs,
         interval=options.lr_interval,
@@ -114,7 +116,10 @@ def compare(
         grid.optimizer.written()  # so that it is refused before the race and not after it
     size = f"{len(grid.schedules)} schedules x {len(grid.lrs)} rates x {len(grid.momenta)} momenta"
     if trainer.is_global_zero:
-        print(f"{len(grid.keys())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
+        if budget is None:
+            print(f"{len(grid.keys())} trainings: {size} x {len(grid.seeds)} seeds, {epochs} epochs each.")
+        else:
+            print(f"At most {budget} trainings: {size} x up to {len(grid.seeds)} seeds, {epochs} epochs each.")
         print(textwrap.fill(grid.opening(), 100))
         print(f"{metric} tunes: {'higher' if race_options.direction == 'max' else 'lower'} is better.")
     finished = race(

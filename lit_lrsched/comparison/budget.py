@@ -48,15 +48,27 @@ _CLEARLY = 2.5
 _PLANNED = 0.8
 
 
-def least_budget(keys: Sequence[RunKey]) -> int:
-    """Returns the fewest trainings that a race can be judged by: the first round, and one look at each schedule.
+def check_budget(keys: Sequence[RunKey], budget: int) -> None:
+    """Refuses a budget, or a number of seeds, with which schedules cannot be told apart.
 
-    >>> from itertools import product
-    >>> least_budget([RunKey(*each) for each in product(["rex", "linear"], [0.1, 0.3], [0.9], range(20))])
-    20
+    Args:
+        keys: Every run of the full grid.
+        budget: The most trainings.
+
+    Raises:
+        InputError: When the first round, and one look at each schedule, are beyond the budget or the seeds.
     """
-    settings = {key.setting for key in keys}
-    return _ladder(FIRST_LOOK)[0] * len(settings) + _further(FIRST_LOOK) * len({key.schedule for key in keys})
+    seeds, settings, schedules = ({getattr(key, of) for key in keys} for of in ("seed", "setting", "schedule"))
+    first = _ladder(FIRST_LOOK)[0]
+    further = FIRST_LOOK - first
+    least = first * len(settings) + further * len(schedules)
+    if len(seeds) < FIRST_LOOK:
+        raise InputError(f"seeds: {len(seeds)} cannot judge a race with a budget: give at least {FIRST_LOOK}")
+    if budget < least:
+        raise InputError(
+            f"budget={budget} is too small: {first} seeds for each of {len(settings)} settings and {further} more for "
+            f"each of {len(schedules)} schedules take {least} trainings: give at least {least}"
+        )
 
 
 def spend(
@@ -85,18 +97,8 @@ def spend(
     Raises:
         InputError: For a budget or a number of seeds with which schedules cannot be told apart.
     """
-    field = _Field(keys, train, mode)
-    least, first = least_budget(keys), _ladder(FIRST_LOOK)[0]
-    if len(field.seeds) < FIRST_LOOK:
-        raise InputError(
-            f"seeds: {len(field.seeds)} are too few to judge a race with a budget: give at least {FIRST_LOOK}"
-        )
-    if budget < least:
-        raise InputError(
-            f"budget={budget} is too small: {first} seeds for each of {field.count} settings, and "
-            f"{_further(FIRST_LOOK)} more for each of {len(field.settings)} schedules, take {least}; give at least that"
-        )
-    return _Race(field, budget, reference, alpha, overlap, patterns).run()
+    check_budget(keys, budget)
+    return _Race(_Field(keys, train, mode), budget, reference, alpha, overlap, patterns).run()
 
 
 def _ladder(most: int) -> list[int]:
@@ -112,11 +114,6 @@ def _ladder(most: int) -> list[int]:
         power = rungs[-1].bit_length()
         rungs.append(min(most, 3 * 2 ** (power - 2) if rungs[-1] == 2 ** (power - 1) else 2**power))
     return rungs
-
-
-def _further(seeds: int) -> int:
-    """Returns how many seeds come after those of the first round."""
-    return seeds - _ladder(seeds)[0]
 
 
 class _Field:
@@ -250,7 +247,7 @@ class _Race:
         ladder = _ladder(len(field.seeds))
 
         def cost(rung: int) -> int:
-            return ladder[0] * field.count + _further(rung) * len(field.settings)
+            return ladder[0] * field.count + (rung - ladder[0]) * len(field.settings)
 
         return [rung for rung in ladder if rung <= FIRST_LOOK or cost(rung) <= _PLANNED * self._budget]
 

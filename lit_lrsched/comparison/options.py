@@ -27,9 +27,11 @@ class RaceOptions:
             vectorized where the module allows it.
         compile: Whether to compile the vectorized program. None: where that pays for itself.
         folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race.
+        budget: The most trainings; seeds are added where the answer is open. None: the full grid.
 
     Raises:
-        InputError: For less than one epoch, or a metric whose name does not tell which way is better, without a mode.
+        InputError: For less than one epoch or training, or a metric whose name does not tell which way is better,
+            without a mode.
 
     >>> RaceOptions(metric="val_loss").direction, RaceOptions(metric="val_loss").test_metric
     ('min', 'test_loss')
@@ -43,10 +45,13 @@ class RaceOptions:
     engine: Engine = "auto"
     compile: bool | None = None
     folder: Union[str, Path, None] = None
+    budget: int | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise InputError(f"epochs={self.epochs} trains nothing: give at least 1")
+        if self.budget is not None and self.budget < 1:
+            raise InputError(f"budget={self.budget} trains nothing: give the number of trainings")
         direction_for("metric", self.metric, self.mode)
 
     @property

@@ -16,14 +16,16 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import Strategy
 
 from lit_lrsched.class_paths import without_partial
+from lit_lrsched.comparison.budget import check_budget, spend
 from lit_lrsched.comparison.builds import build_from
-from lit_lrsched.comparison.defaults import SEEDS
+from lit_lrsched.comparison.defaults import seeds_of
 from lit_lrsched.comparison.definition import definition_of, digest_of
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ranks import Ranks
 from lit_lrsched.comparison.engine.training import OptimizerCallable
-from lit_lrsched.comparison.evidence.runs import Mode
-from lit_lrsched.comparison.evidence.summary import Summary, summarize
+from lit_lrsched.comparison.evidence.looks import Standing
+from lit_lrsched.comparison.evidence.runs import Mode, Run, RunKey
+from lit_lrsched.comparison.evidence.summary import Splits, Summary, summarize
 from lit_lrsched.comparison.evidence.tuning_gain import tuning_gain
 from lit_lrsched.comparison.evidence.verdict import few_seeds_in_words, verdict
 from lit_lrsched.comparison.export import export_best
@@ -93,7 +95,7 @@ def compare(
     *,
     lrs: Sequence[float] | None = None,
     momenta: Sequence[float | None] = (None,),
-    seeds: int | Sequence[int] = SEEDS,
+    seeds: int | Sequence[int] | None = None,
     optimizer: OptimizerCallable | None = None,
     epochs: int = 50,
     metric: str = "val_acc",
@@ -106,6 +108,7 @@ def compare(
     compile: bool | None = None,
     trainer: Trainer | None = None,
     folder: Union[str, Path, None] = None,
+    budget: int | None = None,
 ) -> Comparison:
     """Trains schedules x peak learning rates (x momenta) x seeds and says which schedules differ.
 
@@ -121,7 +124,8 @@ def compare(
         lrs: Peak learning rates; of the first param group, to which the others keep their ratio. None: 0.1, 0.3, 1, 3
             and 10 times the optimizer's own, or 0.03 to 3 for the worked example with SGD.
         momenta: Momenta, or first betas; None is the optimizer's own.
-        seeds: How many seeds, from 0 on, or which.
+        seeds: How many seeds, from 0 on, or which; with a budget the most that a setting may get. None: 20, and 24
+            with a budget.
         optimizer: Takes parameters and returns the optimizer. None: the module's own, as ``configure_optimizers``
             returns it, with its settings and param groups; the schedules take the place of its scheduler. Vectorized:
             SGD, Adam and AdamW.
@@ -139,28 +143,31 @@ def compare(
             of which takes its share of the runs. None: on the accelerator that is there.
         folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race, so that
             the same call takes an interrupted race up again.
+        budget: The most trainings. Seeds are then added where the answer is open: settings that are clearly worse on
+            validation data leave, and so do schedules that are told from the best. The same folder with a larger
+            budget goes on. None: the full grid.
 
     Returns:
         The comparison; its folder holds the report.
 
     Raises:
-        InputError: For an empty grid, an unknown metric, one whose name does not tell which way is better when no mode
-            does, a module with several optimizers or manual optimization, or one that ``engine="vectorized"`` cannot
-            train.
+        InputError: For an empty grid, a budget that cannot tell schedules apart, an unknown metric, one whose name
+            does not tell which way is better when no mode does, a module with several optimizers or manual
+            optimization, or one that ``engine="vectorized"`` cannot train.
 
     Example::
 
         race = compare(IonosphereClassifier, IonosphereDataModule, {"constant": Constant(), "cosine": Cosine()})
         race.show()
     """
-    options = RaceOptions(epochs, metric, mode, reference, target, engine, compile, folder)
+    options = RaceOptions(epochs, metric, mode, reference, target, engine, compile, folder, budget)
     build = build_from(model, data)
     grid = grid_of(
         build,
         schedules,
         lrs=lrs,
         momenta=momenta,
-        seeds=tuple(range(seeds) if isinstance(seeds, int) else seeds),
+        seeds=seeds_of(seeds, budget),
         optimizer=optimizer,
         epochs=epochs,
         interval=interval,
@@ -200,14 +207,20 @@ def race(
         InputError: When the reference does not race, or the folder holds runs of another race.
     """
     reference = _reference(grid, options)
+    if options.budget is not None:
+        check_budget(grid.keys(), options.budget)
     definition = definition_of(build, grid, options.epochs, identity)
     folder = Path(options.folder or _default_folder(definition.fingerprint, grid))
     warning = few_seeds_in_words(len(grid.schedules), len(grid.seeds))
-    if warning and strategy.is_global_zero:
+    if warning and options.budget is None and strategy.is_global_zero:
         print(warning)
     ranks = Ranks(strategy)
     runner = Runner(grid, build, definition, options, folder, ranks)
-    records = runner.finish()
+    splits = splits_of(build, grid.seeds)
+    if options.budget is None:
+        records, standing = runner.train(sorted(grid.keys())), None
+    else:
+        records, standing = _spend(options.budget, grid, options, runner, reference, splits)
     runs = [record.run(options.metric, options.test_metric) for record in records]
     summary = summarize(
         runs,
@@ -215,7 +228,8 @@ def race(
         mode=options.direction,
         reference=reference,
         target=options.target,
-        splits=splits_of(build, grid.seeds),
+        splits=splits,
+        standing=standing,
     )
     results = Results(
         records=records,
@@ -237,6 +251,30 @@ def race(
         with alone_in(folder):
             write_report(results, folder)
     return Comparison(results, folder, grid)
+
+
+def _spend(
+    budget: int, grid: Grid, options: RaceOptions, runner: Runner, reference: str | None, splits: Splits | None
+) -> tuple[list[Record], Standing]:
+    """Trains round by round where the answer is open; returns the records of this race and how it stands."""
+    records: dict[RunKey, Record] = {}
+
+    def train(keys: Sequence[RunKey]) -> list[Run]:
+        seeds, settings = len({key.seed for key in keys}), len({key.setting for key in keys})
+        rank_zero_info(f"{len(keys)} trainings: {settings} settings x {seeds} seeds.")
+        found = runner.train(keys)
+        records.update(zip(keys, found, strict=True))
+        return [record.run(options.metric, options.test_metric) for record in found]
+
+    standing = spend(
+        grid.keys(),
+        budget,
+        train,
+        mode=options.direction,
+        reference=reference,
+        overlap=splits.overlap if splits else None,
+    )
+    return [records[key] for key in sorted(records)], standing
 
 
 def _reference(grid: Grid, options: RaceOptions) -> str | None:

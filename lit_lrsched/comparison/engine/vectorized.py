@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +105,8 @@ class VectorizedRace:
         most = _rounded_up(chunk_size or _fitting(self.bytes_per_run, workers, self._device))
         rounds = math.ceil(len(trainings) / (workers * most))
         self.chunk_size = _rounded_up(math.ceil(len(trainings) / (workers * rounds)))
-        # By seed, so that a chunk holds the data of few.
-        order = sorted(range(len(trainings)), key=lambda run: trainings[run].seed)
-        self._chunks = [order[i : i + self.chunk_size] for i in range(0, len(order), self.chunk_size)]
+        self._chunks = self._cut(trainings)
+        self._most_workers = workers
         self.workers = min(workers, len(self._chunks))
         self._threads = threads if self.workers == 1 and self.bytes_per_run >= _SHARED else 1
         self._program_of_chunk = self._program(example, self.chunk_size)
@@ -117,6 +117,24 @@ class VectorizedRace:
             with _threads(self._threads):
                 self._program_of_chunk.compile()
             self.compile_seconds = time.perf_counter() - started
+
+    def then(self, trainings: Sequence[Training]) -> VectorizedRace:
+        """Returns the race of other trainings in the same program: nothing is traced or compiled again.
+
+        Raises:
+            InputError: When the rates do not fit the number of steps.
+        """
+        race = copy(self)
+        race._trainings = trainings
+        race._check_steps()
+        race._chunks = race._cut(trainings)
+        race.workers = min(self._most_workers, len(race._chunks))
+        return race
+
+    def _cut(self, trainings: Sequence[Training]) -> list[list[int]]:
+        """Returns the chunks, by seed, so that each holds the data of few."""
+        order = sorted(range(len(trainings)), key=lambda run: trainings[run].seed)
+        return [order[i : i + self.chunk_size] for i in range(0, len(order), self.chunk_size)]
 
     def __iter__(self) -> Iterator[Chunk]:
         """Trains, and yields each chunk when it is finished."""

@@ -15,12 +15,15 @@ the design and analysis of clinical trials (1977), for equal looks.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from lit_lrsched.comparison.evidence.runs import FloatArray
 from lit_lrsched.comparison.evidence.significance import PATTERNS, Difference, differences_from
+
+Cell = TypeVar("Cell", bound=tuple[Any, ...])
 
 #: Seeds of the first look: it takes 8 before a sign-flip test can reach a quarter of 0.05.
 FIRST_LOOK = 8
@@ -103,6 +106,10 @@ class Standing:
     tied: tuple[str, ...]
     spending: Spending
 
+    def stands(self, *setting: Any) -> bool:
+        """Returns whether a setting stands for its schedule."""
+        return self.chosen[setting[0]] == setting
+
 
 def judge(
     values: Mapping[str, FloatArray],
@@ -132,7 +139,9 @@ def judge(
     """
     ranked = tuple(sorted(values, key=lambda name: (-values[name].mean(), name)))
 
-    def against(other: str, picked: bool) -> dict[str, Difference]:
+    def against(other: str | None, picked: bool) -> dict[str, Difference]:
+        if other is None or other not in values:
+            return {}
         rivals = [name for name in ranked if name != other]
         found = differences_from(
             values[other],
@@ -146,8 +155,8 @@ def judge(
 
     return Judgement(
         ranked,
-        against(ranked[0], picked=True) if ranked else {},
-        against(reference, picked=False) if reference in values else {},
+        against(ranked[0] if ranked else None, picked=True),
+        against(reference, picked=False),
     )
 
 
@@ -160,3 +169,25 @@ def _of_all_looks(difference: Difference, share: float) -> Difference:
         p_corrected=min(1.0, difference.p_corrected / share),
         resplit=resplit and dataclasses.replace(resplit, p=min(1.0, resplit.p / share)),
     )
+
+
+def paired_means(values: Mapping[Cell, Mapping[int, float]], standing: Standing) -> dict[Cell, float]:
+    """Returns the mean of every setting over the seeds of the best schedule, though it has had fewer.
+
+    What is not there is reckoned from pairs: a setting is as far from the one that stands for its schedule as it is
+    over the seeds that both have had, and that one likewise from the best schedule's.
+
+    Args:
+        values: A metric of each setting, by seed.
+        standing: Which setting stands for each schedule, and which schedule is best.
+    """
+    standing_for = {setting[0]: setting for setting in values if standing.stands(*setting)}
+
+    def apart(one: Cell, other: Cell) -> float:
+        common = sorted(values[one].keys() & values[other].keys())
+        return math.fsum(values[one][seed] - values[other][seed] for seed in common) / len(common)
+
+    best = standing_for[next(iter(standing.judgement.ranked), next(iter(standing_for)))]
+    level = math.fsum(values[best].values()) / len(values[best])
+    of_schedule = {name: level + apart(setting, best) for name, setting in standing_for.items()}
+    return {setting: of_schedule[setting[0]] + apart(setting, standing_for[setting[0]]) for setting in values}

@@ -137,13 +137,13 @@ def bca_interval(values: Sequence[float] | FloatArray, level: float = 0.95) -> t
 
 def _is_exact(patterns: int, seeds: int) -> bool:
     # The last sign stays: the test is two-sided, so a pattern and its negation count alike.
-    return patterns == 2 ** (seeds - 1)
+    return patterns == 1 << (seeds - 1)
 
 
 def _flips(seeds: int, most: int) -> Iterator[npt.NDArray[np.bool_]]:
     """Yields blocks of patterns, True where a seed's sign is flipped: all of them, or as many random ones."""
-    if 2 ** (seeds - 1) <= most:
-        codes = np.arange(2 ** (seeds - 1))
+    if 1 << (seeds - 1) <= most:
+        codes = np.arange(1 << (seeds - 1))
         for start in range(0, len(codes), _BLOCK):
             yield (codes[start : start + _BLOCK, None] >> np.arange(seeds)) % 2 == 1
         return

@@ -12,8 +12,8 @@ Four choices keep the answer honest:
   early epochs included (:func:`worst_value`): about that of an untrained model. Dropping it would reward a
   schedule for breaking down.
 - **Picking the best is paid for.** The best is chosen by the same data that then test it against the others, so all
-  pairs of schedules are judged together (:func:`differences_from`). ``scripts/verdict_errors.py`` counts what that
-  costs and brings; docs/comparison.md has its figures.
+  pairs of schedules are judged together (:func:`~lit_lrsched.comparison.evidence.significance.differences_from`).
+  ``scripts/verdict_errors.py`` counts what that costs and brings; docs/comparison.md has its figures.
 - **Nobody wins at the edge of the grid.** A schedule that does best at the highest or lowest rate tried may do better
   beyond it, so that the race is decided only by a wider grid (:func:`open_edges`).
 """
@@ -28,8 +28,9 @@ from typing import Literal
 
 import numpy as np
 
+from lit_lrsched.comparison.evidence.looks import Spending, Standing, judge, paired_means
 from lit_lrsched.comparison.evidence.runs import FloatArray, Mode, Run, mean_curve, time_to_target, worst_value
-from lit_lrsched.comparison.evidence.significance import Difference, bca_interval, differences_from
+from lit_lrsched.comparison.evidence.significance import Difference, bca_interval
 from lit_lrsched.errors import InputError, did_you_mean
 
 
@@ -62,6 +63,8 @@ class Setting:
         lr: Peak learning rate.
         momentum: Momentum.
         validation: Mean validation metric, a diverged run counted as the worst; None when no run of the race finished.
+            With a budget, settings have different seeds, and the means are those of
+            :func:`~lit_lrsched.comparison.evidence.looks.paired_means`.
         test: Mean test metric, likewise.
         diverged: How many of the runs diverged.
     """
@@ -92,8 +95,10 @@ class ScheduleSummary:
         worst_seed: That seed.
         diverged: How many of the runs at this setting diverged.
         epochs_to_target: Epochs after which the mean validation curve reaches the target; None when it never does.
-        against_best: This schedule against the best; None for the best itself.
+        against_best: This schedule against the best; None for the best itself. One that left a race with a budget is
+            held against the best of then, over the seeds that it has had.
         against_reference: This schedule against the reference; None for the reference itself, or without one.
+        seeds: How many seeds judged it.
     """
 
     schedule: str
@@ -110,6 +115,7 @@ class ScheduleSummary:
     epochs_to_target: int | None
     against_best: Difference | None
     against_reference: Difference | None
+    seeds: int
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ class Summary:
         mode: ``"max"`` or ``"min"``: which way is better.
         alpha: Chance of declaring any difference where there is none, for each of the two questions (against the best,
             against the reference). Intervals have the level ``1 - alpha``.
-        seeds: The seeds, ascending.
+        seeds: The seeds, ascending; with a budget those of the best.
         best: Schedule with the best mean test metric; None when every run diverged.
         tied: The schedules that the data cannot tell from the best, best first, the best included. One name: a winner.
         out: Schedules of which every run diverged. They take no part in the tests.
@@ -133,6 +139,7 @@ class Summary:
             the race is not decided; empty where only one schedule finished.
         wider_lrs: The rates tried and, beyond each open edge, two more in the same steps. Empty without an open edge.
         splits: How the seeds divide the data; None where that is not known.
+        spending: What a budget was spent on; None for the full grid.
     """
 
     metric: str
@@ -149,16 +156,20 @@ class Summary:
     open_edges: tuple[str, ...] = ()
     wider_lrs: tuple[float, ...] = ()
     splits: Splits | None = None
+    spending: Spending | None = None
 
 
-_Grid = dict[tuple[str, float, float], list[Run]]
+_Cell = tuple[str, float, float]
+_Grid = dict[_Cell, list[Run]]
 
 
-def _grid(runs: Sequence[Run]) -> _Grid:
-    """Returns the runs of each setting by ascending seed, checked to be complete."""
+def _grid(runs: Sequence[Run], complete: bool) -> _Grid:
+    """Returns the runs of each setting by ascending seed, checked to be complete where they should be."""
     grid: _Grid = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.key):
         grid[run.key.setting].append(run)
+    if not complete:
+        return grid
     seeds = sorted({run.key.seed for run in runs})
     for (schedule, lr, momentum), members in grid.items():
         have = [run.key.seed for run in members]
@@ -173,16 +184,25 @@ def _grid(runs: Sequence[Run]) -> _Grid:
     return grid
 
 
-def _means(grid: _Grid, worst: float | None) -> list[Setting]:
-    settings = []
-    for (schedule, lr, momentum), members in grid.items():
-        validation = test = None
-        if worst is not None:
-            validation = math.fsum(worst if run.broken else run.validation for run in members) / len(members)
-            test = math.fsum(worst if run.broken else run.test for run in members) / len(members)
-        diverged = sum(run.broken for run in members)
-        settings.append(Setting(schedule, lr, momentum, validation, test, diverged))
-    return settings
+def _settings(grid: _Grid, worst: float | None, standing: Standing | None) -> list[Setting]:
+    validation, test = (_means(grid, of, worst, standing) for of in ("validation", "test"))
+    return [
+        Setting(*setting, validation[setting], test[setting], sum(run.broken for run in members))
+        for setting, members in grid.items()
+    ]
+
+
+def _means(grid: _Grid, of: str, worst: float | None, standing: Standing | None) -> Mapping[_Cell, float | None]:
+    """Returns the mean metric of every setting over the seeds, a diverged run counted as the worst."""
+    if worst is None:
+        return dict.fromkeys(grid)
+    values = {
+        setting: {run.key.seed: worst if run.broken else float(getattr(run, of)) for run in members}
+        for setting, members in grid.items()
+    }
+    if standing is not None:
+        return paired_means(values, standing)
+    return {setting: math.fsum(each.values()) / len(each) for setting, each in values.items()}
 
 
 def _tune(settings: Sequence[Setting], mode: Mode) -> dict[str, Setting]:
@@ -267,6 +287,7 @@ def summarize(
     target: float | None = None,
     alpha: float = 0.05,
     splits: Splits | None = None,
+    standing: Standing | None = None,
 ) -> Summary:
     """Tunes every schedule on validation data, judges it on test data and says which differ.
 
@@ -280,6 +301,8 @@ def summarize(
             of the race ends.
         alpha: Chance, for each question, of declaring any difference where there is none; in (0, 1).
         splits: How the seeds divide the data, where that is known.
+        standing: How the schedules of a race with a budget stand, of which these are the runs. None: they are those of
+            the full grid, judged once.
 
     Returns:
         The summary; equal runs give an equal summary.
@@ -312,39 +335,32 @@ def summarize(
             f"reference={reference!r} is not raced{did_you_mean(reference, names)}: name one of {', '.join(names)}"
         )
 
-    grid = _grid(runs)
+    grid = _grid(runs, complete=standing is None)
     worst = worst_value(runs, mode)
-    settings = _means(grid, worst)
-    chosen = _tune(settings, mode)
+    settings = _settings(grid, worst, standing)
+    chosen = _tune([s for s in settings if standing is None or standing.stands(s.schedule, s.lr, s.momentum)], mode)
     members = {name: grid[name, setting.lr, setting.momentum] for name, setting in chosen.items()}
-    seeds = tuple(run.key.seed for run in members[names[0]])
 
-    out = tuple(name for name in names if chosen[name].diverged == len(seeds))
+    out = tuple(name for name in names if chosen[name].diverged == len(members[name]))
     better = 1.0 if mode == "max" else -1.0
     values: dict[str, FloatArray] = {}
     curves: dict[str, FloatArray] = {}
     if worst is not None:
         values = {n: np.array([worst if r.broken else r.test for r in members[n]]) for n in names if n not in out}
         curves = {name: mean_curve(members[name], worst) for name in names}
-    ranked = sorted(values, key=lambda name: (-better * values[name].mean(), name))
-    best = ranked[0] if ranked else None
-
-    def against(other: str | None, picked: bool) -> dict[str, Difference]:
-        if other not in values:
-            return {}
-        rivals = [name for name in ranked if name != other]
-        found = differences_from(
-            better * values[other],
-            [better * values[name] for name in rivals],
-            picked=picked,
+    judgement = (
+        standing.judgement
+        if standing
+        else judge(
+            {name: better * each for name, each in values.items()},
+            reference,
             alpha=alpha,
             overlap=splits.overlap if splits else None,
         )
-        return dict(zip(rivals, found, strict=True))
-
-    against_best = against(best, picked=True)
-    against_reference = against(reference, picked=False)
-    tied = [name for name in ranked if name == best or against_best[name].p_corrected > alpha]
+    )
+    ranked = judgement.ranked
+    best = ranked[0] if ranked else None
+    tied = standing.tied if standing else judgement.tied(alpha)
     edges = open_edges({name: chosen[name] for name in ranked}, settings, tied, mode) if len(ranked) > 1 else {}
 
     if target is None and ranked:
@@ -368,20 +384,21 @@ def summarize(
                 low=interval[0] if interval else None,
                 high=interval[1] if interval else None,
                 worst=None if worst_run is None else float(values[name][worst_run]),
-                worst_seed=None if worst_run is None else seeds[worst_run],
+                worst_seed=None if worst_run is None else members[name][worst_run].key.seed,
                 diverged=setting.diverged,
                 epochs_to_target=time_to_target(curves[name], target, mode)
                 if finished and target is not None
                 else None,
-                against_best=against_best.get(name),
-                against_reference=against_reference.get(name),
+                against_best=judgement.against_best.get(name),
+                against_reference=judgement.against_reference.get(name),
+                seeds=len(members[name]),
             )
         )
     return Summary(
         metric=metric,
         mode=mode,
         alpha=alpha,
-        seeds=seeds,
+        seeds=tuple(run.key.seed for run in members[best or names[0]]),
         best=best,
         tied=tuple(tied),
         out=out,
@@ -392,4 +409,5 @@ def summarize(
         open_edges=tuple(edges),
         wider_lrs=wider(sorted({setting.lr for setting in settings}), list(edges.values())) if edges else (),
         splits=splits,
+        spending=standing.spending if standing else None,
     )
