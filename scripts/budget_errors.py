@@ -64,17 +64,15 @@ class Scenario:
 
 SCENARIOS = (
     Scenario("copies of one schedule", 10, 0.0, copies=True),
-    Scenario("copies of one schedule", 4, 0.0, copies=True),
     Scenario("equal at their best, other rates", 10, 0.0),
-    Scenario("equal at their best, flat in the rate", 10, 0.0, fall=0.2),
-    Scenario("half of them worse, by a lot", 10, 3.0, ahead=5),
-    Scenario("half of them worse, by a little", 10, 1.0, ahead=5),
-    Scenario("one leads", 10, 2.0),
     Scenario("one leads", 10, 1.2),
+    Scenario("equal, flat in the rate", 10, 0.0, fall=0.2),
     Scenario("one leads, flat in the rate", 10, 1.2, fall=0.2),
-    Scenario("one leads, steep in the rate", 10, 1.2, fall=4.0),
+    Scenario("one leads by a lot", 10, 2.0),
+    Scenario("copies of one schedule", 4, 0.0, copies=True),
     Scenario("one leads", 4, 1.2),
-    Scenario("one leads, five rates alone", 4, 1.2, momenta=1),
+    Scenario("half of them worse", 10, 1.0, ahead=5),
+    Scenario("one leads, one momentum", 4, 1.2, momenta=1),
 )
 
 

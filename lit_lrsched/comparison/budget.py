@@ -27,12 +27,14 @@ from typing import Literal
 import numpy as np
 
 from lit_lrsched.comparison.evidence.looks import (
-    FIRST_LOOK,
+    EARLY_SEEDS,
+    LEAST_SEEDS,
     Judgement,
     Round,
     Spending,
     Standing,
     judge,
+    shares_of,
 )
 from lit_lrsched.comparison.evidence.runs import FloatArray, Mode, Run, RunKey, worst_value
 from lit_lrsched.comparison.evidence.significance import PATTERNS
@@ -59,11 +61,11 @@ def check_budget(keys: Sequence[RunKey], budget: int) -> None:
         InputError: When the first round, and one look at each schedule, are beyond the budget or the seeds.
     """
     seeds, settings, schedules = ({getattr(key, of) for key in keys} for of in ("seed", "setting", "schedule"))
-    first = _ladder(FIRST_LOOK)[0]
-    further = FIRST_LOOK - first
+    first = _ladder(LEAST_SEEDS)[0]
+    further = LEAST_SEEDS - first
     least = first * len(settings) + further * len(schedules)
-    if len(seeds) < FIRST_LOOK:
-        raise InputError(f"seeds: {len(seeds)} cannot judge a race with a budget: give at least {FIRST_LOOK}")
+    if len(seeds) < LEAST_SEEDS:
+        raise InputError(f"seeds: {len(seeds)} cannot judge a race with a budget: give at least {LEAST_SEEDS}")
     if budget < least:
         raise InputError(
             f"budget={budget} is too small: {first} seeds for each of {len(settings)} settings and {further} more for "
@@ -140,6 +142,7 @@ class _Field:
         self._train = train
         self._mode = mode
         self._runs: dict[RunKey, list[Run]] = {setting: [] for group in self.settings.values() for setting in group}
+        self._lost = False  # whether any run diverged
         self._worst = 0.0
 
     @property
@@ -154,7 +157,9 @@ class _Field:
         runs = self._train(keys)
         for i, setting in enumerate(settings):
             self._runs[setting] += runs[i * len(new) : (i + 1) * len(new)]
-        self._worst = worst_value([run for runs in self._runs.values() for run in runs], self._mode) or 0.0
+        self._lost |= any(run.broken for run in runs)
+        if self._lost:
+            self._worst = worst_value([run for runs in self._runs.values() for run in runs], self._mode) or 0.0
         return len(keys)
 
     def broken(self, setting: RunKey) -> int:
@@ -210,21 +215,22 @@ class _Race:
         """Trains round by round."""
         field, had = self._field, 0
         rungs = self._plan()
-        share = 1 / sum(rung >= FIRST_LOOK for rung in rungs)
+        looks = sorted({*(rung for rung in rungs if rung >= EARLY_SEEDS), rungs[-1]})
+        shares = dict(zip(looks, shares_of(len(looks), field.count > len(field.settings)), strict=True))
         for i, rung in enumerate(rungs):
             racing = [setting for settings in self._alive.values() for setting in settings]
-            if rung < FIRST_LOOK and len(racing) == len(self._alive):
-                continue  # nothing to tune: on to the first look
+            if rung not in shares and len(racing) == len(self._alive):
+                continue  # nothing to tune: on to the next look
             seeds = rung if rung < rungs[-1] else min(len(field.seeds), had + self._left // len(racing))
             trainings = field.train(racing, had, seeds)
             had = seeds
             left = self._tune()
-            gone = self._look(had, share) if rung >= FIRST_LOOK else ()
+            gone = self._look(had, shares[rung]) if rung in shares else ()
             if rung < rungs[-1] and len(self._alive) > 1:
                 left += self._cut(had, rungs[i:])
             stayed = sum(map(len, self._alive.values()))
             self._rounds.append(Round(had, trainings, tuple(map(_in_words, left)), gone, stayed, len(self._alive)))
-            if len(self._alive) < 2 and rung >= FIRST_LOOK:
+            if len(self._alive) < 2 and rung in shares:
                 break
         ended: Literal["settled", "seeds", "budget"] = "settled"
         if len(self._alive) > 1:
@@ -249,7 +255,7 @@ class _Race:
         def cost(rung: int) -> int:
             return ladder[0] * field.count + (rung - ladder[0]) * len(field.settings)
 
-        return [rung for rung in ladder if rung <= FIRST_LOOK or cost(rung) <= _PLANNED * self._budget]
+        return [rung for rung in ladder if rung <= LEAST_SEEDS or cost(rung) <= _PLANNED * self._budget]
 
     def _ranked(self, settings: Sequence[RunKey]) -> list[RunKey]:
         """Returns settings by their mean validation metric, the best first, as the full grid ranks them."""
