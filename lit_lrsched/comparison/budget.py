@@ -88,7 +88,7 @@ def spend(
 
     Args:
         keys: Every run of the full grid; the order of the seeds in it is that in which they are used.
-        budget: The most trainings, at least :func:`least_budget`.
+        budget: The most trainings, at least what :func:`check_budget` asks for.
         train: Trains the runs of a round, or looks them up, and returns them in the order of their keys.
         mode: Which way the metric is better.
         reference: The schedule that the others are held against, or None.

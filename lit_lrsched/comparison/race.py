@@ -234,7 +234,8 @@ def race(
     results = Results(
         records=records,
         summary=summary,
-        gain=tuning_gain(runs, summary, lr=grid.own_lr, momentum=grid.own_momentum),
+        # With a budget the setting that one starts from may have had two seeds, which show nothing.
+        gain=None if standing else tuning_gain(runs, summary, lr=grid.own_lr, momentum=grid.own_momentum),
         validation_metric=options.metric,
         factors=_factors(records, summary),
         epochs=options.epochs,
