@@ -162,10 +162,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", default=range(len(SCENARIOS)), help="which rows, from 0 on")
     options = parser.parse_args()
     started = time.perf_counter()
-    print(
-        "| races | schedules | lead | false alarms, full | budget | found, full | budget | full grid | trainings | of it |"
+    heads = (
+        "races | schedules | lead | false alarms, full | budget | found, full | budget | full grid | trainings | of it"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    print(f"| {heads} |\n|{'---|' * 10}", flush=True)
     many = len(options.rows)
     with ProcessPoolExecutor(options.processes) as pool:
         for row in pool.map(measure, options.rows, [options.races] * many, [options.share] * many):
