@@ -226,11 +226,12 @@ class _Race:
             had = seeds
             left = self._tune()
             gone = self._look(had, shares[rung]) if rung in shares else ()
-            if rung < rungs[-1] and len(self._alive) > 1:
+            settled = rung in shares and len(self._alive) < 2
+            if rung < rungs[-1] and not settled:
                 left += self._cut(had, rungs[i:])
             stayed = sum(map(len, self._alive.values()))
             self._rounds.append(Round(had, trainings, tuple(map(_in_words, left)), gone, stayed, len(self._alive)))
-            if len(self._alive) < 2 and rung in shares:
+            if settled:
                 break
         ended: Literal["settled", "seeds", "budget"] = "settled"
         if len(self._alive) > 1:
