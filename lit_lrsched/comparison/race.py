@@ -215,6 +215,11 @@ def race(
     if warning and options.budget is None and strategy.is_global_zero:
         print(warning)
     ranks = Ranks(strategy)
+    if options.budget is not None and ranks.count > 1:
+        raise InputError(
+            f"budget={options.budget} is spent round by round in one process, and the trainer has {ranks.count}: give "
+            "it one device, or leave budget out"
+        )
     runner = Runner(grid, build, definition, options, folder, ranks)
     splits = splits_of(build, grid.seeds)
     if options.budget is None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.pytorch import Trainer
 
 from lit_lrsched import Constant, Cosine, IonosphereClassifier, IonosphereDataModule, compare
 from lit_lrsched.comparison.budget import check_budget, spend
@@ -161,6 +162,13 @@ def test_what_cannot_decide_is_refused(budget: int, seeds: int, told: str) -> No
     keys = [RunKey(name, lr, 0.0, seed) for name in "ab" for lr in (0.1, 0.3) for seed in range(seeds)]
     with pytest.raises(InputError, match=told):
         check_budget(keys, budget)
+
+
+def test_several_processes_are_refused(tmp_path: Path) -> None:
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
+    with pytest.raises(InputError, match="in one process, and the trainer has 2"):
+        race(tmp_path / "none", trainer=trainer)
+    assert not (tmp_path / "none").exists()
 
 
 def test_simulated_races_err_and_find_as_the_documentation_says() -> None:

@@ -30,7 +30,6 @@ class Ranks:
         if spawns_functions(strategy):
             raise InputError("a race cannot be forked or spawned over several devices: give --trainer.strategy ddp")
         self._strategy = strategy
-        self._launched = False
         self.count: int = getattr(strategy, "world_size", 1)
         self.rank: int = getattr(strategy, "global_rank", 0)
 
@@ -43,10 +42,9 @@ class Ranks:
     def launch(self, work: Callable[[], None]) -> None:
         """Starts the other processes, where nobody has done so yet, and works."""
         launcher = self._strategy.launcher
-        if launcher is None or self._launched:
+        if launcher is None:
             work()
             return
-        self._launched = True
         try:
             launcher.launch(work)
         except BaseException:
