@@ -36,7 +36,15 @@ def test_the_table_of_situations_is_up_to_date(run_all):
 # Those that no other test runs.
 @pytest.mark.parametrize(
     "script",
-    ["bench/fit.py", "bench/callback.py", "bench/compare.py", "docs/screenshots.py", "faults.py", "verdict_errors.py"],
+    [
+        "bench/fit.py",
+        "bench/callback.py",
+        "bench/compare.py",
+        "docs/screenshots.py",
+        "faults.py",
+        "verdict_errors.py",
+        "budget_errors.py",
+    ],
 )
 def test_a_script_starts_anywhere(script, tmp_path):
     assert run(script, "--help", cwd=tmp_path).startswith(f"usage: {Path(script).name} ")

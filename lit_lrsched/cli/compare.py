@@ -47,7 +47,8 @@ def compare(
     lrs: Optional[list[float]] = None,
     momenta: Optional[list[float]] = None,
     weight_decays: Optional[list[float]] = None,
-    seeds: Union[int, list[int]] = 20,
+    seeds: Union[int, list[int], None] = None,
+    budget: Optional[int] = None,
     metric: str = "val_acc",
     mode: Optional[Literal["min", "max"]] = None,
     reference: Optional[str] = None,
@@ -80,7 +81,8 @@ def compare(
         momenta: Momenta. Default: the optimizer's own; 0 and 0.9 for the worked example with SGD.
         weight_decays: Weight decays of the first param group that has one; the others keep their ratio to it, and
             those with 0 keep 0. Default: the optimizer's own.
-        seeds: How many seeds, or which.
+        seeds: How many seeds, or which. Default: 20; with --budget at most 24.
+        budget: The most trainings. Seeds are added where the answer is open; what is clearly worse leaves.
         metric: The logged metric that tunes, such as val_acc; test_acc then judges.
         mode: max when the metric should be high, min when it should be low. Default: as its name tells.
         reference: The schedule to hold the others against. Default: the one called constant.
@@ -104,7 +106,7 @@ def compare(
 
     epochs = trainer.max_epochs or 0
     race_options = RaceOptions(
-        *(epochs, metric, mode, reference, target, engine, compile, folder),
+        *(epochs, metric, mode, reference, target, engine, compile, folder, budget),
         ray=ray,
         ray_cpus=ray_cpus,
         ray_gpus=ray_gpus,
@@ -118,7 +120,7 @@ def compare(
         _racing(default if schedules is None else by_name(schedules), options.lr_scheduler),
         lrs=lrs,
         momenta=momenta,
-        seeds=tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+        seeds=defaults.seeds_of(seeds, budget),
         optimizer=options.optimizer,
         epochs=epochs,
         interval=options.lr_interval,
@@ -130,7 +132,10 @@ def compare(
     if export is not None:
         grid.check_export()  # before the race and not after it
     if trainer.is_global_zero:
-        print(f"{len(grid.keys())} trainings: {grid.size()}, {epochs} epochs each.")
+        if budget is None:
+            print(f"{len(grid.keys())} trainings: {grid.size()} x {len(grid.seeds)} seeds, {epochs} epochs each.")
+        else:
+            print(f"At most {budget} trainings: {grid.size()} x up to {len(grid.seeds)} seeds, {epochs} epochs each.")
         print(textwrap.fill(" ".join([grid.opening(), *said]), 100))
         print(f"{metric} tunes: {'higher' if race_options.direction == 'max' else 'lower'} is better.")
     finished = race(

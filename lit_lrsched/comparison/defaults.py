@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,7 @@ SCHEDULES: dict[str, Any] = {
     "plateau": Plateau(monitor="val_acc", factor=0.5, patience=5),
 }
 SEEDS = 20
+SEEDS_OF_A_BUDGET = 24  # the most; judging at several looks takes more of them than judging once
 
 
 def of_ours() -> dict[str, Any]:
@@ -47,6 +49,18 @@ MOMENTA = (0.0, 0.9)
 
 # Of any other: times its own rate.
 AROUND = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+def seeds_of(seeds: int | Sequence[int] | None, budget: int | None) -> tuple[int, ...]:
+    """Returns the seeds to race with.
+
+    Args:
+        seeds: How many, from 0 on, or which. None: as many as are usual.
+        budget: The most trainings, or None for the full grid.
+    """
+    if seeds is None:
+        seeds = SEEDS if budget is None else SEEDS_OF_A_BUDGET
+    return tuple(range(seeds) if isinstance(seeds, int) else seeds)
 
 
 def rates_and_momenta(

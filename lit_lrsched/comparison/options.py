@@ -27,14 +27,15 @@ class RaceOptions:
             vectorized where the module allows it.
         compile: Whether to compile the vectorized program. None: where that pays for itself.
         folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race.
+        budget: The most trainings; seeds are added where the answer is open. None: the full grid.
         ray: The Ray cluster that trains: ``"auto"`` for the one that runs, ``"local"`` for one on this machine, or an
             address. None: the processes of this machine.
         ray_cpus: CPUs for each worker of the cluster, a fraction or a whole number. None: 1.
         ray_gpus: GPUs for each worker, at most 1. None: 1 where the trainer's accelerator is a GPU, else 0.
 
     Raises:
-        InputError: For less than one epoch, or a metric whose name does not tell which way is better, without a mode,
-            or for ``ray_cpus`` and ``ray_gpus`` that Ray cannot give, or without ``ray``.
+        InputError: For less than one epoch or training, or a metric whose name does not tell which way is better,
+            without a mode, or for ``ray_cpus`` and ``ray_gpus`` that Ray cannot give, or without ``ray``.
 
     >>> RaceOptions(metric="val_loss").direction, RaceOptions(metric="val_loss").test_metric
     ('min', 'test_loss')
@@ -48,6 +49,7 @@ class RaceOptions:
     engine: Engine = "auto"
     compile: bool | None = None
     folder: Union[str, Path, None] = None
+    budget: int | None = None
     ray: str | None = None
     ray_cpus: float | None = None
     ray_gpus: float | None = None
@@ -55,6 +57,8 @@ class RaceOptions:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise InputError(f"epochs={self.epochs} trains nothing: give at least 1")
+        if self.budget is not None and self.budget < 1:
+            raise InputError(f"budget={self.budget} trains nothing: give the number of trainings")
         direction_for("metric", self.metric, self.mode)
         for name, value in (("ray_cpus", self.ray_cpus), ("ray_gpus", self.ray_gpus)):
             if value is not None and self.ray is None:

@@ -17,15 +17,17 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import Strategy
 
 from lit_lrsched.class_paths import without_partial
+from lit_lrsched.comparison.budget import check_budget, spend
 from lit_lrsched.comparison.builds import build_from
-from lit_lrsched.comparison.defaults import SEEDS
+from lit_lrsched.comparison.defaults import seeds_of
 from lit_lrsched.comparison.definition import definition_of, digest_of
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ranks import Ranks
 from lit_lrsched.comparison.engine.sequential import quietly
 from lit_lrsched.comparison.engine.training import OptimizerCallable
-from lit_lrsched.comparison.evidence.runs import Mode
-from lit_lrsched.comparison.evidence.summary import Summary, summarize
+from lit_lrsched.comparison.evidence.looks import Standing
+from lit_lrsched.comparison.evidence.runs import Mode, Run, RunKey
+from lit_lrsched.comparison.evidence.summary import Splits, Summary, summarize
 from lit_lrsched.comparison.evidence.tuning_gain import tuning_gain
 from lit_lrsched.comparison.evidence.verdict import few_seeds_in_words, verdict
 from lit_lrsched.comparison.export import export_best, options_of
@@ -146,7 +148,7 @@ def compare(
     lrs: Sequence[float] | None = None,
     momenta: Sequence[float | None] = (None,),
     weight_decays: Sequence[float | None] = (None,),
-    seeds: int | Sequence[int] = SEEDS,
+    seeds: int | Sequence[int] | None = None,
     optimizer: OptimizerCallable | None = None,
     epochs: int = 50,
     metric: str = "val_acc",
@@ -160,6 +162,7 @@ def compare(
     compile: bool | None = None,
     trainer: Trainer | None = None,
     folder: Union[str, Path, None] = None,
+    budget: int | None = None,
     ray: str | None = None,
     ray_cpus: float | None = None,
     ray_gpus: float | None = None,
@@ -182,7 +185,8 @@ def compare(
         momenta: Momenta, or first betas; None is the optimizer's own.
         weight_decays: Weight decays of the first param group that has one; the others keep their ratio to it, and those
             with 0 keep 0. None is the optimizer's own.
-        seeds: How many seeds, from 0 on, or which.
+        seeds: How many seeds, from 0 on, or which; with a budget the most that a setting may get. None: 20, and 24
+            with a budget.
         optimizer: Takes parameters and returns the optimizer. None: the module's own, as ``configure_optimizers``
             returns it, with its settings and param groups. Vectorized: SGD, Adam, AdamW, NAdam, RMSprop, Adagrad
             and, where torch has it, Muon.
@@ -203,6 +207,9 @@ def compare(
             refused. None: on the accelerator that is there.
         folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race, so that
             the same call takes an interrupted race up again.
+        budget: The most trainings. Seeds are then added where the answer is open: settings that are clearly worse on
+            validation data leave, and so do schedules that are told from the best. The same folder with a larger
+            budget goes on. None: the full grid.
         ray: Trains on a Ray cluster: ``"auto"`` for the one that runs, ``"local"`` for one that is started on this
             machine, or an address such as ``"10.0.0.1:6379"``. None: in processes of this machine.
         ray_cpus: CPUs for each worker of the cluster; a fraction shares one. None: 1.
@@ -213,16 +220,21 @@ def compare(
         The comparison; its folder holds the report.
 
     Raises:
-        InputError: For an empty grid, an unknown metric, one whose name does not tell which way is better when no mode
-            does, a module with several optimizers or manual optimization, or one that ``engine="vectorized"`` cannot
-            train.
+        InputError: For an empty grid, a budget that cannot tell schedules apart, an unknown metric, one whose name
+            does not tell which way is better when no mode does, a module with several optimizers or manual
+            optimization, or one that ``engine="vectorized"`` cannot train.
 
     Example::
 
         race = compare(IonosphereClassifier, IonosphereDataModule, {"constant": Constant(), "cosine": Cosine()})
         race.show()
     """
-    options = RaceOptions(epochs, metric, mode, reference, target, engine, compile, folder, ray, ray_cpus, ray_gpus)
+    options = RaceOptions(
+        *(epochs, metric, mode, reference, target, engine, compile, folder, budget),
+        ray=ray,
+        ray_cpus=ray_cpus,
+        ray_gpus=ray_gpus,
+    )
     build = build_from(model, data)
     with quietly():  # of accelerators and tips, which are not about the race
         trainer = trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)
@@ -232,7 +244,7 @@ def compare(
         schedules,
         lrs=lrs,
         momenta=momenta,
-        seeds=tuple(range(seeds) if isinstance(seeds, int) else seeds),
+        seeds=seeds_of(seeds, budget),
         optimizer=optimizer,
         epochs=epochs,
         interval=interval,
@@ -275,14 +287,25 @@ def race(
         InputError: When the reference does not race, or the folder holds runs of another race.
     """
     reference = _reference(grid, options)
+    if options.budget is not None:
+        check_budget(grid.keys(), options.budget)
     definition = definition_of(build, grid, options.epochs, identity)
     folder = Path(options.folder or _default_folder(definition.fingerprint, grid))
     warning = few_seeds_in_words(len(grid.schedules), len(grid.seeds))
-    if warning and strategy.is_global_zero:
+    if warning and options.budget is None and strategy.is_global_zero:
         print(warning)
     ranks = Ranks(strategy)
+    if options.budget is not None and ranks.count > 1:
+        raise InputError(
+            f"budget={options.budget} is spent round by round in one process, and the trainer has {ranks.count}: give "
+            "it one device, or leave budget out"
+        )
     runner = Runner(grid, build, definition, options, folder, ranks)
-    records = runner.finish()
+    splits = splits_of(build, grid.seeds)
+    if options.budget is None:
+        records, standing = runner.train(sorted(grid.keys())), None
+    else:
+        records, standing = _spend(options.budget, grid, options, runner, reference, splits)
     runs = [record.run(options.metric, options.test_metric) for record in records]
     summary = summarize(
         runs,
@@ -290,12 +313,16 @@ def race(
         mode=options.direction,
         reference=reference,
         target=options.target,
-        splits=splits_of(build, grid.seeds),
+        splits=splits,
+        standing=standing,
     )
     results = Results(
         records=records,
         summary=summary,
-        gain=tuning_gain(
+        # With a budget the setting that one starts from may have had two seeds, which show nothing.
+        gain=None
+        if standing
+        else tuning_gain(
             runs,
             summary,
             lr=grid.optimizer.lr,
@@ -318,6 +345,30 @@ def race(
         with alone_in(folder):
             write_report(results, folder)
     return Comparison(results, folder, grid)
+
+
+def _spend(
+    budget: int, grid: Grid, options: RaceOptions, runner: Runner, reference: str | None, splits: Splits | None
+) -> tuple[list[Record], Standing]:
+    """Trains round by round where the answer is open; returns the records of this race and how it stands."""
+    records: dict[RunKey, Record] = {}
+
+    def train(keys: Sequence[RunKey]) -> list[Run]:
+        seeds, settings = len({key.seed for key in keys}), len({key.setting for key in keys})
+        rank_zero_info(f"{len(keys)} trainings: {settings} settings x {seeds} seeds.")
+        found = runner.train(keys)
+        records.update(zip(keys, found, strict=True))
+        return [record.run(options.metric, options.test_metric) for record in found]
+
+    standing = spend(
+        grid.keys(),
+        budget,
+        train,
+        mode=options.direction,
+        reference=reference,
+        overlap=splits.overlap if splits else None,
+    )
+    return [records[key] for key in sorted(records)], standing
 
 
 def _reference(grid: Grid, options: RaceOptions) -> str | None:

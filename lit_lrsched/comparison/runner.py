@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from lit_lrsched.comparison.engine.ranks import Ranks
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import race_one_by_one
-from lit_lrsched.comparison.engine.training import Chunk
+from lit_lrsched.comparison.engine.training import Chunk, Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.grid import Grid
@@ -52,7 +53,7 @@ class Runner:
     Attributes:
         engine: The engine that trained.
         reason: Why that engine, in a line.
-        seconds: How long the trainings took.
+        seconds: How long the trainings took, all rounds together.
         trained: How many runs were trained in these seconds.
     """
 
@@ -66,6 +67,8 @@ class Runner:
         self._folder = folder
         self._ranks = ranks
         self._cluster = _cluster(options, ranks)
+        self._chosen = False  # the engine
+        self._program: VectorizedRace | None = None  # built once, whatever the number of rounds
         self.engine = "vectorized"
         self.reason = "every step of the module is a pure function of its parameters and the batch"
         self.seconds = 0.0
@@ -83,29 +86,32 @@ class Runner:
     def _device(self) -> torch.device:
         return self._cluster.device if self._cluster else self._ranks.device
 
-    def finish(self) -> list[Record]:
-        """Trains, keeping every chunk as it finishes, and returns all records."""
+    def train(self, keys: Sequence[RunKey]) -> list[Record]:
+        """Trains runs that the folder does not hold yet, keeping every chunk as it finishes, and returns all of them.
+
+        A race with a budget calls it once a round.
+        """
         started = time.perf_counter()
         with alone_in(self._folder, self._ranks.rank), self._cluster or nullcontext():
-            self._ranks.launch(self._train)
+            self._ranks.launch(partial(self._train, keys))
             with self._ranks.first_alone() as first:
                 if first:
                     self._gather()
-        self.seconds = time.perf_counter() - started
+        self.seconds += time.perf_counter() - started
         stored = stored_records(self._folder, self._definition)
-        return [stored[key] for key in sorted(self._grid.keys())]
+        return [stored[key] for key in keys]
 
-    def _train(self) -> None:
+    def _train(self, keys: Sequence[RunKey]) -> None:
         """Trains this process's share of what is not in the folder yet."""
-        keys = self._grid.keys()
         places = (self._folder, *self._shares())
         done = {key for place in places for key in stored_records(place, self._definition)}
         left = [key for key in self._ranks.share(keys) if key not in done]
-        self.trained = sum(key not in done for key in keys)
+        missing = sum(key not in done for key in keys)
+        self.trained += missing
         if not left:
             return
-        if self.trained < len(keys):
-            rank_zero_info(f"Taking up {self._folder}: {len(done)} runs are done, {self.trained} are left.")
+        if missing < len(keys):
+            rank_zero_info(f"Taking up {self._folder}: {len(keys) - missing} runs are done, {missing} are left.")
         place = self._folder if self._ranks.count == 1 else self._folder / _SHARES / str(self._ranks.rank)
         names = stored_metrics(place)
         store = RecordStore(place, names, self._definition) if names else None
@@ -139,7 +145,33 @@ class Runner:
         return sorted((self._folder / _SHARES).glob("*"))
 
     def _chunks(self, keys: Sequence[RunKey]) -> Iterator[Chunk]:
-        if self._options.engine != "sequential":
+        first, self._chosen = not self._chosen, True
+        if first:
+            self._program = self._choose(keys)
+        if self._program is not None:
+            yield from self._program if first else self._program.then(self._trainings(keys))
+            return
+        started = time.perf_counter()
+        for chunk in race_one_by_one(
+            self._build,
+            [key.seed for key in keys],
+            [self._grid.configure(key) for key in keys],
+            epochs=self._options.epochs,
+            device=self._device,
+            cluster=self._cluster,
+            clip=self._grid.clip,
+        ):
+            if first and chunk.runs == [0] and len(keys) > 1 and not self._cluster:
+                each = time.perf_counter() - started
+                left = timedelta(seconds=round(each * (len(keys) - 1)))
+                rank_zero_info(f"The first run took {each:.1f} s: the other {len(keys) - 1} take about {left}.")
+            yield chunk
+
+    def _choose(self, keys: Sequence[RunKey]) -> VectorizedRace | None:
+        """Chooses the engine and says which; returns the program of the first runs, and None where there is none."""
+        if self._options.engine == "sequential":
+            self.reason = "it was asked for"
+        else:
             try:
                 race = self._vectorized(keys)
             except NotVectorizable as reason:
@@ -153,37 +185,23 @@ class Runner:
                 )
                 if race.draws:
                     rank_zero_info("Random numbers in a step (dropout, noise): the draws differ from Trainer.fit's.")
-                yield from race
-                return
-        else:
-            self.reason = "it was asked for"
+                return race
         self.engine = "sequential"
         rank_zero_info(f"Engine: sequential, one Trainer.fit a run, since {self.reason}.")
-        started = time.perf_counter()
-        for chunk in race_one_by_one(
-            self._build,
-            [key.seed for key in keys],
-            [self._grid.configure(key) for key in keys],
-            epochs=self._options.epochs,
-            device=self._device,
-            cluster=self._cluster,
-            clip=self._grid.clip,
-        ):
-            if chunk.runs == [0] and len(keys) > 1 and not self._cluster:
-                each = time.perf_counter() - started
-                left = timedelta(seconds=round(each * (len(keys) - 1)))
-                rank_zero_info(f"The first run took {each:.1f} s: the other {len(keys) - 1} take about {left}.")
-            yield chunk
+        return None
 
-    def _vectorized(self, keys: Sequence[RunKey]) -> VectorizedRace:
+    def _trainings(self, keys: Sequence[RunKey]) -> list[Training]:
         _, data = self._build(keys[0].seed)
         data.prepare_data()
         data.setup("fit")
         per_epoch = len(data.train_dataloader())
         horizon = Horizon(self._options.epochs * per_epoch, per_epoch)
+        return self._grid.trainings(keys, horizon)
+
+    def _vectorized(self, keys: Sequence[RunKey]) -> VectorizedRace:
         return VectorizedRace(
             self._build,
-            self._grid.trainings(keys, horizon),
+            self._trainings(keys),
             optimizer=self._grid.optimizer,
             epochs=self._options.epochs,
             device=self._device,
@@ -200,7 +218,8 @@ class Runner:
         if self._options.compile is not None:
             return self._options.compile
         # By the size of the whole race, not by a clock, so that one that is taken up again computes as it did before.
-        return found and self._device.type == "cpu" and len(self._grid.keys()) >= _WORTH_COMPILING
+        size = self._options.budget or len(self._grid.keys())
+        return found and self._device.type == "cpu" and size >= _WORTH_COMPILING
 
     def _check_metric(self, chunk: Chunk) -> None:
         for name, logged in {self._options.metric: chunk.curves, self._options.test_metric: chunk.final}.items():

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from pathlib import Path
 
@@ -121,9 +122,8 @@ class VectorizedRace:
         workers = cluster.workers if cluster else workers or here
         rounds = math.ceil(len(trainings) / (workers * most))
         self.chunk_size = _rounded_up(math.ceil(len(trainings) / (workers * rounds)))
-        # By seed, so that a chunk holds the data of few.
-        order = sorted(range(len(trainings)), key=lambda run: trainings[run].seed)
-        self._chunks = [order[i : i + self.chunk_size] for i in range(0, len(order), self.chunk_size)]
+        self._chunks = self._cut(trainings)
+        self._most_workers = workers
         self.workers = min(workers, len(self._chunks))
         self._threads = threads if self.workers == 1 and self.bytes_per_run >= _SHARED else 1
         self._program_of_chunk = smallest if self.chunk_size == LANES else self._program(example, self.chunk_size)
@@ -135,6 +135,24 @@ class VectorizedRace:
             with _threads(self._threads):
                 self._program_of_chunk.compile()
             self.compile_seconds = time.perf_counter() - started
+
+    def then(self, trainings: Sequence[Training]) -> VectorizedRace:
+        """Returns the race of other trainings in the same program: nothing is traced or compiled again.
+
+        Raises:
+            InputError: When the rates do not fit the number of steps.
+        """
+        race = copy(self)
+        race._trainings = trainings
+        race._check_steps()
+        race._chunks = race._cut(trainings)
+        race.workers = min(self._most_workers, len(race._chunks))
+        return race
+
+    def _cut(self, trainings: Sequence[Training]) -> list[list[int]]:
+        """Returns the chunks, by seed, so that each holds the data of few."""
+        order = sorted(range(len(trainings)), key=lambda run: trainings[run].seed)
+        return [order[i : i + self.chunk_size] for i in range(0, len(order), self.chunk_size)]
 
     def __iter__(self) -> Iterator[Chunk]:
         """Trains, and yields each chunk when it is finished."""

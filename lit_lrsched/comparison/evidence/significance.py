@@ -31,9 +31,8 @@ import numpy.typing as npt
 from lit_lrsched.comparison.evidence.power import seeds_needed
 from lit_lrsched.comparison.evidence.runs import FloatArray
 
-# All sign patterns are enumerated up to this many seeds, and this many are drawn beyond it.
-_EXACT_SEEDS = 17
-_DRAWS = 99_999
+# All sign patterns are enumerated where there are no more than this, and this many are drawn beyond it.
+PATTERNS = 99_999
 _BLOCK = 8_192  # patterns in memory at a time
 
 _LIMIT_DRAWS = 1_999
@@ -86,21 +85,21 @@ class Resplit:
     p: float
 
 
-def _is_exact(seeds: int) -> bool:
-    return seeds <= _EXACT_SEEDS
+def _is_exact(patterns: int, seeds: int) -> bool:
+    # The last sign stays: the test is two-sided, so a pattern and its negation count alike.
+    return patterns == 1 << (seeds - 1)
 
 
-def _flips(seeds: int) -> Iterator[npt.NDArray[np.bool_]]:
-    """Yields blocks of patterns, True where a seed's sign is flipped: all of them, or random ones."""
-    if _is_exact(seeds):
-        # The last sign stays: the test is two-sided, so a pattern and its negation count alike.
-        codes = np.arange(2 ** (seeds - 1))
+def _flips(seeds: int, most: int) -> Iterator[npt.NDArray[np.bool_]]:
+    """Yields blocks of patterns, True where a seed's sign is flipped: all of them, or as many random ones."""
+    if 1 << (seeds - 1) <= most:
+        codes = np.arange(1 << (seeds - 1))
         for start in range(0, len(codes), _BLOCK):
             yield (codes[start : start + _BLOCK, None] >> np.arange(seeds)) % 2 == 1
         return
     rng = np.random.default_rng(0)
-    for start in range(0, _DRAWS, _BLOCK):
-        yield rng.integers(0, 2, size=(min(_BLOCK, _DRAWS - start), seeds), dtype=np.int8) == 1
+    for start in range(0, most, _BLOCK):
+        yield rng.integers(0, 2, size=(min(_BLOCK, most - start), seeds), dtype=np.int8) == 1
 
 
 def sign_flip_p(differences: Sequence[float] | FloatArray) -> float:
@@ -169,6 +168,7 @@ def differences_from(
     picked: bool = False,
     alpha: float = 0.05,
     overlap: float | None = None,
+    patterns: int = PATTERNS,
 ) -> list[Difference]:
     """Compares schedules with one of them so that alpha is the chance of any false declaration.
 
@@ -178,6 +178,7 @@ def differences_from(
         picked: Whether the base was picked by these values as the best, rather than named beforehand.
         alpha: Chance of declaring any difference where there is none, in (0, 1).
         overlap: Test rows per training row when the seeds re-split one data set; None when they do not.
+        patterns: The most sign patterns: all are counted where there are no more, and so many are drawn beyond.
 
     Returns:
         A :class:`Difference` for each of the others, in the order given.
@@ -194,7 +195,7 @@ def differences_from(
         return []
     n = len(base)
     gains = np.stack([other - base for other in others], axis=1)
-    sums, flipped = _flipped_sums(gains)
+    sums, flipped = _flipped_sums(gains, patterns)
     # T of a pattern is at most the root of the number of seeds, which is thus the scale of rounding.
     observed = np.abs(gains.sum(axis=0)) / _lengths(gains)
     order = sorted(range(len(others)), key=lambda i: (observed[i], -i))
@@ -226,15 +227,15 @@ def differences_from(
     return found
 
 
-def _flipped_sums(gains: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+def _flipped_sums(gains: FloatArray, most: int = PATTERNS) -> tuple[FloatArray, npt.NDArray[np.int64]]:
     """Returns the sums of each column of ``[seeds, columns]`` under every pattern, and how many seeds it flips."""
-    blocks = [(gains.sum(axis=0) - 2 * (flips @ gains), flips.sum(axis=1)) for flips in _flips(len(gains))]
+    blocks = [(gains.sum(axis=0) - 2 * (flips @ gains), flips.sum(axis=1)) for flips in _flips(len(gains), most)]
     return np.concatenate([sums for sums, _ in blocks]), np.concatenate([flipped for _, flipped in blocks])
 
 
 def _share(hit: npt.NDArray[np.bool_], seeds: int) -> float:
     hits = int(np.count_nonzero(hit))
-    return hits / len(hit) if _is_exact(seeds) else (hits + 1) / (len(hit) + 1)
+    return hits / len(hit) if _is_exact(len(hit), seeds) else (hits + 1) / (len(hit) + 1)
 
 
 def _lengths(gains: FloatArray) -> FloatArray:
@@ -293,7 +294,7 @@ def _interval(
     low[always], high[always] = -np.inf, np.inf
     # The slack is for levels whose product with a whole number falls short of it by rounding.
     level = alpha * (1 + _ROUNDING)
-    rank = math.floor(level * len(low)) if _is_exact(n) else math.floor(level * (len(low) + 1)) - 1
+    rank = math.floor(level * len(low)) if _is_exact(len(low), n) else math.floor(level * (len(low) + 1)) - 1
     if rank < 0:
         return None, None
     ends = np.partition(low, rank)[rank], np.partition(high, -1 - rank)[-1 - rank]

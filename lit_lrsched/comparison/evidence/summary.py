@@ -12,8 +12,8 @@ Four choices keep the answer honest:
   early epochs included (:func:`worst_value`): about that of an untrained model. Dropping it would reward a
   schedule for breaking down.
 - **Picking the best is paid for.** The best is chosen by the same data that then test it against the others, so all
-  pairs of schedules are judged together (:func:`differences_from`). ``scripts/verdict_errors.py`` counts what that
-  costs and brings; docs/comparison.md has its figures.
+  pairs of schedules are judged together (:func:`~lit_lrsched.comparison.evidence.significance.differences_from`).
+  ``scripts/verdict_errors.py`` counts what that costs and brings; docs/comparison.md has its figures.
 - **Nobody wins at the edge of the grid.** A schedule that does best at the highest or lowest rate tried may do better
   beyond it, so that the race is decided only by a wider grid (:func:`open_edges`).
 """
@@ -29,8 +29,9 @@ import numpy as np
 
 from lit_lrsched.comparison.evidence.bootstrap import bca_interval
 from lit_lrsched.comparison.evidence.edges import Edge, edge_of, wider
+from lit_lrsched.comparison.evidence.looks import Spending, Standing, judge, paired_means
 from lit_lrsched.comparison.evidence.runs import FloatArray, Mode, Run, mean_curve, time_to_target, worst_value
-from lit_lrsched.comparison.evidence.significance import Difference, differences_from
+from lit_lrsched.comparison.evidence.significance import Difference
 from lit_lrsched.errors import InputError, did_you_mean
 
 
@@ -64,6 +65,8 @@ class Setting:
         momentum: Momentum.
         weight_decay: Weight decay.
         validation: Mean validation metric, a diverged run counted as the worst; None when no run of the race finished.
+            With a budget, settings have different seeds, and the means are those of
+            :func:`~lit_lrsched.comparison.evidence.looks.paired_means`.
         test: Mean test metric, likewise.
         diverged: How many of the runs diverged.
     """
@@ -75,6 +78,11 @@ class Setting:
     validation: float | None
     test: float | None
     diverged: int
+
+    @property
+    def key(self) -> tuple[str, float, float, float]:
+        """What tells it from the others, as :attr:`~lit_lrsched.comparison.evidence.runs.RunKey.setting` has it."""
+        return self.schedule, self.lr, self.momentum, self.weight_decay
 
 
 @dataclass(frozen=True)
@@ -96,8 +104,10 @@ class ScheduleSummary:
         worst_seed: That seed.
         diverged: How many of the runs at this setting diverged.
         epochs_to_target: Epochs after which the mean validation curve reaches the target; None when it never does.
-        against_best: This schedule against the best; None for the best itself.
+        against_best: This schedule against the best; None for the best itself. One that left a race with a budget is
+            held against the best of then, over the seeds that it has had.
         against_reference: This schedule against the reference; None for the reference itself, or without one.
+        seeds: How many seeds judged it.
     """
 
     schedule: str
@@ -115,6 +125,7 @@ class ScheduleSummary:
     epochs_to_target: int | None
     against_best: Difference | None
     against_reference: Difference | None
+    seeds: int
 
 
 @dataclass(frozen=True)
@@ -126,7 +137,7 @@ class Summary:
         mode: ``"max"`` or ``"min"``: which way is better.
         alpha: Chance of declaring any difference where there is none, for each of the two questions (against the best,
             against the reference). Intervals have the level ``1 - alpha``.
-        seeds: The seeds, ascending.
+        seeds: The seeds, ascending; with a budget those of the best.
         best: Schedule with the best mean test metric; None when every run diverged.
         tied: The schedules that the data cannot tell from the best, best first, the best included. One name: a winner.
         out: Schedules of which every run diverged. They take no part in the tests.
@@ -138,6 +149,7 @@ class Summary:
             the race is not decided; empty where only one schedule finished.
         wider_lrs: The rates tried and, beyond each open edge, two more in the same steps. Empty without an open edge.
         splits: How the seeds divide the data; None where that is not known.
+        spending: What a budget was spent on; None for the full grid.
     """
 
     metric: str
@@ -154,16 +166,20 @@ class Summary:
     open_edges: tuple[str, ...] = ()
     wider_lrs: tuple[float, ...] = ()
     splits: Splits | None = None
+    spending: Spending | None = None
 
 
-_Grid = dict[tuple[str, float, float, float], list[Run]]
+_Cell = tuple[str, float, float, float]
+_Grid = dict[_Cell, list[Run]]
 
 
-def _grid(runs: Sequence[Run]) -> _Grid:
-    """Returns the runs of each setting by ascending seed, checked to be complete."""
+def _grid(runs: Sequence[Run], complete: bool) -> _Grid:
+    """Returns the runs of each setting by ascending seed, checked to be complete where they should be."""
     grid: _Grid = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.key):
         grid[run.key.setting].append(run)
+    if not complete:
+        return grid
     seeds = sorted({run.key.seed for run in runs})
     for (schedule, lr, momentum, decay), members in grid.items():
         have = [run.key.seed for run in members]
@@ -178,16 +194,25 @@ def _grid(runs: Sequence[Run]) -> _Grid:
     return grid
 
 
-def _means(grid: _Grid, worst: float | None) -> list[Setting]:
-    settings = []
-    for setting, members in grid.items():
-        validation = test = None
-        if worst is not None:
-            validation = math.fsum(worst if run.broken else run.validation for run in members) / len(members)
-            test = math.fsum(worst if run.broken else run.test for run in members) / len(members)
-        diverged = sum(run.broken for run in members)
-        settings.append(Setting(*setting, validation, test, diverged))
-    return settings
+def _settings(grid: _Grid, worst: float | None, standing: Standing | None) -> list[Setting]:
+    validation, test = (_means(grid, of, worst, standing) for of in ("validation", "test"))
+    return [
+        Setting(*setting, validation[setting], test[setting], sum(run.broken for run in members))
+        for setting, members in grid.items()
+    ]
+
+
+def _means(grid: _Grid, of: str, worst: float | None, standing: Standing | None) -> Mapping[_Cell, float | None]:
+    """Returns the mean metric of every setting over the seeds, a diverged run counted as the worst."""
+    if worst is None:
+        return dict.fromkeys(grid)
+    values = {
+        setting: {run.key.seed: worst if run.broken else float(getattr(run, of)) for run in members}
+        for setting, members in grid.items()
+    }
+    if standing is not None:
+        return paired_means(values, standing)
+    return {setting: math.fsum(each.values()) / len(each) for setting, each in values.items()}
 
 
 def _tune(settings: Sequence[Setting], mode: Mode) -> dict[str, Setting]:
@@ -291,6 +316,7 @@ def _row(
         epochs_to_target=epochs,
         against_best=against_best,
         against_reference=against_reference,
+        seeds=len(members),
     )
 
 
@@ -303,6 +329,7 @@ def summarize(
     target: float | None = None,
     alpha: float = 0.05,
     splits: Splits | None = None,
+    standing: Standing | None = None,
 ) -> Summary:
     """Tunes every schedule on validation data, judges it on test data and says which differ.
 
@@ -317,6 +344,8 @@ def summarize(
             of the race ends.
         alpha: Chance, for each question, of declaring any difference where there is none; in (0, 1).
         splits: How the seeds divide the data, where that is known.
+        standing: How the schedules of a race with a budget stand, of which these are the runs. None: they are those of
+            the full grid, judged once.
 
     Returns:
         The summary; equal runs give an equal summary.
@@ -338,39 +367,32 @@ def summarize(
     ('cosine',)
     """
     names = _names(runs, mode, reference, alpha)
-    grid = _grid(runs)
+    grid = _grid(runs, complete=standing is None)
     worst = worst_value(runs, mode)
-    settings = _means(grid, worst)
-    chosen = _tune(settings, mode)
-    members = {name: grid[name, s.lr, s.momentum, s.weight_decay] for name, s in chosen.items()}
-    seeds = tuple(run.key.seed for run in members[names[0]])
+    settings = _settings(grid, worst, standing)
+    chosen = _tune([s for s in settings if standing is None or standing.stands(*s.key)], mode)
+    members = {name: grid[setting.key] for name, setting in chosen.items()}
 
-    out = tuple(name for name in names if chosen[name].diverged == len(seeds))
+    out = tuple(name for name in names if chosen[name].diverged == len(members[name]))
     better = 1.0 if mode == "max" else -1.0
     values: dict[str, FloatArray] = {}
     curves: dict[str, FloatArray] = {}
     if worst is not None:
         values = {n: np.array([worst if r.broken else r.test for r in members[n]]) for n in names if n not in out}
         curves = {name: mean_curve(members[name], worst) for name in names}
-    ranked = sorted(values, key=lambda name: (-better * values[name].mean(), name))
-    best = ranked[0] if ranked else None
-
-    def against(other: str | None, picked: bool) -> dict[str, Difference]:
-        if other not in values:
-            return {}
-        rivals = [name for name in ranked if name != other]
-        found = differences_from(
-            better * values[other],
-            [better * values[name] for name in rivals],
-            picked=picked,
+    judgement = (
+        standing.judgement
+        if standing
+        else judge(
+            {name: better * each for name, each in values.items()},
+            reference,
             alpha=alpha,
             overlap=splits.overlap if splits else None,
         )
-        return dict(zip(rivals, found, strict=True))
-
-    against_best = against(best, picked=True)
-    against_reference = against(reference, picked=False)
-    tied = [name for name in ranked if name == best or against_best[name].p_corrected > alpha]
+    )
+    ranked = judgement.ranked
+    best = ranked[0] if ranked else None
+    tied = standing.tied if standing else judgement.tied(alpha)
     edges = open_edges({name: chosen[name] for name in ranked}, settings, tied, mode) if len(ranked) > 1 else {}
 
     if target is None and ranked:
@@ -383,8 +405,8 @@ def summarize(
             values.get(name),
             tried={setting.lr for setting in settings if setting.schedule == name},
             epochs=None if target is None or name in out else time_to_target(curves[name], target, mode),
-            against_best=against_best.get(name),
-            against_reference=against_reference.get(name),
+            against_best=judgement.against_best.get(name),
+            against_reference=judgement.against_reference.get(name),
             mode=mode,
             alpha=alpha,
         )
@@ -394,7 +416,7 @@ def summarize(
         metric=metric,
         mode=mode,
         alpha=alpha,
-        seeds=seeds,
+        seeds=tuple(run.key.seed for run in members[best or names[0]]),
         best=best,
         tied=tuple(tied),
         out=out,
@@ -405,4 +427,5 @@ def summarize(
         open_edges=tuple(edges),
         wider_lrs=wider(sorted({setting.lr for setting in settings}), list(edges.values())) if edges else (),
         splits=splits,
+        spending=standing.spending if standing else None,
     )

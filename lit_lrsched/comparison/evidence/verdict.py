@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lit_lrsched.comparison.evidence.looks import Spending
 from lit_lrsched.comparison.evidence.power import least_seeds
 from lit_lrsched.comparison.evidence.significance import Difference
 from lit_lrsched.comparison.evidence.summary import Summary
@@ -89,6 +90,37 @@ def overlap_in_words(summary: Summary) -> str | None:
     interval = f"{_flipped(found.high):.2g} to {_flipped(found.low):.2g}"
     lead = f"the lead over {_rival(summary)} is {interval} ({_probability(found.p)}; Nadeau and Bengio 2003)"
     return f"{first}; for new rows of their kind {lead}."
+
+
+def spending_in_words(spending: Spending) -> list[str]:
+    """Returns in a few sentences what a budget was spent on, and what left when.
+
+    >>> from lit_lrsched.comparison.evidence.looks import Round
+    >>> rounds = (
+    ...     Round(2, 40, ("rex (lr 3, momentum 0)",), (), 19, 4), Round(12, 190, (), ("linear", "rex"), 2, 2),
+    ... )
+    >>> for sentence in spending_in_words(Spending(300, 230, 480, rounds, "budget")):
+    ...     print(sentence)
+    230 trainings of a budget of 300; the full grid with 12 seeds takes 480. More budget would go on.
+    On validation data 1 setting left: 1 after 2 seeds.
+    On test data linear and rex left after 12 seeds, told from the best.
+    """
+    last = spending.rounds[-1].seeds
+    ended = {
+        "settled": "The verdict is settled",
+        "seeds": f"Nothing may have more than {last} seeds",
+        "budget": "More budget would go on",
+    }[spending.ended]
+    sentences = [
+        f"{spending.trainings:,} trainings of a budget of {spending.budget:,}; the full grid with {last} seeds takes "
+        f"{spending.full:,}. {ended}."
+    ]
+    if number := sum(len(each.settings) for each in spending.rounds):
+        when = ", ".join(f"{len(each.settings)} after {each.seeds}" for each in spending.rounds if each.settings)
+        sentences.append(f"On validation data {number} setting{'s' if number > 1 else ''} left: {when} seeds.")
+    if gone := [f"{_listed(r.schedules)} left after {r.seeds} seeds" for r in spending.rounds if r.schedules]:
+        sentences.append(f"On test data {'; '.join(gone)}, told from the best.")
+    return sentences
 
 
 def few_seeds_in_words(schedules: int, seeds: int, alpha: float = 0.05) -> str | None:

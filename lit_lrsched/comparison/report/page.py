@@ -16,6 +16,7 @@ from lit_lrsched.comparison.evidence.verdict import edges, overlap_in_words, ver
 from lit_lrsched.comparison.report.cards import cards
 from lit_lrsched.comparison.report.markup import rank, schedule_name
 from lit_lrsched.comparison.report.results import Results, shade_range
+from lit_lrsched.comparison.report.rounds import rounds
 from lit_lrsched.comparison.report.scale import Scale
 from lit_lrsched.comparison.report.words import (
     NOTHING,
@@ -41,7 +42,8 @@ def page(results: Results) -> str:
     summary = results.summary
     first, second = verdict(summary)
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    sections = [_behind(summary), _numbers(summary), cards(results), _maps(results), _tuning(results), _how(results)]
+    sections = [_behind(summary), _numbers(summary), cards(results), _maps(results), rounds(summary), _tuning(results)]
+    sections.append(_how(results))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -86,6 +88,8 @@ def _facts(results: Results) -> str:
         _count(len(results.summary.seeds), "seed"),
     ]
     runs = _count(len(results.records), "training")
+    if results.summary.spending is not None:
+        counts[-1] = f"up to {counts[-1]}"
     return f"{runs} of {_count(results.epochs, 'epoch')}: {_TIMES.join(counts)}"
 
 
@@ -322,6 +326,8 @@ def _design(results: Results) -> list[str]:
     if len(decays := sorted({setting.weight_decay for setting in settings})) > 1:
         tried += f" and weight decays ({', '.join(f'{decay:g}' for decay in decays)})"
     seeds, length = _seeds(results.summary.seeds), _count(results.epochs, "epoch")
+    if results.summary.spending is not None:
+        seeds = f"up to {len(results.summary.seeds)} seeds, more where the answer was open"
     return [
         f"Every schedule was trained {tried}, with {seeds}, for {length} with {results.optimizer}.",
         "Runs with the same seed share the split, the initial weights and the batch order, so schedules are compared "
@@ -350,6 +356,12 @@ def _judgement(results: Results) -> list[str]:
         )
     else:
         tests = "One seed shows no spread: there are no intervals and no tests."
+    if summary.spending is not None:
+        tests += (
+            " The race was judged at looks laid down before the first; each has its share of the "
+            f"{100 * summary.alpha:g} %, and every p and interval allows for the others. A schedule that left is shown "
+            "at the look at which it left, over the seeds that it had had."
+        )
     diverged = sum(setting.diverged for setting in summary.settings)
     lost = "No run diverged."
     if diverged:

@@ -6,7 +6,7 @@ import sys
 from typing import TextIO
 
 from lit_lrsched.comparison.evidence.summary import Summary
-from lit_lrsched.comparison.evidence.verdict import edges, overlap_in_words, verdict
+from lit_lrsched.comparison.evidence.verdict import edges, overlap_in_words, spending_in_words, verdict
 from lit_lrsched.comparison.report.words import (
     NOTHING,
     decimals,
@@ -67,7 +67,8 @@ def show(summary: Summary, file: TextIO | None = None, most: int | None = None) 
     seeds = summary.seeds
     means = f"{summary.metric} of seed {seeds[0]}"
     if len(seeds) > 1:
-        means = f"mean {summary.metric} over {len(seeds)} seeds"
+        which = f"{len(seeds)} seeds" if summary.spending is None else "the seeds that each has had"
+        means = f"mean {summary.metric} over {which}"
     if len(summary.tied) > 1:
         means += "; * cannot be told from the best"
     notes = [f"{means}."]
@@ -76,6 +77,8 @@ def show(summary: Summary, file: TextIO | None = None, most: int | None = None) 
         notes.append(f"vs best: paired difference, seed by seed, with its simultaneous {level} interval.")
     for note in notes:
         console.print(Text(safe(note), style="dim"))
+    for sentence in spending_in_words(summary.spending) if summary.spending else ():
+        console.print(Text(safe(sentence), style="dim"))
     for sentence in edges(summary):
         console.print(Text(safe(sentence), style="dim"))
     if overlap := overlap_in_words(summary):
@@ -107,6 +110,8 @@ def _columns(summary: Summary) -> dict[str, list[str]]:
     if summary.reference is not None:
         title = f"p vs\n{shortened(summary.reference, 10)}"
         columns[title] = [probability(row.against_reference) for row in rows]
+    if summary.spending is not None:
+        columns["seeds"] = [str(row.seeds) for row in rows]
     columns["diver-\nged"] = [str(row.diverged) for row in rows]
     if summary.target is not None:
         title = f"epochs\nto {_target(summary)}"
