@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from hypothesis import settings
 # The same examples on every machine and at every run: a failure is a finding, not a matter of luck.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+# As the race asks for; here other tests may have computed before it could.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 # The models here are too small to share among threads; waiting for each other costs more than the work.
 torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,10 @@ from lit_lrsched.optim.torch_internals import (
 )
 
 aten = torch.ops.aten
+
+# How MKL rounds a product of small matrices depends on their address, and so on a run's place among the runs, unless it
+# is told otherwise before its first product. One who computed before sees equal results up to the last bits.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
 def _bmm(a: Tensor, b: Tensor) -> Any:
