@@ -97,10 +97,10 @@ class Grid:
         return [RunKey(*each) for each in axes]
 
     def size(self) -> str:
-        """Returns in words how many combinations there are."""
+        """Returns in words how many settings there are."""
         text = f"{len(self.schedules)} schedules x {len(self.lrs)} rates x {len(self.momenta)} momenta"
         decays = f" x {len(self.weight_decays)} weight decays" if self.weight_decays != (None,) else ""
-        return f"{text}{decays} x {len(self.seeds)} seeds"
+        return text + decays
 
     def opening(self) -> str:
         """Returns in a few sentences what races."""

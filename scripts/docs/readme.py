@@ -14,6 +14,7 @@ import inspect
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -54,7 +55,9 @@ def main() -> None:
 
 
 def readme(folder: str) -> str:
-    """Returns the README with what its commands print now, run in a folder."""
+    """Returns the README with what its commands print now, run in a folder that holds the examples."""
+    for example in (ROOT / "docs" / "examples").glob("*.py"):
+        shutil.copy(example, folder)
     return BLOCK.sub(lambda match: match[1] + rerun(match[2], folder) + match[3], (ROOT / "README.md").read_text())
 
 
