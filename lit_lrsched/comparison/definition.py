@@ -137,9 +137,9 @@ def _part(words: str, value: Any) -> Part:
 
 def _schedule(schedule: Any) -> Part:
     if isinstance(schedule, OwnSchedule):
-        lr = schedule.tables["lr"]
-        factors = {**schedule.tables, "lr": (lr / lr.max()).round(12)}  # the rate itself is in the key
-        return _part(schedule.name, [schedule.name, factors, schedule.plateau])
+        factors = (schedule.rates / schedule.rates.max()).round(12)  # the rate itself is in the key
+        values = [factors, schedule.momenta, schedule.weight_decays]
+        return _part(schedule.name, [schedule.name, *values, schedule.plateau])
     target = without_partial(schedule)
     words = (
         shown(schedule) if dataclasses.is_dataclass(schedule) else getattr(target, "__name__", type(target).__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lit_lrsched.comparison.engine.training import FloatArray
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.param_groups import get_value, group_values, set_value
+from lit_lrsched.optim.param_groups import QUANTITIES, get_value, group_values, set_value
 from lit_lrsched.optim.run_plan import plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
@@ -33,21 +33,24 @@ class OwnSchedule:
 
     Args:
         name: The scheduler's class, or that of its schedule.
-        tables: By ``lr``, ``momentum`` and ``weight_decay``, the values at each step, ``[steps, groups]``.
+        rates: The learning rates at each step, ``[steps, groups]``.
+        momenta: The momenta, likewise.
+        weight_decays: The weight decays, likewise.
         plateau: Multiplies the rates down when a metric stalls.
         unforeseen: Why its rates cannot be known before the run; None where they can.
     """
 
     name: str
-    tables: Mapping[str, FloatArray]
+    rates: FloatArray
+    momenta: FloatArray
+    weight_decays: FloatArray
     plateau: Plateau | None = None
     unforeseen: str | None = None
 
     @property
     def moves_momentum(self) -> bool:
         """Whether it sets the momentum to other values during a run."""
-        table = self.tables["momentum"]
-        return bool((table != table[0]).any())
+        return bool((self.momenta != self.momenta[0]).any())
 
     def at(
         self, factor: float, momentum: float | None, weight_decay: float | None, own_decay: float
@@ -60,12 +63,12 @@ class OwnSchedule:
             weight_decay: Its weight decay; None for the module's.
             own_decay: The module's weight decay, in that case.
         """
-        momenta, decays = self.tables["momentum"], self.tables["weight_decay"]
+        momenta, decays = self.momenta, self.weight_decays
         if momentum is not None and not self.moves_momentum:
             momenta = np.full_like(momenta, momentum)
         if weight_decay is not None:
             decays = decays * (weight_decay / own_decay) if own_decay else np.full_like(decays, weight_decay)
-        return [self.tables["lr"] * factor, momenta, decays]
+        return [self.rates * factor, momenta, decays]
 
 
 def own_schedule(optimizer: Optimizer, configs: Sequence[SchedulerConfig], loop: TrainingLoop) -> OwnSchedule:
@@ -83,30 +86,30 @@ def own_schedule(optimizer: Optimizer, configs: Sequence[SchedulerConfig], loop:
     if plan.broken:
         raise InputError(plan.broken)
     shape = loop.horizon.steps, len(optimizer.param_groups)
-    tables = {quantity: np.zeros(shape) for quantity in ("lr", "momentum", "weight_decay")}
+    tables = np.zeros((len(QUANTITIES), *shape))
     values = group_values([optimizer])
     for step in range(loop.horizon.steps):
         now = plan.at(step)
         for value in values:
-            tables[value.quantity][step, value.group_number] = now[value.name]
+            tables[QUANTITIES.index(value.quantity), step, value.group_number] = now[value.name]
     name = " + ".join(_name(one.scheduler) for one in configs)
     following = [one for one in configs if _follows(one.scheduler)]
     if not following:
-        return OwnSchedule(name, tables)
+        return OwnSchedule(name, *tables)
     (one,) = following[:1]
     if len(configs) > 1:
-        return OwnSchedule(name, tables, unforeseen=f"its {name} are several, and one of them follows a metric")
+        return OwnSchedule(name, *tables, unforeseen=f"its {name} are several, and one of them follows a metric")
     if isinstance(one.scheduler, ScheduledLR):
         plateau = cast("Plateau", one.scheduler.schedule)
         alike = all(schedule is plateau for schedule in one.scheduler.lr_schedules)
         reason = None if alike else f"its {name} follows a metric, and some of its param groups do not"
-        return OwnSchedule(name, tables, plateau, reason)
+        return OwnSchedule(name, *tables, plateau, reason)
     scheduler = cast("ReduceLROnPlateau", one.scheduler)
     rates = [get_value(group, "lr") for group in optimizer.param_groups]
     lowest = {float(low) / rate for low, rate in zip(scheduler.min_lrs, rates, strict=True)}
     if one.monitor is None or (one.interval, one.frequency) != ("epoch", 1) or len(lowest) > 1:
-        return OwnSchedule(name, tables, unforeseen=f"its {name} is not stepped once an epoch for all groups alike")
-    return OwnSchedule(name, tables, as_plateau(scheduler, one.monitor, rates[0]))
+        return OwnSchedule(name, *tables, unforeseen=f"its {name} is not stepped once an epoch for all groups alike")
+    return OwnSchedule(name, *tables, as_plateau(scheduler, one.monitor, rates[0]))
 
 
 def as_plateau(scheduler: ReduceLROnPlateau, monitor: str, lr: float) -> Plateau:

@@ -18,8 +18,9 @@ from lit_lrsched import Constant, Cosine, IonosphereClassifier, IonosphereDataMo
 from lit_lrsched.comparison.budget import check_budget, spend
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.evidence.looks import EARLY_SEEDS, LEAST_SEEDS, judge, shares_of
+from lit_lrsched.comparison.evidence.power import least_seeds
 from lit_lrsched.comparison.evidence.runs import Run, RunKey
-from lit_lrsched.comparison.evidence.significance import differences_from, least_seeds
+from lit_lrsched.comparison.evidence.significance import differences_from
 from lit_lrsched.comparison.evidence.summary import summarize
 from lit_lrsched.comparison.evidence.verdict import verdict
 from lit_lrsched.comparison.records import RecordStore, _read

@@ -93,7 +93,11 @@ def test_repr_is_one_screen(schedules: int, left_out: int) -> None:
     assert str(Path("raced", "report.html")) in lines[-1]
 
 
-def test_compare_says_nothing_that_is_not_about_the_race(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_compare_says_nothing_that_is_not_about_the_race(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+        caplog.set_level(logging.INFO, name)
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda entry: said.append(entry.getMessage())  # type: ignore[method-assign]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,18 +26,16 @@ class KeyedDraws:
         calls: How often something was drawn.
     """
 
-    _current: ClassVar[KeyedDraws | None] = None
-
     def __init__(self, keys: Tensor) -> None:
         self._keys = keys
         self.calls = 0
 
     def __enter__(self) -> KeyedDraws:
-        KeyedDraws._current = self
+        _DRAWING.append(self)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        KeyedDraws._current = None
+        _DRAWING.pop()
 
     def bits(self, shape: Sequence[int]) -> Tensor:
         """Returns 64 random bits for each place, int64 of the shape ``[R, ...]``."""
@@ -45,6 +43,10 @@ class KeyedDraws:
         key = _mixed(self._keys + self.calls)
         place = torch.arange(math.prod(shape[1:]), device=key.device)
         return _mixed(place + key[:, None]).view(shape)
+
+
+# The draws of the step that is being traced: operators are replaced by functions, which know of no step.
+_DRAWING: list[KeyedDraws] = []
 
 
 def _mixed(z: Tensor) -> Tensor:
@@ -59,10 +61,9 @@ def _shifted(z: Tensor, bits: int) -> Tensor:
 
 
 def _bits(shape: Sequence[int]) -> Tensor:
-    draws = KeyedDraws._current
-    if draws is None:
+    if not _DRAWING:
         raise NotVectorizable("it draws random numbers outside its steps")
-    return draws.bits(shape)
+    return _DRAWING[-1].bits(shape)
 
 
 def _share(bits: Tensor) -> Tensor:

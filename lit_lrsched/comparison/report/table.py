@@ -14,7 +14,7 @@ def table_of(summary: Summary) -> list[dict[str, Any]]:
     >>> from lit_lrsched.comparison.evidence.runs import Run, RunKey
     >>> from lit_lrsched.comparison.evidence.summary import summarize
     >>> runs = [
-    ...     Run(RunKey(name, 0.1, 0.0, seed), validation=0.9, test=value + seed / 100)
+    ...     Run(RunKey(name, 0.1, 0.0, 0.0, seed), validation=0.9, test=value + seed / 100)
     ...     for name, value in [("constant", 0.75), ("cosine", 0.8125)] for seed in range(8)
     ... ]
     >>> for row in table_of(summarize(runs, metric="test_acc", mode="max", reference="constant")):

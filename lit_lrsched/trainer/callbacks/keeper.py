@@ -12,7 +12,7 @@ from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import stride_of
 from lit_lrsched.schedules.plateau import Plateau
-from lit_lrsched.trainer.horizon import callback_of, horizon_of, steps_reached
+from lit_lrsched.trainer.horizon import horizon_of, steps_reached
 from lit_lrsched.trainer.lightning_internals import (
     callbacks_of,
     is_accumulating,
@@ -167,7 +167,9 @@ class ScheduleKeeper(Callback):
 def keep_schedules(trainer: Trainer, keeper: ScheduleKeeper | None = None) -> None:
     """Makes this the trainer's only :class:`ScheduleKeeper`; by default the one that it has, or else a new one."""
     present = callbacks_of(trainer)
-    keeper = keeper or callback_of(trainer, ScheduleKeeper) or ScheduleKeeper()
+    keepers = [one for one in present if isinstance(one, ScheduleKeeper)]
+    # One that does more, and has yet to put its schedule in place, must not give way to a plain one.
+    keeper = keeper or max(keepers, key=lambda one: type(one) is not ScheduleKeeper, default=None) or ScheduleKeeper()
     set_callbacks(trainer, [keeper, *(one for one in present if not isinstance(one, ScheduleKeeper))])
 
 
