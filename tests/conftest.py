@@ -23,6 +23,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run exhaustive sweeps in full instead of a seeded sample")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--all"):
+        for item in items:
+            if item.get_closest_marker("exhaustive"):
+                item.add_marker(pytest.mark.skip(reason="exhaustive: --all runs it"))
+
+
 @pytest.fixture(scope="session")
 def run_all(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--all"))

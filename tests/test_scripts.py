@@ -23,7 +23,7 @@ def run(script: str, *options: str, cwd: Path | None = None) -> str:
 
 
 def test_killed_runs_go_on(run_all):
-    runs = 50 if run_all else 2
+    runs = 50 if run_all else 1
     out = run("kill_and_resume.py", "--runs", str(runs))
     assert f"{runs} of {runs} runs went on with the right rates and a readable log" in out
 

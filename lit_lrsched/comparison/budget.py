@@ -130,6 +130,7 @@ class _Field:
         seeds: The seeds in the order of their use.
         settings: The settings of each schedule; one stands for a setting by the key of its run with the first seed.
         count: How many settings there are.
+        axes: What settings of a schedule differ in.
     """
 
     def __init__(self, keys: Sequence[RunKey], train: Train, mode: Mode) -> None:
@@ -139,6 +140,9 @@ class _Field:
             if key.seed == self.seeds[0]:
                 self.settings.setdefault(key.schedule, []).append(key)
         self.count = sum(map(len, self.settings.values()))
+        everything = [setting for settings in self.settings.values() for setting in settings]
+        names = [field.name for field in dataclasses.fields(RunKey)]
+        self.axes = [name for name in names[1:-1] if len({getattr(setting, name) for setting in everything}) > 1]
         self._train = train
         self._mode = mode
         self._runs: dict[RunKey, list[Run]] = {setting: [] for group in self.settings.values() for setting in group}
@@ -230,7 +234,16 @@ class _Race:
             if rung < rungs[-1] and not settled:
                 left += self._cut(had, rungs[i:])
             stayed = sum(map(len, self._alive.values()))
-            self._rounds.append(Round(had, trainings, tuple(map(_in_words, left)), gone, stayed, len(self._alive)))
+            self._rounds.append(
+                Round(
+                    had,
+                    trainings,
+                    tuple(_in_words(setting, field.axes) for setting in left),
+                    gone,
+                    stayed,
+                    len(self._alive),
+                )
+            )
             if settled:
                 break
         ended: Literal["settled", "seeds", "budget"] = "settled"
@@ -327,12 +340,10 @@ class _Race:
         return tuple(name for name in chosen if name not in tied)
 
 
-def _in_words(setting: RunKey) -> str:
-    """Returns a setting in words.
+def _in_words(setting: RunKey, axes: Sequence[str]) -> str:
+    """Returns a setting in words, by what it may differ in from others of its schedule.
 
-    >>> _in_words(RunKey("rex", 0.3, 0.9, 0.0, 7))
-    'rex (lr 0.3, momentum 0.9, weight_decay 0)'
+    >>> _in_words(RunKey("rex", 0.3, 0.9, 0.0, 7), ["lr", "momentum"])
+    'rex (lr 0.3, momentum 0.9)'
     """
-    values = {field.name: getattr(setting, field.name) for field in dataclasses.fields(setting)}
-    del values["schedule"], values["seed"]
-    return f"{setting.schedule} ({', '.join(f'{name} {value:g}' for name, value in values.items())})"
+    return f"{setting.schedule} ({', '.join(f'{name} {getattr(setting, name):g}' for name in axes)})"

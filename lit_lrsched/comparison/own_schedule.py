@@ -92,24 +92,29 @@ def own_schedule(optimizer: Optimizer, configs: Sequence[SchedulerConfig], loop:
         now = plan.at(step)
         for value in values:
             tables[QUANTITIES.index(value.quantity), step, value.group_number] = now[value.name]
+    rates, momenta, decays = tables
     name = " + ".join(_name(one.scheduler) for one in configs)
     following = [one for one in configs if _follows(one.scheduler)]
     if not following:
-        return OwnSchedule(name, *tables)
+        return OwnSchedule(name, rates, momenta, decays)
     (one,) = following[:1]
     if len(configs) > 1:
-        return OwnSchedule(name, *tables, unforeseen=f"its {name} are several, and one of them follows a metric")
+        return OwnSchedule(
+            name, rates, momenta, decays, unforeseen=f"its {name} are several, and one of them follows a metric"
+        )
     if isinstance(one.scheduler, ScheduledLR):
         plateau = cast("Plateau", one.scheduler.schedule)
         alike = all(schedule is plateau for schedule in one.scheduler.lr_schedules)
-        reason = None if alike else f"its {name} follows a metric, and some of its param groups do not"
-        return OwnSchedule(name, *tables, plateau, reason)
+        unlike = None if alike else f"its {name} follows a metric, and some of its param groups do not"
+        return OwnSchedule(name, rates, momenta, decays, plateau, unlike)
     scheduler = cast("ReduceLROnPlateau", one.scheduler)
-    rates = [get_value(group, "lr") for group in optimizer.param_groups]
-    lowest = {float(low) / rate for low, rate in zip(scheduler.min_lrs, rates, strict=True)}
+    peaks = [get_value(group, "lr") for group in optimizer.param_groups]
+    lowest = {float(low) / rate for low, rate in zip(scheduler.min_lrs, peaks, strict=True)}
     if one.monitor is None or (one.interval, one.frequency) != ("epoch", 1) or len(lowest) > 1:
-        return OwnSchedule(name, *tables, unforeseen=f"its {name} is not stepped once an epoch for all groups alike")
-    return OwnSchedule(name, *tables, as_plateau(scheduler, one.monitor, rates[0]))
+        return OwnSchedule(
+            name, rates, momenta, decays, unforeseen=f"its {name} is not stepped once an epoch for all groups alike"
+        )
+    return OwnSchedule(name, rates, momenta, decays, as_plateau(scheduler, one.monitor, peaks[0]))
 
 
 def as_plateau(scheduler: ReduceLROnPlateau, monitor: str, lr: float) -> Plateau:

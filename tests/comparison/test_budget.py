@@ -59,11 +59,11 @@ def test_what_is_clearly_worse_leaves_and_the_rest_goes_on() -> None:
     assert second == [k for k in track.keys if 2 <= k.seed < 12 and k.lr == 0.3]
     assert len(track.rounds) == 2
     assert standing.tied == ("good",)
-    assert standing.chosen == {name: (name, 0.3, 0.0) for name in ("good", "bad")}
+    assert standing.chosen == {name: (name, 0.3, 0.0, 0.0) for name in ("good", "bad")}
     spending = standing.spending
     assert (spending.trainings, spending.full, spending.ended) == (28, 48, "settled")
     assert [each.settings for each in spending.rounds] == [
-        ("good (lr 0.1, momentum 0)", "bad (lr 0.1, momentum 0)"),
+        ("good (lr 0.1)", "bad (lr 0.1)"),
         (),
     ]
     assert [each.schedules for each in spending.rounds] == [(), ("bad",)]

@@ -142,6 +142,7 @@ def gone(pids: list[int]) -> bool:
     return True
 
 
+@pytest.mark.exhaustive
 @with_ray
 @quiet
 def test_workers_that_die_and_code_that_fails(cluster, tmp_path):

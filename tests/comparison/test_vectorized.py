@@ -188,7 +188,13 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(made, id=name, marks=[] if name in ("momentum", "adamw") else pytest.mark.exhaustive)
+        for name, made in OPTIMIZERS.items()
+    ],
+)
 def test_every_member_equals_fit(optimizer: Any) -> None:
     start = 0.01 if "Adam" in repr(optimizer) else 0.1
     trainings = [Training(seed, ramp(2, start * factor)) for seed, factor in ((3, 1), (3, 2), (8, 1))]
@@ -197,7 +203,14 @@ def test_every_member_equals_fit(optimizer: Any) -> None:
         assert_equal(together[run], alone(training, recipe, optimizer, 2), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sgd", "momentum", "adamw"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("sgd", marks=pytest.mark.exhaustive),
+        "momentum",
+        pytest.param("adamw", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_members_still_equal_fit_after_fifty_epochs(name: str, run_all: bool) -> None:
     seeds, optimizer = range(200) if run_all else (5, 17), OPTIMIZERS[name]
     trainings = [Training(seed, ramp(50, 0.01 if name == "adamw" else 0.1)) for seed in seeds]
@@ -230,7 +243,9 @@ def bits(result: dict[str, Any]) -> dict[str, bytes]:
     return {name: np.asarray(value).tobytes() for name, value in result.items()}
 
 
-@pytest.mark.parametrize("make", [partial(recipe, module=partial(Net, dropout=0.3)), shipped])
+@pytest.mark.parametrize(
+    "make", [pytest.param(partial(recipe, module=partial(Net, dropout=0.3)), marks=pytest.mark.exhaustive), shipped]
+)
 def test_company_changes_no_result_in_any_bit(make: Any) -> None:
     draw = random.Random(0)
     trainings = [Training(seed, ramp(2, rate), name=f"{rate}") for seed in range(5) for rate in (0.05, 0.1, 0.2, 0.4)]
@@ -485,7 +500,9 @@ def test_chunks_come_as_they_finish_and_hold_each_training_once() -> None:
     assert all(chunk.curves["val_acc"].shape == (len(chunk.runs), 1) for chunk in chunks)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize(
+    "workers", [pytest.param(1, marks=pytest.mark.exhaustive), 2, pytest.param(5, marks=pytest.mark.exhaustive)]
+)
 def test_results_do_not_depend_on_how_many_workers_there_are(workers: int) -> None:
     trainings = [Training(run % 7, ramp(1, start=0.1 + run / 100), name=str(run)) for run in range(40)]
     make = partial(recipe, module=partial(Net, dropout=0.3))

@@ -373,9 +373,9 @@ def vectorized_update(
     groups = []
     for number, group in enumerate(optimizer.param_groups):
         # The fields of each class are called as torch calls its settings.
-        names = [field.name for field in fields(kind)]
-        settings = {name: group[name] for name in names if name in group}
-        if "beta2" in names:
+        known = [field.name for field in fields(kind)]
+        settings = {name: group[name] for name in known if name in group}
+        if "beta2" in known:
             settings["beta2"] = betas_of(group)[1]
         if "initial_accumulator_value" in settings:  # whatever a group says, torch takes that of the optimizer
             settings["initial_accumulator_value"] = optimizer.defaults["initial_accumulator_value"]
