@@ -172,9 +172,7 @@ class ScheduleCLI(OpenCLI):
             kwargs["logger"] = DummyLogger()  # they write no run
         else:
             self._start_audit = StartAudit(config.audit)
-            if not any(isinstance(callback, ScheduleKeeper) for callback in callbacks):
-                callbacks.append(ScheduleKeeper())
-            callbacks += [self._start_audit, Receipt(), TensorBoardRun()]
+            callbacks += [ScheduleKeeper(), self._start_audit, Receipt(), TensorBoardRun()]
             callbacks += [StopCleanly(self._going_on)]
             if options.logger is False or options.barebones:
                 self.save_config_callback = None  # there is no run's folder to keep it in, and others may hold theirs

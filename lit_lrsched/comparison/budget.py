@@ -139,13 +139,13 @@ class _Field:
         for key in keys:
             if key.seed == self.seeds[0]:
                 self.settings.setdefault(key.schedule, []).append(key)
-        self.count = sum(map(len, self.settings.values()))
         everything = [setting for settings in self.settings.values() for setting in settings]
+        self.count = len(everything)
         names = [field.name for field in dataclasses.fields(RunKey)]
         self.axes = [name for name in names[1:-1] if len({getattr(setting, name) for setting in everything}) > 1]
         self._train = train
         self._mode = mode
-        self._runs: dict[RunKey, list[Run]] = {setting: [] for group in self.settings.values() for setting in group}
+        self._runs: dict[RunKey, list[Run]] = {setting: [] for setting in everything}
         self._lost = False  # whether any run diverged
         self._worst = 0.0
 

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
-from lit_lrsched.comparison.engine.sequential import quietly
+from lit_lrsched.comparison.engine.sequential import bare_trainer, quietly
 from lit_lrsched.comparison.own_schedule import OWN, own_schedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, checked, described_optimizer
 from lit_lrsched.errors import InputError
@@ -52,16 +52,7 @@ def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> Raci
 def _configured(module: LightningModule, data: LightningDataModule, epochs: int) -> Configured:
     try:
         with quietly():
-            trainer = Trainer(
-                max_epochs=epochs,
-                accelerator="cpu",
-                devices=1,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
-            return configure(trainer, module, data)
+            return configure(bare_trainer(epochs, accelerator="cpu", devices=1), module, data)
     except RuntimeError as error:
         if "multiple optimizers" not in str(error):
             raise

@@ -67,7 +67,7 @@ class OwnSchedule:
         if momentum is not None and not self.moves_momentum:
             momenta = np.full_like(momenta, momentum)
         if weight_decay is not None:
-            decays = decays * (weight_decay / own_decay) if own_decay else np.full_like(decays, weight_decay)
+            decays = _in_proportion(decays, weight_decay, own_decay)
         return [self.rates * factor, momenta, decays]
 
 
@@ -157,8 +157,7 @@ def drive_in_proportion(optimizer: Optimizer, lr: float, weight_decay: float | N
             set_value(group, "lr", values[0][1] * lr)
             if weight_decay is not None:
                 values.append(("weight_decay", get_value(group, "weight_decay")))
-                decay = values[1][1] * (weight_decay / own_decay) if own_decay else weight_decay
-                set_value(group, "weight_decay", decay)
+                set_value(group, "weight_decay", _in_proportion(values[1][1], weight_decay, own_decay))
             kept.append(values)
 
     def restore(*_: Any) -> None:
@@ -168,6 +167,11 @@ def drive_in_proportion(optimizer: Optimizer, lr: float, weight_decay: float | N
 
     optimizer.register_step_pre_hook(multiply)
     optimizer.register_step_post_hook(restore)
+
+
+def _in_proportion(decay: Any, wanted: float, own: float) -> Any:
+    """Returns a weight decay, or a table of them, for a run that wants another one than the module's own."""
+    return decay * (wanted / own) if own else decay * 0.0 + wanted
 
 
 def _follows(scheduler: Any) -> bool:

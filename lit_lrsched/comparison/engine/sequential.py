@@ -77,14 +77,10 @@ def _train(
 ) -> Chunk:
     module, data = build(seed)
     trace = _Trace()
-    trainer = Trainer(
-        max_epochs=epochs,
+    trainer = bare_trainer(
+        epochs,
         accelerator=device.type,
         devices=1 if device.index is None else [device.index],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         num_sanity_val_steps=0,  # it would count towards metrics that are never reset
         gradient_clip_val=clip.value if clip else None,
         gradient_clip_algorithm=clip.algorithm if clip else None,
@@ -105,6 +101,18 @@ def _train(
         diverged=np.array([broken]),
         rates=np.array([trace.rates]),
         weights={},
+    )
+
+
+def bare_trainer(epochs: int, **options: Any) -> Trainer:
+    """Returns a trainer that shows and saves nothing."""
+    return Trainer(
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
     )
 
 
