@@ -90,14 +90,15 @@ class LastCheckpoint(ModelCheckpoint):
     def __init__(self, folder: RunFolder, others: Iterable[Callback] = ()) -> None:
         super().__init__(filename="last", enable_version_counter=False)
         self._folder = folder
-        self._taken = {other.state_key for other in others if isinstance(other, ModelCheckpoint)}
+        own: str = super().state_key
+        earlier = own.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+        is_taken = any(other.state_key == earlier for other in others if isinstance(other, ModelCheckpoint))
+        self._state_key = own if is_taken else earlier  # asked for at every hook of every step
 
     @property
     def state_key(self) -> str:
         """The base's, by which earlier checkpoints know it; its own where the user's ModelCheckpoint has that."""
-        own: str = super().state_key
-        earlier = own.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
-        return own if earlier in self._taken else earlier
+        return self._state_key
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Chooses the folder."""
