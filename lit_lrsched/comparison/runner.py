@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from tqdm import tqdm
@@ -23,6 +24,7 @@ from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import race_one_by_one
 from lit_lrsched.comparison.engine.training import Chunk, Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
+from lit_lrsched.comparison.engine.workers import Tell
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.lock import alone_in
@@ -115,21 +117,19 @@ class Runner:
         place = self._folder if self._ranks.count == 1 else self._folder / _SHARES / str(self._ranks.rank)
         names = stored_metrics(place)
         store = RecordStore(place, names, self._definition) if names else None
-        every = 0.1 if sys.stdout.isatty() else 10  # seconds; where it is no terminal, a line now and then
-        with tqdm(
-            total=len(left),
-            unit="training",
-            dynamic_ncols=True,
-            file=sys.stdout,
-            mininterval=every,
-            disable=self._ranks.rank > 0,
-        ) as progress:
-            for chunk in self._chunks(left):
+        with _progress_bar(len(left), shown=self._ranks.rank == 0) as progress:
+
+            def tell(epochs: int) -> None:
+                is_first = progress.n == 0
+                progress.update(epochs / self._options.epochs)
+                if is_first and epochs:
+                    progress.refresh()  # it runs: soon said, also where it is no terminal
+
+            for chunk in self._chunks(left, tell):
                 if store is None:
                     self._check_metric(chunk)
                     store = RecordStore(place, sorted({**chunk.curves, **chunk.final}), self._definition)
                 store.append(list(_records(chunk, left, self._options.epochs)))
-                progress.update(len(chunk.runs))
 
     def _gather(self) -> None:
         """Brings the shares of all processes together, and writes the final files."""
@@ -144,12 +144,12 @@ class Runner:
     def _shares(self) -> list[Path]:
         return sorted((self._folder / _SHARES).glob("*"))
 
-    def _chunks(self, keys: Sequence[RunKey]) -> Iterator[Chunk]:
+    def _chunks(self, keys: Sequence[RunKey], tell: Tell) -> Iterator[Chunk]:
         first, self._chosen = not self._chosen, True
         if first:
             self._program = self._choose(keys)
         if self._program is not None:
-            yield from self._program if first else self._program.then(self._trainings(keys))
+            yield from (self._program if first else self._program.then(self._trainings(keys))).chunks(tell)
             return
         started = time.perf_counter()
         for chunk in race_one_by_one(
@@ -165,6 +165,7 @@ class Runner:
                 each = time.perf_counter() - started
                 left = timedelta(seconds=round(each * (len(keys) - 1)))
                 rank_zero_info(f"The first run took {each:.1f} s: the other {len(keys) - 1} take about {left}.")
+            tell(self._options.epochs)
             yield chunk
 
     def _choose(self, keys: Sequence[RunKey]) -> VectorizedRace | None:
@@ -228,6 +229,19 @@ class Runner:
                     f"metric={self._options.metric!r} needs {name!r}, which is not logged{did_you_mean(name, logged)}: "
                     f"the module logs {', '.join(sorted({**chunk.curves, **chunk.final})) or 'nothing'}"
                 )
+
+
+def _progress_bar(trainings: int, shown: bool) -> tqdm[NoReturn]:
+    """Returns a bar that counts trainings; those that run count by the epochs that they have done."""
+    return tqdm(
+        total=trainings,
+        unit="training",
+        bar_format="{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]",
+        dynamic_ncols=True,
+        file=sys.stdout,
+        mininterval=0.1 if sys.stdout.isatty() else 10,  # seconds; where it is no terminal, a line now and then
+        disable=not shown,
+    )
 
 
 def _cluster(options: RaceOptions, ranks: Ranks) -> RayCluster | None:

@@ -510,3 +510,15 @@ def test_results_do_not_depend_on_how_many_workers_there_are(workers: int) -> No
     for run, values in one.items():
         for name, value in values.items():
             np.testing.assert_array_equal(many[run][name], value)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_epoch_is_told_no_later_than_its_chunk(workers: int) -> None:
+    trainings = [Training(0, ramp(3)) for _ in range(20)]
+    together = VectorizedRace(recipe, trainings, optimizer=SGD, epochs=3, chunk_size=16, workers=workers)
+    told: list[int] = []
+    finished = 0
+    for chunk in together.chunks(told.append):
+        finished += len(chunk.runs)
+        assert 3 * finished <= sum(told) <= 3 * 20
+    assert sum(told) == 3 * 20

@@ -31,7 +31,7 @@ from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
-from lit_lrsched.comparison.engine.workers import in_processes
+from lit_lrsched.comparison.engine.workers import Tell, in_processes
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.optim.torch_internals import tree_map
 from lit_lrsched.schedules.plateau import Plateau
@@ -41,6 +41,10 @@ _CACHE = 8 << 20
 
 # A run with a smaller working set than this has no operation that is worth sharing among threads.
 _SHARED = 1 << 20
+
+
+def _nobody(epochs: int) -> None:
+    """Is told, and does nothing."""
 
 
 class VectorizedRace:
@@ -156,11 +160,24 @@ class VectorizedRace:
 
     def __iter__(self) -> Iterator[Chunk]:
         """Trains, and yields each chunk when it is finished."""
+        return self.chunks(_nobody)
+
+    def chunks(self, tell: Tell) -> Iterator[Chunk]:
+        """Trains, and yields each chunk when it is finished.
+
+        Args:
+            tell: Is told while it trains how many epochs were trained since the last time, over all runs: by a Ray
+                cluster with each chunk, else a few times a second or more often.
+        """
         if self._cluster is not None:
-            return self._cluster.train(self._recipe(), self._chunks)
-        if self.workers > 1:
-            return in_processes(self.train, self._chunks, self.workers)
-        return map(self.train, self._chunks)
+            for chunk in self._cluster.train(self._recipe(), self._chunks):
+                tell(self._epochs * len(chunk.runs))
+                yield chunk
+        elif self.workers > 1:
+            yield from in_processes(self.train, self._chunks, self.workers, tell)
+        else:
+            for runs in self._chunks:
+                yield self.train(runs, tell)
 
     def _check_steps(self) -> None:
         steps = self._epochs * len(self._sizes["train"])
@@ -197,12 +214,12 @@ class VectorizedRace:
             clip=self._clip,
         )
 
-    def train(self, runs: list[int]) -> Chunk:
+    def train(self, runs: list[int], tell: Tell = _nobody) -> Chunk:
         """Trains the runs of one chunk."""
         with _threads(self._threads), torch.no_grad():
-            return self._train(runs)
+            return self._train(runs, tell)
 
-    def _train(self, runs: list[int]) -> Chunk:
+    def _train(self, runs: list[int], tell: Tell) -> Chunk:
         real = [self._trainings[run] for run in runs]
         # A chunk that is not full repeats its last training, so that all chunks have one shape.
         trainings = real + [real[-1]] * (self.chunk_size - len(real))
@@ -229,6 +246,7 @@ class VectorizedRace:
             for run, plateau in plateaus.items():
                 states[run] = plateau.update(states[run], _monitored(plateau, logged)[run])
                 factors[run] = states[run].factor
+            tell(len(real))
         final = self._program_of_chunk.test(stack) if "test" in self._sizes else {}
         n = len(real)
         return Chunk(
