@@ -115,7 +115,7 @@ class ScheduleCLI(OpenCLI):
     def _add_arguments_of(self, name: str, parser: LightningArgumentParser) -> list[str]:
         """Adds the arguments of ``preview`` or ``compare``, and returns their names."""
         if name == "preview":
-            added: list[str] = parser.add_function_arguments(preview.preview, skip={*preview.GIVEN})
+            added = preview.add_arguments(parser)
             # so that it takes what was written for fit
             return [*added, *parser.add_method_arguments(Trainer, "fit", skip={*self.subcommands()["fit"]})]
         return compare.add_arguments(parser)
