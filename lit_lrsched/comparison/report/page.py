@@ -213,8 +213,8 @@ def _numbers(results: Results) -> str:
     )
     if theory is not None:
         about += (
-            f" In theory: the peak rate that a convex bound puts in place of {escape(theory[0])}'s chosen one; no run "
-            f"tried it. The ratio held {TRANSFER_HELD}."
+            f" In theory: the peak rate that a convex bound puts in place of {escape(theory[0])}'s chosen one. "
+            f"The ratio held {TRANSFER_HELD}."
         )
     if summary.target is not None and reference is not None:
         about += f" Epochs to {number(summary.target, places)}: when the mean validation curve gets there."
