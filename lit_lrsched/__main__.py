@@ -41,7 +41,11 @@ def _program(arguments: list[str]) -> Callable[[], None]:
     # while it grows and afterwards, takes a third of the time until the first step.
     gc.disable()
     try:
-        if _has_horizon_by_hand(arguments):
+        if arguments[:1] == ["schedules"]:
+            from lit_lrsched.cli.schedules import run
+        elif arguments == ["--version"]:
+            run = _print_version
+        elif _has_horizon_by_hand(arguments):
             from lit_lrsched.cli.quick_preview import run
         else:
             from lit_lrsched.cli.command import run
@@ -49,6 +53,13 @@ def _program(arguments: list[str]) -> Callable[[], None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _print_version() -> None:
+    from lit_lrsched import __version__
+    from lit_lrsched.cli.version import in_a_line
+
+    print(in_a_line(__version__))
 
 
 def _has_horizon_by_hand(arguments: list[str]) -> bool:
