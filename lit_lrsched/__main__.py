@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from functools import partial
 
 
 def main() -> None:
@@ -41,10 +42,12 @@ def _program(arguments: list[str]) -> Callable[[], None]:
     # while it grows and afterwards, takes a third of the time until the first step.
     gc.disable()
     try:
+        if (page := _help_page(arguments)) is not None:
+            return partial(print, page, end="")
+        if arguments == ["--version"]:
+            return _print_version
         if arguments[:1] == ["schedules"]:
             from lit_lrsched.cli.schedules import run
-        elif arguments == ["--version"]:
-            run = _print_version
         elif _has_horizon_by_hand(arguments):
             from lit_lrsched.cli.quick_preview import run
         else:
@@ -53,6 +56,17 @@ def _program(arguments: list[str]) -> Callable[[], None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _help_page(arguments: list[str]) -> str | None:
+    """Returns the help that is asked for; None where nothing but help is not."""
+    if arguments and arguments[-1] not in ("-h", "--help"):
+        return None
+    from lit_lrsched.cli.help_pages import front_page, page_of
+
+    if len(arguments) > 1:
+        return page_of(arguments[0]) if len(arguments) == 2 else None
+    return front_page()
 
 
 def _print_version() -> None:

@@ -21,6 +21,7 @@ from lit_lrsched.cli import compare, preview
 from lit_lrsched.cli.arguments import ScheduleOptions, ScheduleParser, add_schedule_arguments
 from lit_lrsched.cli.checkpoint import checkpoint_path, explained
 from lit_lrsched.cli.config_file import ConfigFile
+from lit_lrsched.cli.jsonargparse_internals import PublicClasses
 from lit_lrsched.cli.lightning_cli_internals import OpenCLI
 from lit_lrsched.cli.loggers import OwnVersionLogger, default_logger
 from lit_lrsched.cli.mistakes import mistake_in
@@ -79,7 +80,9 @@ class ScheduleCLI(OpenCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Makes a parser whose ``--config`` also takes the configurations that come with the package."""
         kwargs.setdefault("dump_header", [f"lightning.pytorch=={lightning.__version__}"])
+        kwargs.setdefault("formatter_class", PublicClasses)
         parser = self.parser_class(**kwargs)
+        parser.add_argument("--help_all", action="help", help="Show every option and exit.")
         parser.add_argument("-c", "--config", action=ConfigFile, help="Path to a configuration file in YAML or JSON.")
         return parser
 
