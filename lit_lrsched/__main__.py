@@ -60,6 +60,10 @@ def _program(arguments: list[str]) -> Callable[[], None]:
 
 def _help_page(arguments: list[str]) -> str | None:
     """Returns the help that is asked for; None where nothing but help is not."""
+    if schedule := _schedule_to_explain(arguments):
+        from lit_lrsched.cli.schedule_page import page_of_schedule
+
+        return page_of_schedule(schedule)
     if arguments and arguments[-1] not in ("-h", "--help"):
         return None
     from lit_lrsched.cli.help_pages import front_page, page_of
@@ -67,6 +71,15 @@ def _help_page(arguments: list[str]) -> str | None:
     if len(arguments) > 1:
         return page_of(arguments[0]) if len(arguments) == 2 else None
     return front_page()
+
+
+def _schedule_to_explain(arguments: list[str]) -> str | None:
+    """Returns the class that ``--lr_scheduler.help NAME`` asks about."""
+    for place, argument in enumerate(arguments):
+        option, equals, name = argument.partition("=")
+        if option == "--lr_scheduler.help":
+            return name if equals else next(iter(arguments[place + 1 :]), None)
+    return None
 
 
 def _print_version() -> None:
