@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from functools import partial
 
 
 def main() -> None:
@@ -41,7 +42,13 @@ def _program(arguments: list[str]) -> Callable[[], None]:
     # while it grows and afterwards, takes a third of the time until the first step.
     gc.disable()
     try:
-        if _has_horizon_by_hand(arguments):
+        if (page := _help_page(arguments)) is not None:
+            return partial(print, page, end="")
+        if arguments == ["--version"]:
+            return _print_version
+        if arguments[:1] == ["schedules"]:
+            from lit_lrsched.cli.schedules import run
+        elif _has_horizon_by_hand(arguments):
             from lit_lrsched.cli.quick_preview import run
         else:
             from lit_lrsched.cli.command import run
@@ -49,6 +56,37 @@ def _program(arguments: list[str]) -> Callable[[], None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _help_page(arguments: list[str]) -> str | None:
+    """Returns the help that is asked for; None where nothing but help is not."""
+    if schedule := _schedule_to_explain(arguments):
+        from lit_lrsched.cli.schedule_page import page_of_schedule
+
+        return page_of_schedule(schedule)
+    if arguments and arguments[-1] not in ("-h", "--help"):
+        return None
+    from lit_lrsched.cli.help_pages import front_page, page_of
+
+    if len(arguments) > 1:
+        return page_of(arguments[0]) if len(arguments) == 2 else None
+    return front_page()
+
+
+def _schedule_to_explain(arguments: list[str]) -> str | None:
+    """Returns the class that ``--lr_scheduler.help NAME`` asks about."""
+    for place, argument in enumerate(arguments):
+        option, equals, name = argument.partition("=")
+        if option == "--lr_scheduler.help":
+            return name if equals else next(iter(arguments[place + 1 :]), None)
+    return None
+
+
+def _print_version() -> None:
+    from lit_lrsched import __version__
+    from lit_lrsched.cli.version import in_a_line
+
+    print(in_a_line(__version__))
 
 
 def _has_horizon_by_hand(arguments: list[str]) -> bool:

@@ -35,6 +35,7 @@ LAYERS = {
     "class_paths": Layer(),
     "hparams": Layer(inside="tensorboard"),
     "schedules": Layer(inside="simpleeval"),
+    "theory": Layer(),
     "plans": Layer(inside="matplotlib rich"),
     "optim": Layer("torch"),
     "trainer": Layer("torch lightning tqdm", inside="matplotlib numpy"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import shlex
-import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,13 +43,6 @@ class Command(ScheduleCLI):
             },
             **kwargs,
         )
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the arguments; where there are none it shows the help."""
-        if args is None and not sys.argv[1:]:
-            parser.print_help()
-            sys.exit()
-        super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
         """Gives the worked example's data to its own model alone, unless they were asked for, and makes it as wide.

@@ -6,6 +6,8 @@ from argparse import Action, ArgumentParser
 from collections.abc import Iterable
 from typing import Any
 
+from jsonargparse import DefaultHelpFormatter
+
 
 class ValueHook(ArgumentParser):
     """Makes a jsonargparse parser pass every value through :meth:`before_parsing` before it is parsed."""
@@ -20,6 +22,37 @@ class ValueHook(ArgumentParser):
     def _check_value_key(self, action: Action, value: Any, *args: Any, **kwargs: Any) -> Any:  # of configurations
         value = self.before_parsing(action, value)
         return super()._check_value_key(action, value, *args, **kwargs)  # type: ignore[misc]
+
+
+class PublicClasses(DefaultHelpFormatter):
+    """Makes the help name no classes but those that a person may choose."""
+
+    def _get_help_string(self, action: Action) -> str:  # argparse: before it is wrapped into lines
+        head, known, tail = super()._get_help_string(action).partition("known subclasses: ")
+        classes = tail.removesuffix(")").split(", ")
+        return f"{head}{known}{', '.join(filter(_is_public, classes))})" if known else head
+
+
+def _is_public(path: str) -> bool:
+    """Tells the path of a class that a person may choose from that of a base or of an internal class.
+
+    >>> list(map(_is_public, ["lit_lrsched.Linear", "lit_lrsched.optim.scheduled_lr.ScheduledLR", "torch.optim.SGD"]))
+    [True, False, True]
+    """
+    return path not in _INTERNAL and not (path.startswith("lit_lrsched.") and path.count(".") > 1)
+
+
+# Bases, and schedulers that somebody else makes.
+_INTERNAL = (
+    "lightning.pytorch.Callback",
+    "lightning.pytorch.LightningDataModule",
+    "lightning.pytorch.LightningModule",
+    "lightning.pytorch.cli.ReduceLROnPlateau",
+    "lit_lrsched.ScheduledLR",
+    "torch.optim.Optimizer",
+    "torch.optim.lr_scheduler.LRScheduler",
+    "torch.optim.swa_utils.SWALR",
+)
 
 
 def type_of(action: Action) -> Any:

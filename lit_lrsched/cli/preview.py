@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any, Optional
 
+from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
 from lit_lrsched.errors import InputError
+from lit_lrsched.optim.param_groups import decoupled_decay_of
 from lit_lrsched.plans.audit import Finding
 from lit_lrsched.plans.preview import by_name, show
+from lit_lrsched.plans.theory import theory as of_plans
 from lit_lrsched.plans.view import View
-from lit_lrsched.trainer.fit_plan import DoesNotFit, configure, plans_of, view_fit
+from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure, plans_of, view_fit
 
 SUMMARY = "Show the learning rate that fit would use, without training."
 GIVEN = ("trainer", "model", "datamodule", "options")  # by the command, not by options
@@ -31,6 +35,7 @@ def preview(
     epochs: Optional[int] = None,
     steps_per_epoch: Optional[int] = None,
     lr: Optional[float] = None,
+    theory: bool = False,
     **of_fit: Any,
 ) -> None:
     """Shows the learning rate that ``fit`` would use with the same options: a table, a picture and warnings.
@@ -50,6 +55,7 @@ def preview(
         epochs: With steps_per_epoch: previews the schedule alone, at once, without model and data.
         steps_per_epoch: Optimizer steps in an epoch.
         lr: The base learning rate for that. By default factors are shown.
+        theory: Whether to add what theory says without training: best peak, bound, which updates the weights keep.
         of_fit: What else ``fit`` takes.
 
     Raises:
@@ -70,5 +76,20 @@ def preview(
             views[""] = view_fit(trainer, run, metric)
     except DoesNotFit as error:
         refused.append(Finding("failure", str(error)))
-    if status := show(views, refused, png, csv):
+    in_theory = of_plans(views, _decay(run, views)) if theory and views else None
+    if status := show(views, refused, png, csv, in_theory):
         sys.exit(status)
+
+
+def add_arguments(parser: ArgumentParser) -> list[str]:
+    """Adds the options of :func:`preview` to a parser, and returns their names."""
+    added: list[str] = parser.add_function_arguments(preview, skip={*GIVEN, "theory"})
+    about = "Adds what theory says without training: best peak, bound, and which updates the weights keep."
+    parser.add_argument("--theory", type=bool, nargs="?", const=True, default=False, help=about)
+    return [*added, "theory"]
+
+
+def _decay(run: Configured, views: Mapping[str, View]) -> float | None:
+    """Returns the weight decay, where it is constant and acts on the weights themselves."""
+    is_scheduled = any(name.startswith("weight_decay") for view in views.values() for name in view.curve.values)
+    return None if is_scheduled or not run.optimizers else decoupled_decay_of(run.optimizers[0])

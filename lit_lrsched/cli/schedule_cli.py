@@ -21,6 +21,7 @@ from lit_lrsched.cli import compare, preview
 from lit_lrsched.cli.arguments import ScheduleOptions, ScheduleParser, add_schedule_arguments
 from lit_lrsched.cli.checkpoint import checkpoint_path, explained
 from lit_lrsched.cli.config_file import ConfigFile
+from lit_lrsched.cli.jsonargparse_internals import PublicClasses
 from lit_lrsched.cli.lightning_cli_internals import OpenCLI
 from lit_lrsched.cli.loggers import OwnVersionLogger, default_logger
 from lit_lrsched.cli.mistakes import mistake_in
@@ -79,7 +80,9 @@ class ScheduleCLI(OpenCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Makes a parser whose ``--config`` also takes the configurations that come with the package."""
         kwargs.setdefault("dump_header", [f"lightning.pytorch=={lightning.__version__}"])
+        kwargs.setdefault("formatter_class", PublicClasses)
         parser = self.parser_class(**kwargs)
+        parser.add_argument("--help_all", action="help", help="Show every option and exit.")
         parser.add_argument("-c", "--config", action=ConfigFile, help="Path to a configuration file in YAML or JSON.")
         return parser
 
@@ -115,7 +118,7 @@ class ScheduleCLI(OpenCLI):
     def _add_arguments_of(self, name: str, parser: LightningArgumentParser) -> list[str]:
         """Adds the arguments of ``preview`` or ``compare``, and returns their names."""
         if name == "preview":
-            added: list[str] = parser.add_function_arguments(preview.preview, skip={*preview.GIVEN})
+            added = preview.add_arguments(parser)
             # so that it takes what was written for fit
             return [*added, *parser.add_method_arguments(Trainer, "fit", skip={*self.subcommands()["fit"]})]
         return compare.add_arguments(parser)

@@ -17,6 +17,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import Strategy
 
 from lit_lrsched.class_paths import without_partial
+from lit_lrsched.comparison.best_peaks import best_peaks
 from lit_lrsched.comparison.budget import check_budget, spend
 from lit_lrsched.comparison.builds import build_from
 from lit_lrsched.comparison.defaults import seeds_of
@@ -331,6 +332,7 @@ def race(
         ),
         validation_metric=options.metric,
         factors=_factors(records, summary),
+        best_peaks=best_peaks(grid, runner.horizon()),
         epochs=options.epochs,
         model=names["model"],
         data=names["data"],

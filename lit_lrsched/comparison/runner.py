@@ -191,13 +191,22 @@ class Runner:
         rank_zero_info(f"Engine: sequential, one Trainer.fit a run, since {self.reason}.")
         return None
 
-    def _trainings(self, keys: Sequence[RunKey]) -> list[Training]:
-        _, data = self._build(keys[0].seed)
+    def horizon(self) -> Horizon | None:
+        """Returns how long a run lasts; None where the data do not tell."""
+        try:
+            return self._horizon(self._grid.seeds[0])
+        except (TypeError, RuntimeError):  # of loaders without a length, which train one run at a time
+            return None
+
+    def _horizon(self, seed: int) -> Horizon:
+        _, data = self._build(seed)
         data.prepare_data()
         data.setup("fit")
         per_epoch = len(data.train_dataloader())
-        horizon = Horizon(self._options.epochs * per_epoch, per_epoch)
-        return self._grid.trainings(keys, horizon)
+        return Horizon(self._options.epochs * per_epoch, per_epoch)
+
+    def _trainings(self, keys: Sequence[RunKey]) -> list[Training]:
+        return self._grid.trainings(keys, self._horizon(keys[0].seed))
 
     def _vectorized(self, keys: Sequence[RunKey]) -> VectorizedRace:
         return VectorizedRace(

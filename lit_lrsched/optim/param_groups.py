@@ -139,6 +139,25 @@ def set_value(group: dict[str, Any], quantity: str, value: float) -> None:
         group[quantity] = value
 
 
+def decoupled_decay_of(optimizer: Optimizer) -> float | None:
+    """Returns the weight decay of the first param group, where a step is ``w <- (1 - lr d) w - lr u``.
+
+    That is how AdamW and its like take it, and SGD without momentum. None where it goes through a momentum or an
+    adaptive step, so that no factor of the weights says what it does.
+
+    >>> import torch
+    >>> weight = torch.nn.Parameter(torch.zeros(1))
+    >>> kinds = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
+    >>> [decoupled_decay_of(kind([weight], lr=0.1, weight_decay=0.01)) for kind in kinds]
+    [0.01, None, 0.01]
+    """
+    group = optimizer.param_groups[0]
+    decay, kind = get_value(group, "weight_decay"), type(optimizer).__name__
+    is_decoupled = group.get("decoupled_weight_decay") or kind in ("AdamW", "Muon")
+    is_plain = kind == "SGD" and not momentum_of(group)
+    return decay if is_decoupled or is_plain or decay == 0 else None
+
+
 class GroupValue(NamedTuple):
     """One value of one param group: where it is kept, and the name under which it is logged.
 

@@ -12,6 +12,7 @@ from lit_lrsched.plans.audit import Finding
 from lit_lrsched.plans.picture import picture
 from lit_lrsched.plans.plan import plan_of
 from lit_lrsched.plans.table import MOST_COLUMNS, distinct, table
+from lit_lrsched.plans.theory import InTheory
 from lit_lrsched.plans.view import View, clock_of, run_in_words
 from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, check_horizon, name_of
 
@@ -80,7 +81,11 @@ def by_name(schedules: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
 
 
 def show(
-    views: Mapping[str, View], refused: Sequence[Finding] = (), png: str | None = None, csv: str | None = None
+    views: Mapping[str, View],
+    refused: Sequence[Finding] = (),
+    png: str | None = None,
+    csv: str | None = None,
+    in_theory: InTheory | None = None,
 ) -> int:
     """Prints tables and findings, and writes a picture and a CSV file.
 
@@ -89,6 +94,7 @@ def show(
         refused: Why views are missing, if any are.
         png: File to write the picture to. None: no file.
         csv: File to write every tick of every plan to. None: no file.
+        in_theory: What theory says of them, to be printed below.
 
     Returns:
         1 when there is a failure among the findings, otherwise 0.
@@ -114,6 +120,11 @@ def show(
             *([f"In the picture and the CSV file only: {', '.join(left_out)}."] if left_out else []),
         ]:
             console.print(Text(of + note))
+    if in_theory is not None:
+        console.print(in_theory.table)
+        for note in in_theory.notes:
+            console.print(Text(note))
+        findings += in_theory.findings
     for finding in findings:
         console.print(Text.assemble((finding.level, _STYLES[finding.level]), f": {finding.text}"))
     if png and views:

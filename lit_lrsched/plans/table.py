@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lit_lrsched.plans.curve import Curve, key_moments
+from lit_lrsched.plans.theory import ABOUT_PEAK, best_peaks
 from lit_lrsched.plans.view import View, clock_of
 
 if TYPE_CHECKING:
@@ -51,15 +52,18 @@ def _fill_key_moments(result: Table, view: View) -> None:
 def _fill_comparison(result: Table, views: Mapping[str, View]) -> None:
     result.add_column("schedule")
     unit, _ = clock_of(next(iter(views.values())).plan)
-    for name in ("first", "peak", f"at {unit}", "mean", "last"):
+    for name in ("first", "peak", f"at {unit}", "mean", "last", "best peak"):
         result.add_column(name, justify="right")
+    result.caption, result.caption_justify = ABOUT_PEAK, "left"
+    best = best_peaks(views)
     for name, view in views.items():
         (steps, values), plan = (view.curve.steps, view.curve.main), view.plan
         lasting = [after - step for step, after in zip(steps, [*steps[1:], plan.horizon.steps], strict=True)]
         mean = sum(value * length for value, length in zip(values, lasting, strict=True)) / plan.horizon.steps
         peak = values.index(max(values))
         numbers = (values[0], values[peak], clock_of(plan)[1](steps[peak]), mean, values[-1])
-        result.add_row(name, *map(_short, numbers))
+        in_theory = best[name]
+        result.add_row(name, *map(_short, numbers), "-" if in_theory is None else f"{in_theory:.3g} x")
 
 
 def _short(value: float) -> str:

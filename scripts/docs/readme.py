@@ -24,6 +24,7 @@ import gallery as drawings
 from matplotlib.image import imread
 
 from lit_lrsched import Custom, FromTorch
+from lit_lrsched.schedules.examples import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "img"
@@ -110,13 +111,13 @@ def gallery() -> str:
         "# Gallery\n\nEvery schedule of the package, drawn over 105 epochs.\n\n![All schedules](img/gallery.png)\n"
     ]
     # FromTorch and Custom, which look like whatever they carry, have no picture.
-    classes = {name: type(schedule) for name, schedule in drawings.SCHEDULES.items()}
+    classes = {name: type(schedule) for name, schedule in EXAMPLES.items()}
     classes |= {each.__name__: each for each in (FromTorch, Custom)}
     for name, each in classes.items():
         text = inspect.cleandoc(each.__doc__ or "").split("\n>>>")[0]
         text = re.sub(r":(?:class|func|meth):`~?(?:\w+\.)*(\w+)`", r"`\1`", text).replace("``", "`")
         text = re.sub(r"^(Args|Raises|Returns):\n((?:    .*\n?|\n)+)", _as_list, text, flags=re.MULTILINE)
-        picture = f"![{name}](img/gallery/{name}.png)\n\n" if name in drawings.SCHEDULES else ""
+        picture = f"![{name}](img/gallery/{name}.png)\n\n" if name in EXAMPLES else ""
         parts.append(f"## {name}\n\n{picture}{text.strip()}\n".replace("\n\n- *refused", "\n- *refused"))
     return "\n".join(parts)
 

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.core import optimizer
 
 import lit_lrsched
 
 ROOM = Path(lit_lrsched.__file__).parent / "cli"
-JSONARGPARSE = ["_actions", "_check_value_key", "_get_values", "_name_parser_map", "_typehint"]
+JSONARGPARSE = ["_actions", "_check_value_key", "_get_help_string", "_get_values", "_name_parser_map", "_typehint"]
 LIGHTNING = [
     "_add_arguments",
     "_add_subcommands",
@@ -56,6 +56,7 @@ def test_jsonargparse_has_what_is_used(cli):
     assert action._typehint == list[int]
     assert callable(parser._check_value_key)
     assert argparse.ArgumentParser._get_values
+    assert DefaultHelpFormatter._get_help_string
     assert cli.parser._subcommands_action._name_parser_map["fit"] is cli._subcommand_parsers["fit"]
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import inspect
+import re
+import shlex
 import subprocess
 import sys
+import textwrap
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from torch.optim import lr_scheduler as torch_schedulers
 
 import lit_lrsched
 from lit_lrsched import Horizon, Linear, WarmupCosine, WarmupLinear, table
+from lit_lrsched.cli.schedules import sketch
 from lit_lrsched.optim.run_plan import plan_of_torch
 from lit_lrsched.plans.audit import audit
 from lit_lrsched.plans.curve import sample
@@ -25,6 +29,7 @@ from lit_lrsched.plans.preview import by_name, preview
 from lit_lrsched.plans.view import View
 from lit_lrsched.schedules.compose import Chain, Phase, Product
 from lit_lrsched.schedules.core import Schedule
+from lit_lrsched.schedules.examples import EXAMPLES
 from lit_lrsched.schedules.formula import Formula
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.schedules.recipes import OneCycle
@@ -160,6 +165,7 @@ def test_shipped_configurations_parse_print_and_parse_again(command, parser_of_f
 
 OURS = sorted(name for name in lit_lrsched.__all__ if isinstance(getattr(lit_lrsched, name), type))
 SCHEDULES = [name for name in OURS if issubclass(getattr(lit_lrsched, name), Schedule) and name != "Schedule"]
+EXPLAINED = [name for name in SCHEDULES if name != "FromTorch"]  # on a page of our own
 TORCH = sorted({*torch_schedulers.__all__} - {"LRScheduler", "SequentialLR", "ChainedScheduler"})
 
 
@@ -168,14 +174,38 @@ def test_help_of_every_class(command, name):
     assert command(*BY_HAND, f"--lr_scheduler.help={name}") == 0
     owner = getattr(lit_lrsched, name, None) or getattr(torch_schedulers, name)
     words = " ".join(command.out.split())
-    assert f"--lr_scheduler.help={'lit_lrsched' if name in SCHEDULES else 'torch.optim.lr_scheduler'}.{name}" in words
     arguments = inspect.signature(owner).parameters.keys() - {"optimizer", "last_epoch"}
     assert [argument for argument in arguments if f"--lr_scheduler.{argument}" not in words] == []
+    if name in EXPLAINED:
+        assert words.startswith(f"{name} ")
+        assert "`" not in words
+    else:
+        module = "lit_lrsched" if name in SCHEDULES else "torch.optim.lr_scheduler"
+        assert f"--lr_scheduler.help={module}.{name}" in words
     if name in SCHEDULES:
         summary = " ".join(owner.__doc__.split("\n\n")[0].split()).rstrip(".")
+        if name in EXPLAINED:
+            summary = re.sub(r":class:`(\w+)`", r"\1", summary).replace("``", "")
         assert summary in words
         described = words.count("(type:") + words.count("(required, type:") + words.count("default:")
         assert described >= len(owner.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_the_example_of_every_class_works(command, name):
+    assert command("fit", "--lr_scheduler.help", name) == 0
+    page, _, example = command.out.partition("\nexample")
+    assert page.split()[1] == sketch(name, 40)
+    assert ("30ep epochs, 500st optimizer steps" in page) == ("type: duration" in " ".join(page.split()))
+    if "--config" in example.splitlines()[0]:
+        Path("example.yaml").write_text(textwrap.dedent(example.split("\n", 1)[1]))
+        arguments = [*BY_HAND, "--config=example.yaml"]
+    else:
+        arguments = shlex.split(example.splitlines()[1])[1:]
+    assert command(*arguments, "--csv=every.csv", "--png=null") == 0
+    assert "failure" not in command.out
+    horizon = Horizon(len(rows_of("every.csv")), 10)
+    assert [float(row["factor"]) for row in rows_of("every.csv")] == table(EXAMPLES[name], horizon)
 
 
 # --- mistakes

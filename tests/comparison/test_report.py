@@ -38,6 +38,7 @@ from lit_lrsched.comparison.report.words import decimals, number
 from lit_lrsched.comparison.report.write import summary_dict, write_report
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.custom import halve_every_epoch
+from lit_lrsched.theory import convex_bound, transfer
 from tests.reading import scalar_tags, scalars
 
 SCHEDULES = {"constant": Constant(), "cosine": Cosine(), "rex": Rex(), "linear": Linear(end=0.5)}
@@ -89,6 +90,7 @@ def results(records: Sequence[Record], reference: str | None = "constant", mode:
         gain=tuning_gain(runs, summary, lr=0.1, momentum=0.0),
         validation_metric="val_acc",
         factors={name: table(SCHEDULES.get(name, Cosine()), Horizon(epochs)) for name in names},
+        best_peaks={name: convex_bound(SCHEDULES.get(name, Cosine()), Horizon(100)).peak for name in names},
         epochs=epochs,
         model="Net",
         data="Rows",
@@ -447,6 +449,22 @@ def test_every_schedule_has_its_place_on_the_page(any_race: Results) -> None:
     places = decimals(any_race.summary)
     shown = [number(row.mean, places) for row in finished]
     assert texts(root, ".//*[@class='value']") == (shown if len(finished) > 1 else [])
+
+
+def test_beside_each_chosen_rate_stands_what_transfer_would_have_said() -> None:
+    found = results(race(seeds=3))
+    head, body = (parsed(page(found)).find(f".//table/{part}") for part in ("thead", "tbody"))
+    column = ["".join(cell.itertext()) for cell in head[1]].index("intheory")
+    chosen = {row.schedule: row.lr for row in found.summary.schedules}
+    told = {row[0][0].text: "".join(row[1 + column].itertext()) for row in body}
+    assert told.pop("constant") == "\u2013"
+    for name, rate in told.items():
+        expected = chosen["constant"] * transfer(Constant(), SCHEDULES[name], Horizon(100))
+        assert float(rate) == pytest.approx(expected, rel=0.05)  # two digits are shown
+    assert "in place of constant's chosen one" in page(found)
+    assert "within 11 % on a 124M language model" in page(found)
+    alone = dataclasses.replace(found, best_peaks={"constant": 0.01})
+    assert "In theory" not in page(alone)
 
 
 def test_the_columns_of_p_say_what_they_compare() -> None:

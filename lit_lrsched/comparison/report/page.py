@@ -15,7 +15,7 @@ from lit_lrsched.comparison.evidence.summary import ScheduleSummary, Setting, Su
 from lit_lrsched.comparison.evidence.verdict import edges, overlap_in_words, verdict
 from lit_lrsched.comparison.report.cards import cards
 from lit_lrsched.comparison.report.markup import rank, schedule_name
-from lit_lrsched.comparison.report.results import Results, shade_range
+from lit_lrsched.comparison.report.results import Results, shade_range, transferred
 from lit_lrsched.comparison.report.rounds import rounds
 from lit_lrsched.comparison.report.scale import Scale
 from lit_lrsched.comparison.report.words import (
@@ -29,6 +29,7 @@ from lit_lrsched.comparison.report.words import (
     probability,
     tuned_beside_rate,
 )
+from lit_lrsched.theory.bound import TRANSFER_HELD
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
 
@@ -42,7 +43,7 @@ def page(results: Results) -> str:
     summary = results.summary
     first, second = verdict(summary)
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    sections = [_behind(summary), _numbers(summary), cards(results), _maps(results), rounds(summary), _tuning(results)]
+    sections = [_behind(summary), _numbers(results), cards(results), _maps(results), rounds(summary), _tuning(results)]
     sections.append(_how(results))
     return f"""<!doctype html>
 <html lang="en">
@@ -141,7 +142,8 @@ def _behind(summary: Summary) -> str:
 # --- The table --------------------------------------------------------------------------------------------------------
 
 
-def _numbers(summary: Summary) -> str:
+def _numbers(results: Results) -> str:
+    summary, theory = results.summary, transferred(results)
     places = decimals(summary)
     axes = tuned_beside_rate(summary)
     resplit = any(row.against_best and row.against_best.resplit for row in summary.schedules)
@@ -150,7 +152,7 @@ def _numbers(summary: Summary) -> str:
     upper = [
         '<th rowspan="2" scope="col" class="name">schedule</th>',
         f'<th colspan="3" scope="colgroup">{escape(summary.metric)} on test data</th>',
-        f'<th colspan="{2 + len(axes)}" scope="colgroup" class="group">chosen setting</th>',
+        f'<th colspan="{2 + bool(theory) + len(axes)}" scope="colgroup" class="group">chosen setting</th>',
         f'<th colspan="{4 + resplit}" scope="colgroup" class="group">against the best</th>',
     ]
     lower = [
@@ -158,11 +160,12 @@ def _numbers(summary: Summary) -> str:
         f"{level}<br>interval",
         "worst<br>(seed)",
         "peak<br>rate",
+        *["in<br>theory"] * bool(theory),
         *(words.replace(" ", "<br>") for words in axes.values()),
         "diverged",
     ]
     lower += ["difference", f"{level}<br>interval", "p", *["p, new<br>rows"] * resplit, "more<br>seeds"]
-    starts = {3, 5 + len(axes)}
+    starts = {3, 5 + bool(theory) + len(axes)}
     if reference is not None:
         upper.append(f'<th colspan="2" scope="colgroup" class="group">against {reference}</th>')
         starts.add(len(lower))
@@ -178,6 +181,8 @@ def _numbers(summary: Summary) -> str:
             worst += f" <small>({row.worst_seed})</small>"
         rate = f"{row.lr:g}" + ("" if row.edge is None else f'<span class="chip">{row.edge}</span>')
         cells = [number(row.mean, places), interval(row, places), worst, rate]
+        if theory is not None:
+            cells.append(f"{theory[1][row.schedule]:.2g}" if row.schedule in theory[1] else NOTHING)
         cells += [f"{getattr(row, field):g}" for field in axes]
         cells.append(str(row.diverged))
         cells += _difference(row.against_best, places)
@@ -206,6 +211,11 @@ def _numbers(summary: Summary) -> str:
         ". More seeds: how many should tell the two apart, were the difference really this one; a dash where luck "
         "alone often gives as much."
     )
+    if theory is not None:
+        about += (
+            f" In theory: the peak rate that a convex bound puts in place of {escape(theory[0])}'s chosen one. "
+            f"The ratio held {TRANSFER_HELD}."
+        )
     if summary.target is not None and reference is not None:
         about += f" Epochs to {number(summary.target, places)}: when the mean validation curve gets there."
     return f"""<section>

@@ -29,6 +29,7 @@ class Results:
         validation_metric: Name of the metric that chose each schedule's rate, such as ``"val_acc"``.
         factors: For each schedule the factor of the peak rate in each epoch: as planned, or, when it follows a metric,
             as used on average.
+        best_peaks: For each schedule the best peak of its convex bound, in its own units; none where a metric moves it.
         epochs: How many epochs a run lasts.
         model: Name of the model.
         data: Name of the data.
@@ -45,6 +46,7 @@ class Results:
     gain: Gain | None
     validation_metric: str
     factors: Mapping[str, Sequence[float]]
+    best_peaks: Mapping[str, float]
     epochs: int
     model: str
     data: str
@@ -59,6 +61,22 @@ class Results:
     def trainings_per_second(self) -> float:
         """How fast it went."""
         return self.trained / self.seconds if self.seconds > 0 else 0.0
+
+
+def transferred(results: Results) -> tuple[str, dict[str, float]] | None:
+    """Returns the schedule whose chosen rate theory starts from, and the rate that it puts in its place for each other.
+
+    It starts from the reference, or where none races from the best; None where it has nothing to say.
+
+    Args:
+        results: The race.
+    """
+    summary, peaks = results.summary, results.best_peaks
+    start = summary.reference if summary.reference is not None else summary.best
+    if start is None or start not in peaks or len(peaks) < 2:
+        return None
+    rate = next(row.lr for row in summary.schedules if row.schedule == start)
+    return start, {name: rate * peak / peaks[start] for name, peak in peaks.items() if name != start}
 
 
 @dataclass(frozen=True, eq=False)
