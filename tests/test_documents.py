@@ -89,15 +89,21 @@ def test_every_yaml_and_every_command_of_the_documents_works(name, command, impo
     assert command("fit", "--trainer.max_epochs=2") == 0  # the run that the recipes resume
     blocks = re.findall(r"```(yaml|bash)\n(.*?)```", text, flags=re.DOTALL)
     assert len(blocks) >= 4
+    named = []
     for language, block in blocks:
         if language == "yaml":
-            Path("block.yaml").write_text(block)
-            assert command("fit", "--config=block.yaml", "--trainer.max_epochs=4") == 0, f"{block}\n{command.err}"
+            name = re.match(r"# (\S+\.yaml)\n", block)
+            named += [name[1]] if name else []
+            Path(name[1] if name else "block.yaml").write_text(block)
+            options = [] if name else ["--trainer.max_epochs=4"]
+            config = f"--config={name[1] if name else 'block.yaml'}"
+            assert command("fit", config, *options) == 0, f"{block}\n{command.err}"
             continue
         for line in block.replace("\\\n", " ").splitlines():
             program, *arguments = shlex.split(line, comments=True) or [""]
             if program == "lit-lrsched":
-                short = [] if "--trainer.max_epochs" in arguments else ["--trainer.max_epochs=4"]
+                says_how_long = "--trainer.max_epochs" in arguments or any(name in arguments for name in named)
+                short = [] if says_how_long else ["--trainer.max_epochs=4"]
                 assert command(*arguments, *short) == 0, f"{line}\n{command.err}"
 
 
@@ -132,7 +138,7 @@ def test_the_python_of_the_readme_works(in_tmp):
 
 
 def test_the_python_of_the_recipes_works(in_tmp):
-    with_groups, plain = python_blocks("docs/recipes.md")
+    with_groups, _, plain = python_blocks("docs/recipes.md")
     found = run_python("def configure_optimizers(self):\n" + textwrap.indent(with_groups, "    "))
     module = Tiny(found["configure_optimizers"])
     tiny_trainer().fit(module)

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.cli.assumed_class import AssumedClass
 from lit_lrsched.cli.comma_lists import CommaLists
+from lit_lrsched.cli.offered_names import OfferedNames
 from lit_lrsched.cli.parse_errors import OneLineErrors
 from lit_lrsched.cli.short_names import TorchShortNames
 from lit_lrsched.errors import InputError
@@ -33,7 +34,7 @@ LRSchedulerOption = Union[Schedule, Callable[[Optimizer], LRScheduler], None]
 SchedulesOption = Optional[Union[dict[str, LRSchedulerOption], list[LRSchedulerOption]]]
 
 
-class ScheduleParser(TorchShortNames, CommaLists, OneLineErrors, AssumedClass):
+class ScheduleParser(TorchShortNames, OfferedNames, CommaLists, OneLineErrors, AssumedClass):
     """Lightning's parser, which takes lists typed with commas and answers a mistake with one line and exit status 2."""
 
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from lit_lrsched.cli.jsonargparse_internals import all_actions
 from lit_lrsched.errors import InputError, cut, did_you_mean, shown
+from lit_lrsched.schedules.entry_points import installed
 
 # The classes that an option chooses from, by the last word of its name. Named, and not imported: what is not loaded
 # has no subclasses to offer, and the quick commands load little.
@@ -138,7 +139,8 @@ def _of_values(message: str, key: str) -> str | None:
     last = key.rpartition(".")[2]
     family = [getattr(sys.modules[module], name) for module, name in _FAMILIES.get(last, ()) if module in sys.modules]
     if family and names and "Multiple subclasses" not in message:
-        hint = did_you_mean(names[0], _names_below(family))
+        offered = set(installed()) if _SCHEDULE in _FAMILIES[last] else set()
+        hint = did_you_mean(names[0], _names_below(family) | offered)
         fix = f"give a class by its short name, or with its module, like my_module.{names[0]}"
         return f"{key}: there is no class {names[0]!r}{hint}: {fix}"
     if last == "phases" and names:

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from lit_lrsched.cli.comma_lists import CommaLists
 from lit_lrsched.cli.config_file import ConfigFile
+from lit_lrsched.cli.offered_names import OfferedNames
 from lit_lrsched.cli.parse_errors import OneLineErrors, mistake_behind
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.audit import Finding
@@ -39,7 +40,7 @@ _OF_THE_RUN = (
 )
 
 
-class _Parser(CommaLists, OneLineErrors, ArgumentParser):
+class _Parser(OfferedNames, CommaLists, OneLineErrors, ArgumentParser):
     """Answers a mistake with one line and exit status 2."""
 
 
