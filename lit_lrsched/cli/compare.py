@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
@@ -33,6 +34,11 @@ def add_arguments(parser: ArgumentParser) -> list[str]:
         help="Whether to compile the vectorized program. Default: where it pays for itself.",
     )
     return [*added, "compile"]
+
+
+def typed() -> str:
+    """Returns the command as it was typed."""
+    return shlex.join(["lit-lrsched", *sys.argv[1:]])
 
 
 def compare(
@@ -142,7 +148,7 @@ def compare(
         grid,
         build,
         race_options,
-        names={"model": type(model).__name__, "data": type(datamodule).__name__},
+        names={"model": type(model).__name__, "data": type(datamodule).__name__, "command": typed()},
         identity=parts,
         strategy=trainer.strategy,
     )

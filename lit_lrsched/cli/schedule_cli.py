@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -218,8 +217,7 @@ class ScheduleCLI(OpenCLI):
             )
         except KeyboardInterrupt as stop:
             if self.trainer.is_global_zero:
-                going_on = shlex.join(["lit-lrsched", *sys.argv[1:]])
-                print(f"\nInterrupted. The trainings that were finished are kept. To go on:\n  {going_on}")
+                print(f"\nInterrupted. The trainings that were finished are kept. To go on:\n  {compare.typed()}")
             raise Interrupted(getattr(stop, "number", signal.SIGINT), announced=True) from None
 
     def _from_seed(self, seed: int) -> tuple[LightningModule, LightningDataModule]:

@@ -8,6 +8,7 @@ import platform
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -16,6 +17,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import Strategy
 
+from lit_lrsched import __version__
 from lit_lrsched.class_paths import without_partial
 from lit_lrsched.comparison.best_peaks import best_peaks
 from lit_lrsched.comparison.budget import check_budget, spend
@@ -280,7 +282,7 @@ def race(
         grid: What races.
         build: Takes a seed, seeds everything with it, and returns the module and its data.
         options: How long, judged by what, and where to.
-        names: What the report calls the ``model`` and the ``data``.
+        names: What the report calls the ``model``, the ``data`` and, where there is one, the ``command``.
         identity: What the ``model`` and the ``data`` are made from: it tells this race from others.
         strategy: Where to train, and in which processes.
 
@@ -342,6 +344,9 @@ def race(
         machine=f"{os.cpu_count()} x {platform.machine()}, torch {torch.__version__} on {runner.where}",
         seconds=runner.seconds,
         trained=runner.trained,
+        command=names.get("command", "compare() in Python"),
+        version=__version__,
+        date=date.today().isoformat(),
     )
     if strategy.is_global_zero:
         with alone_in(folder):

@@ -9,8 +9,10 @@ import math
 import random
 import re
 import xml.etree.ElementTree as ET
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from hypothesis import strategies as st
 
 from lit_lrsched import Constant, Cosine, Horizon, Linear, Rex, table
 from lit_lrsched.comparison import records as records_module
+from lit_lrsched.comparison import report
 from lit_lrsched.comparison.evidence.runs import Mode, RunKey, mean_curve, worst_value
 from lit_lrsched.comparison.evidence.summary import Splits, summarize
 from lit_lrsched.comparison.evidence.tuning_gain import tuning_gain
@@ -100,6 +103,9 @@ def results(records: Sequence[Record], reference: str | None = "constant", mode:
         machine="2 CPU cores",
         seconds=2.0,
         trained=len(records),
+        command="lit-lrsched compare --model 'my.Net'",
+        version="1.2.3",
+        date="2026-01-31",
     )
 
 
@@ -407,6 +413,10 @@ def test_summary_json_holds_plain_numbers(any_race: Results) -> None:
 # --- The page ---------------------------------------------------------------------------------------------------------
 
 
+SCRIPT = Path(report.__file__).with_name("report.js")
+BESIDE = {"results.csv", "summary.json", "rates.png", "differences.svg"}
+
+
 def parsed(html: str) -> ET.Element:
     """The page as XML: it closes what it opens, so that only the void elements need help."""
     html = html.replace("<!doctype html>", "")
@@ -419,19 +429,23 @@ def texts(root: ET.Element, path: str) -> list[str]:
 
 
 def test_page_stands_alone_and_is_well_formed(any_race: Results) -> None:
-    html = page(any_race)
+    html = page(any_race, sorted(BESIDE - {"results.csv", "summary.json"}))
     root = parsed(html)
     assert "".join(root.find(".//h1").itertext()) == verdict(any_race.summary)[0]
     assert verdict(any_race.summary)[1] in texts(root, ".//p")
-    assert not list(root.iter("script"))
+    (script,) = root.iter("script")
+    assert script.text == SCRIPT.read_text()
+    policy = root.find(".//meta[@http-equiv='Content-Security-Policy']").get("content")
+    assert "default-src 'none'" in policy
+    assert f"'sha256-{b64encode(sha256(SCRIPT.read_bytes()).digest()).decode()}'" in policy
     assert not list(root.iter("img"))
     for element in root.iter():
         for name in ("src", "href"):
-            assert element.get(name, "#").startswith(("#", "data:"))
+            assert element.get(name, "#").startswith(("#", "data:")) or element.get(name) in BESIDE
     assert "url(" not in html
     assert "@import" not in html
     assert not re.search(r"\bnan\b|\binf\b", re.sub(r"<style>.*?</style>", "", html, flags=re.S))
-    assert "<script>" not in html
+    assert html.count("<script>") == 1
 
 
 def test_every_schedule_has_its_place_on_the_page(any_race: Results) -> None:

@@ -1,11 +1,14 @@
-"""The comparison as one page of HTML: on its own, without scripts, for a phone and a desktop, by day and by night.
+"""The comparison as one page of HTML: on its own, for a phone and a desktop, by day and by night.
 
 Text and tables are HTML, so that they keep their size on every screen; the curves are small drawings, one a schedule,
-that a grid arranges. Nothing is fetched from anywhere.
+that a grid arranges. Nothing is fetched from anywhere. A script sorts the table, reads values off the drawings and
+copies the methods; without it everything is there to be read.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -15,16 +18,19 @@ from lit_lrsched.comparison.evidence.summary import ScheduleSummary, Setting, Su
 from lit_lrsched.comparison.evidence.verdict import edges, overlap_in_words, verdict
 from lit_lrsched.comparison.report.cards import cards
 from lit_lrsched.comparison.report.markup import rank, schedule_name
+from lit_lrsched.comparison.report.methods import how
 from lit_lrsched.comparison.report.results import Results, shade_range, transferred
 from lit_lrsched.comparison.report.rounds import rounds
 from lit_lrsched.comparison.report.scale import Scale
 from lit_lrsched.comparison.report.words import (
     NOTHING,
+    counted,
     decimals,
     difference_interval,
     interval,
     number,
     p_in_words,
+    percent,
     planes,
     probability,
     tuned_beside_rate,
@@ -34,23 +40,27 @@ from lit_lrsched.theory.bound import TRANSFER_HELD
 _TIMES = " \N{MULTIPLICATION SIGN} "
 
 
-def page(results: Results) -> str:
+def page(results: Results, pictures: Sequence[str] = ()) -> str:
     """Returns the page.
 
     Args:
         results: The race.
+        pictures: The names of the pictures beside it.
     """
     summary = results.summary
     first, second = verdict(summary)
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    style, script = (Path(__file__).with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
     sections = [_behind(summary), _numbers(results), cards(results), _maps(results), rounds(summary), _tuning(results)]
-    sections.append(_how(results))
+    sections.append(how(results))
+    links = ", ".join(f'<a href="{file}">{file}</a>' for file in ("results.csv", "summary.json", *pictures))
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta http-equiv="Content-Security-Policy" content="{allowed}">
 <link rel="icon" href="data:,">
 <title>{escape(first)}</title>
 <style>
@@ -66,9 +76,10 @@ def page(results: Results) -> str:
 {"".join(f'<p class="note">{escape(sentence)}</p>' for sentence in _notes(summary))}
 </header>
 {"".join(sections)}
-<footer>Beside this page: results.csv (a row a run), curves.npz (every epoch of every run), summary.json, the pictures
-as PNG, and tensorboard/ for <code>tensorboard --logdir</code>.</footer>
+<footer>Beside this page: {links}, curves.npz (every epoch of every run), and tensorboard/ for
+<code>tensorboard --logdir</code>.</footer>
 </main>
+<script>{script}</script>
 </body>
 </html>
 """
@@ -82,20 +93,16 @@ def _notes(summary: Summary) -> list[str]:
 def _facts(results: Results) -> str:
     settings = results.summary.settings
     counts = [
-        _count(len(results.summary.schedules), "schedule"),
-        _count(len({setting.lr for setting in settings}), "peak rate"),
-        _count(len({setting.momentum for setting in settings}), "momentum", "momenta"),
-        *([_count(decays, "weight decay")] if (decays := len({s.weight_decay for s in settings})) > 1 else []),
-        _count(len(results.summary.seeds), "seed"),
+        counted(len(results.summary.schedules), "schedule"),
+        counted(len({setting.lr for setting in settings}), "peak rate"),
+        counted(len({setting.momentum for setting in settings}), "momentum", "momenta"),
+        *([counted(decays, "weight decay")] if (decays := len({s.weight_decay for s in settings})) > 1 else []),
+        counted(len(results.summary.seeds), "seed"),
     ]
-    runs = _count(len(results.records), "training")
+    runs = counted(len(results.records), "training")
     if results.summary.spending is not None:
         counts[-1] = f"up to {counts[-1]}"
-    return f"{runs} of {_count(results.epochs, 'epoch')}: {_TIMES.join(counts)}"
-
-
-def _count(n: int, one: str, many: str | None = None) -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    return f"{runs} of {counted(results.epochs, 'epoch')}: {_TIMES.join(counts)}"
 
 
 # --- How far behind: the paired difference from the best, with its interval ------------------------------------------
@@ -117,8 +124,10 @@ def _behind(summary: Summary) -> str:
             width = scale.share(difference.high) - scale.share(difference.low)
             marks = f'<i class="interval" style="left:{scale.percent(difference.low)};width:{100 * width:.2f}%"></i>'
         marks += f'<i class="mean" style="left:{scale.percent(difference.gain if difference else 0.0)}"></i>'
+        said = f"{row.schedule}: {_read(difference, places)}"
         drawn.append(
-            f'<div class="row {rank(row, summary)}"><span class="name">{schedule_name(row.schedule)}</span>'
+            f'<div class="row {rank(row, summary)}" title="{escape(said)}">'
+            f'<span class="name">{schedule_name(row.schedule)}</span>'
             f'<span class="track">{lines}{marks}</span><span class="value">{number(row.mean, places)}</span></div>'
         )
     labels = "".join(f'<span style="left:{scale.percent(x)}">{scale.label(x)}</span>' for x in scale.ticks)
@@ -126,7 +135,7 @@ def _behind(summary: Summary) -> str:
     about = f"Difference of {metric} from {best} on test data, seed by seed: left of 0 is worse"
     if any(row.against_best and row.against_best.low is not None for row in rows):
         about += (
-            f". Bars: {_percent(summary)} intervals that hold for all at once, the pick of the best included; one that "
+            f". Bars: {percent(summary)} intervals that hold for all at once, the pick of the best included; one that "
             "crosses 0 belongs to a schedule that cannot be told from the best"
         )
     about += ". Right: the mean."
@@ -139,6 +148,16 @@ def _behind(summary: Summary) -> str:
 """
 
 
+def _read(difference: Difference | None, places: int) -> str:
+    if difference is None:
+        return "the best"
+    gain = number(difference.gain, places + 1, sign=True)
+    if difference.low is None or difference.high is None:
+        return gain
+    low, high = (number(end, places + 1, sign=True) for end in (difference.low, difference.high))
+    return f"{gain}, {low} to {high}"
+
+
 # --- The table --------------------------------------------------------------------------------------------------------
 
 
@@ -148,9 +167,9 @@ def _numbers(results: Results) -> str:
     axes = tuned_beside_rate(summary)
     resplit = any(row.against_best and row.against_best.resplit for row in summary.schedules)
     reference = None if summary.reference is None else escape(summary.reference)
-    level = _percent(summary)
+    level = percent(summary)
     upper = [
-        '<th rowspan="2" scope="col" class="name">schedule</th>',
+        '<th rowspan="2" scope="col" class="name" data-column="0">schedule</th>',
         f'<th colspan="3" scope="colgroup">{escape(summary.metric)} on test data</th>',
         f'<th colspan="{2 + bool(theory) + len(axes)}" scope="colgroup" class="group">chosen setting</th>',
         f'<th colspan="{4 + resplit}" scope="colgroup" class="group">against the best</th>',
@@ -197,7 +216,9 @@ def _numbers(results: Results) -> str:
         drawn = "".join(f"<td{_group(i in starts)}>{cell}</td>" for i, cell in enumerate(cells))
         return f'<tr class="{rank(row, summary)}">{_head(row)}{drawn}</tr>\n'
 
-    heads = "".join(f'<th scope="col"{_group(i in starts)}>{title}</th>' for i, title in enumerate(lower))
+    heads = "".join(
+        f'<th scope="col" data-column="{i + 1}"{_group(i in starts)}>{title}</th>' for i, title in enumerate(lower)
+    )
     about = (
         f"{summary.metric}: {'higher' if summary.mode == 'max' else 'lower'} is better. Differences are positive when "
         "the schedule is better. Interval and p against the best are corrected for all schedules and for having picked "
@@ -221,7 +242,7 @@ def _numbers(results: Results) -> str:
     return f"""<section>
 <h2>The numbers</h2>
 <p class="about">{about}</p>
-<div class="panel scroll" tabindex="0"><table>
+<div class="panel scroll" tabindex="0" role="region" aria-label="The numbers"><table class="sortable">
 <thead><tr>{"".join(upper)}</tr>
 <tr>{heads}</tr></thead>
 <tbody>
@@ -269,12 +290,17 @@ def _maps(results: Results) -> str:
         if setting is None or setting.validation is None:
             return f'<td class="none">{NOTHING}</td>'
         share = min(1.0, max(0.0, (setting.validation - worst) / (best - worst))) if best != worst else 1.0
-        # Where black and white ink are equally legible differs between day and night: between the two, "mid".
-        marks = ["high" if share > 0.72 else "mid" if share > 0.58 else "low"] + ["chosen"] * (
+        # Where black and white ink are equally legible differs between day and night. Between the two black has a
+        # contrast of 4.5 by both: "mid".
+        marks = ["high" if share > 0.755 else "mid" if share > 0.58 else "low"] + ["chosen"] * (
             (setting.schedule, setting.lr, setting.momentum, setting.weight_decay) in chosen
         )
         lost = f"<small>{setting.diverged} div.</small>" if setting.diverged else ""
-        return f'<td class="{" ".join(marks)}" style="--t:{share:.2f}">{number(setting.validation, places)}{lost}</td>'
+        said = f"{setting.schedule} at {setting.lr:g}: {number(setting.validation, places + 2)}"
+        return (
+            f'<td class="{" ".join(marks)}" style="--t:{share:.2f}" title="{escape(said)}">'
+            f"{number(setting.validation, places)}{lost}</td>"
+        )
 
     maps = []
     for plane, title in planes(summary).items():
@@ -285,7 +311,8 @@ def _maps(results: Results) -> str:
         )
         caption = f"<figcaption>{title or 'all rates'}</figcaption>"
         maps.append(
-            f'<figure class="panel map">{caption}<div class="scroll" tabindex="0"><table>'
+            f'<figure class="panel map">{caption}<div class="scroll" tabindex="0" role="region" '
+            f'aria-label="Every rate, {title or "all rates"}"><table>'
             f'<thead><tr><th scope="col" class="name">peak rate</th>{heads}</tr></thead>\n'
             f"<tbody>\n{lines}</tbody></table></div></figure>\n"
         )
@@ -313,95 +340,3 @@ def _tuning(results: Results) -> str:
 along with it.</p>
 </section>
 """
-
-
-# --- How it was done --------------------------------------------------------------------------------------------------
-
-
-def _how(results: Results) -> str:
-    sentences = [*_design(results), *_judgement(results), *_execution(results)]
-    return f"""<section>
-<h2>How this was done</h2>
-<ul class="how">{"".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)}</ul>
-</section>
-"""
-
-
-def _design(results: Results) -> list[str]:
-    settings = results.summary.settings
-    momenta = sorted({setting.momentum for setting in settings})
-    tried = f"at the same peak rates ({', '.join(f'{lr:g}' for lr in sorted({s.lr for s in settings}))})"
-    if len(momenta) > 1:
-        tried += f" and momenta ({', '.join(f'{momentum:g}' for momentum in momenta)})"
-    if len(decays := sorted({setting.weight_decay for setting in settings})) > 1:
-        tried += f" and weight decays ({', '.join(f'{decay:g}' for decay in decays)})"
-    seeds, length = _seeds(results.summary.seeds), _count(results.epochs, "epoch")
-    if results.summary.spending is not None:
-        seeds = f"up to {len(results.summary.seeds)} seeds, more where the answer was open"
-    return [
-        f"Every schedule was trained {tried}, with {seeds}, for {length} with {results.optimizer}.",
-        "Runs with the same seed share the split, the initial weights and the batch order, so schedules are compared "
-        "in pairs.",
-    ]
-
-
-def _judgement(results: Results) -> list[str]:
-    summary, chooser = results.summary, results.validation_metric
-    if chooser == summary.metric:
-        judged = f"{chooser} chose each schedule's rate and judges it as well, which flatters every schedule a little."
-    else:
-        *others, last = ["rate", *tuned_beside_rate(summary).values()]
-        tuned = f"{', '.join(others)} and {last}" if others else last
-        judged = (
-            f"Validation data ({chooser}) chose each schedule's {tuned}; test data ({summary.metric}) judged it there "
-            "and chose nothing."
-        )
-    if len(summary.seeds) > 1:
-        against = "the best" if summary.reference is None else f"the best and against {summary.reference}"
-        tests = (
-            f"Intervals of a mean are BCa bootstrap intervals of {_percent(summary)}. Each p is that of a paired "
-            f"sign-flip permutation test against {against}, corrected by a step-down max-T so that the chance of "
-            f"declaring any difference where there is none is at most {100 * summary.alpha:g} % for each such "
-            "question. The interval of a difference excludes 0 exactly when its p says that there is one."
-        )
-    else:
-        tests = "One seed shows no spread: there are no intervals and no tests."
-    if summary.spending is not None:
-        tests += (
-            " The race was judged at looks laid down before the first; each has its share of the "
-            f"{100 * summary.alpha:g} %, and every p and interval allows for the others. A schedule that left is shown "
-            "at the look at which it left, over the seeds that it had had."
-        )
-    diverged = sum(setting.diverged for setting in summary.settings)
-    lost = "No run diverged."
-    if diverged:
-        lost = (
-            f"{diverged:,} of {_count(len(results.records), 'run')} diverged. Such a run is never dropped: it counts "
-            "as the worst value that any other run showed after any epoch."
-        )
-    return [judged, tests, lost]
-
-
-def _execution(results: Results) -> list[str]:
-    if results.trained:
-        speed = f"{results.seconds:.3g} s, {results.trainings_per_second:.3g} trainings a second"
-        took = f"Training {_count(results.trained, 'run')} took {speed}, on {results.machine}."
-    else:
-        took = "All runs were there already: nothing had to be trained."
-    return [
-        "The numbers speak about these data, over the seeds' splits, initial weights and batch orders. They are no "
-        "claim about other data.",
-        f"Engine: {results.engine} ({results.reason}). {took}",
-    ]
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    if len(seeds) == 1:
-        return f"the seed {seeds[0]}"
-    if list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"the same {len(seeds)} seeds ({seeds[0]} to {seeds[-1]})"
-    return f"the same {len(seeds)} seeds"
-
-
-def _percent(summary: Summary) -> str:
-    return f"{100 * (1 - summary.alpha):g} %"

@@ -1,4 +1,4 @@
-"""The comparison's pictures as PNG files: differences, learning rates, curves with bands, the rate x schedule map."""
+"""The comparison's pictures: differences, learning rates, curves with bands, the rate x schedule map."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ _DPI = 150
 _COLUMNS = 5  # the most small pictures in a row
 
 
-def write_pictures(results: Results, folder: Path) -> None:
-    """Writes ``rates.png``, ``curves.png``, ``map.png`` and ``differences.png``.
+def write_pictures(results: Results, folder: Path) -> list[str]:
+    """Writes ``rates.png``, ``curves.png``, ``map.png`` and ``differences``, this as PNG, SVG and PDF for a paper.
 
-    Only ``rates.png`` is there when every run diverged, and ``differences.png`` takes two schedules that did not.
+    Only ``rates.png`` is there when every run diverged, and ``differences`` takes two schedules that did not.
 
     Args:
         results: The race.
         folder: Where to, an existing folder.
+
+    Returns:
+        The names of the files.
     """
     drawn = learning_curves(results)
     pictures = {"rates.png": _rates(drawn, results.epochs)}
@@ -45,16 +48,21 @@ def write_pictures(results: Results, folder: Path) -> None:
     if finished:
         pictures["map.png"] = _map(results)
     if len(finished) > 1:
-        pictures["differences.png"], _ = forest_plot(results.summary)
+        forest, _ = forest_plot(results.summary)
+        pictures |= {f"differences.{kind}": forest for kind in ("png", "svg", "pdf")}
     for name, figure in pictures.items():
         save(figure, folder / name)
+    return list(pictures)
 
 
 def save(figure: Figure, file: Path | BinaryIO) -> None:
-    """Writes a figure as PNG."""
+    """Writes a figure, as SVG or PDF where the file's name says so, else as PNG."""
     with warnings.catch_warnings():
         # A name may have letters that the font lacks: it is drawn with boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        if isinstance(file, Path) and file.suffix != ".png":
+            figure.savefig(file)
+            return
         # `savefig` would draw twice, once for the layout alone; and the most that PNG can be packed takes as long.
         canvas: Any = figure.canvas
         canvas.print_png(file, pil_kwargs={"compress_level": 3})

@@ -39,6 +39,9 @@ class Results:
         machine: What it ran on, in a few words.
         seconds: How long the trainings took.
         trained: How many runs were trained in these seconds: fewer than all when an interrupted race was taken up.
+        command: The command that made it, or ``compare() in Python``.
+        version: Version of lit_lrsched.
+        date: When it was judged, as ``2026-01-31``.
     """
 
     records: Sequence[Record]
@@ -56,6 +59,9 @@ class Results:
     machine: str
     seconds: float
     trained: int
+    command: str
+    version: str
+    date: str
 
     @property
     def trainings_per_second(self) -> float:

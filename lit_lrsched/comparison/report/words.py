@@ -22,6 +22,20 @@ def tuned_beside_rate(summary: Summary) -> dict[str, str]:
     }
 
 
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """Returns how many there are of something.
+
+    >>> counted(1, "seed"), counted(2000, "seed"), counted(2, "momentum", "momenta")
+    ('1 seed', '2,000 seeds', '2 momenta')
+    """
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def percent(summary: Summary) -> str:
+    """Returns the level of the intervals, such as ``95 %``."""
+    return f"{100 * (1 - summary.alpha):g} %"
+
+
 def planes(summary: Summary) -> dict[tuple[float, float], str]:
     """Returns every momentum and weight decay that raced together, each pair with its title; empty for a single one."""
     axes = tuned_beside_rate(summary)

@@ -23,8 +23,8 @@ def write_report(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(summary_dict(results), indent=2, allow_nan=False, ensure_ascii=False)
     (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(page(results), encoding="utf-8")
-    write_pictures(results, folder)
+    pictures = write_pictures(results, folder)
+    (folder / "report.html").write_text(page(results, pictures), encoding="utf-8")
     write_event_files(results, folder / "tensorboard")
 
 
