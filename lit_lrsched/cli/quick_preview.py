@@ -37,6 +37,7 @@ _OF_THE_RUN = (
     "lr_logger",
     "ckpt_path",
     "weights_only",
+    "test",
 )
 
 

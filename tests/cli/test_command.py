@@ -105,12 +105,34 @@ def trained(command):
     return command.out
 
 
-def test_fit_ends_with_the_test_metrics_and_the_way_to_tensorboard(trained, command):
+def test_fit_says_what_it_trains_and_ends_with_the_test_metrics_and_the_checkpoint(trained, command):
+    first = "Training IonosphereClassifier (1,225 parameters) on IonosphereDataModule with SGD (lr 0.5) and "
+    assert f"{first}LinearLR, 2 epochs, on cpu.\n" in trained
     assert "lr=" in trained
     assert re.search(r"test_loss +0\.\d{4}\n +test_acc +0\.\d{4}\n", trained)
-    assert trained.endswith(f"TensorBoard: tensorboard --logdir {RUN}\n")
+    checkpoint = RUN / "checkpoints" / "last.ckpt"
+    assert trained.endswith(f"TensorBoard: tensorboard --logdir {RUN}\nCheckpoint: {checkpoint}\n")
+    assert checkpoint.is_file()
     assert command.err == ""
     assert {"lr/group0", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"} <= scalar_tags(RUN)
+
+
+FOREIGN = ["--model=tests.foreign.MLP", "--data=tests.foreign.Data", "--trainer.max_epochs=1"]
+
+
+def test_test_data_are_for_those_who_ask(command):
+    assert command("fit", "--trainer.max_epochs=1", "--test=false") == 0
+    assert "test_acc" not in command.out
+    told = dict(re.findall(r"^  (val_\w+) +([\d.]+)$", command.out, flags=re.MULTILINE))
+    assert {name: float(value) for name, value in told.items()} == {
+        name: pytest.approx(scalars(RUN, name)[-1], abs=5e-5) for name in ("val_loss", "val_acc")
+    }
+    assert command("fit", *FOREIGN, "--lr_scheduler=Linear", "--optimizer=SGD", "--optimizer.lr=0.1") == 0
+    assert " with SGD (lr 0.1) and Linear, 1 epoch, on cpu." in command.out
+    assert "test_acc" not in command.out
+    assert "Metrics of the last validation (--test true for the test part):\n  val_" in command.out
+    assert command("fit", *FOREIGN, "--test", "true") == 0
+    assert "Test metrics of the final weights:\n  test_" in command.out
 
 
 def test_a_checkpoint_gives_the_same_numbers_as_its_run(trained, command):
