@@ -151,12 +151,18 @@ class Command(ScheduleCLI):
         return is_example if asked is None else asked
 
     def predict(self, **kwargs: Any) -> None:
-        """Predicts every row and writes the predictions, one line a row, beside the run's configuration."""
+        """Predicts every row and writes the predictions beside the run's configuration: a header, and a line a row.
+
+        Rows are counted from 0 in the order of the data; a row of several predictions has a column for each.
+        """
         predictions: list[Any] = self.trainer.predict(**kwargs) or []
         if predictions and self.trainer.world_size == 1 and all(isinstance(batch, Tensor) for batch in predictions):
             rows = torch.cat([batch.reshape(len(batch), -1) for batch in predictions]).tolist()
             path = Path(self.run_folder(self.trainer) or "", "predictions.csv")
-            path.write_text("".join(",".join(map(repr, row)) + "\n" for row in rows), encoding="utf-8")
+            several = len(rows[0]) > 1
+            header = ["row", *(f"prediction_{number}" if several else "prediction" for number in range(len(rows[0])))]
+            lines = [header, *([str(number), *map(repr, row)] for number, row in enumerate(rows))]
+            path.write_text("".join(",".join(line) + "\n" for line in lines), encoding="utf-8")
             print(f"{len(rows)} predictions: {shortest_path(path)}")
 
     def _print_metrics(self, title: str, metrics: Mapping[str, float]) -> None:
