@@ -187,7 +187,7 @@ class Net(MLP):
 
 class Rows(Data):
     def predict_dataloader(self):
-        return self.val_dataloader()
+        return torch.utils.data.DataLoader(self.rows, batch_size=64)
 """
 
 
