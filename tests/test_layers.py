@@ -36,7 +36,7 @@ LAYERS = {
     "hparams": Layer(inside="tensorboard"),
     "schedules": Layer(inside="simpleeval"),
     "theory": Layer(),
-    "plans": Layer(inside="matplotlib rich"),
+    "plans": Layer(inside="matplotlib rich tensorboard"),
     "optim": Layer("torch"),
     "trainer": Layer("torch lightning tqdm", inside="matplotlib numpy"),
     "csv_data": Layer("torch lightning"),

@@ -7,7 +7,7 @@ import shlex
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import Any, Optional, cast, get_type_hints
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -83,7 +83,14 @@ class Command(ScheduleCLI):
         return super().instantiate_trainer(**kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Makes the worked example the default, and the model's width follow the data."""
+        """Makes the worked example the default, and the model's width follow the data; adds ``--test``."""
+        parser.add_argument(
+            "--test",
+            type=Optional[bool],
+            nargs="?",
+            const=True,
+            help="Whether fit ends with the metrics on the test data. Default: for the worked example alone.",
+        )
         cast("ScheduleParser", parser).assumable["optimizer"] = SGD_01
         parser.set_defaults(
             {
@@ -96,7 +103,8 @@ class Command(ScheduleCLI):
         """Keeps quiet about the interval of steps between logs where there are none.
 
         Raises:
-            InputError: When the worked example's model was given another width than the data have.
+            InputError: When the worked example's model was given another width than the data have, or a model without
+                ``test_step`` is to be tested.
         """
         if isinstance(self.model, IonosphereClassifier) and self.datamodule is not None:
             width = cast("nn.Linear", self.model.network[0]).in_features  # a subclass may have no such parameter
@@ -105,36 +113,64 @@ class Command(ScheduleCLI):
                     f"model.in_features={width}, but {type(self.datamodule).__name__} has {of_data} features: "
                     "leave in_features out, or give the data that it was made for"
                 )
+        if (
+            self.subcommand == "fit"
+            and self.options_of(self.config).test
+            and not is_overridden("test_step", self.model)
+        ):
+            raise InputError(
+                f"--test: {type(self.model).__name__} has no test_step: give it one, or leave the option out"
+            )
         if isinstance(self.model, IonosphereClassifier) or self.subcommand in OWN_SUBCOMMANDS:
             warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")
 
     def after_fit(self) -> None:
-        """Ends with the test metrics and the line that opens TensorBoard on this run."""
+        """Ends with metrics, the line that opens TensorBoard on this run, and the checkpoint."""
         trainer = self.trainer
         if trainer.interrupted:
             return
-        if is_overridden("test_step", self.model) and not getattr(trainer, "fast_dev_run", False):
-            (metrics,) = trainer.test(self.model, self.datamodule, verbose=False)
-            if trainer.is_global_zero:
-                self._print_metrics(metrics)
+        if not getattr(trainer, "fast_dev_run", False):
+            if self._tests_after_fit():
+                (metrics,) = trainer.test(self.model, self.datamodule, verbose=False)
+                self._print_metrics("Test metrics of the final weights:", metrics)
+            else:
+                known = {name: float(value) for name, value in trainer.callback_metrics.items()}
+                validation = {name: value for name, value in known.items() if name.startswith("val")}
+                self._print_metrics("Metrics of the last validation (--test true for the test part):", validation)
         boards = [Path(logger.log_dir) for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if trainer.is_global_zero and boards:
             print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(shortest_path(boards[0])))}")
+        last = [one.best_model_path for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint)]
+        if trainer.is_global_zero and any(last):
+            print(f"Checkpoint: {shortest_path(Path(last[0]))}")
+
+    def _tests_after_fit(self) -> bool:
+        """Returns whether ``fit`` ends with the test part: where it was asked for, and in the worked example."""
+        is_example = isinstance(self.model, IonosphereClassifier) and isinstance(self.datamodule, IonosphereDataModule)
+        asked: bool | None = self.options_of(self.config).test
+        return is_example if asked is None else asked
 
     def predict(self, **kwargs: Any) -> None:
-        """Predicts every row and writes the predictions, one line a row, beside the run's configuration."""
+        """Predicts every row and writes the predictions beside the run's configuration: a header, and a line a row.
+
+        Rows are counted from 0 in the order of the data; a row of several predictions has a column for each.
+        """
         predictions: list[Any] = self.trainer.predict(**kwargs) or []
         if predictions and self.trainer.world_size == 1 and all(isinstance(batch, Tensor) for batch in predictions):
             rows = torch.cat([batch.reshape(len(batch), -1) for batch in predictions]).tolist()
             path = Path(self.run_folder(self.trainer) or "", "predictions.csv")
-            path.write_text("".join(",".join(map(repr, row)) + "\n" for row in rows), encoding="utf-8")
+            several = len(rows[0]) > 1
+            header = ["row", *(f"prediction_{number}" if several else "prediction" for number in range(len(rows[0])))]
+            lines = [header, *([str(number), *map(repr, row)] for number, row in enumerate(rows))]
+            path.write_text("".join(",".join(line) + "\n" for line in lines), encoding="utf-8")
             print(f"{len(rows)} predictions: {shortest_path(path)}")
 
-    def _print_metrics(self, metrics: Mapping[str, float]) -> None:
-        width = max(map(len, metrics), default=0)
-        print("Test metrics of the final weights:")
-        for name, value in metrics.items():
-            print(f"  {name:<{width}}  {value:.4f}")
+    def _print_metrics(self, title: str, metrics: Mapping[str, float]) -> None:
+        if metrics and self.trainer.is_global_zero:
+            width = max(map(len, metrics))
+            print(title)
+            for name, value in metrics.items():
+                print(f"  {name:<{width}}  {value:.4f}")
 
 
 def _class_at(path: str) -> type[LightningModule]:

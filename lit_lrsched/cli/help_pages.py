@@ -45,6 +45,7 @@ _OF_A_RUN = (
     Option("--model CLASS", "The module to train, by its import path. Default: IonosphereClassifier."),
     Option("--data CLASS", "Its data module. Default: IonosphereDataModule; none where the model has loaders."),
     Option("--trainer.max_epochs N", "How long to train. Default: 50."),
+    Option("--test true", "Ends fit with the metrics on the test data. Default: for the worked example alone."),
     Option("--ckpt_path FILE", "The checkpoint to go on from, or to evaluate."),
     Option("--seed_everything N", "The seed. Default: 42."),
     Option("-c, --config FILE", "Options as YAML, such as the config.yaml of a run."),
@@ -87,7 +88,9 @@ def page_of(command: str) -> str | None:
         about = (ast.get_docstring(function) or "").partition("\nArgs:")[0].strip()
     schedule = list(_declared("arguments", "add_schedule_arguments"))
     schedule[2:2] = [Option("--lr_scheduler.help NAME", "Explains one; lit-lrsched schedules lists them.")]
-    of_a_run = [one for one in _OF_A_RUN if command in (*_OF_LIGHTNING, "preview") or "ckpt_path" not in one.typed]
+    without = {"fit": (), "validate": ("--test ",), "test": ("--test ",), "predict": ("--test ",)}
+    left_out = without.get(command, ("--test ", "--ckpt_path"))
+    of_a_run = [one for one in _OF_A_RUN if not one.typed.startswith(left_out)]
     sections = {f"{command}:": own, "schedule and optimizer:": schedule, "run:": of_a_run}
     text = f"usage: lit-lrsched {command} [OPTIONS]\n\n"
     text += "\n\n".join(textwrap.fill(part, _width()) for part in _plain(about).split("\n\n")) + "\n"

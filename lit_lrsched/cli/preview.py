@@ -13,6 +13,7 @@ from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import decoupled_decay_of
 from lit_lrsched.plans.audit import Finding
+from lit_lrsched.plans.picture import look_of
 from lit_lrsched.plans.preview import by_name, show
 from lit_lrsched.plans.theory import theory as of_plans
 from lit_lrsched.plans.view import View
@@ -36,6 +37,9 @@ def preview(
     steps_per_epoch: Optional[int] = None,
     lr: Optional[float] = None,
     theory: bool = False,
+    log: bool = False,
+    title: Optional[str] = None,
+    size: Optional[list[float]] = None,
     **of_fit: Any,
 ) -> None:
     """Shows the learning rate that ``fit`` would use with the same options: a table, a picture and warnings.
@@ -48,14 +52,17 @@ def preview(
         datamodule: The data to train it on.
         options: The schedule options of the command line.
         schedules: Schedules to set side by side in place of the module's own, by name or as a list.
-        metric: File with a recorded metric for a metric-driven schedule to follow: one number a line, or a CSV
-            with a column of the metric's name.
-        png: File for the picture.
+        metric: A run's folder, or a file with a recorded metric for a metric-driven schedule to follow: one number a
+            line, or a CSV with a column of the metric's name.
+        png: File for the picture: PNG, PDF or SVG, as its name ends.
         csv: File for every tick of the schedule.
         epochs: With steps_per_epoch: previews the schedule alone, at once, without model and data.
         steps_per_epoch: Optimizer steps in an epoch.
         lr: The base learning rate for that. By default factors are shown.
         theory: Whether to add what theory says without training: best peak, bound, which updates the weights keep.
+        log: Whether the picture has a logarithmic scale.
+        title: The picture's title; empty for none. Default: the names of the schedules.
+        size: Width and height of the picture in inches.
         of_fit: What else ``fit`` takes.
 
     Raises:
@@ -77,16 +84,20 @@ def preview(
     except DoesNotFit as error:
         refused.append(Finding("failure", str(error)))
     in_theory = of_plans(views, _decay(run, views)) if theory and views else None
-    if status := show(views, refused, png, csv, in_theory):
+    if status := show(views, refused, png, csv, in_theory, look_of(title, log, size)):
         sys.exit(status)
 
 
 def add_arguments(parser: ArgumentParser) -> list[str]:
     """Adds the options of :func:`preview` to a parser, and returns their names."""
-    added: list[str] = parser.add_function_arguments(preview, skip={*GIVEN, "theory"})
-    about = "Adds what theory says without training: best peak, bound, and which updates the weights keep."
-    parser.add_argument("--theory", type=bool, nargs="?", const=True, default=False, help=about)
-    return [*added, "theory"]
+    added: list[str] = parser.add_function_arguments(preview, skip={*GIVEN, "theory", "log"})
+    about = {
+        "theory": "Adds what theory says without training: best peak, bound, and which updates the weights keep.",
+        "log": "Draws the picture on a logarithmic scale.",
+    }
+    for name, text in about.items():
+        parser.add_argument(f"--{name}", type=bool, nargs="?", const=True, default=False, help=text)
+    return [*added, *about]
 
 
 def _decay(run: Configured, views: Mapping[str, View]) -> float | None:

@@ -16,6 +16,7 @@ from lit_lrsched.cli.parse_errors import OneLineErrors, mistake_behind
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.audit import Finding
 from lit_lrsched.plans.metric_file import read_metric
+from lit_lrsched.plans.picture import look_of
 from lit_lrsched.plans.plan import Plan, plan_of
 from lit_lrsched.plans.preview import by_name, show
 from lit_lrsched.plans.theory import theory
@@ -37,6 +38,7 @@ _OF_THE_RUN = (
     "lr_logger",
     "ckpt_path",
     "weights_only",
+    "test",
 )
 
 
@@ -140,7 +142,10 @@ def _parser(schedule: Any, exit_on_error: bool, kind: type[_Parser] = _Parser) -
     parser.add_argument("--metric", type=Optional[str])
     parser.add_argument("--png", type=Optional[str], default="preview.png")
     parser.add_argument("--csv", type=Optional[str])
-    parser.add_argument("--theory", type=bool, nargs="?", const=True, default=False)
+    for flag in ("theory", "log"):
+        parser.add_argument(f"--{flag}", type=bool, nargs="?", const=True, default=False)
+    parser.add_argument("--title", type=Optional[str])
+    parser.add_argument("--size", type=Optional[list[float]])
     for option in _OF_THE_RUN:  # in a YAML file made for `fit`; as plain values, so that no class is loaded
         parser.add_argument(f"--{option}", type=Union[bool, int, float, str, dict, None])
     return parser
@@ -163,7 +168,8 @@ def _show(config: Namespace) -> int:
             views[name] = View.of(_plan(schedule, horizon, lr, metric, config))
         except InputError as error:
             refused.append(Finding("failure", f"{name}: {error}" if name else str(error)))
-    return show(views, refused, config.png, config.csv, theory(views) if config.theory and views else None)
+    look = look_of(config.title, config.log, config.size)
+    return show(views, refused, config.png, config.csv, theory(views) if config.theory and views else None, look)
 
 
 def _horizon(epochs: int, steps_per_epoch: int) -> Horizon:

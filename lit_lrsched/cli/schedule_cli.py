@@ -22,7 +22,7 @@ from lit_lrsched.cli.checkpoint import checkpoint_path, explained
 from lit_lrsched.cli.config_file import ConfigFile
 from lit_lrsched.cli.jsonargparse_internals import PublicClasses
 from lit_lrsched.cli.lightning_cli_internals import OpenCLI
-from lit_lrsched.cli.loggers import OwnVersionLogger, default_logger
+from lit_lrsched.cli.loggers import CheckpointLogger, OwnVersionLogger, default_logger
 from lit_lrsched.cli.mistakes import mistake_in
 from lit_lrsched.cli.new_folders import NewFolders
 from lit_lrsched.cli.no_profiler import NoProfiler
@@ -179,11 +179,12 @@ class ScheduleCLI(OpenCLI):
             if options.logger is False or options.barebones:
                 self.save_config_callback = None  # there is no run's folder to keep it in, and others may hold theirs
             elif options.logger in (None, True):
-                logger = default_logger(
-                    options.default_root_dir or ".", config.get("ckpt_path") if self.subcommand == "fit" else None
-                )
+                trains = self.subcommand == "fit"
+                logger = default_logger(options.default_root_dir or ".", config.get("ckpt_path"), trains)
                 kwargs["logger"] = logger
-                if not isinstance(logger, OwnVersionLogger):  # the run goes on in its folder
+                if isinstance(logger, CheckpointLogger):
+                    self.save_config_callback = None  # the run keeps the configuration that it was trained with
+                elif not isinstance(logger, OwnVersionLogger):  # the run goes on in its folder
                     self.save_config_kwargs["overwrite"] = True
         if self.save_config_callback is not None and issubclass(self.save_config_callback, SaveConfig):
             self.save_config_kwargs["folder"] = self.run_folder

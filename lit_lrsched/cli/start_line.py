@@ -4,13 +4,41 @@ from __future__ import annotations
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lit_lrsched.optim.kept_scheduler import kept_by
+from lit_lrsched.optim.param_groups import base_lr_of
+from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.plans.plan import title_of
+
 
 class StartLine(Callback):
-    """Says what is trained and where, once training starts: a run that is refused says nothing of it."""
+    """Says what is trained, how, on which data and where, once training starts: a run that is refused says nothing."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the line."""
         if trainer.is_global_zero:
             parameters = sum(parameter.numel() for parameter in pl_module.parameters())
-            device = trainer.strategy.root_device.type
-            print(f"Training {type(pl_module).__name__} ({parameters:,} parameters) on {device}.")
+            data = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning sets from elsewhere
+            on = type(data).__name__ if data is not None else "its own data"
+            print(
+                f"Training {type(pl_module).__name__} ({parameters:,} parameters) on {on} with {_optimizers(trainer)} "
+                f"and {_schedules(trainer)}, {_length(trainer)}, on {trainer.strategy.root_device.type}."
+            )
+
+
+def _optimizers(trainer: Trainer) -> str:
+    names = (f"{type(one).__name__} (lr {base_lr_of(one.param_groups[0]):g})" for one in trainer.optimizers)
+    return " and ".join(names) or "no optimizer"
+
+
+def _schedules(trainer: Trainer) -> str:
+    schedulers = [kept_by(config.scheduler) for config in trainer.lr_scheduler_configs]
+    names = [title_of(one.schedule) if isinstance(one, ScheduledLR) else type(one).__name__ for one in schedulers]
+    return " and ".join(names) or "no schedule"
+
+
+def _length(trainer: Trainer) -> str:
+    counts = {"epoch": trainer.max_epochs, "step": trainer.max_steps}
+    known = [
+        f"{count:,} {unit}{'s' * (count > 1)}" for unit, count in counts.items() if count is not None and count > 0
+    ]
+    return " or ".join(known) or "without end"

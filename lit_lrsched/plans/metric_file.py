@@ -1,4 +1,4 @@
-"""A recorded metric, read from a file."""
+"""A recorded metric, read from a file or from the folder of a run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from lit_lrsched.errors import InputError, did_you_mean
 def read_metric(path: str, monitor: str) -> list[float]:
     """Returns a recorded metric: one number a line, or the column of a CSV file with the metric's name.
 
+    Of a run's folder it is what the CSV logger or TensorBoard's has written there.
+
     Raises:
         InputError: When the file is missing, has no such column, or holds something else.
     """
+    folder = Path(path)
+    if folder.is_dir():
+        if not (folder / "metrics.csv").exists():
+            return _from_tensorboard(folder, monitor)
+        path = str(folder / "metrics.csv")
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if row]
@@ -35,6 +42,19 @@ def read_metric(path: str, monitor: str) -> list[float]:
     if not cells:
         raise InputError(f"metric={path!r} holds no values: write one number a line")
     return [float(cell) for cell in cells]
+
+
+def _from_tensorboard(folder: Path, monitor: str) -> list[float]:
+    """Returns the values of a scalar in the event files of a folder, in the order of their steps."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    run.Reload()
+    known = run.Tags()["scalars"]
+    if monitor not in known:
+        there = f"it has {', '.join(known)}" if known else "it has neither metrics.csv nor event files with values"
+        raise InputError(f"metric={str(folder)!r} has no {monitor!r}{did_you_mean(monitor, known)}: {there}")
+    return [event.value for event in sorted(run.Scalars(monitor), key=lambda event: event.step)]
 
 
 def _is_number(text: str) -> bool:

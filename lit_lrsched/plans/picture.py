@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from lit_lrsched.errors import InputError, shown
 from lit_lrsched.plans.curve import CONSTANT, phases
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.table import distinct
@@ -26,12 +28,47 @@ _INK, _FAINT, _SHADE, _PAST = "#222222", "#777777", "#F3F4F6", "#B0B0B0"
 _HEIGHTS = {"lr": 3.0, "factor": 3.0}
 
 
-def picture(views: Mapping[str, View]) -> Figure:
-    """Returns the picture: every distinct curve of a single plan, or the learning rates of several side by side."""
-    return gallery(views) if len(views) > _MOST_IN_ONE else _together(views)
+class Look(NamedTuple):
+    """How a picture is to look.
+
+    Args:
+        title: Its title; empty for none, None for the names of the schedules.
+        log: Whether the scale of the learning rate is logarithmic.
+        size: Its width and height in inches; None for what its panels need.
+    """
+
+    title: str | None = None
+    log: bool = False
+    size: tuple[float, float] | None = None
 
 
-def _together(views: Mapping[str, View]) -> Figure:
+def look_of(title: str | None, log: bool, size: Sequence[float] | None) -> Look:
+    """Returns how a picture is to look, as it is typed.
+
+    Raises:
+        InputError: When the size is not a width and a height from 1 to 100 inches.
+
+    >>> look_of("", True, [6, 4])
+    Look(title='', log=True, size=(6, 4))
+    """
+    if size is None:
+        return Look(title, log)
+    if len(size) != 2 or not all(1 <= side <= 100 for side in size):
+        raise InputError(f"size={shown(size)} is not a width and a height from 1 to 100 inches: give two, like 9,4.5")
+    return Look(title, log, (size[0], size[1]))
+
+
+def picture(views: Mapping[str, View], look: Look | None = None) -> Figure:
+    """Returns the picture: every distinct curve of a single plan, or the learning rates of several side by side.
+
+    Args:
+        views: The plans by name; a single one has the name ``""``.
+        look: How it is to look, where they are few enough for one picture. None: as usual.
+    """
+    return gallery(views) if len(views) > _MOST_IN_ONE else _together(views, look or Look())
+
+
+def _together(views: Mapping[str, View], look: Look) -> Figure:
     from matplotlib.figure import Figure
 
     single = len(views) == 1
@@ -43,7 +80,7 @@ def _together(views: Mapping[str, View]) -> Figure:
             label = (short.partition("/")[2] or "the others") if single else name
             quantities.setdefault(quantity, []).append((label, view, column))
     heights = [_HEIGHTS.get(quantity, 1.3) for quantity in quantities]
-    figure = Figure(figsize=(9, 1.5 + sum(heights)), dpi=150, layout="constrained", facecolor="white")
+    figure = Figure(figsize=look.size or (9, 1.5 + sum(heights)), dpi=150, layout="constrained", facecolor="white")
     panels = figure.subplots(len(quantities), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (quantity, curves) in zip(panels, quantities.items(), strict=True):
         _dress(axes, quantity)
@@ -51,13 +88,17 @@ def _together(views: Mapping[str, View]) -> Figure:
             _shade(axes, first, named=axes is panels[0])
         for (_, view, column), colour in zip(curves, _COLOURS * len(curves), strict=False):
             _draw(axes, view, column, colour)
+        if look.log and quantity in _HEIGHTS:
+            _scale_in_powers(axes, curves)
         if len(curves) > 1:
-            _label_ends(axes, curves)
+            _label(axes, curves)
         elif single and axes is panels[0]:
             _mark_peak_and_end(axes, first, curves[0][2])
     _scale_in_epochs(panels[0], panels[-1], first.plan)
     title = first.plan.title if single else " · ".join(views) if len(" · ".join(views)) < 60 else "learning rates"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
+    figure.suptitle(
+        title if look.title is None else look.title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK
+    )
     done = f" · {first.plan.begun:,} done, in grey" if first.plan.begun else ""
     figure.text(0.99, 0.985, run_in_words(first.plan) + done, ha="right", va="top", fontsize=8.5, color=_FAINT)
     return figure
@@ -182,37 +223,104 @@ def _mark_peak_and_end(axes: Axes, view: View, column: str) -> None:
         )
 
 
+def _scale_in_powers(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
+    """Makes the scale logarithmic, from the lowest rate above 0, but over twelve powers of ten at most."""
+    values = [value for _, view, column in curves for value in view.curve.values[column] if value > 0]
+    if values:
+        axes.set_yscale("log")
+        axes.set_ylim(0.8 * max(min(values), 1e-12 * max(values)), 2 * max(values))
+
+
+def _label(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
+    """Names the curves beside their ends; where ends meet, at the places where the curves are furthest apart."""
+    ends = sorted(_heights(axes, [view.curve.values[column][-1] for _, view, column in curves]))
+    if all(after - before > 0.03 for before, after in pairwise(ends)):
+        _label_ends(axes, curves)
+    else:
+        _label_middles(axes, curves)
+
+
+def _heights(axes: Axes, values: Sequence[float]) -> list[float]:
+    """Returns how high values lie in a panel, from 0 to 1, on either scale."""
+    low, high = axes.get_ylim()
+    if axes.get_yscale() == "log":
+        return [math.log(max(value, low) / low) / math.log(high / low) for value in values]
+    return [(value - low) / (high - low) for value in values]
+
+
 def _label_ends(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
     """Writes each curve's name beside its end, in its colour, moved apart where ends lie close."""
-    low, high = axes.get_ylim()
-    columns = [view.curve.values[column] for _, view, column in curves]
-    # Curves that meet at the end are named in the order in which they come in.
-    order = sorted(
-        range(len(curves)), key=lambda n: (round(columns[n][-1] / high, 2), sum(columns[n][-len(columns[n]) // 5 :]))
-    )
-    at = low - (high - low)
-    for n in order:
-        end, colour = columns[n][-1], _COLOURS[n % len(_COLOURS)]
-        at = max(end, at + (high - low) / 16)
+    ends = _heights(axes, [view.curve.values[column][-1] for _, view, column in curves])
+    at = -1.0
+    for n in sorted(range(len(curves)), key=ends.__getitem__):
+        at = max(ends[n], at + 1 / 16)
         axes.annotate(
             curves[n][0],
-            (1.0, end),
+            (1.0, ends[n]),
             (1.025, at),
-            xycoords=axes.get_yaxis_transform(),
-            textcoords=axes.get_yaxis_transform(),
+            xycoords=axes.transAxes,
+            textcoords=axes.transAxes,
             va="center",
             fontsize=8.5,
-            color=colour,
+            color=_COLOURS[n % len(_COLOURS)],
             annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-",
-                "color": colour,
+                "color": _COLOURS[n % len(_COLOURS)],
                 "linewidth": 0.6,
                 "shrinkA": 0,
                 "shrinkB": 0,
                 "relpos": (0, 0.5),
             },
         )
+
+
+_PLACES = [place / 50 for place in range(1, 50)]  # across a panel, in shares of its width
+
+
+def _label_middles(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
+    """Writes each curve's name on it, in its colour, where the other curves and names are furthest."""
+    from matplotlib.patheffects import withStroke
+
+    lines = [_heights(axes, _sampled(view, column, _PLACES)) for _, view, column in curves]
+    written: list[tuple[float, float]] = []
+    for n, (name, _, _) in enumerate(curves):
+        half = 0.0036 * len(name)  # of the width of the name
+        others = [line for m, line in enumerate(lines) if m != n]
+        room = {
+            place: min(_nearest(place, lines[n][place], half, others), _nearest_name(place, lines[n][place], written))
+            for place in range(len(_PLACES))
+            if half < _PLACES[place] < 1 - half
+        }
+        # Beyond an eighth of the height more room is no better: then rather near the middle.
+        best = max(room or {0: 0.0}, key=lambda place: min(room.get(place, 0), 0.12) - 0.02 * abs(_PLACES[place] - 0.5))
+        written.append((_PLACES[best], lines[n][best]))
+        axes.text(
+            *written[-1],
+            name,
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            color=_COLOURS[n % len(_COLOURS)],
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+        )
+
+
+def _nearest(place: int, height: float, half: float, lines: Sequence[Sequence[float]]) -> float:
+    """Returns how far the nearest curve is from a name that is written at a place."""
+    under = [near for near, x in enumerate(_PLACES) if abs(x - _PLACES[place]) <= half]
+    return min((abs(line[near] - height) for line in lines for near in under), default=1.0)
+
+
+def _nearest_name(place: int, height: float, written: Sequence[tuple[float, float]]) -> float:
+    return min((abs(x - _PLACES[place]) / 4 + abs(y - height) for x, y in written), default=1.0)
+
+
+def _sampled(view: View, column: str, places: Sequence[float]) -> list[float]:
+    """Returns a curve at shares of the run."""
+    steps, values = view.curve.steps, view.curve.values[column]
+    return [values[bisect_right(steps, place * view.plan.horizon.steps) - 1] for place in places]
 
 
 def _scale_in_epochs(top: Axes, bottom: Axes, plan: Plan) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.plans.audit import Finding
-from lit_lrsched.plans.picture import picture
+from lit_lrsched.plans.picture import Look, picture
 from lit_lrsched.plans.plan import plan_of
 from lit_lrsched.plans.table import MOST_COLUMNS, distinct, table
 from lit_lrsched.plans.theory import InTheory
@@ -64,20 +66,51 @@ def _schedules_by_name(given: ScheduleLike | Mapping[str, ScheduleLike]) -> dict
 
 
 def by_name(schedules: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
-    """Returns schedules by name: the given names, or those of the classes, numbered where a class comes twice.
+    """Returns schedules by name: the given names, or those of the classes.
+
+    Where a class comes more than once, the arguments by which its schedules differ are part of the name, as far as they
+    are given; schedules that are alike in that too are numbered.
 
     >>> from lit_lrsched import Cosine, Linear
-    >>> list(by_name([Linear(), Cosine(), Linear(end=0.1)]))
-    ['Linear', 'Cosine', 'Linear 2']
+    >>> list(by_name([Linear(), Cosine(), Linear(end=0.1), Linear(end=0.1)]))
+    ['Linear', 'Cosine', 'Linear(end=0.1)', 'Linear(end=0.1) 2']
     """
     if isinstance(schedules, Mapping):
         return dict(schedules)
-    found: dict[str, Any] = {}
+    alike: dict[str, list[dict[str, Any]]] = {}
     for schedule in schedules:
-        name = name_of(schedule)
-        count = sum(known.split(" ")[0] == name for known in found)
-        found[f"{name} {count + 1}" if count else name] = schedule
+        alike.setdefault(name_of(schedule), []).append(_given_arguments(schedule))
+    found: dict[str, Any] = {}
+    counts: dict[str, int] = {}
+    for schedule in schedules:
+        name = _told_apart(name_of(schedule), _given_arguments(schedule), alike[name_of(schedule)])
+        counts[name] = counts.get(name, 0) + 1
+        found[f"{name} {counts[name]}" if counts[name] > 1 else name] = schedule
     return found
+
+
+def _given_arguments(schedule: Any) -> dict[str, Any]:
+    """Returns the arguments that a schedule, or a callable that makes a scheduler, was given besides its defaults."""
+    if isinstance(schedule, partial):
+        return dict(schedule.keywords)
+    if not is_dataclass(schedule):
+        return {}
+    return {
+        field.name: value for field in fields(schedule) if (value := getattr(schedule, field.name)) != field.default
+    }
+
+
+def _told_apart(name: str, given: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a name with those of the given numbers and words that others of the class do not share."""
+    differ = {
+        key: value
+        for key, value in given.items()
+        if isinstance(value, (bool, int, float, str)) and any(other.get(key) != value for other in alike)
+    }
+    label = ", ".join(
+        f"{key}={value if isinstance(value, str) else format(value, 'g')}" for key, value in differ.items()
+    )
+    return f"{name}({label})" if label and len(label) <= 40 else name
 
 
 def show(
@@ -86,15 +119,17 @@ def show(
     png: str | None = None,
     csv: str | None = None,
     in_theory: InTheory | None = None,
+    look: Look | None = None,
 ) -> int:
     """Prints tables and findings, and writes a picture and a CSV file.
 
     Args:
         views: What to show, by name; a single view has the name ``""``.
         refused: Why views are missing, if any are.
-        png: File to write the picture to. None: no file.
+        png: File to write the picture to, as PNG, PDF or SVG: as its name ends. None: no file.
         csv: File to write every tick of every plan to. None: no file.
         in_theory: What theory says of them, to be printed below.
+        look: How the picture is to look. None: as usual.
 
     Returns:
         1 when there is a failure among the findings, otherwise 0.
@@ -128,7 +163,7 @@ def show(
     for finding in findings:
         console.print(Text.assemble((finding.level, _STYLES[finding.level]), f": {finding.text}"))
     if png and views:
-        _write(png, lambda path: picture(views).savefig(path))
+        _write(png, lambda path: picture(views, look).savefig(path))
         console.print(Text(f"Picture: {png}"))
     if csv and views:
         _write(csv, lambda path: _write_csv(path, views))
@@ -146,7 +181,8 @@ def _write(name: str, save: Any) -> None:
         save(path)
     except (OSError, ValueError) as error:  # matplotlib raises ValueError for a format it does not know
         reason = (isinstance(error, OSError) and error.strerror) or str(error).split("(")[0].strip()
-        raise InputError(f"{name!r} cannot be written: {reason}: give another file") from error
+        known = ", like preview.png, preview.pdf or preview.svg" if isinstance(error, ValueError) else ""
+        raise InputError(f"{name!r} cannot be written: {reason}: give another file{known}") from error
 
 
 def _write_csv(path: Path, views: Mapping[str, View]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lit_lrsched.plans.curve import Curve, key_moments
@@ -37,20 +38,46 @@ def _fill_key_moments(result: Table, view: View) -> None:
     unit, place = clock_of(plan)
     for name in dict.fromkeys(("step", unit, *columns)):
         result.add_column(name.replace("/", "/\n").replace(" ", "\n"), justify="right", no_wrap=True)
-    rows = key_moments(plan, view.curve)
+    rows = _repeats_in_one(key_moments(plan, view.curve))
     hidden = len(rows) - _MOST_ROWS
-    for number, (step, what) in enumerate(rows):
+    for number, (first, last, what) in enumerate(rows):
         if hidden > 0 and _MOST_ROWS // 2 <= number < _MOST_ROWS // 2 + hidden:
             if number == _MOST_ROWS // 2:
                 result.add_row(f"... {hidden} more ...")
             continue
-        values = plan.at(step)
-        when = [str(step), _short(place(step))] if unit == "epoch" else [str(step)]
-        result.add_row(what, *when, *(f"{values[key]:.4g}" for key in columns.values()))
+        cells = []
+        for step in dict.fromkeys((first, last)):
+            when = [str(step), _short(place(step))] if unit == "epoch" else [str(step)]
+            cells.append([*when, *(f"{plan.at(step)[key]:.4g}" for key in columns.values())])
+        result.add_row(what, *(" ... ".join(dict.fromkeys(pair)) for pair in zip(*cells, strict=True)))
+
+
+def _repeats_in_one(moments: Sequence[tuple[int, str]]) -> list[tuple[int, int, str]]:
+    """Returns the first and the last step of each moment; what happens three times and more in a row is one.
+
+    >>> _repeats_in_one([(0, "first step"), (5, "jumps"), (10, "jumps"), (15, "jumps"), (19, "last step")])
+    [(0, 0, 'first step'), (5, 15, 'jumps, 3 times'), (19, 19, 'last step')]
+    """
+    runs: list[list[tuple[int, str]]] = []
+    for moment in moments:
+        if runs and _REPEATED.sub("", runs[-1][0][1]) == _REPEATED.sub("", moment[1]):
+            runs[-1].append(moment)
+        else:
+            runs.append([moment])
+    found = []
+    for run in runs:
+        if len(run) > 2:
+            found.append((run[0][0], run[-1][0], f"{run[0][1]}, {len(run)} times"))
+        else:
+            found += [(step, step, what) for step, what in run]
+    return found
+
+
+_REPEATED = re.compile(r"(?<=^cycle )\d+|(?<=, cycle )\d+|(?<=^metric stalls: x ).*")
 
 
 def _fill_comparison(result: Table, views: Mapping[str, View]) -> None:
-    result.add_column("schedule")
+    result.add_column("schedule", overflow="fold")
     unit, _ = clock_of(next(iter(views.values())).plan)
     for name in ("first", "peak", f"at {unit}", "mean", "last", "best peak"):
         result.add_column(name, justify="right")
@@ -63,7 +90,9 @@ def _fill_comparison(result: Table, views: Mapping[str, View]) -> None:
         peak = values.index(max(values))
         numbers = (values[0], values[peak], clock_of(plan)[1](steps[peak]), mean, values[-1])
         in_theory = best[name]
-        result.add_row(name, *map(_short, numbers), "-" if in_theory is None else f"{in_theory:.3g} x")
+        result.add_row(
+            name.replace("(", "\n("), *map(_short, numbers), "-" if in_theory is None else f"{in_theory:.3g} x"
+        )
 
 
 def _short(value: float) -> str:

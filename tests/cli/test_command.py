@@ -105,12 +105,35 @@ def trained(command):
     return command.out
 
 
-def test_fit_ends_with_the_test_metrics_and_the_way_to_tensorboard(trained, command):
+def test_fit_says_what_it_trains_and_ends_with_the_test_metrics_and_the_checkpoint(trained, command):
+    first = "Training IonosphereClassifier (1,225 parameters) on IonosphereDataModule with SGD (lr 0.5) and "
+    assert f"{first}LinearLR, 2 epochs, on cpu.\n" in trained
     assert "lr=" in trained
     assert re.search(r"test_loss +0\.\d{4}\n +test_acc +0\.\d{4}\n", trained)
-    assert trained.endswith(f"TensorBoard: tensorboard --logdir {RUN}\n")
+    checkpoint = RUN / "checkpoints" / "last.ckpt"
+    assert trained.endswith(f"TensorBoard: tensorboard --logdir {RUN}\nCheckpoint: {checkpoint}\n")
+    assert checkpoint.is_file()
     assert command.err == ""
     assert {"lr/group0", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"} <= scalar_tags(RUN)
+
+
+SHORT = ["--trainer.max_epochs=1", "--trainer.log_every_n_steps=1"]
+FOREIGN = ["--model=tests.foreign.MLP", "--data=tests.foreign.Data", *SHORT]
+
+
+def test_test_data_are_for_those_who_ask(command):
+    assert command("fit", "--trainer.max_epochs=1", "--test=false") == 0
+    assert "test_acc" not in command.out
+    told = dict(re.findall(r"^  (val_\w+) +([\d.]+)$", command.out, flags=re.MULTILINE))
+    assert {name: float(value) for name, value in told.items()} == {
+        name: pytest.approx(scalars(RUN, name)[-1], abs=5e-5) for name in ("val_loss", "val_acc")
+    }
+    assert command("fit", *FOREIGN, "--lr_scheduler=Linear", "--optimizer=SGD", "--optimizer.lr=0.1") == 0
+    assert " with SGD (lr 0.1) and Linear, 1 epoch, on cpu." in command.out
+    assert "test_acc" not in command.out
+    assert "Metrics of the last validation (--test true for the test part):\n  val_" in command.out
+    assert command("fit", *FOREIGN, "--test", "true") == 0
+    assert "Test metrics of the final weights:\n  test_" in command.out
 
 
 def test_a_checkpoint_gives_the_same_numbers_as_its_run(trained, command):
@@ -129,9 +152,54 @@ def test_a_checkpoint_gives_the_same_numbers_as_its_run(trained, command):
 
     assert command("predict", "--ckpt_path", checkpoint) == 0
     file = re.search(r"351 predictions: (\S+)", command.out)
-    predictions = [float(line) for line in Path(file[1]).read_text().splitlines()]
-    assert len(predictions) == 351
-    assert all(0 <= probability <= 1 for probability in predictions)
+    assert file[1] == str(RUN / "predictions.csv")
+    header, *lines = Path(file[1]).read_text().splitlines()
+    assert header == "row,prediction"
+    assert [int(line.split(",")[0]) for line in lines] == list(range(351))
+    assert all(0 <= float(line.split(",")[1]) <= 1 for line in lines)
+
+
+def test_what_is_found_out_about_a_checkpoint_goes_into_its_run(trained, command):
+    saved = (RUN / "config.yaml").read_text()
+    checkpoint = str(RUN / "checkpoints" / "last.ckpt")
+    before = {name: scalars(RUN, name) for name in ("val_loss", "test_loss", "epoch")}
+    for subcommand in ("validate", "test", "predict"):
+        assert command(subcommand, "--ckpt_path", checkpoint) == 0
+    assert [path.name for path in RUN.parent.iterdir()] == [RUN.name]
+    assert (RUN / "config.yaml").read_text() == saved
+    for name in ("val_loss", "test_loss"):  # at the step of the checkpoint, which is the last: behind what was there
+        assert scalars(RUN, name) == pytest.approx([*before[name], before[name][-1]], rel=1e-6)
+    assert scalars(RUN, "epoch") == before["epoch"]
+    moved = Path(checkpoint).rename("elsewhere.ckpt")
+    assert command("test", "--ckpt_path", str(moved)) == 0  # of no run: it gets a folder of its own
+    assert sorted(path.name for path in RUN.parent.iterdir()) == ["version_0", "version_1"]
+
+
+TWO_OUTPUTS = """
+import torch
+from tests.foreign import MLP, Data
+
+
+class Net(MLP):
+    def predict_step(self, batch, batch_idx):
+        return torch.cat([batch[1], -batch[1]], dim=1)
+
+
+class Rows(Data):
+    def predict_dataloader(self):
+        return torch.utils.data.DataLoader(self.rows, batch_size=64)
+"""
+
+
+def test_a_model_of_several_outputs_has_a_column_for_each(command):
+    Path("two_outputs.py").write_text(TWO_OUTPUTS)
+    module = ["--model=two_outputs.Net", "--data=two_outputs.Rows"]
+    assert command("fit", *module, *SHORT) == 0
+    assert command("predict", *module, "--ckpt_path", str(RUN / "checkpoints" / "last.ckpt")) == 0
+    header, *lines = (RUN / "predictions.csv").read_text().splitlines()
+    assert header == "row,prediction_0,prediction_1"
+    assert [line.split(",")[0] for line in lines] == [str(number) for number in range(128)]
+    assert all(float(line.split(",")[1]) == -float(line.split(",")[2]) for line in lines)
 
 
 def test_a_checkpoint_holds_plain_values_and_the_options_that_were_given(trained):

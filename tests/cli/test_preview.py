@@ -18,12 +18,12 @@ import yaml
 from torch.optim import lr_scheduler as torch_schedulers
 
 import lit_lrsched
-from lit_lrsched import Horizon, Linear, WarmupCosine, WarmupLinear, table
+from lit_lrsched import Cosine, Horizon, Linear, Rex, WarmupCosine, WarmupLinear, table
 from lit_lrsched.cli.schedules import sketch
 from lit_lrsched.optim.run_plan import plan_of_torch
 from lit_lrsched.plans.audit import audit
 from lit_lrsched.plans.curve import sample
-from lit_lrsched.plans.picture import gallery, picture
+from lit_lrsched.plans.picture import Look, gallery, picture
 from lit_lrsched.plans.plan import plan_of
 from lit_lrsched.plans.preview import by_name, preview
 from lit_lrsched.plans.view import View
@@ -111,6 +111,50 @@ def test_a_recorded_metric(command):
     # the first value is the best; the 20 after it are no better, and are known after 21 epochs of 10 steps
     assert "metric stalls: x 0.1     210      21" in command.out
     assert "metric stalls: x 0.01    410      41" in command.out
+
+
+def test_a_metric_from_the_folder_of_a_run(command):
+    options = ["--lr_scheduler=Plateau", "--lr_scheduler.patience=3", "--png=null"]
+    for number, logger in enumerate(["TensorBoardLogger", "CSVLogger"]):
+        run = ["--trainer.max_epochs=2", f"--trainer.logger={logger}", "--trainer.logger.save_dir=."]
+        assert command("fit", *run, "--trainer.logger.name=run", f"--trainer.logger.version={number}") == 0
+        assert command(*BY_HAND, *options, f"--metric=run/version_{number}") == 0
+        assert "Plateau follows the recorded val_loss" in command.out
+    assert command(*BY_HAND, *options, "--metric=run/version_0", "--lr_monitor=val_los") == 2
+    assert "'run/version_0' has no 'val_los' (did you mean 'val_loss'?)" in command.err
+    Path("empty").mkdir()
+    assert command(*BY_HAND, *options, "--metric=empty") == 2
+    assert "it has neither metrics.csv nor event files with values" in command.err
+
+
+def test_repeated_jumps_are_one_line(command):
+    assert command(*BY_HAND, "--lr_scheduler=Step", "--lr_scheduler.every=10ep", "--png=null") == 0
+    # at 100, 200, 300 and 400 of 500 steps
+    assert "jumps, 4 times 100 ... 400 10 ... 40 0.1 ... 0.0001" in " ".join(command.out.split())
+    milestones = "--lr_scheduler.milestones=['10ep','20ep']"
+    assert command(*BY_HAND, "--lr_scheduler=MultiStep", milestones, "--png=null") == 0
+    assert command.out.count("jumps ") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("a.png", b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.svg", b"<?xml"), ("b/a.png", b"\x89PNG")]
+)
+def test_the_picture_is_of_the_kind_that_its_name_says(command, name, begins):
+    assert command(*BY_HAND, "--lr_scheduler=Linear", f"--png={name}") == 0
+    assert Path(name).read_bytes().startswith(begins)
+    assert f"Picture: {name}" in command.out
+
+
+@pytest.mark.parametrize("start", [["preview"], BY_HAND], ids=["run", "by hand"])
+def test_the_look_of_the_picture(command, start):
+    assert command(*start, "--lr_scheduler=Cosine", "--log", "--title=", "--size=4,3", "--png=a.svg") == 0
+    text = Path("a.svg").read_text()
+    assert 'width="288pt" height="216pt"' in text  # 72 points an inch
+    assert "Cosine" not in text
+    assert command(*start, "--lr_scheduler=Cosine", "--title=My run", "--png=a.svg") == 0
+    assert "My run" in Path("a.svg").read_text()
+    assert command(*start, "--lr_scheduler=Cosine", "--size=4") == 2
+    assert "size=[4.0] is not a width and a height from 1 to 100 inches: give two, like 9,4.5" in command.err
 
 
 @pytest.mark.parametrize(
@@ -411,6 +455,31 @@ def test_the_picture_shows_what_the_table_says():
     assert rate.get_xlim() == (0, 50)
 
 
+def texts_in(schedules, **look):
+    views = {name: View.of(plan_of(one, Horizon(100))) for name, one in schedules.items()}
+    return picture(views, Look(**look)).axes[0]
+
+
+def test_names_stand_at_the_ends_or_where_the_ends_meet_on_the_curves():
+    apart = texts_in({"high": Linear(end=0.5), "low": Linear(end=0.1)})
+    assert [text.get_position()[0] for text in apart.texts] == [1.025, 1.025]
+    meeting = texts_in({"line": Linear(), "wave": Cosine(), "late": Rex()})
+    for text, schedule in zip(meeting.texts, (Linear(), Cosine(), Rex()), strict=True):
+        x, y = text.get_position()
+        assert 0 < x < 1
+        low, high = meeting.get_ylim()
+        assert low + y * (high - low) == pytest.approx(schedule(round(100 * x), Horizon(100)), abs=0.02)
+    assert len({text.get_position() for text in meeting.texts}) == 3
+
+
+def test_a_logarithmic_scale():
+    axes = texts_in({"a": Cosine(end=0.01), "b": Exponential(gamma=0.9, every="1st")}, log=True)
+    assert axes.get_yscale() == "log"
+    lowest = 0.9**99
+    assert 0 < axes.get_ylim()[0] < lowest
+    assert texts_in({"none": Constant(0.0)}, log=True).get_yscale() == "linear"  # there is nothing to scale
+
+
 def test_several_in_one_picture_or_in_many():
     few = {name: CATALOGUE[name] for name in list(CATALOGUE)[:5]}
     _, figure = preview(few, Horizon(100, 10))
@@ -431,6 +500,13 @@ def test_a_picture_of_no_more_than_a_step():
 def test_names_of_schedules_in_a_list():
     step = partial(torch_schedulers.StepLR, step_size=3)
     assert list(by_name([Linear(), step.func, Linear(), Linear()])) == ["Linear", "StepLR", "Linear 2", "Linear 3"]
+    other = partial(torch_schedulers.StepLR, step_size=3, gamma=0.5)
+    assert list(by_name([step, other])) == ["StepLR", "StepLR(gamma=0.5)"]
+    both = [WarmupCosine("5%"), WarmupCosine("10%", end=0.1), WarmupCosine("10%", end=0.1)]
+    named = ["WarmupCosine(warmup=5%)", "WarmupCosine(warmup=10%, end=0.1)", "WarmupCosine(warmup=10%, end=0.1) 2"]
+    assert list(by_name(both)) == named
+    nested = [Product([Linear()]), Product([Constant()])]  # no argument of theirs goes into a name
+    assert list(by_name(nested)) == ["Product", "Product 2"]
 
 
 def test_a_long_run_may_come_close_to_zero():
