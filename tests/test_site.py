@@ -57,6 +57,7 @@ def test_every_page_is_there_and_asks_nothing_of_another_host(site):
         assert (site / (page.stem if page.stem != "index" else "") / "index.html").exists() or (
             site / "guides" / page.stem / "index.html"
         ).exists(), page
+    assert (site / "examples" / "spirals.py").exists()
     for page in site.rglob("*.html"):
         loaded = re.findall(r'<(?:script|img)[^>]* src="([^"]+)"', page.read_text())
         loaded += re.findall(r'<link[^>]* rel="(?:stylesheet|preconnect)"[^>]* href="([^"]+)"', page.read_text())
