@@ -19,7 +19,7 @@ from tests.training import Tiny, tiny_trainer
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lit_lrsched"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_no_document_is_stale():

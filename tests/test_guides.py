@@ -90,6 +90,7 @@ def test_the_script_of_slurm_queues_a_stopped_job_again_and_goes_on(in_tmp, monk
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ELSEWHERE], ids=lambda page: page.stem)
 @pytest.mark.filterwarnings("ignore:.*smaller than the logging interval", "ignore:Resumed at step")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the loggers, inside themselves
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
 def test_a_page_can_be_followed(page, reader):
     blocks = re.findall(r"^```(python|yaml|bash)\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
