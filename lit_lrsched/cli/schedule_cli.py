@@ -220,9 +220,8 @@ class ScheduleCLI(OpenCLI):
         Raises:
             Interrupted: When it is stopped.
         """
-        options = (
-            self._schedule_options if self._from_outside else ScheduleOptions()
-        )  # a model that takes them has them
+        # A model that takes the options itself has them already.
+        options = self._schedule_options if self._from_outside else ScheduleOptions()
         with self._going_on_afterwards():
             find.find(self.trainer, self.model, self.datamodule, self._from_seed, self._parts(), options, **arguments)
 

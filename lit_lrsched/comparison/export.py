@@ -100,7 +100,7 @@ def _winner(
 def plain_optimizer(
     optimizer: Callable[..., Any], lr: float, momentum: float | None = None, weight_decay: float | None = None
 ) -> dict[str, Any]:
-    """Returns an optimizer as ``--optimizer`` takes it, set to a rate, and to a momentum and a weight decay if given."""
+    """Returns an optimizer as ``--optimizer`` takes it, at a rate, and at a momentum and a weight decay if given."""
     plain: dict[str, Any] = to_plain(optimizer)
     arguments = {**plain.get("init_args", {}), "lr": lr}
     if momentum is not None:

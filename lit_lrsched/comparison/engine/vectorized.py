@@ -173,8 +173,8 @@ class VectorizedRace:
         for training in self._trainings:
             if len(training.rates) != self._steps:
                 raise InputError(
-                    f"a training takes {self._steps} optimizer steps but {len(training.rates)} learning rates were given: "
-                    f"give one for each step"
+                    f"a training takes {self._steps} optimizer steps but {len(training.rates)} learning rates were "
+                    "given: give one for each step"
                 )
 
     def _program(self, member: Member, runs: int) -> Program:
