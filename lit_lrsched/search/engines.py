@@ -132,9 +132,9 @@ class Engines:
         )
 
     def _traced(self, options: FindOptions) -> VectorizedRace:
-        """Builds the program once, for as many runs as the largest round has."""
+        """Builds the program once, for as many runs as the larger round has."""
         like = self.grid.keys()[0]
-        keys = [dataclasses.replace(like, seed=seed) for seed in options.seeds for _ in range(options.points + 1)]
+        keys = [dataclasses.replace(like, seed=seed) for seed in options.seeds for _ in range(options.at_once + 1)]
         return VectorizedRace(
             self._build,
             self._trainings(keys),

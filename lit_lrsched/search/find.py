@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
+import numpy as np
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -24,7 +25,6 @@ from lit_lrsched.comparison.engine.ranks import Ranks
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.sequential import quietly
 from lit_lrsched.comparison.engine.training import OptimizerCallable
-from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import Engine
 from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
@@ -36,7 +36,7 @@ from lit_lrsched.search.export import exported, write
 from lit_lrsched.search.judgement import Judgement, judge
 from lit_lrsched.search.options import FindOptions
 from lit_lrsched.search.picture import draw, in_html
-from lit_lrsched.search.rates import FloatArray, coarse, narrowed, spread
+from lit_lrsched.search.rates import first_half, second_half, spread
 from lit_lrsched.search.subject import Subject, horizon_of, subject_of
 from lit_lrsched.search.terminal import show
 from lit_lrsched.search.trainings import Outcome, Trainings
@@ -183,8 +183,8 @@ def find_lr(
         schedule: A schedule, a function ``(step, horizon) -> float``, or a callable that takes an optimizer and returns
             a torch scheduler. None: the module's own, or a constant rate where it has none or ``optimizer`` is given.
         optimizer: Takes parameters and returns the optimizer. None: the module's own, with its param groups.
-        lrs: The lowest and the highest rate, of the first param group. None: two rounds, twelve rates from 1e-3 to 1e3
-            times the optimizer's own, and then ``points`` rates where something happens.
+        lrs: The lowest and the highest rate, of the first param group. None: half of the rates from 1e-3 to 1e3 times
+            the optimizer's own, and then the other half where something happens.
         points: How many rates, evenly in log, at least 5.
         seeds: How many seeds, from 0 on, or which; at least two.
         steps: How long each run is, like ``"500st"`` or ``"20%"``: a run of that length, as ``Trainer.fit`` trains it.
@@ -308,7 +308,7 @@ def find(
         folder = Path(options.folder or Path("lightning_logs") / f"find-{_digest(definition, options)}")
         with alone_in(folder):
             trainings = Trainings(engines, definition, folder)
-            outcome = trainings.train(_rates(trainings, subject.grid, options), options.seeds)
+            outcome = _trained(trainings, subject.grid.optimizer.lr, options)
             trainings.finish()
     return Found(judge(outcome.lrs, outcome.losses, outcome.diverged), outcome, subject, options, folder)
 
@@ -318,16 +318,22 @@ def _size(options: FindOptions, own: float) -> str:
     text = f"{rates * seeds} trainings: {rates} rates x {seeds} seeds"
     if options.lrs is not None:
         return f"{text}, from {options.lrs[0]:g} to {options.lrs[1]:g}."
-    first = coarse(own)
-    return f"{text}, where {len(first)} trainings from {first[0]:g} to {first[-1]:g} show that something happens."
+    first = first_half(own, options.points)
+    return f"{text}, half of them from {first[0]:g} to {first[-1]:g}, the others where something happens."
 
 
-def _rates(trainings: Trainings, grid: Grid, options: FindOptions) -> FloatArray:
+def _trained(trainings: Trainings, own: float, options: FindOptions) -> Outcome:
     if options.lrs is not None:
-        return spread(*options.lrs, options.points)
-    first = trainings.train(coarse(grid.optimizer.lr), options.seeds[:1])
-    ends, broken, untrained = first.training_loss, first.diverged, first.untrained_training_loss
-    return spread(*narrowed(first.lrs, ends[:, 0], broken[:, 0], float(untrained[0])), options.points)
+        return trainings.train(spread(*options.lrs, options.points), options.seeds)
+    first = trainings.train(first_half(own, options.points), options.seeds)
+    others = second_half(
+        first.lrs,
+        first.losses.mean(axis=1),
+        first.diverged.any(axis=1),
+        float(first.untrained[first.judged_by].mean()),
+        options.points,
+    )
+    return trainings.train(np.array(sorted({*first.lrs.tolist(), *others})), options.seeds)
 
 
 def _definition(build: Build, engines: Engines, identity: Mapping[str, Any]) -> Definition:

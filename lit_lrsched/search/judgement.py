@@ -12,7 +12,7 @@ import numpy as np
 from lit_lrsched.errors import InputError
 from lit_lrsched.search.rates import BoolArray, FloatArray
 
-_REACH = 0.5  # decades on either side of a rate over which a quadratic is fitted around it
+_REACH = 0.7  # decades on either side of a rate over which a quadratic is fitted around it
 _LEAST = 5  # rates that it is fitted to at least
 _CAP = 1.0  # in log: what lies further above the lowest loss says nothing of where that is, and would bend the fit
 _SLACK = 0.01  # how much higher the loss may be at the rate that is suggested
@@ -73,8 +73,8 @@ def diverged(broken: BoolArray, ends: Sequence[tuple[FloatArray, FloatArray]]) -
 def judge(lrs: FloatArray, losses: FloatArray, broken_down: BoolArray) -> Judgement:
     """Judges rates by the losses that they end with.
 
-    Around every rate a quadratic in log rate is fitted to the mean log loss of the seeds; the best rate is the lowest
-    point of the one whose middle is lowest.
+    Around every rate a quadratic in log rate is fitted to the log of the mean loss over the seeds; the best rate is the
+    lowest point of the one whose middle is lowest.
 
     Args:
         lrs: Rates in rising order, ``[L]``.
@@ -94,10 +94,9 @@ def judge(lrs: FloatArray, losses: FloatArray, broken_down: BoolArray) -> Judgem
     safe = int(unsafe.argmax()) if unsafe.any() else len(lrs)
     if safe == 0:
         raise InputError(f"a seed diverged at the lowest rate tried, {lrs[0]:.3g}: give lower rates (lrs)")
-    rates, values = np.log10(lrs[:safe]), _in_log(losses[:safe])
-    valley = Valley(rates)
-    best, middle = valley.lowest(values.mean(axis=1))
-    smooth = valley.smooth(values)
+    valley, scale = Valley(np.log10(lrs[:safe])), _Scale(losses[:safe])
+    best, middle = valley.lowest(scale.level(losses[:safe]))
+    smooth = valley.smooth(scale.by_seed(losses[:safe]))
     differences = smooth - smooth[middle]
     told = np.array([_is_told(row) for row in differences])
     above = differences.mean(axis=1)
@@ -110,7 +109,7 @@ def judge(lrs: FloatArray, losses: FloatArray, broken_down: BoolArray) -> Judgem
     suggested = _run_around(middle, ~told & (above <= math.log1p(_SLACK)))[1]
     return Judgement(
         best=float(10**best),
-        interval=_interval_of_best(valley, values, best),
+        interval=_interval_of_best(valley, scale, losses[:safe], best),
         largest_safe=float(lrs[safe - 1]),
         suggested=float(max(lrs[suggested], 10**best)),
         edge=edge,
@@ -154,14 +153,31 @@ class Valley:
         return float(np.clip(rate - slope / (2 * bend), *ends)) if bend > 0 else float(rate), middle
 
 
-def _in_log(losses: FloatArray) -> FloatArray:
-    """Returns losses as they are compared: in log, or in shares of their range where they are not all above 0."""
-    if (losses > 0).all():
-        values = np.log(losses)
-    else:
+class _Scale:
+    """The scale on which losses are compared: the log of their mean, or where they are not all above 0, their own.
+
+    Args:
+        losses: Losses, ``[L, S]``.
+    """
+
+    def __init__(self, losses: FloatArray) -> None:
         means = losses.mean(axis=1)
-        values = losses / (float(means.max() - means.min()) or 1.0)
-    return np.minimum(values, values.mean(axis=1).min() + _CAP)
+        self._in_log = bool((losses >= 0).all() and (means > 0).all())
+        self._unit = 1.0 if self._in_log else float(means.max() - means.min()) or 1.0
+        self._most = float(self._of(means).min()) + _CAP
+
+    def _of(self, means: FloatArray) -> FloatArray:
+        found: FloatArray = np.log(means) if self._in_log else means / self._unit
+        return found
+
+    def level(self, losses: FloatArray) -> FloatArray:
+        """Returns the mean over the seeds, on this scale, ``[L]``."""
+        return np.minimum(self._of(losses.mean(axis=1)), self._most)
+
+    def by_seed(self, losses: FloatArray) -> FloatArray:
+        """Returns what each seed contributes to that mean, to first order, ``[L, S]``: their mean is the level."""
+        means = losses.mean(axis=1, keepdims=True)
+        return self.level(losses)[:, None] + (losses - means) / (means if self._in_log else self._unit)
 
 
 def _run_around(middle: int, fits: BoolArray) -> tuple[int, int]:
@@ -170,10 +186,10 @@ def _run_around(middle: int, fits: BoolArray) -> tuple[int, int]:
     return int(max(others[others < middle], default=-1)) + 1, int(min(others[others > middle], default=len(fits))) - 1
 
 
-def _interval_of_best(valley: Valley, values: FloatArray, best: float) -> tuple[float, float]:
-    seeds = values.shape[1]
+def _interval_of_best(valley: Valley, scale: _Scale, losses: FloatArray, best: float) -> tuple[float, float]:
+    seeds = losses.shape[1]
     draws = np.random.default_rng(0).integers(seeds, size=(_RESAMPLES, seeds))
-    found = np.array([valley.lowest(values[:, drawn].mean(axis=1))[0] for drawn in draws])
+    found = np.array([valley.lowest(scale.level(losses[:, drawn]))[0] for drawn in draws])
     # A bootstrap over n values is too narrow by this factor (Hesterberg 2015).
     wider = math.sqrt(seeds / (seeds - 1))
     ends = best + wider * (np.quantile(found, [_ALPHA / 2, 1 - _ALPHA / 2]) - best)
@@ -190,13 +206,16 @@ def _is_told(differences: FloatArray) -> bool:
 
 
 def interval(losses: FloatArray) -> tuple[float, float]:
-    """Returns the 95 % t interval of a mean over seeds.
+    """Returns the 95 % t interval of a mean over seeds, in log where no loss is below 0.
 
     >>> low, high = interval(np.array([1.0, 2.0, 3.0]))
-    >>> f"{low:.2f} {high:.2f}"  # 2 +- 4.30 * 1 / sqrt(3)
-    '-0.48 4.48'
+    >>> f"{low:.2f} {high:.2f}"  # 2 * exp(+-4.30 * 1 / sqrt(3) / 2)
+    '0.58 6.93'
     """
     from scipy.stats import t
 
-    half = t.ppf(1 - _ALPHA / 2, len(losses) - 1) * losses.std(ddof=1) / math.sqrt(len(losses))
-    return float(losses.mean() - half), float(losses.mean() + half)
+    mean = float(losses.mean())
+    half = float(t.ppf(1 - _ALPHA / 2, len(losses) - 1) * losses.std(ddof=1)) / math.sqrt(len(losses))
+    if mean > 0 and (losses >= 0).all():
+        return mean * math.exp(-half / mean), mean * math.exp(min(half / mean, 700.0))
+    return mean - half, mean + half

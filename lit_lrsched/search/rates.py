@@ -1,4 +1,4 @@
-"""Which rates are tried: first a few over six decades, then many where something happens."""
+"""Which rates are tried: half of them over six decades, the other half where something happens."""
 
 from __future__ import annotations
 
@@ -8,43 +8,52 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-COARSE = 12
-"""Rates of the first round."""
-
-_HAPPENS = 0.1  # share of the largest gain from which on a rate does something
+_HAPPENS = 0.5  # share of the largest gain from which on a rate does something
 
 
 def spread(low: float, high: float, points: int) -> FloatArray:
-    """Returns rates evenly in log, both ends among them, with digits that a table shows.
+    """Returns rates evenly in log, both ends among them, with as few digits as tell them apart, at least three.
 
-    >>> spread(0.001, 10, 5)
-    array([1.e-03, 1.e-02, 1.e-01, 1.e+00, 1.e+01])
+    >>> spread(0.001, 10, 6)
+    array([1.00e-03, 6.31e-03, 3.98e-02, 2.51e-01, 1.58e+00, 1.00e+01])
     """
-    return np.array([float(f"{rate:.6g}") for rate in np.geomspace(low, high, points)])
+    exact = np.geomspace(low, high, points)
+    for digits in range(3, 16):
+        rates = np.array([float(f"{rate:.{digits}g}") for rate in exact])
+        if len(np.unique(rates)) == points:
+            return rates
+    return exact
 
 
-def coarse(own: float) -> FloatArray:
-    """Returns the rates of the first round: the optimizer's own times 1e-3 to 1e3."""
-    return spread(1e-3 * own, 1e3 * own, COARSE)
+def first_half(own: float, points: int) -> FloatArray:
+    """Returns half of the rates: from 1e-3 to 1e3 times the optimizer's own."""
+    return spread(1e-3 * own, 1e3 * own, (points + 1) // 2)
 
 
-def narrowed(lrs: FloatArray, ends: FloatArray, diverged: BoolArray, untrained: float) -> tuple[float, float]:
-    """Returns the range where something happens: from the last rate that hardly trains to the first that diverges.
+def second_half(
+    lrs: FloatArray, losses: FloatArray, diverged: BoolArray, untrained: float, points: int
+) -> tuple[float, ...]:
+    """Returns the other half of the rates: evenly in log where something happens, between two of the first half.
+
+    These are the one before the first and the one after the last that bring half of the largest gain.
 
     Args:
-        lrs: The rates of the first round, rising, ``[L]``.
-        ends: The training loss that each ends with, ``[L]``.
+        lrs: The first half, rising, ``[L]``.
+        losses: The loss that each ends with, ``[L]``.
         diverged: Whether each diverged, ``[L]``.
-        untrained: The training loss without training.
+        untrained: The loss without training.
+        points: How many rates there are in all.
 
     >>> lrs = np.array([1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0])
-    >>> ends = np.array([0.99, 0.98, 0.3, 0.2, np.nan, np.nan])
-    >>> narrowed(lrs, ends, np.isnan(ends), 1.0)
-    (0.01, 10.0)
+    >>> losses = np.array([0.99, 0.98, 0.3, 0.2, np.nan, np.nan])
+    >>> second_half(lrs, losses, np.isnan(losses), 1.0, points=8)
+    (0.0316, 3.16)
+    >>> second_half(lrs, losses, np.isnan(losses), 1.0, points=12)[::5]
+    (0.0268, 3.73)
     """
-    last = int(diverged.argmax()) if diverged.any() else len(lrs) - 1
-    gains = np.where(diverged, -np.inf, untrained - ends)[: last + 1]
-    # What trains a little is looked at too: a rate that is too low for the whole run still falls steadily.
-    acting = np.flatnonzero(gains >= _HAPPENS * gains.max()) if gains.max() > 0 else np.array([0])
-    first = max(int(acting[0]) - 1, 0)
-    return float(lrs[first]), float(lrs[max(last, first + 1)])
+    tried = int(diverged.argmax()) if diverged.any() else len(lrs)
+    gains = (untrained - losses)[:tried]
+    acting = np.flatnonzero(gains >= _HAPPENS * gains.max()) if (gains > 0).any() else np.arange(tried)
+    first, last = (int(acting[0]), int(acting[-1])) if len(acting) else (0, 0)
+    low, high = lrs[max(first - 1, 0)], lrs[min(last + 1, len(lrs) - 1)]
+    return tuple(spread(low, high, points // 2 + 2)[1:-1].tolist())

@@ -51,16 +51,6 @@ class Outcome(NamedTuple):
         return self.metrics[self.judged_by]
 
     @property
-    def training_loss(self) -> FloatArray:
-        """The training loss at the end, ``[L, S]``."""
-        return self.metrics[TRAINING_LOSS]
-
-    @property
-    def untrained_training_loss(self) -> FloatArray:
-        """The same without training, ``[S]``."""
-        return self.untrained[TRAINING_LOSS]
-
-    @property
     def diverged(self) -> BoolArray:
         """Which runs diverged, ``[L, S]``."""
         ends = [(self.metrics[name], self.untrained[name]) for name in dict.fromkeys([self.judged_by, TRAINING_LOSS])]
