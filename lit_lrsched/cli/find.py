@@ -20,7 +20,7 @@ SUMMARY = "Find the peak learning rate: many rates over several seeds, with a ba
 def add_arguments(parser: ArgumentParser) -> list[str]:
     """Adds the options of the search to a parser, and returns their names."""
     given = {"trainer", "model", "datamodule", "build", "parts", "options"}  # by the command, not by options
-    added: list[str] = parser.add_function_arguments(find, skip=given)
+    added: list[str] = parser.add_function_arguments(find, skip={*given})
     return added
 
 

@@ -120,7 +120,7 @@ class ScheduleCLI(OpenCLI):
             added: list[str] = parser.add_function_arguments(preview.preview, skip={*preview.GIVEN})
             # so that it takes what was written for fit
             return [*added, *parser.add_method_arguments(Trainer, "fit", skip={*self.subcommands()["fit"]})]
-        return (find if name == "find" else compare).add_arguments(parser)
+        return find.add_arguments(parser) if name == "find" else compare.add_arguments(parser)
 
     # --- From the configuration to objects ----------------------------------------------------------------------------
 

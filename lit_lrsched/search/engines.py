@@ -21,7 +21,8 @@ from lit_lrsched.comparison.records import Record
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.compose import Chain, Phase
 from lit_lrsched.schedules.core import Horizon
-from lit_lrsched.schedules.shapes import Constant, Linear
+from lit_lrsched.schedules.decays import Linear
+from lit_lrsched.schedules.shapes import Constant
 from lit_lrsched.search.options import FindOptions
 
 TRAINING_LOSS = "training loss"

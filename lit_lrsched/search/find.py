@@ -324,12 +324,13 @@ def _size(options: FindOptions, own: float) -> str:
 
 def _trained(trainings: Trainings, own: float, options: FindOptions) -> Outcome:
     if options.lrs is not None:
-        return trainings.train(spread(*options.lrs, options.points), options.seeds)
+        low, high = options.lrs
+        return trainings.train(spread(low, high, options.points), options.seeds)
     first = trainings.train(first_half(own, options.points), options.seeds)
     others = second_half(
         first.lrs,
         first.losses.mean(axis=1),
-        first.diverged.any(axis=1),
+        np.any(first.diverged, axis=1),
         float(first.untrained[first.judged_by].mean()),
         options.points,
     )

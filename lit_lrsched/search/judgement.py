@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.search.rates import BoolArray, FloatArray
 
+IntArray = npt.NDArray[np.int64]
+
 _REACH = 0.7  # decades on either side of a rate over which a quadratic is fitted around it
-_LEAST = 5  # rates that it is fitted to at least
+_LEAST = 7  # rates that it is fitted to at least
 _CAP = 1.0  # in log: what lies further above the lowest loss says nothing of where that is, and would bend the fit
 _SLACK = 0.01  # how much higher the loss may be at the rate that is suggested
 _TIED = 0.05  # how much higher it may be at a rate that does as well ...
@@ -33,7 +36,8 @@ class Judgement:
         suggested: The largest rate tried, at most the largest safe one, whose loss is within 1 % of the best's and
             cannot be told from it; the best itself where there is none above it.
         edge: The end of the range, ``"low"`` or ``"high"``, that the best lies on; None when it lies inside.
-        flat: The lowest and the highest rate that do as well as the best, when they are far apart; otherwise None.
+        flat: The lowest and the highest rate whose losses are within 5 % of the best's, all between included, when they
+            are a factor of 10 apart; otherwise None.
         all_safe: Whether no seed diverged at any rate.
     """
 
@@ -85,7 +89,7 @@ def judge(lrs: FloatArray, losses: FloatArray, broken_down: BoolArray) -> Judgem
         InputError: When a seed diverged at the lowest rate already.
 
     >>> lrs = 10.0 ** np.arange(-3, 1.1, 0.25)
-    >>> losses = np.exp((np.log10(lrs)[:, None] + 1) ** 2 / 10 + np.array([[0.0, 0.1]]))
+    >>> losses = np.exp((np.log10(lrs)[:, None] - np.array([[-1.1, -0.9]])) ** 2 / 10)
     >>> found = judge(lrs, losses, np.zeros(losses.shape, bool))
     >>> f"{found.best:.3g} {found.suggested:.3g} {found.largest_safe:.3g}", found.edge
     ('0.1 0.178 10', None)
@@ -95,12 +99,12 @@ def judge(lrs: FloatArray, losses: FloatArray, broken_down: BoolArray) -> Judgem
     if safe == 0:
         raise InputError(f"a seed diverged at the lowest rate tried, {lrs[0]:.3g}: give lower rates (lrs)")
     valley, scale = Valley(np.log10(lrs[:safe])), _Scale(losses[:safe])
-    best, middle = valley.lowest(scale.level(losses[:safe]))
+    (best,), (middle,) = valley.lowest(scale.level(losses[:safe])[:, None])
     smooth = valley.smooth(scale.by_seed(losses[:safe]))
     differences = smooth - smooth[middle]
     told = np.array([_is_told(row) for row in differences])
     above = differences.mean(axis=1)
-    first, last = _run_around(middle, ~told & (above <= math.log1p(_TIED)))
+    first, last = _run_around(middle, above <= math.log1p(_TIED))
     edge: Literal["low", "high"] | None = None
     if middle == 0:
         edge = "low"
@@ -108,10 +112,10 @@ def judge(lrs: FloatArray, losses: FloatArray, broken_down: BoolArray) -> Judgem
         edge = "high"
     suggested = _run_around(middle, ~told & (above <= math.log1p(_SLACK)))[1]
     return Judgement(
-        best=float(10**best),
-        interval=_interval_of_best(valley, scale, losses[:safe], best),
+        best=_rate(best, lrs[:safe]),
+        interval=_interval_of_best(valley, scale, losses[:safe], best, lrs[:safe]),
         largest_safe=float(lrs[safe - 1]),
-        suggested=float(max(lrs[suggested], 10**best)),
+        suggested=max(float(lrs[suggested]), _rate(best, lrs[:safe])),
         edge=edge,
         flat=(float(lrs[first]), float(lrs[last])) if lrs[last] >= _FLAT * lrs[first] else None,
         all_safe=safe == len(lrs),
@@ -125,9 +129,9 @@ class Valley:
         rates: The rates, in decades, rising, ``[L]``.
 
     >>> valley = Valley(np.arange(-3.0, 1.1, 0.25))
-    >>> best, middle = valley.lowest((valley.rates + 0.9) ** 2)
-    >>> round(float(best), 6), float(valley.rates[middle])
-    (-0.9, -1.0)
+    >>> best, middle = valley.lowest((valley.rates[:, None] + 0.9) ** 2)
+    >>> best.round(6), valley.rates[middle]
+    (array([-0.9]), array([-1.]))
     """
 
     def __init__(self, rates: FloatArray) -> None:
@@ -145,12 +149,13 @@ class Valley:
         found: FloatArray = self._level @ values
         return found
 
-    def lowest(self, values: FloatArray) -> tuple[float, int]:
-        """Returns where values ``[L]`` are lowest, in decades, and the rate next to it, by its place."""
-        middle = int(self.smooth(values).argmin())
-        slope, bend = float(self._slope[middle] @ values), float(self._bend[middle] @ values)
-        rate, ends = self.rates[middle], self.rates[[max(middle - 1, 0), min(middle + 1, len(values) - 1)]]
-        return float(np.clip(rate - slope / (2 * bend), *ends)) if bend > 0 else float(rate), middle
+    def lowest(self, values: FloatArray) -> tuple[FloatArray, IntArray]:
+        """Returns where values ``[L, N]`` are lowest, in decades, and the places of the rates next to that, ``[N]``."""
+        middle = self.smooth(values).argmin(axis=0)
+        slope, bend = ((fits[middle] * values.T).sum(axis=1) for fits in (self._slope, self._bend))
+        rate, low, high = (self.rates[np.clip(middle + off, 0, len(self.rates) - 1)] for off in (0, -1, 1))
+        at = rate - np.divide(slope, 2 * bend, out=np.zeros_like(slope), where=bend > 0)
+        return np.clip(at, low, high), middle
 
 
 class _Scale:
@@ -171,13 +176,14 @@ class _Scale:
         return found
 
     def level(self, losses: FloatArray) -> FloatArray:
-        """Returns the mean over the seeds, on this scale, ``[L]``."""
-        return np.minimum(self._of(losses.mean(axis=1)), self._most)
+        """Returns the mean over the last axis, the seeds, on this scale."""
+        return np.minimum(self._of(losses.mean(axis=-1)), self._most)
 
     def by_seed(self, losses: FloatArray) -> FloatArray:
         """Returns what each seed contributes to that mean, to first order, ``[L, S]``: their mean is the level."""
         means = losses.mean(axis=1, keepdims=True)
-        return self.level(losses)[:, None] + (losses - means) / (means if self._in_log else self._unit)
+        found: FloatArray = self.level(losses)[:, None] + (losses - means) / (means if self._in_log else self._unit)
+        return found
 
 
 def _run_around(middle: int, fits: BoolArray) -> tuple[int, int]:
@@ -186,15 +192,24 @@ def _run_around(middle: int, fits: BoolArray) -> tuple[int, int]:
     return int(max(others[others < middle], default=-1)) + 1, int(min(others[others > middle], default=len(fits))) - 1
 
 
-def _interval_of_best(valley: Valley, scale: _Scale, losses: FloatArray, best: float) -> tuple[float, float]:
+def _rate(decades: float, lrs: FloatArray) -> float:
+    """Returns a rate given in decades, within those tried."""
+    return float(np.clip(10**decades, lrs[0], lrs[-1]))
+
+
+def _interval_of_best(
+    valley: Valley, scale: _Scale, losses: FloatArray, best: float, lrs: FloatArray
+) -> tuple[float, float]:
+    from scipy.stats import norm, t
+
     seeds = losses.shape[1]
     draws = np.random.default_rng(0).integers(seeds, size=(_RESAMPLES, seeds))
-    found = np.array([valley.lowest(scale.level(losses[:, drawn]))[0] for drawn in draws])
-    # A bootstrap over n values is too narrow by this factor (Hesterberg 2015).
-    wider = math.sqrt(seeds / (seeds - 1))
+    found, _ = valley.lowest(scale.level(losses[:, draws]))
+    # Over few seeds a bootstrap is too narrow: by the root of n / (n - 1), and for the normal quantile instead of
+    # Student's (Hesterberg 2015, whose expanded percentiles so few seeds do not have).
+    wider = math.sqrt(seeds / (seeds - 1)) * float(t.ppf(1 - _ALPHA / 2, seeds - 1) / norm.ppf(1 - _ALPHA / 2))
     ends = best + wider * (np.quantile(found, [_ALPHA / 2, 1 - _ALPHA / 2]) - best)
-    low, high = np.clip([min(ends[0], best), max(ends[1], best)], valley.rates[0], valley.rates[-1])
-    return float(10**low), float(10**high)
+    return _rate(min(ends[0], best), lrs), _rate(max(ends[1], best), lrs)
 
 
 def _is_told(differences: FloatArray) -> bool:

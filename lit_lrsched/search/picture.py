@@ -40,8 +40,9 @@ def draw(outcome: Outcome, found: Judgement, ax: Axes | None = None) -> tuple[Fi
     axes.set_xlim(lrs[0] / 1.05, lrs[-1] * 1.05)
     kept = np.where(broken, np.nan, losses)
     axes.set_ylim(*_limits(kept, start, axes))
-    _shade(axes, lrs, broken.any(axis=1))
-    shown = ~broken.any(axis=1)
+    unsafe: BoolArray = np.any(broken, axis=1)
+    _shade(axes, lrs, unsafe)
+    shown = ~unsafe
     axes.fill_between(
         lrs, kept.min(axis=1), kept.max(axis=1), where=shown, color=_LINE, alpha=0.15, linewidth=0, zorder=2
     )

@@ -37,7 +37,7 @@ def sentence(found: Judgement, judged_by: str) -> str:
         text = f"{where}, so try {'lower' if found.edge == 'low' else 'higher'} ones (lrs) before you use {lr(found)}"
     elif found.flat is not None:
         low, high = found.flat
-        text = f"Use {lr(found)}: {judged_by} is flat, anything from {low:.3g} to {high:.3g} does as well as the best"
+        text = f"Use {lr(found)}: {judged_by} is flat, anything from {low:.3g} to {high:.3g} is within 5 % of the best"
     else:
         low, high = found.interval
         text = (
