@@ -9,38 +9,37 @@ from typing import Any
 
 from lit_lrsched.class_paths import to_plain
 from lit_lrsched.comparison.export import options_of, plain_optimizer, plain_schedule
-from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.own_schedule import OwnSchedule
 from lit_lrsched.errors import InputError
+from lit_lrsched.search.subject import Subject
 
 _RATE_ARGUMENTS = ("lr", "learning_rate")
 
 
-def exported(grid: Grid, lr: float, epochs: int, config: Mapping[str, Any], of_argument: bool) -> dict[str, Any]:
+def exported(subject: Subject, lr: float, epochs: int, config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a configuration that trains at a rate, as plain values by option.
 
     Args:
-        grid: The optimizer and the schedule of the search.
+        subject: What was trained.
         lr: The rate of the first param group.
         epochs: Epochs of the run.
         config: The rest of the configuration: model and data, as far as they are known.
-        of_argument: Whether the module takes its schedule as an argument.
 
     Raises:
         InputError: When no configuration sets the rate of the module's optimizer.
     """
-    content = deepcopy(dict(config))
+    content, grid = deepcopy(dict(config)), subject.grid
     own, (schedule,) = grid.optimizer, grid.schedules.values()
     more: dict[str, Any] = {}
     if own.make is not None:
         more["optimizer"] = plain_optimizer(own.make, lr)
-    elif isinstance(schedule, OwnSchedule) and not of_argument:
+    elif isinstance(schedule, OwnSchedule) and not subject.of_argument:
         # ``fit --optimizer`` would leave the module's own schedule out.
         _set_argument(content, own.lr, lr, str(own.module))
     else:
         arguments = own.written(lr, None, None)
         more["optimizer"] = {"class_path": to_plain(own.func)["class_path"], "init_args": arguments}
-    if not isinstance(schedule, OwnSchedule):
+    if not isinstance(schedule, OwnSchedule) and (subject.is_given or subject.of_argument):
         more["lr_scheduler"] = plain_schedule(schedule)
     options = options_of(grid)
     trainer = {**content.pop("trainer", {}), **options.pop("trainer"), "max_epochs": epochs}

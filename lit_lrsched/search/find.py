@@ -138,8 +138,7 @@ class Found:
         Raises:
             InputError: When no configuration sets the rate of the module's optimizer.
         """
-        content = exported(self.subject.grid, self.lr, self.options.epochs, config or {}, self.subject.of_argument)
-        write(Path(path), content, self.verdict)
+        write(Path(path), exported(self.subject, self.lr, self.options.epochs, config or {}), self.verdict)
 
     def write_csv(self, path: Union[str, Path]) -> None:
         """Writes the table as CSV."""

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _SOFT, _GRID = "#1b1f24", "#5c6670", "#e6e8ea"
-_LINE, _BEST, _SUGGESTED, _DIVERGED = "#0b63c5", "#5c6670", "#117733", "#f6dcdc"
+_LINE, _BEST, _DIVERGED = "#0b63c5", "#5c6670", "#f6dcdc"
+_MARKS = {"suggested": ("#117733", "-"), "largest safe": ("#b4530a", "--"), "best": (_BEST, "--")}
 
 
 def draw(outcome: Outcome, found: Judgement, ax: Axes | None = None) -> tuple[Figure, Axes]:
@@ -52,27 +53,7 @@ def draw(outcome: Outcome, found: Judgement, ax: Axes | None = None) -> tuple[Fi
         "untrained", (0.005, start), xycoords=("axes fraction", "data"), va="bottom", fontsize=7.5, color=_SOFT
     )
     axes.axvspan(*found.interval, color=_BEST, alpha=0.13, linewidth=0, zorder=1)
-    marks = {
-        found.best: (f"best {found.best:.3g}", _BEST, "--"),
-        found.largest_safe: (f"largest safe {found.largest_safe:.3g}", "#b4530a", "--"),
-        found.suggested: (f"suggested {found.suggested:.3g}", _SUGGESTED, "-"),
-    }
-    for row, (rate, (text, color, dashes)) in enumerate(sorted(marks.items())):
-        axes.axvline(rate, color=color, linestyle=dashes, linewidth=1.4, zorder=2.5)
-        axes.annotate(
-            text,
-            (rate, 0.97 - 0.06 * row),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            xytext=(4, 0) if rate < np.sqrt(lrs[0] * lrs[-1]) * 3 else (-4, 0),
-            ha="left" if rate < np.sqrt(lrs[0] * lrs[-1]) * 3 else "right",
-            va="top",
-            fontsize=8.5,
-            color=color,
-            fontweight="bold",
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-            zorder=4,
-        )
+    _mark(axes, found, lrs)
     axes.set_xlabel("learning rate", fontsize=9, color=_SOFT)
     axes.set_ylabel(outcome.judged_by, fontsize=9, color=_SOFT, parse_math=False)
     words = f"line: mean of {losses.shape[1]} seeds; band: all of them; grey: 95 % interval of the best"
@@ -106,6 +87,32 @@ def _new_axes() -> Axes:
     axes.tick_params(which="both", length=0, labelsize=8, labelcolor=_SOFT)
     axes.tick_params(labelcolor=_INK)
     return axes
+
+
+def _mark(axes: Axes, found: Judgement, lrs: FloatArray) -> None:
+    """Draws the three marks, each with its name and its rate; the names of equal ones stand together."""
+    marks: dict[float, str] = {}
+    wanted = (("suggested", found.suggested), ("best", found.best), ("largest safe", found.largest_safe))
+    for name, rate in wanted:
+        marks[rate] = ", ".join(filter(None, (marks.get(rate), name)))
+    for row, (rate, names) in enumerate(sorted(marks.items())):
+        color, dashes = next((style for name, style in _MARKS.items() if name in names), _MARKS["best"])
+        is_left = np.log(rate / lrs[0]) < 0.6 * np.log(lrs[-1] / lrs[0])
+        axes.axvline(rate, color=color, linestyle=dashes, linewidth=1.4, zorder=2.5)
+        axes.annotate(
+            f"{names} {rate:.3g}",
+            (rate, 0.97 - 0.06 * row),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            xytext=(4 if is_left else -4, 0),
+            ha="left" if is_left else "right",
+            va="top",
+            fontsize=8.5,
+            color=color,
+            fontweight="bold",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+            zorder=4,
+        )
 
 
 def _limits(kept: FloatArray, start: float, axes: Axes) -> tuple[float, float]:

@@ -89,6 +89,7 @@ class ShuffledByItsOwn(Data):
 
     def __init__(self) -> None:
         super().__init__(16, rows=64)
+        self.hparams.clear()  # by which it would be made anew
         self.generator = torch.Generator().manual_seed(5)
 
     def train_dataloader(self):
@@ -330,7 +331,7 @@ def test_the_command_on_a_module_with_a_schedule_of_its_own(command):
     peak = yaml.safe_load(Path("peak.yaml").read_text())
     assert "optimizer" not in peak
     assert peak["model"]["init_args"]["lr"] != 0.02
-    assert command("fit", "--config=peak.yaml", "--trainer.max_epochs=1", "--trainer.logger=CSVLogger") == 0
+    assert command("fit", "--config=peak.yaml", "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1") == 0
     grouped = ["--model=tests.foreign.Grouped", *OF_FOREIGN, *QUICK, "--export=no.yaml"]
     assert command("find", *grouped) == 2
     assert "Grouped sets the rate 0.001 and a schedule of its own in configure_optimizers" in command.err
