@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_IN_REPR = 14  # rates, for one screen
 _SEEDED = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")  # where Lightning notes the seed
 
 
@@ -121,9 +120,8 @@ class Found:
 
     def __repr__(self) -> str:
         text = io.StringIO()
-        show(self.table, self.judgement, self.outcome.judged_by, self.outcome.metric, text, most=_IN_REPR)
-        more = len(self.table) - _IN_REPR
-        return f"Found\n\n{text.getvalue()}" + (f"{more} more rates in table\n" if more > 0 else "")
+        show(self.table, self.judgement, self.outcome.judged_by, self.outcome.metric, text)
+        return f"Found\n\n{text.getvalue()}"
 
     def _repr_html_(self) -> str:
         return in_html(self.outcome, self.judgement)

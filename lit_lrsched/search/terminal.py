@@ -11,6 +11,7 @@ from lit_lrsched.search.judgement import Judgement
 from lit_lrsched.search.words import sentence
 
 _WIDTH = 100
+_MOST = 14  # rates, so that all fits a screen
 _ASCII = str.maketrans({NOTHING: "-", "◀": "<"})
 
 
@@ -20,9 +21,8 @@ def show(
     judged_by: str,
     metric: str | None,
     file: TextIO | None = None,
-    most: int | None = None,
 ) -> None:
-    """Prints the table and the answer.
+    """Prints the table, of many rates those around the suggested one, and the answer.
 
     Args:
         rows: The table, one row a rate.
@@ -30,7 +30,6 @@ def show(
         judged_by: The name of the loss.
         metric: The name of another validation metric in the table.
         file: Where to; None for standard output.
-        most: How many rates the table has at most, those around the suggested one; None for all.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -52,8 +51,8 @@ def show(
     table.add_column("", justify="left", no_wrap=True)
     places = {name: _places([row[name] for row in rows]) for name in ("loss", *([metric] if metric else []))}
     nearest = min(range(len(rows)), key=lambda place: abs(rows[place]["lr"] / found.suggested - 1))
-    first = 0 if most is None else max(0, min(nearest - most // 2, len(rows) - most))
-    for row in rows[first:][:most]:
+    first = max(0, min(nearest - _MOST // 2, len(rows) - _MOST))
+    for row in rows[first:][:_MOST]:
         marks = marks_of(row["lr"], rows, found)
         cells = [f"{row['lr']:.3g}", _number(row["loss"], places["loss"])]
         ends = [_number(row[end], places["loss"]) for end in ("low", "high")]
@@ -64,6 +63,8 @@ def show(
         table.add_row(*(Text(safe(cell)) for cell in cells), style=style)
     console.print(table)
     console.print()
+    if (more := len(rows) - _MOST) > 0:
+        console.print(Text(f"{more} more rates are in the picture, and in the CSV file (in Python: in table).", style="dim"))
     console.print(Text(safe(sentence(found, judged_by)), style="bold"))
 
 
