@@ -21,9 +21,13 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from lit_lrsched import Linear, WarmupCosine, find_lr
+from lit_lrsched.comparison.builds import build_from
+from lit_lrsched.comparison.engine.training import Training
+from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.errors import InputError
 from lit_lrsched.search import engines
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
+from lit_lrsched.search.rates import spread
 from tests.foreign import GAN, MLP, Data, Decayed, Grouped, NoOptimizer, Several
 
 DATA = partial(Data, 16, rows=64)
@@ -351,3 +355,52 @@ def test_mistakes_on_the_command_line(command, arguments, told):
     assert told in command.err
     assert command.err.count("\n") == 1
     assert not Path("lightning_logs").exists()
+
+
+class Diabetes(LightningDataModule):
+    """Ten measures of 442 patients and how their illness went on, split by the seed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        x, y = pytest.importorskip("sklearn.datasets").load_diabetes(return_X_y=True, scaled=True)
+        rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+        x, y = torch.tensor(x, dtype=torch.float32) * len(x) ** 0.5, torch.tensor(y, dtype=torch.float32)
+        y = ((y - y.mean()) / y.std())[:, None]
+        self.parts = [TensorDataset(x[part], y[part]) for part in torch.split(rows, [242, 100, 100])]
+
+    def train_dataloader(self):
+        return DataLoader(self.parts[0], 32, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(self.parts[1], 100)
+
+    def test_dataloader(self):
+        return DataLoader(self.parts[2], 100)
+
+
+class Regression(MLP):
+    def step(self, stage, batch):
+        loss = nn.functional.mse_loss(self.network(batch[0]), batch[1])
+        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def test_the_rate_found_does_as_well_as_any_on_rows_and_seeds_that_it_has_not_seen(tmp_path):
+    model = partial(Regression, 10, 16)
+    found = search(tmp_path, model, Diabetes, epochs=10, points=14, seeds=4)
+    rates, seeds = [found.lr, *spread(1e-3, 1.0, 13).tolist()], range(50, 60)
+    race = VectorizedRace(
+        build_from(model, Diabetes),
+        [Training(seed, np.full(80, rate)) for rate in rates for seed in seeds],  # eight steps an epoch
+        optimizer=partial(torch.optim.SGD, lr=0.01),
+        epochs=10,
+    )
+    losses = np.zeros(len(rates) * len(seeds))
+    for chunk in race:
+        losses[chunk.runs] = chunk.final["test_loss"]
+    at_found, *dense = losses.reshape(len(rates), len(seeds)).mean(axis=1)
+    assert at_found <= 1.05 * np.nanmin(dense)
+    assert np.nanmax(dense) > 1.5 * np.nanmin(dense)  # so it matters which
