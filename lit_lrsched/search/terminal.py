@@ -64,9 +64,7 @@ def show(
     console.print(table)
     console.print()
     if (more := len(rows) - _MOST) > 0:
-        console.print(
-            Text(f"{more} more rates are in the picture, and in the CSV file (in Python: in table).", style="dim")
-        )
+        console.print(Text(f"{more} more rates: --csv FILE, or table in Python.", style="dim"))
     console.print(Text(safe(sentence(found, judged_by)), style="bold"))
 
 

@@ -56,4 +56,4 @@ def safe(found: Judgement) -> str:
     """Returns up to where no seed diverged, as text."""
     if found.all_safe:
         return f"no seed diverged at any rate, up to {found.largest_safe:.3g}"
-    return f"no seed diverged up to {found.largest_safe:.3g}, but at the next rate"
+    return f"no seed diverged up to {found.largest_safe:.3g}"

@@ -93,6 +93,7 @@ def rerun(block: str, folder: str) -> str:
             sys.exit(f"`{command}` failed with status {done.returncode}:\n{done.stderr}")
         output = re.sub(r"^.*\r", "", done.stdout, flags=re.MULTILINE)  # a bar redraws its line
         output = re.sub(r"^(Training .*)\n\n", r"\1\n", PROGRESS.sub("", output))  # the bar stood in between
+        output = re.sub(r"\n{3,}", "\n\n", output)  # several bars
         output = "".join(line.rstrip() + "\n" for line in output.strip("\n").splitlines())
         shown += f"$ {command}\n{output}"
     return shown
