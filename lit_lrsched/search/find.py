@@ -31,7 +31,7 @@ from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Interval, ScheduleLike
 from lit_lrsched.schedules.durations import Duration
-from lit_lrsched.search.engines import Engines
+from lit_lrsched.search.engines import TRAINING_LOSS, Engines
 from lit_lrsched.search.export import exported, write
 from lit_lrsched.search.judgement import Judgement, judge
 from lit_lrsched.search.options import FindOptions
@@ -307,6 +307,8 @@ def find(
             trainings = Trainings(engines, definition, folder)
             outcome = _trained(trainings, subject.grid.optimizer.lr, options)
             trainings.finish()
+    if outcome.judged_by == TRAINING_LOSS:
+        say("No metric that is logged is a validation loss: the training loss over the last tenth of the steps judges.")
     return Found(judge(outcome.lrs, outcome.losses, outcome.diverged), outcome, subject, options, folder)
 
 

@@ -54,7 +54,7 @@ def draw(outcome: Outcome, found: Judgement, ax: Axes | None = None) -> tuple[Fi
     )
     axes.axvspan(*found.interval, color=_BEST, alpha=0.13, linewidth=0, zorder=1)
     _mark(axes, found, lrs)
-    axes.set_xlabel("learning rate", fontsize=9, color=_SOFT)
+    axes.set_xlabel("peak learning rate", fontsize=9, color=_SOFT)
     axes.set_ylabel(outcome.judged_by, fontsize=9, color=_SOFT, parse_math=False)
     words = f"line: mean of {losses.shape[1]} seeds; band: all of them; grey: 95 % interval of the best"
     words += "; red: a seed diverged" * bool(broken.any())
@@ -120,7 +120,12 @@ def _limits(kept: FloatArray, start: float, axes: Axes) -> tuple[float, float]:
     low = float(np.nanmin(kept))
     high = max(start, float(np.nanmin(np.nanmax(kept, axis=1, initial=-np.inf, where=np.isfinite(kept)))))
     if low > 0 and high > 3 * low:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 1e3 * low else (1.0,)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         return low * 0.9, high * (high / low) ** 0.15
     air = 0.08 * (high - low) or abs(high) * 0.1 or 1.0
     return low - air, high + 2 * air

@@ -196,7 +196,8 @@ class Nothing(LightningDataModule):
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.9])
-def test_the_largest_safe_rate_of_a_quadratic(tmp_path, beta):
+def test_the_largest_safe_rate_of_a_quadratic(tmp_path, beta, caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch")
     found = search(tmp_path, partial(Quadratic, beta), Nothing, lrs=(1e-3, 1.0), points=24, epochs=20)
     rates = [row["lr"] for row in found.table]
     limit = 2 * (1 + beta) / 50
@@ -204,6 +205,7 @@ def test_the_largest_safe_rate_of_a_quadratic(tmp_path, beta):
     assert found.outcome.judged_by == TRAINING_LOSS
     assert found.outcome.metric is None
     assert "training loss" in found.verdict
+    assert caplog.messages[-1].startswith("No metric that is logged is a validation loss: the training loss")
 
 
 class Branching(MLP):
