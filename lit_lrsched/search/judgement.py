@@ -169,10 +169,11 @@ class _Scale:
         means = losses.mean(axis=1)
         self._in_log = bool((losses >= 0).all() and (means > 0).all())
         self._unit = 1.0 if self._in_log else float(means.max() - means.min()) or 1.0
+        self._least = float(means.min()) / 10  # a draw of seeds may have no loss at all
         self._most = float(self._of(means).min()) + _CAP
 
     def _of(self, means: FloatArray) -> FloatArray:
-        found: FloatArray = np.log(means) if self._in_log else means / self._unit
+        found: FloatArray = np.log(np.maximum(means, self._least)) if self._in_log else means / self._unit
         return found
 
     def level(self, losses: FloatArray) -> FloatArray:

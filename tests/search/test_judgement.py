@@ -88,6 +88,14 @@ def test_losses_below_zero_are_judged_too():
     assert np.log10(judge(LRS, losses, NONE).best) == pytest.approx(-1.0, abs=0.1)
 
 
+def test_seeds_without_any_loss_are_judged_too():
+    losses = valley(-1.0, 1.0, 0.01)
+    losses[:, :2] = 0.0
+    found = judge(LRS, losses, NONE)
+    assert np.log10(found.best) == pytest.approx(-1.0, abs=0.1)
+    assert np.isfinite(found.interval).all()
+
+
 def test_the_interval_holds_the_best_rate_most_of_the_time():
     held = 0
     for seed in range(100):
