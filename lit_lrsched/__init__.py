@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lit_lrsched.optim.scheduled_lr import ScheduledLR as ScheduledLR
     from lit_lrsched.plans.preview import preview as preview
     from lit_lrsched.schedules import *  # noqa: F403
+    from lit_lrsched.search.find import find_lr as find_lr
     from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule as ApplySchedule
     from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger as LearningRateLogger
     from lit_lrsched.trainer.schedule_config import schedule_config as schedule_config
@@ -39,6 +40,7 @@ _HOME_OF = {
     "ScheduleCLI": "cli.schedule_cli",
     "ScheduledLR": "optim.scheduled_lr",
     "compare": "comparison.race",
+    "find_lr": "search.find",
     "preview": "plans.preview",
     "schedule_config": "trainer.schedule_config",
 }
@@ -57,6 +59,7 @@ __all__ = [
     "ScheduleCLI",
     "ScheduledLR",
     "compare",
+    "find_lr",
     "preview",
     "schedule_config",
 ]

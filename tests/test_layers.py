@@ -42,6 +42,7 @@ LAYERS = {
     "csv_data": Layer("torch lightning"),
     "ionosphere": Layer("torch lightning torchmetrics"),
     "comparison": Layer("torch lightning torchmetrics numpy tqdm", inside="matplotlib ray rich scipy tensorboard yaml"),
+    "search": Layer("torch lightning numpy tqdm", inside="matplotlib rich scipy yaml"),
     "cli": Layer("torch lightning jsonargparse yaml"),
 }
 ENTRANCES = ("", "__main__")  # they import whatever is asked for, when it is asked for
@@ -204,7 +205,7 @@ PUBLIC_NAMES = """
     Piecewise Formula Custom FromTorch Phase Chain Product Repeat
     WarmupLinear WarmupCosine WarmupStableDecay WarmupInverseSqrt OneCycle CosineRestarts Plateau
     ScheduledLR schedule_config ApplySchedule LearningRateLogger
-    IonosphereClassifier CSVDataModule IonosphereDataModule preview compare ScheduleCLI InputError
+    IonosphereClassifier CSVDataModule IonosphereDataModule preview compare find_lr ScheduleCLI InputError
 """
 
 

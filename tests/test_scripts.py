@@ -40,6 +40,7 @@ def test_the_table_of_situations_is_up_to_date(run_all):
         "bench/fit.py",
         "bench/callback.py",
         "bench/compare.py",
+        "bench/find.py",
         "docs/screenshots.py",
         "faults.py",
         "verdict_errors.py",

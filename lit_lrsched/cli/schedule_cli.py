@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from lit_lrsched.cli import compare, preview
+from lit_lrsched.cli import compare, find, preview
 from lit_lrsched.cli.arguments import ScheduleOptions, ScheduleParser, add_schedule_arguments
 from lit_lrsched.cli.checkpoint import checkpoint_path, explained
 from lit_lrsched.cli.config_file import ConfigFile
@@ -39,7 +41,7 @@ from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 from lit_lrsched.trainer.interrupts import Interrupted, interrupts_of_lightning
 from lit_lrsched.trainer.resumed_run import is_of_another, unreadable
 
-OWN_SUBCOMMANDS = {"preview": preview.SUMMARY, "compare": compare.SUMMARY}
+OWN_SUBCOMMANDS = {"preview": preview.SUMMARY, "find": find.SUMMARY, "compare": compare.SUMMARY}
 
 
 class ScheduleCLI(OpenCLI):
@@ -92,7 +94,7 @@ class ScheduleCLI(OpenCLI):
         parser.add_lightning_class_args(LearningRateLogger, "lr_logger")
 
     def add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
-        """Adds the trainer's subcommands, ``preview`` and ``compare``."""
+        """Adds the trainer's subcommands, ``preview``, ``find`` and ``compare``."""
         super().add_subcommands(parser, **kwargs)
         for name, summary in OWN_SUBCOMMANDS.items():
             own, added = self.init_parser(description=summary), []
@@ -115,12 +117,12 @@ class ScheduleCLI(OpenCLI):
         return subcommand in asked or not asked
 
     def _add_arguments_of(self, name: str, parser: LightningArgumentParser) -> list[str]:
-        """Adds the arguments of ``preview`` or ``compare``, and returns their names."""
+        """Adds the arguments of ``preview``, ``find`` or ``compare``, and returns their names."""
         if name == "preview":
             added = preview.add_arguments(parser)
             # so that it takes what was written for fit
             return [*added, *parser.add_method_arguments(Trainer, "fit", skip={*self.subcommands()["fit"]})]
-        return compare.add_arguments(parser)
+        return find.add_arguments(parser) if name == "find" else compare.add_arguments(parser)
 
     # --- From the configuration to objects ----------------------------------------------------------------------------
 
@@ -209,13 +211,34 @@ class ScheduleCLI(OpenCLI):
         Raises:
             Interrupted: When it is stopped.
         """
+        with self._going_on_afterwards():
+            compare.compare(
+                *(self.trainer, self.model, self.datamodule, self._from_seed, self._parts(), self._schedule_options),
+                **arguments,
+            )
+
+    def find(self, **arguments: Any) -> None:
+        """Finds the peak learning rate.
+
+        Raises:
+            Interrupted: When it is stopped.
+        """
+        # A model that takes the options itself has them already.
+        options = self._schedule_options if self._from_outside else ScheduleOptions()
+        with self._going_on_afterwards():
+            find.find(self.trainer, self.model, self.datamodule, self._from_seed, self._parts(), options, **arguments)
+
+    def _parts(self) -> dict[str, Any]:
+        """Returns what the configuration says of model and data, as plain values."""
         config = self.options_of(self.config)
         plain = yaml.safe_load(self.parser_of(self.subcommand).dump(config, skip_validation=True))
-        parts = {name: plain.get(name) for name in ("model", "data")}
+        return {name: plain.get(name) for name in ("model", "data")}
+
+    @contextmanager
+    def _going_on_afterwards(self) -> Iterator[None]:
+        """Says how to go on with trainings that are interrupted."""
         try:
-            compare.compare(
-                self.trainer, self.model, self.datamodule, self._from_seed, parts, self._schedule_options, **arguments
-            )
+            yield
         except KeyboardInterrupt as stop:
             if self.trainer.is_global_zero:
                 print(f"\nInterrupted. The trainings that were finished are kept. To go on:\n  {compare.typed()}")

@@ -90,16 +90,17 @@ def _winner(
         if optimizer.make is None:
             arguments = optimizer.written(best.lr, momentum, decay)
             plain = {"class_path": to_plain(optimizer.func)["class_path"], "init_args": arguments}
-            return {"optimizer": plain, "lr_scheduler": _plain_schedule(schedule)}
+            return {"optimizer": plain, "lr_scheduler": plain_schedule(schedule)}
         make: Callable[..., Any] = optimizer.make
     else:
         make, momentum, decay = optimizer, best.momentum if any(momenta) else None, None
-    return {"optimizer": _plain_optimizer(make, best.lr, momentum, decay), "lr_scheduler": _plain_schedule(schedule)}
+    return {"optimizer": plain_optimizer(make, best.lr, momentum, decay), "lr_scheduler": plain_schedule(schedule)}
 
 
-def _plain_optimizer(
-    optimizer: Callable[..., Any], lr: float, momentum: float | None, weight_decay: float | None
+def plain_optimizer(
+    optimizer: Callable[..., Any], lr: float, momentum: float | None = None, weight_decay: float | None = None
 ) -> dict[str, Any]:
+    """Returns an optimizer as ``--optimizer`` takes it, at a rate, and at a momentum and a weight decay if given."""
     plain: dict[str, Any] = to_plain(optimizer)
     arguments = {**plain.get("init_args", {}), "lr": lr}
     if momentum is not None:
@@ -111,6 +112,7 @@ def _plain_optimizer(
     return {"class_path": plain["class_path"], "init_args": arguments}
 
 
-def _plain_schedule(schedule: Any) -> Any:
+def plain_schedule(schedule: Any) -> Any:
+    """Returns a schedule as ``--lr_scheduler`` takes it."""
     # A bare function's path would be taken for a torch scheduler on the command line.
     return to_plain(as_schedule(schedule) if is_schedule(schedule) else schedule)

@@ -60,14 +60,7 @@ class RaceOptions:
         if self.budget is not None and self.budget < 1:
             raise InputError(f"budget={self.budget} trains nothing: give the number of trainings")
         direction_for("metric", self.metric, self.mode)
-        for name, value in (("ray_cpus", self.ray_cpus), ("ray_gpus", self.ray_gpus)):
-            if value is not None and self.ray is None:
-                raise InputError(f"{name}={value:g} says nothing without ray: give ray='auto', 'local' or an address")
-        cpus = self.ray_cpus
-        if cpus is not None and (cpus <= 0 or (cpus > 1 and cpus % 1)):
-            raise InputError(f"ray_cpus={cpus:g}: give a fraction above 0, or a whole number")
-        if self.ray_gpus is not None and not 0 <= self.ray_gpus <= 1:
-            raise InputError(f"ray_gpus={self.ray_gpus:g}: a worker trains on one GPU or a fraction of it: give 0 to 1")
+        check_workers(self.ray, self.ray_cpus, self.ray_gpus)
 
     @property
     def direction(self) -> Mode:
@@ -78,3 +71,18 @@ class RaceOptions:
     def test_metric(self) -> str:
         """The metric that judges."""
         return f"test_{self.metric.removeprefix('val_')}"
+
+
+def check_workers(ray: str | None, cpus: float | None, gpus: float | None) -> None:
+    """Refuses CPUs and GPUs for each worker of a Ray cluster that Ray cannot give, or without a cluster.
+
+    Raises:
+        InputError: For these.
+    """
+    for name, value in (("ray_cpus", cpus), ("ray_gpus", gpus)):
+        if value is not None and ray is None:
+            raise InputError(f"{name}={value:g} says nothing without ray: give ray='auto', 'local' or an address")
+    if cpus is not None and (cpus <= 0 or (cpus > 1 and cpus % 1)):
+        raise InputError(f"ray_cpus={cpus:g}: give a fraction above 0, or a whole number")
+    if gpus is not None and not 0 <= gpus <= 1:
+        raise InputError(f"ray_gpus={gpus:g}: a worker trains on one GPU or a fraction of it: give 0 to 1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -11,10 +11,11 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
 from lit_lrsched.comparison.engine.sequential import bare_trainer, quietly
-from lit_lrsched.comparison.own_schedule import OWN, own_schedule
+from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, own_schedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, checked, described_optimizer
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import undo_schedulers
+from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
 from lit_lrsched.trainer.fit_plan import Configured, configure
 from lit_lrsched.trainer.lightning_internals import optimizers_in
 
@@ -25,14 +26,9 @@ def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> Raci
     Raises:
         InputError: When it has none, or several.
     """
-    name = type(module).__name__
-    configured = _configured(module, data, epochs)
-    optimizers, configs, loop = configured.optimizers, configured.configs, configured.loop
-    if not any(optimizer.param_groups for optimizer in optimizers):
-        raise InputError(f"{name} has no optimizer, so there is no rate to race: give optimizer, or return one from it")
-    (optimizer,) = optimizers
+    optimizer, configs, loop = _asked(module, data, epochs)
     schedule, notes = None, []
-    if configs and _takes("lr_scheduler", module):
+    if configs and takes("lr_scheduler", module):
         of_argument = own_schedule(optimizer, configs, loop).name
         notes.append(f"The schedules race in place of its lr_scheduler, {of_argument}.")
     elif configs:
@@ -42,17 +38,56 @@ def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> Raci
             notes.append(f"Its own schedule does not race: {error}.")
         else:
             notes.append(f"Its own schedule, {schedule.name}, races as {OWN!r}.")
+    return _described(module, optimizer, configs, schedule, tuple(notes))
+
+
+def ask_with_schedule(
+    module: LightningModule, data: LightningDataModule, epochs: int, steps: int | None
+) -> RacingOptimizer:
+    """Asks a fresh module for its optimizer, and for its schedule too where that is an argument of the module.
+
+    Args:
+        module: The module.
+        data: Its data.
+        epochs: Epochs of the run.
+        steps: Optimizer steps of the run, where it ends within the last of its epochs.
+
+    Raises:
+        InputError: When it has no optimizer, or several, or a schedule that will stop training.
+    """
+    optimizer, configs, loop = _asked(module, data, epochs, steps)
+    return _described(module, optimizer, configs, own_schedule(optimizer, configs, loop) if configs else None)
+
+
+def _asked(
+    module: LightningModule, data: LightningDataModule, epochs: int, steps: int | None = None
+) -> tuple[Optimizer, Sequence[SchedulerConfig], TrainingLoop]:
+    configured = _configured(module, data, epochs, steps)
+    if not any(optimizer.param_groups for optimizer in configured.optimizers):
+        name = type(module).__name__
+        raise InputError(f"{name} has no optimizer, so there is no rate to race: give optimizer, or return one from it")
+    (optimizer,) = configured.optimizers
+    return optimizer, configured.configs, configured.loop
+
+
+def _described(
+    module: LightningModule,
+    optimizer: Optimizer,
+    configs: Sequence[SchedulerConfig],
+    schedule: OwnSchedule | None,
+    notes: tuple[str, ...] = (),
+) -> RacingOptimizer:
     undo_schedulers([optimizer], [one.scheduler for one in configs])
-    found = described_optimizer(
-        optimizer, list(module.parameters()), module=name, schedule=schedule, notes=tuple(notes)
+    name = type(module).__name__
+    return checked(
+        described_optimizer(optimizer, list(module.parameters()), module=name, schedule=schedule, notes=notes)
     )
-    return checked(found)
 
 
-def _configured(module: LightningModule, data: LightningDataModule, epochs: int) -> Configured:
+def _configured(module: LightningModule, data: LightningDataModule, epochs: int, steps: int | None) -> Configured:
     try:
         with quietly():
-            return configure(bare_trainer(epochs, accelerator="cpu", devices=1), module, data)
+            return configure(bare_trainer(epochs, steps, accelerator="cpu", devices=1), module, data)
     except RuntimeError as error:
         if "multiple optimizers" not in str(error):
             raise
@@ -63,13 +98,13 @@ def _configured(module: LightningModule, data: LightningDataModule, epochs: int)
 
 def replaced(module: LightningModule) -> tuple[str, ...]:
     """Returns what there is to say where an optimizer is given to a module that has its own."""
-    if not is_overridden("configure_optimizers", module) or _takes("optimizer", module):
+    if not is_overridden("configure_optimizers", module) or takes("optimizer", module):
         return ()
     name = type(module).__name__
     return (f"It takes the place of {name}.configure_optimizers, its param groups and schedule included.",)
 
 
-def _takes(argument: str, module: LightningModule) -> bool:
+def takes(argument: str, module: LightningModule) -> bool:
     """Returns whether optimizer or schedule is an argument of the module, for the race to choose as `fit` does."""
     owner = next(base for base in type(module).__mro__ if "configure_optimizers" in vars(base))
     return "__init__" in vars(owner) and argument in inspect.signature(owner).parameters

@@ -63,8 +63,8 @@ def readme(folder: str) -> str:
 
 
 def pictures(folder: str) -> dict[str, bytes]:
-    """Returns the gallery's pictures, and the one that the README's preview has left in the folder."""
-    found = {"preview.png": Path(folder, "preview.png").read_bytes()}
+    """Returns the gallery's pictures, and those that the README's commands have left in the folder."""
+    found = {name: Path(folder, name).read_bytes() for name in ("preview.png", "find.png")}
     for name, figure in drawings.pictures().items():
         file = io.BytesIO()
         figure.savefig(file, format="png")
@@ -94,6 +94,7 @@ def rerun(block: str, folder: str) -> str:
             sys.exit(f"`{command}` failed with status {done.returncode}:\n{done.stderr}")
         output = re.sub(r"^.*\r", "", done.stdout, flags=re.MULTILINE)  # a bar redraws its line
         output = re.sub(r"^(Training .*)\n\n", r"\1\n", PROGRESS.sub("", output))  # the bar stood in between
+        output = re.sub(r"\n{3,}", "\n\n", output)  # several bars
         output = "".join(line.rstrip() + "\n" for line in output.strip("\n").splitlines())
         shown += f"$ {command}\n{output}"
     return shown
@@ -101,7 +102,7 @@ def rerun(block: str, folder: str) -> str:
 
 def masked(text: str) -> str:
     """Returns a text without what depends on the machine: numbers, the widths of columns, who wins a close race."""
-    text = re.sub(r"^─+\n.*?^Report: .*?$", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^─+\n.*?^(Report|Picture): .*?$", "", text, flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"[ \d.e+-]+", " ", text)
 
 

@@ -160,7 +160,8 @@ def test_workers_that_die_and_code_that_fails(cluster, tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
             if runs == [2]:
                 raise KeyError("a mistake in the user's code")
-            return Chunk(runs, {}, {}, np.zeros(len(runs), dtype=bool), np.zeros((len(runs), 1)), {})
+            nothing = np.zeros((len(runs), 1))
+            return Chunk(runs, {}, {}, np.zeros(len(runs), dtype=bool), nothing, {}, nothing)
 
     with RayCluster(cluster.with_two_nodes().address) as workers:
         with pytest.raises(InputError, match="3 workers of the Ray cluster died with the same trainings"):

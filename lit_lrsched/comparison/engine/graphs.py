@@ -96,7 +96,8 @@ class Graph:
 
     def example(self) -> Any:
         """Returns zeros like the tree that the function returned."""
-        like = [node.meta["val"] for node in self.module.graph.output_node().all_input_nodes]
+        (nodes,) = self.module.graph.output_node().args  # a node may come twice: a loss that is logged as it is
+        like = [node.meta["val"] for node in tree_leaves(nodes)]
         return self.outputs([torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in like])
 
     def peak_bytes(self) -> int:

@@ -61,6 +61,9 @@ class Stack:
         update: The optimizer.
         keys: What each run's dropout is drawn from, int64 ``[R]``.
         device: Where to put them.
+
+    Attributes:
+        losses: The training loss of each step so far, ``[R]`` each.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Stack:
         self.state = _side_by_side([start | member.buffers for member in members], device)
         self.kept: Kept = {}
         self.logged: Tensors = {}
+        self.losses: list[Tensor] = []
         different = list({id(member): member for member in members}.values())
         place = {id(member): i for i, member in enumerate(different)}
         self._which = torch.tensor([place[id(member)] for member in members], device=device)
@@ -96,7 +100,7 @@ class Stack:
 
     def broken(self) -> Tensor:
         """Returns for each run whether a training loss or a weight became nan or infinite."""
-        finite = self.state["loss/train"].isfinite()
+        finite = torch.stack(self.losses).isfinite().all(dim=0)
         for parameter in self.parameters.values():
             finite &= parameter.reshape(self.runs, -1).isfinite().all(dim=1)
         return ~finite
@@ -185,7 +189,7 @@ class Program:
         return Stack(members, self._pure, self._update, keys, self._device)
 
     def train_epoch(self, stack: Stack, epoch: int, values: Values) -> dict[str, Tensor]:
-        """Trains for an epoch, and validates.
+        """Trains for an epoch, or for the first steps of one, and validates.
 
         Args:
             stack: The runs.
@@ -197,7 +201,7 @@ class Program:
         """
         self._call_hooks("start", stack, "train", epoch)
         fixed = tree_leaves((stack.parameters, stack.constants, stack.slots))
-        table = self._coefficients(stack, values, epoch * len(values.rates))
+        table = self._coefficients(stack, values, epoch * len(self._sizes["train"]))
         self._take_steps(stack, "train", epoch, ([*fixed, row, stack.keys] for row in table))
         if "val" in self._sizes:
             self._evaluate_stage(stack, "val", epoch)
@@ -221,12 +225,15 @@ class Program:
         sizes, state, weights = self._sizes[stage], list(stack.state.values()), dict[str, int]()
         clocks = self._clocks(epoch, len(sizes))
         batches = stack.batches(stage, 0 if stage == "test" else epoch, sizes)
+        loss = list(stack.state).index("loss/train")
         for index, (batch, before, clock) in enumerate(zip(batches, arguments, clocks, strict=False)):
             graph, logged = self._step_graph(stage, epoch, index)
             after = graph.run(*before, clock, *state, *batch)
             if len(after) > len(state):
                 _extend(stack.kept, graph.outputs(after)[1])
             state = after[: len(state)]
+            if stage == "train":
+                stack.losses.append(state[loss].clone())  # the next step may write into its memory
             for name, weight in logged.items():
                 weights[name] = weights.get(name, 0) + weight
         stack.state = dict(zip(stack.state, state, strict=True))

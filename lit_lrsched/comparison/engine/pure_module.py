@@ -134,7 +134,7 @@ class PureModule:
         return trained, changing, everything
 
     def start(self) -> Tensors:
-        """Returns the state before training, beside buffers: of the metrics, and of the sums of what is logged."""
+        """Returns the state before training, beside buffers: the loss, metrics, and the sums of what is logged."""
         state = {"loss/train": torch.zeros(()), **self._metrics.start()}
         for stage in self._stages:
             state |= self._sums(stage)
@@ -154,7 +154,7 @@ class PureModule:
         """
         output, state, kept = self._step("train", parameters, constants, state, batch, clock)
         loss = _loss_of(output)
-        return loss, ({**state, "loss/train": state["loss/train"] + loss.detach()}, kept)
+        return loss, ({**state, "loss/train": loss.detach()}, kept)
 
     def evaluate(
         self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor

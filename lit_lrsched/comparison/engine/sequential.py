@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +36,8 @@ def race_one_by_one(
     device: torch.device,
     cluster: RayCluster | None = None,
     clip: Clip | None = None,
+    steps: int | None = None,
+    tests: bool = True,
 ) -> Iterator[Chunk]:
     """Trains one run after another, and yields each when it is finished.
 
@@ -47,14 +49,15 @@ def race_one_by_one(
         device: Where to train.
         cluster: Trains the runs with its own workers, as many at a time as it has.
         clip: How gradients are clipped.
+        steps: Optimizer steps of each run, where it ends within the last of its epochs; it is validated then.
+        tests: Whether each is tested at its end, where there is anything to test it on.
 
     Returns:
         Chunks of one run.
     """
     runs = [[run] for run in range(len(seeds))]
-    if cluster is not None:
-        return cluster.train(partial(_OneByOne, build, seeds, configure, epochs, device, clip), runs)
-    return map(_OneByOne(build, seeds, configure, epochs, device, clip).train, runs)
+    race = partial(_OneByOne, build, seeds, configure, epochs, device, clip, steps, tests)
+    return map(race().train, runs) if cluster is None else cluster.train(race, runs)
 
 
 @dataclass(frozen=True)
@@ -65,49 +68,56 @@ class _OneByOne:
     epochs: int
     device: torch.device
     clip: Clip | None
+    steps: int | None
+    tests: bool
 
     def train(self, runs: list[int]) -> Chunk:
         (run,) = runs
         with quietly():
-            return _train(self.build, run, self.seeds[run], self.configure[run], self.epochs, self.device, self.clip)
+            return self._train(run)
+
+    def _train(self, run: int) -> Chunk:
+        module, data = self.build(self.seeds[run])
+        trace = _Trace()
+        trainer = bare_trainer(
+            self.epochs,
+            self.steps,
+            accelerator=self.device.type,
+            devices=1 if self.device.index is None else [self.device.index],
+            num_sanity_val_steps=0,  # it would count towards metrics that are never reset
+            gradient_clip_val=self.clip.value if self.clip else None,
+            gradient_clip_algorithm=self.clip.algorithm if self.clip else None,
+            callbacks=[trace],
+        )
+        own = module.configure_optimizers
+        cast("Any", module).configure_optimizers = lambda: self.configure[run](module, trainer, own)
+        with interrupts_of_lightning():
+            trainer.fit(module, data)
+        broken = not all(parameter.isfinite().all() for parameter in module.parameters())
+        ends_within = self.steps is not None and self.steps % trainer.num_training_batches > 0
+        final: Mapping[str, float] = {}
+        with interrupts_of_lightning():
+            if ends_within and is_overridden("validation_step", module):
+                trace.epochs[-1].update(trainer.validate(module, data, verbose=False)[0])
+            if self.tests and is_overridden("test_step", module):
+                (final,) = trainer.test(module, data, verbose=False)
+        names = trace.epochs[-1]
+        return Chunk(
+            runs=[run],
+            curves={name: np.array([[epoch.get(name, np.nan) for epoch in trace.epochs]]) for name in names},
+            final={name: np.array([value], dtype=np.float64) for name, value in final.items()},
+            diverged=np.array([broken]),
+            rates=np.array([trace.rates]),
+            weights={},
+            losses=np.array([trace.losses]),
+        )
 
 
-def _train(
-    build: Build, run: int, seed: int, configure: Configure, epochs: int, device: torch.device, clip: Clip | None
-) -> Chunk:
-    module, data = build(seed)
-    trace = _Trace()
-    trainer = bare_trainer(
-        epochs,
-        accelerator=device.type,
-        devices=1 if device.index is None else [device.index],
-        num_sanity_val_steps=0,  # it would count towards metrics that are never reset
-        gradient_clip_val=clip.value if clip else None,
-        gradient_clip_algorithm=clip.algorithm if clip else None,
-        callbacks=[trace],
-    )
-    own = module.configure_optimizers
-    cast("Any", module).configure_optimizers = lambda: configure(module, trainer, own)
-    with interrupts_of_lightning():
-        trainer.fit(module, data)
-    broken = not all(parameter.isfinite().all() for parameter in module.parameters())
-    with interrupts_of_lightning():
-        final = trainer.test(module, data, verbose=False)[0] if is_overridden("test_step", module) else {}
-    names = trace.epochs[-1]
-    return Chunk(
-        runs=[run],
-        curves={name: np.array([[epoch.get(name, np.nan) for epoch in trace.epochs]]) for name in names},
-        final={name: np.array([value], dtype=np.float64) for name, value in final.items()},
-        diverged=np.array([broken]),
-        rates=np.array([trace.rates]),
-        weights={},
-    )
-
-
-def bare_trainer(epochs: int, **options: Any) -> Trainer:
-    """Returns a trainer that shows and saves nothing."""
+def bare_trainer(epochs: int, steps: int | None = None, **options: Any) -> Trainer:
+    """Returns a trainer that shows and saves nothing; of so many steps, where they end within the last epoch."""
     return Trainer(
         max_epochs=epochs,
+        max_steps=-1 if steps is None else steps,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -117,10 +127,11 @@ def bare_trainer(epochs: int, **options: Any) -> Trainer:
 
 
 class _Trace(Callback):
-    """Keeps the learning rate of every step, and what was logged for every epoch."""
+    """Keeps the learning rate and the loss of every step, and what was logged for every epoch."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
+        self.losses: list[float] = []
         self.epochs: list[dict[str, float]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -128,6 +139,11 @@ class _Trace(Callback):
 
     def _note(self, optimizer: Optimizer, *_: Any) -> None:
         self.rates.append(get_value(optimizer.param_groups[0], "lr"))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.losses.append(float(outputs["loss"]) if outputs else np.nan)  # nothing where a step was skipped
 
     # A module may log at the very end of an epoch: after every callback of that epoch, before the next one's.
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -72,6 +72,7 @@ class Chunk:
         diverged: Whether a loss or a weight became nan or infinite, ``[R]``.
         rates: Learning rates of the first param group as they were used, ``[R, steps]``.
         weights: The trained parameters, ``[R, ...]`` by name; empty unless asked for.
+        losses: What ``training_step`` returned as the loss of each step, ``[R, steps]``.
     """
 
     runs: list[int]
@@ -80,3 +81,4 @@ class Chunk:
     diverged: npt.NDArray[np.bool_]
     rates: FloatArray
     weights: dict[str, npt.NDArray[Any]]
+    losses: FloatArray

@@ -21,15 +21,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning.pytorch import LightningModule
 
-from lit_lrsched.comparison.engine.batches import Build, module_and_rows
+from lit_lrsched.comparison.engine.batches import Build, Rows, module_and_rows
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.hooks import Schedule
 from lit_lrsched.comparison.engine.optimizers import Values, vectorized_update
 from lit_lrsched.comparison.engine.program import LANES, Member, Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
-from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
 from lit_lrsched.comparison.engine.workers import Tell, in_processes
 from lit_lrsched.errors import InputError, did_you_mean
@@ -64,6 +65,8 @@ class VectorizedRace:
         workers: Processes that race chunks. None: one for each of torch's threads on a CPU, else this one alone.
         cluster: Trains the chunks with its own workers; this process then finds out whether it can be done, and how.
         clip: How gradients are clipped before each step.
+        steps: Optimizer steps of each training, where it ends within the last of its epochs; it is validated then.
+        tests: Whether each is tested at its end, where there is anything to test it on.
 
     Raises:
         NotVectorizable: When the trainings cannot share a program; the reason, in one line.
@@ -91,6 +94,8 @@ class VectorizedRace:
         workers: int | None = None,
         cluster: RayCluster | None = None,
         clip: Clip | None = None,
+        steps: int | None = None,
+        tests: bool = True,
     ) -> None:
         self._build = build
         self._trainings = trainings
@@ -102,8 +107,10 @@ class VectorizedRace:
         self._device = torch.device("cpu") if cluster else self._trains_on
         self._keep_weights = keep_weights
         self._clip = clip
-        module, rows = module_and_rows(build, trainings[0].seed, epochs)
+        self._tests = tests
+        module, rows = self._module_and_rows(trainings[0].seed)
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
+        self._steps = epochs * len(self._sizes["train"]) if steps is None else steps
         self._check_steps()
         module.to(self._device)
         real = optimizer(module.parameters())
@@ -180,19 +187,22 @@ class VectorizedRace:
                 yield self.train(runs, tell)
 
     def _check_steps(self) -> None:
-        steps = self._epochs * len(self._sizes["train"])
         for training in self._trainings:
-            if len(training.rates) != steps:
+            if len(training.rates) != self._steps:
                 raise InputError(
-                    f"a training takes {steps} optimizer steps but {len(training.rates)} learning rates were given: "
-                    f"give one for each step"
+                    f"a training takes {self._steps} optimizer steps but {len(training.rates)} learning rates were "
+                    "given: give one for each step"
                 )
 
     def _program(self, member: Member, runs: int) -> Program:
         return Program(self._pure, self._update, member, runs, self._device, self._epochs, self._clip)
 
-    def _member(self, seed: int) -> Member:
+    def _module_and_rows(self, seed: int) -> tuple[LightningModule, dict[Stage, Rows]]:
         module, rows = module_and_rows(self._build, seed, self._epochs)
+        return module, {stage: part for stage, part in rows.items() if stage != "test" or self._tests}
+
+    def _member(self, seed: int) -> Member:
+        module, rows = self._module_and_rows(seed)
         member = Member(*self._pure.tensors(module), rows)
         if member.sizes != self._sizes:
             raise NotVectorizable(f"seed {seed} has batches of other sizes than seed {self._trainings[0].seed}")
@@ -212,6 +222,8 @@ class VectorizedRace:
             keep_weights=self._keep_weights,
             workers=1,
             clip=self._clip,
+            steps=self._steps,
+            tests=self._tests,
         )
 
     def train(self, runs: list[int], tell: Tell = _nobody) -> Chunk:
@@ -235,7 +247,7 @@ class VectorizedRace:
         factors = np.ones(len(trainings))
         per_epoch = len(self._sizes["train"])
         for epoch in range(self._epochs):
-            now = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
+            now = slice(epoch * per_epoch, min((epoch + 1) * per_epoch, self._steps))
             rates[now] *= factors[:, None]
             set_to = Values(*(torch.from_numpy(table[now]).to(self._device) for table in (rates, momenta, decays)))
             values = self._program_of_chunk.train_epoch(stack, epoch, set_to)
@@ -256,6 +268,7 @@ class VectorizedRace:
             diverged=stack.broken().cpu().numpy()[:n],
             rates=rates[:, :n, 0].T,
             weights={name: p.cpu().numpy()[:n] for name, p in stack.parameters.items()} if self._keep_weights else {},
+            losses=torch.stack(stack.losses, dim=1).double().cpu().numpy()[:n],
         )
 
 

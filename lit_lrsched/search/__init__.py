@@ -1,0 +1,1 @@
+"""The search for the peak learning rate, on the race's engines: many rates x seeds from one start, judged honestly."""

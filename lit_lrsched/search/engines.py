@@ -1,0 +1,168 @@
+"""How the runs of a search are trained: the one module that calls the engines of the race."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from lit_lrsched.comparison.engine.batches import Build
+from lit_lrsched.comparison.engine.ray_cluster import RayCluster
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.sequential import race_one_by_one
+from lit_lrsched.comparison.engine.training import Chunk, Training
+from lit_lrsched.comparison.engine.vectorized import VectorizedRace
+from lit_lrsched.comparison.evidence.runs import RunKey
+from lit_lrsched.comparison.grid import Grid
+from lit_lrsched.comparison.records import Record
+from lit_lrsched.errors import InputError
+from lit_lrsched.schedules.compose import Chain, Phase
+from lit_lrsched.schedules.core import Horizon
+from lit_lrsched.schedules.decays import Linear
+from lit_lrsched.schedules.shapes import Constant
+from lit_lrsched.search.options import FindOptions
+
+TRAINING_LOSS = "training loss"
+"""Under this name a run keeps its mean training loss over the last tenth of its steps."""
+
+SHORT = 100
+"""Steps of a run where runs are trained one by one."""
+
+WARMED_UP = Chain([Phase(Linear(start=0.0, end=1.0), lasts="10%"), Phase(Constant())])
+"""The schedule of these runs."""
+
+
+class Engines:
+    """Trains runs: all of them in one program where the module allows it, otherwise one ``Trainer.fit`` a run.
+
+    Args:
+        build: Takes a seed, seeds everything with it, and returns the module and its data.
+        grid: The optimizer and the one schedule; its rates are not used.
+        options: The options of the search.
+        horizon: How long a run is.
+        device: Where to train.
+        cluster: The Ray cluster that trains.
+
+    Raises:
+        InputError: When the module cannot be vectorized and ``engine`` asks for it.
+
+    Attributes:
+        reason: Why runs are trained one by one; None when they are trained in one program.
+        is_short: Whether they are short runs at a warmed-up constant rate.
+        grid: The optimizer and the schedule that is trained under.
+        horizon: How long each run is.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        grid: Grid,
+        options: FindOptions,
+        horizon: Horizon,
+        device: torch.device,
+        cluster: RayCluster | None,
+    ) -> None:
+        self._build = build
+        self._device = device
+        self._cluster = cluster
+        self.grid, self.horizon = grid, horizon
+        self.reason: str | None = None
+        self._program: VectorizedRace | None = None
+        if options.engine == "sequential":
+            self.reason = "it was asked for"
+        else:
+            try:
+                self._program = self._traced(options)
+            except NotVectorizable as error:
+                if options.engine == "vectorized":
+                    raise InputError(f"the module cannot be vectorized, {error}: leave engine at auto") from None
+                self.reason = str(error)
+        self.is_short = self.reason is not None and options.steps is None and horizon.steps > SHORT
+        if self.is_short:
+            self.grid = dataclasses.replace(grid, schedules={"warmed-up constant": WARMED_UP}, interval="step")
+            self.horizon = dataclasses.replace(horizon, steps=SHORT)
+
+    def opening(self) -> str:
+        """Returns in a few sentences how runs are trained."""
+        epochs, rest = divmod(self.horizon.steps, self.horizon.steps_per_epoch or 1)
+        length = f"{self.horizon.steps} steps" if rest else f"{epochs} epoch{'s' * (epochs != 1)}"
+        if self.reason is None:
+            drawn = " Random numbers in a step (dropout, noise): the draws differ from Trainer.fit's."
+            return f"All runs in one program, {length} each.{drawn if self._program and self._program.draws else ''}"
+        text = f"One Trainer.fit a run of {length}, since {self.reason}."
+        if self.is_short:
+            text += (
+                " At a rate that is warmed up and then constant: short runs prefer other rates than long ones, and a"
+                " schedule that decays bears higher ones; steps='100%' trains the whole run."
+            )
+        return text
+
+    @property
+    def epochs(self) -> int:
+        """The epochs that a run begins."""
+        return math.ceil(self.horizon.steps / (self.horizon.steps_per_epoch or 1))
+
+    def batches(self, keys: Sequence[RunKey]) -> list[list[RunKey]]:
+        """Returns what is trained at a time: everything in one program, otherwise a rate with its seeds."""
+        if self._program is not None:
+            return [list(keys)]
+        return [[key for key in keys if key.lr == lr] for lr in dict.fromkeys(key.lr for key in keys)]
+
+    def train(self, keys: Sequence[RunKey]) -> Iterator[list[Record]]:
+        """Trains runs, and yields their records as they finish; a rate of 0 leaves the module untrained."""
+        for chunk in self._chunks(keys):
+            yield list(_records(chunk, keys))
+
+    def _chunks(self, keys: Sequence[RunKey]) -> Iterator[Chunk]:
+        if self._program is not None:
+            yield from self._program.then(self._trainings(keys))
+            return
+        yield from race_one_by_one(
+            self._build,
+            [key.seed for key in keys],
+            [self.grid.configure(key) for key in keys],
+            epochs=self.epochs,
+            device=self._device,
+            cluster=self._cluster,
+            clip=self.grid.clip,
+            steps=self.horizon.steps,
+            tests=False,
+        )
+
+    def _traced(self, options: FindOptions) -> VectorizedRace:
+        """Builds the program once, for as many runs as the larger round has."""
+        like = self.grid.keys()[0]
+        keys = [dataclasses.replace(like, seed=seed) for seed in options.seeds for _ in range(options.at_once + 1)]
+        return VectorizedRace(
+            self._build,
+            self._trainings(keys),
+            optimizer=self.grid.optimizer,
+            epochs=self.epochs,
+            device=self._device,
+            cluster=self._cluster,
+            clip=self.grid.clip,
+            steps=self.horizon.steps,
+            tests=False,
+        )
+
+    def _trainings(self, keys: Sequence[RunKey]) -> list[Training]:
+        own = self.grid.optimizer.lr
+        trainings = self.grid.trainings([dataclasses.replace(key, lr=key.lr or own) for key in keys], self.horizon)
+        for i, key in enumerate(keys):
+            # All rates of a seed draw the same numbers, for dropout too, as they would with Trainer.fit.
+            trainings[i] = dataclasses.replace(trainings[i], name="find")
+            if key.lr == 0:
+                trainings[i] = dataclasses.replace(trainings[i], rates=np.zeros_like(trainings[i].rates), plateau=None)
+        return trainings
+
+
+def _records(chunk: Chunk, keys: Sequence[RunKey]) -> Iterator[Record]:
+    last = max(1, chunk.losses.shape[1] // 10)
+    for place, run in enumerate(chunk.runs):
+        losses = chunk.losses[place]
+        ends = {name: float(values[place, -1]) for name, values in chunk.curves.items()}
+        ends[TRAINING_LOSS] = float(losses[-last:].mean())
+        yield Record(keys[run], ends, {}, bool(chunk.diverged[place]) or not bool(np.isfinite(losses).all()))

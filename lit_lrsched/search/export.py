@@ -1,0 +1,68 @@
+"""The rate that was found, as a configuration ready for ``lit-lrsched fit --config``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from lit_lrsched.class_paths import to_plain
+from lit_lrsched.comparison.export import options_of, plain_optimizer, plain_schedule
+from lit_lrsched.comparison.own_schedule import OwnSchedule
+from lit_lrsched.errors import InputError
+from lit_lrsched.search.subject import Subject
+
+_RATE_ARGUMENTS = ("lr", "learning_rate")
+
+
+def exported(subject: Subject, lr: float, epochs: int, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a configuration that trains at a rate, as plain values by option.
+
+    Args:
+        subject: What was trained.
+        lr: The rate of the first param group.
+        epochs: Epochs of the run.
+        config: The rest of the configuration: model and data, as far as they are known.
+
+    Raises:
+        InputError: When no configuration sets the rate of the module's optimizer.
+    """
+    content, grid = deepcopy(dict(config)), subject.grid
+    own, (schedule,) = grid.optimizer, grid.schedules.values()
+    more: dict[str, Any] = {}
+    if own.make is not None:
+        more["optimizer"] = plain_optimizer(own.make, lr)
+    elif isinstance(schedule, OwnSchedule) and not subject.of_argument:
+        # ``fit --optimizer`` would leave the module's own schedule out.
+        _set_argument(content, own.lr, lr, str(own.module))
+    else:
+        arguments = own.written(lr, None, None)
+        more["optimizer"] = {"class_path": to_plain(own.func)["class_path"], "init_args": arguments}
+    if not isinstance(schedule, OwnSchedule) and (subject.is_given or subject.of_argument):
+        more["lr_scheduler"] = plain_schedule(schedule)
+    options = options_of(grid)
+    trainer = {**content.pop("trainer", {}), **options.pop("trainer"), "max_epochs": epochs}
+    return {**content, **more, **options, "trainer": trainer}
+
+
+def _set_argument(config: dict[str, Any], own: float, lr: float, module: str) -> None:
+    """Sets the argument of the model that its rate comes from."""
+    arguments = (config.get("model") or {}).get("init_args") or {}
+    for name in _RATE_ARGUMENTS:
+        if arguments.get(name) == own:
+            arguments[name] = lr
+            return
+    raise InputError(
+        f"{module} sets the rate {own:g} and a schedule of its own in configure_optimizers, and no configuration gives "
+        f"it another rate, so there is nothing to export: give {module} an argument lr, or set {lr:.3g} there"
+    )
+
+
+def write(path: Path, content: Mapping[str, Any], comment: str) -> None:
+    """Writes a configuration as YAML, below a comment."""
+    import yaml  # type: ignore[import-untyped]
+
+    path.write_text(
+        f"# {comment}\n" + yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )

@@ -1,0 +1,139 @@
+"""What a search trains: the module's optimizer, or the one given, under one schedule, and for how long."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lit_lrsched.comparison.engine.batches import Build
+from lit_lrsched.comparison.engine.clipping import Clip
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.training import OptimizerCallable
+from lit_lrsched.comparison.grid import Grid
+from lit_lrsched.comparison.own_optimizer import ask_with_schedule, replaced, takes
+from lit_lrsched.comparison.own_schedule import OwnSchedule
+from lit_lrsched.comparison.racing_optimizer import given
+from lit_lrsched.errors import InputError
+from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike, name_of
+from lit_lrsched.schedules.durations import steps_in
+from lit_lrsched.schedules.shapes import Constant
+from lit_lrsched.search.options import FindOptions
+from lit_lrsched.trainer.schedule_config import AnySchedule, checked_schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What a search trains.
+
+    Args:
+        grid: The optimizer and the one schedule.
+        is_given: Whether the schedule was given, rather than the module's own or none.
+        of_argument: Whether the module takes its schedule as an argument.
+        notes: What else there is to say of it, in sentences.
+    """
+
+    grid: Grid
+    is_given: bool
+    of_argument: bool
+    notes: tuple[str, ...] = ()
+
+    def opening(self) -> str:
+        """Returns in a few sentences what is trained."""
+        own, (name,) = self.grid.optimizer, self.grid.schedules
+        text = f"Optimizer: {own}, rate {own.lr:g}; schedule: {name}."
+        if len(own.groups) > 1:
+            text += f" The rates are the first param group's; all {len(own.groups)} keep their ratio: "
+            text += f"{own.groups_in_words()}."
+        if self.grid.clip:
+            text += f" {str(self.grid.clip).capitalize()}."
+        return " ".join([text, *own.notes, *self.notes])
+
+
+def horizon_of(build: Build, options: FindOptions) -> Horizon:
+    """Returns how long each run is that is trained as ``Trainer.fit`` would.
+
+    Raises:
+        InputError: When the data have no length, or ``steps`` are more than the whole run.
+    """
+    _, data = build(options.seeds[0])
+    data.prepare_data()
+    data.setup("fit")
+    try:
+        per_epoch = len(data.train_dataloader())
+    except TypeError:
+        raise InputError("the training data has no length, so a search knows no end: give data with a length") from None
+    whole = Horizon(options.epochs * per_epoch, per_epoch)
+    steps = max(1, steps_in(options.steps, whole))
+    if steps > whole.steps:
+        raise InputError(f"steps={options.steps!r} is more than the whole run of {whole.steps}: give more epochs")
+    return dataclasses.replace(whole, steps=steps)
+
+
+def subject_of(
+    build: Build,
+    options: FindOptions,
+    horizon: Horizon,
+    *,
+    schedule: AnySchedule | None,
+    optimizer: OptimizerCallable | None,
+    interval: Interval | None,
+    monitor: str | None,
+    groups: Mapping[str, ScheduleLike] | None,
+    clip: Clip | None,
+) -> Subject:
+    """Returns what is trained, where None stands for what the module brings.
+
+    Raises:
+        InputError: When there is no rate of one optimizer to set, or the schedule does not follow it.
+    """
+    module, data = build(options.seeds[0])
+    name = type(module).__name__
+    if not module.automatic_optimization:
+        raise InputError(
+            f"{name} optimizes by hand (automatic_optimization=False), so its optimizers and their steps are its own: "
+            "a search needs a module that leaves them to the trainer"
+        )
+    of_argument, notes = takes("lr_scheduler", module), []
+    if optimizer is not None:
+        own = given(optimizer, module.parameters(), replaced(module))
+    else:
+        epochs = math.ceil(horizon.steps / (horizon.steps_per_epoch or 1))
+        own = ask_with_schedule(module, data, epochs, horizon.steps)
+        if schedule is not None and own.schedule is not None:
+            notes.append(f"The schedule takes the place of {name}'s {own.schedule.name}.")
+    chosen: AnySchedule | OwnSchedule = checked_schedule("schedule", schedule) if schedule is not None else Constant()
+    label = name_of(chosen) if schedule is not None else "constant"
+    if schedule is None and own.schedule is not None:
+        if groups:
+            raise InputError(f"groups go with a schedule that is given, and {name} brings its own: give schedule")
+        chosen, label = own.schedule, f"{name}'s own {own.schedule.name}"
+    grid = Grid({label: chosen}, [own.lr], (None,), options.seeds, own, interval, monitor, (None,), groups, clip)
+    peak = _peak(grid, horizon)
+    if peak is not None and abs(peak - 1) > 1e-6:
+        notes.append(f"Its highest rate is {peak:.3g} times the optimizer's, which is the one that is searched.")
+    return Subject(grid, schedule is not None, of_argument, tuple(notes))
+
+
+def _peak(grid: Grid, horizon: Horizon) -> float | None:
+    """Returns the highest rate of a run as a multiple of the optimizer's; None where a metric decides.
+
+    Raises:
+        InputError: When it is not in proportion, so that there is nothing to search.
+    """
+    key, own = grid.keys()[0], grid.optimizer.lr
+    keys = [key, dataclasses.replace(key, lr=2 * own)]
+    try:
+        one, twice = (float(np.max(training.rates[:, 0])) for training in grid.trainings(keys, horizon))
+    except NotVectorizable:
+        return None
+    if twice < 1.5 * one:
+        (name,) = grid.schedules
+        raise InputError(
+            f"schedule={name} sets rates of its own, whatever the optimizer's, so there is none to find: give one of "
+            "lit_lrsched's, such as OneCycle"
+        )
+    return one / own

@@ -1,0 +1,90 @@
+"""A search on the terminal: a table of the rates, and the answer in a sentence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from lit_lrsched.comparison.report.words import NOTHING
+from lit_lrsched.search.judgement import Judgement
+from lit_lrsched.search.words import sentence
+
+_WIDTH = 100
+_MOST = 14  # rates, so that all fits a screen
+_ASCII = str.maketrans({NOTHING: "-", "◀": "<"})
+
+
+def show(
+    rows: Sequence[Mapping[str, Any]],
+    found: Judgement,
+    judged_by: str,
+    metric: str | None,
+    file: TextIO | None = None,
+) -> None:
+    """Prints the table, of many rates those around the suggested one, and the answer.
+
+    Args:
+        rows: The table, one row a rate.
+        found: What the losses say.
+        judged_by: The name of the loss.
+        metric: The name of another validation metric in the table.
+        file: Where to; None for standard output.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    file = file or sys.stdout
+    width = min(_WIDTH, Console(file=file).width) if file.isatty() else _WIDTH
+    console = Console(file=file, width=width, highlight=False)
+
+    def safe(text: str) -> str:
+        if console.encoding.startswith("utf"):
+            return text
+        return text.translate(_ASCII).encode(console.encoding, "replace").decode(console.encoding)
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
+    for title in ("rate", judged_by, "95 % interval", *([metric] if metric else []), "diverged"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("", justify="left", no_wrap=True)
+    places = {name: _places([row[name] for row in rows]) for name in ("loss", *([metric] if metric else []))}
+    nearest = min(range(len(rows)), key=lambda place: abs(rows[place]["lr"] / found.suggested - 1))
+    first = max(0, min(nearest - _MOST // 2, len(rows) - _MOST))
+    for row in rows[first:][:_MOST]:
+        marks = marks_of(row["lr"], rows, found)
+        cells = [f"{row['lr']:.3g}", _number(row["loss"], places["loss"])]
+        ends = [_number(row[end], places["loss"]) for end in ("low", "high")]
+        cells.append(NOTHING if row["low"] is None else " to ".join(ends))
+        cells += [_number(row[metric], places[metric])] if metric else []
+        cells += [str(row["diverged"] or ""), f"◀ {', '.join(marks)}" if marks else ""]
+        style = "bold green" if "suggested" in marks else "red" if row["diverged"] else ""
+        table.add_row(*(Text(safe(cell)) for cell in cells), style=style)
+    console.print(table)
+    console.print()
+    if (more := len(rows) - _MOST) > 0:
+        console.print(Text(f"{more} more rates: --csv FILE, or table in Python.", style="dim"))
+    console.print(Text(safe(sentence(found, judged_by)), style="bold"))
+
+
+def marks_of(lr: float, rows: Sequence[Mapping[str, Any]], found: Judgement) -> list[str]:
+    """Returns what a rate of the table is, or is nearest to: the best, the suggested, the largest safe one."""
+    wanted = {"best": found.best, "suggested": found.suggested, "largest safe": found.largest_safe}
+    return [
+        name
+        for name, value in wanted.items()
+        if lr == min((row["lr"] for row in rows), key=lambda one: max(one / value, value / one))
+    ]
+
+
+def _places(values: Sequence[float | None]) -> int:
+    """Returns decimals that show three digits of the smallest value."""
+    finite = [abs(value) for value in values if value]
+    return next((places for places in range(8) if finite and round(min(finite), places) * 10**places >= 100), 4)
+
+
+def _number(value: float | None, places: int) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value:.3g}" if abs(value) >= 1e6 else f"{value:.{places}f}"

@@ -1,0 +1,125 @@
+"""The trainings of a search, kept on disk as they finish, and what became of them as tables, rates x seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from lit_lrsched.comparison.definition import Definition
+from lit_lrsched.comparison.evidence.runs import RunKey
+from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
+from lit_lrsched.search.engines import TRAINING_LOSS, Engines
+from lit_lrsched.search.judgement import diverged
+from lit_lrsched.search.rates import BoolArray, FloatArray
+
+
+class Outcome(NamedTuple):
+    """What became of L rates on S seeds.
+
+    Args:
+        lrs: The rates, rising, ``[L]``.
+        metrics: What each run ended with, ``[L, S]`` by name; nan where a run was not trained.
+        untrained: The same without training, ``[S]`` by name.
+        broken: Whether a run's loss or weights became nan or infinite, or it was not trained since lower rates did,
+            ``[L, S]``.
+    """
+
+    lrs: FloatArray
+    metrics: Mapping[str, FloatArray]
+    untrained: Mapping[str, FloatArray]
+    broken: BoolArray
+
+    @property
+    def judged_by(self) -> str:
+        """The loss that judges: the validation loss where one is logged, otherwise the training loss."""
+        return next(iter(self._of_validation(loss=True)), TRAINING_LOSS)
+
+    @property
+    def metric(self) -> str | None:
+        """Another metric of validation, where one is logged."""
+        return next(iter(self._of_validation(loss=False)), None)
+
+    @property
+    def losses(self) -> FloatArray:
+        """The loss that judges, ``[L, S]``."""
+        return self.metrics[self.judged_by]
+
+    @property
+    def diverged(self) -> BoolArray:
+        """Which runs diverged, ``[L, S]``."""
+        ends = [(self.metrics[name], self.untrained[name]) for name in dict.fromkeys([self.judged_by, TRAINING_LOSS])]
+        return diverged(self.broken, ends)
+
+    def _of_validation(self, loss: bool) -> list[str]:
+        names = [name for name in self.metrics if "val" in name.lower() and ("loss" in name.lower()) == loss]
+        return sorted(names, key=lambda name: (name != "val_loss", len(name), name))
+
+
+class Trainings:
+    """Trains rates on seeds and keeps what comes out in a folder, which is taken up where it was left.
+
+    Args:
+        engines: What trains.
+        definition: What decides the result of a run besides its rate and its seed.
+        folder: Where to keep the runs.
+    """
+
+    def __init__(self, engines: Engines, definition: Definition, folder: Path) -> None:
+        self._engines = engines
+        self._definition = definition
+        self._folder = folder
+
+    def train(self, lrs: FloatArray, seeds: Sequence[int]) -> Outcome:
+        """Trains what the folder does not hold yet, the untrained module included, and returns what became of all."""
+        wanted = [*self._keys([0.0], seeds), *self._keys(lrs, seeds)]
+        done = stored_records(self._folder, self._definition)
+        names = stored_metrics(self._folder)
+        store = RecordStore(self._folder, names, self._definition) if names else None
+        left = [key for key in wanted if key not in done]
+        every = 0.1 if sys.stdout.isatty() else 10  # seconds; where it is no terminal, a line now and then
+        with tqdm(
+            total=len(left), unit="training", dynamic_ncols=True, file=sys.stdout, mininterval=every, disable=not left
+        ) as progress:
+            for batch in self._engines.batches(left) if left else ():
+                if self._engines.reason and self._breaks_below(batch[0].lr, wanted, done):
+                    break  # this rate would break down too, after minutes perhaps
+                for records in self._engines.train(batch):
+                    store = store or RecordStore(self._folder, sorted(records[0].metrics), self._definition)
+                    store.append(records)
+                    done |= {record.key: record for record in records}
+                    progress.update(len(records))
+        return self._outcome(lrs, seeds, done)
+
+    def finish(self) -> None:
+        """Puts the files of the chunks together."""
+        RecordStore(self._folder, stored_metrics(self._folder) or [], self._definition).finish()
+
+    def _keys(self, lrs: Iterable[float], seeds: Sequence[int]) -> list[RunKey]:
+        """Returns the keys of runs; a rate of 0 is the untrained module."""
+        like = self._engines.grid.keys()[0]
+        return [dataclasses.replace(like, lr=float(lr), seed=int(seed)) for lr in lrs for seed in seeds]
+
+    def _breaks_below(self, lr: float, wanted: Sequence[RunKey], done: Mapping[RunKey, Record]) -> bool:
+        """Tells whether a lower rate broke down on every seed."""
+        lower = {key.lr for key in wanted if key.lr < lr}
+        return any(all(key in done and done[key].diverged for key in wanted if key.lr == one) for one in lower)
+
+    def _outcome(self, lrs: FloatArray, seeds: Sequence[int], done: Mapping[RunKey, Record]) -> Outcome:
+        rows = [self._keys([lr], seeds) for lr in lrs]
+        (start,) = [[done[key] for key in self._keys([0.0], seeds)]]
+        names = list(start[0].metrics)
+        return Outcome(
+            lrs,
+            {
+                name: np.array([[done[key].metrics[name] if key in done else np.nan for key in row] for row in rows])
+                for name in names
+            },
+            {name: np.array([record.metrics[name] for record in start]) for name in names},
+            np.array([[key not in done or done[key].diverged for key in row] for row in rows]),
+        )

@@ -1,0 +1,408 @@
+"""The search as a whole: what it finds, what it leaves untouched, what it refuses, and the command."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import os
+import random
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from matplotlib.figure import Figure
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader, TensorDataset
+
+from lit_lrsched import Linear, WarmupCosine, find_lr
+from lit_lrsched.comparison.builds import build_from
+from lit_lrsched.comparison.engine.training import Training
+from lit_lrsched.comparison.engine.vectorized import VectorizedRace
+from lit_lrsched.errors import InputError
+from lit_lrsched.search import engines
+from lit_lrsched.search.engines import TRAINING_LOSS, Engines
+from lit_lrsched.search.rates import spread
+from tests.foreign import GAN, MLP, Data, Decayed, Grouped, NoOptimizer, Several
+
+DATA = partial(Data, 16, rows=64)
+SMALL = {"epochs": 4, "points": 8, "seeds": 2}
+
+
+def search(folder, model=MLP, data=DATA, **options):
+    return find_lr(model, data, folder=folder, **{**SMALL, **options})
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return search(tmp_path_factory.mktemp("found"), epochs=8, points=12)
+
+
+def test_what_is_found_in_python(found, tmp_path):
+    rates = [row["lr"] for row in found.table]
+    assert rates == sorted(set(rates))
+    assert len(rates) == 12
+    assert (rates[0], rates[-1]) == (1e-6, 1.0)  # 1e-3 to 1e3 times MLP's 0.001
+    assert set(found.table[0]) == {"lr", "loss", "low", "high", "val_acc", "diverged"}
+    assert all(row["low"] <= row["loss"] <= row["high"] for row in found.table if not row["diverged"])
+    assert found.interval[0] <= found.best <= found.interval[1]
+    assert found.best <= found.lr <= found.largest_safe
+    assert found.outcome.judged_by == "val_loss"
+    lowest = min(found.table, key=lambda row: row["loss"] or np.inf)["lr"]
+    assert lowest / 4 <= found.best <= lowest * 4
+    found.write_csv(tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open() as file:
+        assert [float(row["lr"]) for row in csv.DictReader(file)] == rates
+
+
+def test_how_it_is_shown(found, capsys):
+    figure, axes = found.plot()
+    assert (axes.get_xscale(), axes.get_ylabel()) == ("log", "val_loss")
+    marks = " ".join(text.get_text() for text in axes.texts)
+    assert all(name in marks for name in ("best", "suggested", "largest safe"))
+    axes = Figure().add_subplot()
+    assert found.plot(axes) == (axes.figure, axes)
+    assert figure is not axes.figure
+    lines = repr(found).splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 100
+    assert found.verdict.partition(":")[0] in " ".join(repr(found).split())
+    assert found._repr_html_().count("<img") == 1
+    found.show()
+    assert f"{found.lr:.3g}" in capsys.readouterr().out
+
+
+def test_a_finished_search_is_not_run_again(found, monkeypatch):
+    monkeypatch.setattr(Engines, "_chunks", lambda *_: pytest.fail("trained again"))
+    again = search(found.folder, epochs=8, points=12)
+    assert again.table == found.table
+    assert again.judgement == found.judgement
+
+
+def hashed(*things) -> list:
+    return [copy.deepcopy(thing) for thing in (random.getstate(), np.random.get_state()[1].tolist(), *things)]
+
+
+class ShuffledByItsOwn(Data):
+    """A loader with a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(16, rows=64)
+        self.hparams.clear()  # by which it would be made anew
+        self.generator = torch.Generator().manual_seed(5)
+
+    def train_dataloader(self):
+        return DataLoader(self.rows, self.batch_size, shuffle=True, generator=self.generator)
+
+
+def test_nothing_of_the_user_changes(tmp_path, monkeypatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    module, data = Grouped(), ShuffledByItsOwn()
+    logger = CSVLogger(tmp_path / "logs")
+    trainer = Trainer(max_epochs=2, accelerator="cpu", logger=logger, callbacks=[], enable_checkpointing=False)
+    callbacks, optimizer = list(trainer.callbacks), torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+
+    def state():
+        tensors = [*module.state_dict().values(), torch.get_rng_state(), data.generator.get_state()]
+        return hashed(optimizer.state_dict(), vars(data.hparams), dict(os.environ)), [t.clone() for t in tensors]
+
+    before, tensors = state()
+    search(tmp_path / "found", module, data, epochs=2, points=5, lrs=(1e-3, 1e-1), trainer=trainer)
+    after, now = state()
+    assert before == after
+    assert all(map(torch.equal, tensors, now))
+    assert trainer.callbacks == callbacks
+    assert trainer.logger is logger
+    assert not (tmp_path / "logs").exists()
+    assert module._trainer is None
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (MLP, {"schedule": WarmupCosine("10%")}),
+        (Grouped, {}),
+        (Decayed, {"steps": "2ep"}),
+    ],
+)
+def test_the_engines_agree_run_by_run_also_within_an_epoch(tmp_path, model, options):
+    # Four steps an epoch: seven end amid the second.
+    options = {"steps": "7st", "lrs": (1e-3, 1e-2), "points": 5, **options}
+    fast, slow = (search(tmp_path / engine, model, engine=engine, **options) for engine in ("vectorized", "sequential"))
+    assert fast.outcome.metrics.keys() == slow.outcome.metrics.keys()
+    for name, values in fast.outcome.metrics.items():
+        assert values == pytest.approx(slow.outcome.metrics[name], rel=1e-4, abs=1e-5), name
+        assert fast.outcome.untrained[name] == pytest.approx(slow.outcome.untrained[name], rel=1e-4, abs=1e-5), name
+    assert fast.lr == pytest.approx(slow.lr)
+
+
+def test_param_groups_keep_their_ratios_and_a_run_is_what_fit_does(tmp_path):
+    found = search(tmp_path, Grouped, lrs=(1e-3, 1e-2), points=5)
+    place, lr = 3, found.table[3]["lr"]
+
+    class AtThatRate(Grouped):
+        def configure_optimizers(self):
+            first, last = self.network[0], self.network[-1]
+            groups = [
+                {"params": first.parameters(), "lr": lr},
+                {"params": last.parameters(), "lr": 4 * lr, "weight_decay": 0.0},
+            ]
+            optimizer = torch.optim.AdamW(groups, weight_decay=0.2)
+            one_cycle = OneCycleLR(optimizer, [lr, 4 * lr], total_steps=int(self.trainer.estimated_stepping_batches))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": one_cycle, "interval": "step"}}
+
+    torch.manual_seed(1)
+    module, trainer = (
+        AtThatRate(),
+        Trainer(
+            max_epochs=4,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+        ),
+    )
+    trainer.fit(module, DATA(seed=1))
+    assert float(trainer.callback_metrics["val_loss"]) == pytest.approx(
+        found.outcome.metrics["val_loss"][place, 1], rel=1e-4
+    )
+
+
+class Quadratic(LightningModule):
+    """Half of the sum of curvature times weight squared: gradient descent holds up to 2 / 50."""
+
+    def __init__(self, momentum: float = 0.0) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(3))
+        self.momentum = momentum
+
+    def training_step(self, batch, batch_idx):
+        return 0.5 * (torch.tensor([1.0, 5.0, 50.0]) * self.weights**2).sum() + 0.0 * batch[0].sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01, momentum=self.momentum)
+
+
+class Nothing(LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(torch.zeros(20, 1)))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9])
+def test_the_largest_safe_rate_of_a_quadratic(tmp_path, beta, caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    found = search(tmp_path, partial(Quadratic, beta), Nothing, lrs=(1e-3, 1.0), points=24, epochs=20)
+    rates = [row["lr"] for row in found.table]
+    limit = 2 * (1 + beta) / 50
+    assert found.largest_safe <= limit < rates[rates.index(found.largest_safe) + 1]
+    assert found.outcome.judged_by == TRAINING_LOSS
+    assert found.outcome.metric is None
+    assert "training loss" in found.verdict
+    assert caplog.messages[-1].startswith("No metric that is logged is a validation loss: the training loss")
+
+
+class Branching(MLP):
+    """Asks for the value of its loss, which no traced program can."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss * 2 if loss.item() > 1e9 else loss
+
+
+def test_a_module_that_cannot_be_traced_has_short_runs_and_is_told_so(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    monkeypatch.setattr(engines, "SHORT", 6)
+    trained = []
+    one_by_one = Engines.train
+    monkeypatch.setattr(Engines, "train", lambda self, keys: trained.append(keys) or one_by_one(self, keys))
+    options = {"lrs": (1e-2, 1e38), "points": 5, "optimizer": partial(torch.optim.SGD, lr=0.1)}
+    found = search(tmp_path, Branching, **options)
+    (said,) = [message for message in caplog.messages if message.startswith("One Trainer.fit a run")]
+    assert "of 6 steps, since a step branches on the values of its tensors" in said
+    assert "short runs prefer other rates than long ones" in said
+    # The untrained module, then one rate after another with its two seeds, until both break down.
+    assert [len(keys) for keys in trained] == [2, 2, 2]
+    assert [row["diverged"] for row in found.table] == [0, 2, 2, 2, 2]
+    assert found.largest_safe == 0.01
+    trained.clear()
+    assert search(tmp_path, Branching, **options).table == found.table
+    assert trained == []
+
+
+def test_an_interrupted_search_is_taken_up(tmp_path, monkeypatch):
+    options = {"lrs": (1e-3, 1e-1), "points": 20}
+    expected = search(tmp_path / "whole", **options)
+    chunks = Engines._chunks
+
+    def stopped(self, keys):
+        yield next(iter(chunks(self, keys)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engines, "_chunks", stopped)
+    folder = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        search(folder, **options)
+    assert {path.name for path in folder.iterdir()} == {"parts", "results.csv"}
+    assert [path.suffix for path in (folder / "parts").iterdir()] == [".npz"]
+    monkeypatch.setattr(Engines, "_chunks", chunks)
+    assert search(folder, **options).table == expected.table
+    assert (folder / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
+    with pytest.raises(InputError, match=r"holds runs of another race \(.*steps=16, here 8"):
+        search(folder, steps="2ep", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"lrs": (0.1, 0.01)}, "no range of rates"),
+        ({"lrs": (0.0, 1.0)}, "no range of rates"),
+        ({"lrs": 0.1}, "no range of rates"),
+        ({"points": 4}, "points=4 has to be a whole number of at least 5"),
+        ({"seeds": 1}, "cannot tell a rate from luck"),
+        ({"seeds": [3, 3]}, "cannot tell a rate from luck"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"steps": "100"}, "has no unit"),
+        ({"steps": "17st"}, "steps='17st' is more than the whole run of 16"),
+        ({"ray_cpus": 2}, "says nothing without ray"),
+        ({"model": GAN}, "GAN optimizes by hand"),
+        ({"model": Several}, "several optimizers"),
+        ({"model": NoOptimizer}, "no optimizer"),
+        ({"schedule": partial(OneCycleLR, max_lr=0.1, total_steps=16)}, "sets rates of its own, whatever"),
+        ({"model": Decayed, "groups": {"momentum": Linear()}}, "groups go with a schedule that is given"),
+        ({"model": Branching, "engine": "vectorized"}, "cannot be vectorized"),
+        ({"trainer": Trainer(accumulate_grad_batches=2, accelerator="cpu", logger=False)}, "accumulate_grad_batches"),
+        ({"lrs": (1e9, 1e12), "optimizer": partial(torch.optim.SGD, lr=0.1)}, "diverged at the lowest rate tried, 1e"),
+    ],
+)
+def test_mistakes(tmp_path, options, told):
+    with pytest.raises(InputError, match=told) as refused:
+        search(tmp_path / "found", **options)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_exported(found, tmp_path):
+    found.export(tmp_path / "peak.yaml", {"data": {"class_path": "tests.foreign.Data"}})
+    text = (tmp_path / "peak.yaml").read_text()
+    assert text.startswith(f"# {found.verdict}")
+    assert yaml.safe_load(text) == {
+        "data": {"class_path": "tests.foreign.Data"},
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": found.lr}},
+        "trainer": {"max_epochs": 8},
+    }
+
+
+class OfAnArgument(Decayed):
+    """Its rate is an argument, and its schedule its own."""
+
+    def __init__(self, lr: float = 0.02) -> None:
+        super().__init__(hidden=4)
+        self.lr = lr
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.lr)
+        return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)]
+
+
+QUICK = ["--trainer.max_epochs=2", "--points=5", "--seeds=2", "--lrs=0.001,0.1"]
+OF_FOREIGN = ["--data", "tests.foreign.Data", "--data.rows=64", "--data.batch_size=16"]
+
+
+def test_the_command(command):
+    written = ["--export=peak.yaml", "--csv=rates.csv", "--png=rates.png"]
+    assert command("find", *QUICK, *written, "--optimizer=Adam", "--lr_scheduler=Cosine") == 0, command.err
+    assert "10 trainings: 5 rates x 2 seeds, from 0.001 to 0.1." in command.out
+    assert "own Adam, rate 0.001; schedule: IonosphereClassifier's own Cosine." in " ".join(command.out.split())
+    assert max(map(len, command.out.splitlines())) <= 100
+    assert Path("rates.png").read_bytes().startswith(b"\x89PNG")
+    assert len(Path("rates.csv").read_text().splitlines()) == 6
+    peak = yaml.safe_load(Path("peak.yaml").read_text())
+    assert peak["optimizer"]["class_path"] == "torch.optim.Adam"
+    assert command("fit", "--config=peak.yaml", "--trainer.max_epochs=1") == 0, command.err
+    config = yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())
+    assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == peak["optimizer"]["init_args"]["lr"]
+    assert config["model"]["init_args"]["lr_scheduler"]["class_path"] == "lit_lrsched.Cosine"
+
+
+def test_the_command_on_a_module_with_a_schedule_of_its_own(command):
+    model = ["--model=tests.search.test_find.OfAnArgument"]
+    assert command("find", *model, *OF_FOREIGN, *QUICK, "--export=peak.yaml") == 0, command.err
+    assert "schedule: OfAnArgument's own ExponentialLR" in " ".join(command.out.split())
+    peak = yaml.safe_load(Path("peak.yaml").read_text())
+    assert "optimizer" not in peak
+    assert peak["model"]["init_args"]["lr"] != 0.02
+    assert command("fit", "--config=peak.yaml", "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1") == 0
+    grouped = ["--model=tests.foreign.Grouped", *OF_FOREIGN, *QUICK, "--export=no.yaml"]
+    assert command("find", *grouped) == 2
+    assert "Grouped sets the rate 0.001 and a schedule of its own in configure_optimizers" in command.err
+    assert not Path("no.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--lrs=0.1"], "no range of rates"),
+        (["--steps=100"], "write '100ep'"),
+        (["--model=tests.foreign.GAN", *OF_FOREIGN], "optimizes by hand"),
+    ],
+)
+def test_mistakes_on_the_command_line(command, arguments, told):
+    assert command("find", *QUICK, *arguments) == 2
+    assert told in command.err
+    assert command.err.count("\n") == 1
+    assert not Path("lightning_logs").exists()
+
+
+class Diabetes(LightningDataModule):
+    """Ten measures of 442 patients and how their illness went on, split by the seed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        x, y = pytest.importorskip("sklearn.datasets").load_diabetes(return_X_y=True, scaled=True)
+        rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+        x, y = torch.tensor(x, dtype=torch.float32) * len(x) ** 0.5, torch.tensor(y, dtype=torch.float32)
+        y = ((y - y.mean()) / y.std())[:, None]
+        self.parts = [TensorDataset(x[part], y[part]) for part in torch.split(rows, [242, 100, 100])]
+
+    def train_dataloader(self):
+        return DataLoader(self.parts[0], 32, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(self.parts[1], 100)
+
+    def test_dataloader(self):
+        return DataLoader(self.parts[2], 100)
+
+
+class Regression(MLP):
+    def step(self, stage, batch):
+        loss = nn.functional.mse_loss(self.network(batch[0]), batch[1])
+        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def test_the_rate_found_does_as_well_as_any_on_rows_and_seeds_that_it_has_not_seen(tmp_path):
+    model = partial(Regression, 10, 16)
+    found = search(tmp_path, model, Diabetes, epochs=10, points=14, seeds=4)
+    rates, seeds = [found.lr, *spread(1e-3, 1.0, 13).tolist()], range(50, 60)
+    race = VectorizedRace(
+        build_from(model, Diabetes),
+        [Training(seed, np.full(80, rate)) for rate in rates for seed in seeds],  # eight steps an epoch
+        optimizer=partial(torch.optim.SGD, lr=0.01),
+        epochs=10,
+    )
+    losses = np.zeros(len(rates) * len(seeds))
+    for chunk in race:
+        losses[chunk.runs] = chunk.final["test_loss"]
+    at_found, *dense = losses.reshape(len(rates), len(seeds)).mean(axis=1)
+    assert at_found <= 1.05 * np.nanmin(dense)
+    assert np.nanmax(dense) > 1.5 * np.nanmin(dense)  # so it matters which
