@@ -1,0 +1,128 @@
+"""How wrong forecasts are, by leaving runs out: each in turn, and all of one peak rate, of one shape, and of the longest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lit_lrsched.forecasting.discrepancy import USUAL, Discrepancy, Sizes, Targets, Traits
+from lit_lrsched.forecasting.fitting import FittedLaw, Observations, fit
+from lit_lrsched.forecasting.laws import Law, Units
+from lit_lrsched.forecasting.rate_path import FloatArray
+
+_FACTORS = np.geomspace(1 / 8, 8, 13)  # of the usual sizes
+_DOUBT = np.log(2.0)  # standard deviation of the logarithm of a size, before any run was left out
+_WORTH = 4.0  # how many runs left out the usual sizes are worth, where it is asked how well the sizes are known
+_MOST_SINGLE = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Runs that were left out together, and what the others say of them.
+
+    Args:
+        members: The places of the runs left out.
+        discrepancy: What the others say of how these end.
+        logs: The logarithms of the losses that they ended with, ``[members]``.
+        noise: The variances of these, ``[members]``.
+    """
+
+    members: tuple[int, ...]
+    discrepancy: Discrepancy
+    logs: FloatArray
+    noise: FloatArray
+
+    def errors(self, sizes: Sizes) -> tuple[FloatArray, FloatArray]:
+        """Returns logged minus forecast, in logarithms, and the covariance that these errors should have."""
+        forecast, covariance = self.discrepancy.predict(sizes)
+        return self.logs - forecast, covariance + np.diag(self.noise)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """How wrong a law is on runs that were left out.
+
+    Args:
+        fitted: The law, fitted to all runs.
+        folds: The runs left out.
+        sizes: The sizes of the discrepancy's parts, by what was left out.
+    """
+
+    fitted: FittedLaw
+    folds: Sequence[Fold]
+    sizes: Sizes
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the sizes."""
+        return _WORTH + len(self.folds)
+
+    @property
+    def errors(self) -> FloatArray:
+        """Logged over forecast loss minus 1, for every run left out, ``[left out]``."""
+        return np.expm1(np.concatenate([fold.errors(self.sizes)[0] for fold in self.folds]))
+
+
+def calibrate(law: Law, observed: Sequence[Observations], units: Units) -> Calibration:
+    """Fits a law to all runs, and to those that are left when some are left out.
+
+    Args:
+        law: The law.
+        observed: The runs, at least two.
+        units: The units.
+    """
+    fitted = fit(law, observed, units)
+    folds = [_fold(fitted, observed, members) for members in members_of_folds(observed)]
+    return Calibration(fitted, folds, sizes_of(folds))
+
+
+def members_of_folds(observed: Sequence[Observations]) -> list[tuple[int, ...]]:
+    """Returns what to leave out: every run once, all of the greatest length, of each peak rate, and of each shape.
+
+    Groups only where at least two runs remain.
+    """
+    count = len(observed)
+    number = min(count, _MOST_SINGLE)
+    folds = [tuple(range(first, count, number)) for first in range(number)]
+    lengths = np.array([each.counts[-1] for each in observed])
+    traits = Traits.joined([Traits.of(each.run.path, each.counts[-1:]) for each in observed])
+    alike = np.concatenate([np.round(traits.peak, 1)[:, None], 100 + np.round(traits.shape, 1)], axis=1)
+    groups = [lengths > 0.8 * lengths.max()]
+    for columns in (alike[:, :1], alike[:, 1:]):
+        groups += [(columns == one).all(axis=1) for one in np.unique(columns, axis=0)]
+    folds += [tuple(np.flatnonzero(group).tolist()) for group in groups if (~group).sum() >= 2]
+    return list(dict.fromkeys(folds))
+
+
+def _fold(fitted: FittedLaw, observed: Sequence[Observations], members: tuple[int, ...]) -> Fold:
+    rest = [each for place, each in enumerate(observed) if place not in members]
+    left_out = [observed[place] for place in members]
+    refitted = fit(fitted.law, rest, fitted.units, start=fitted.logs)
+    targets = Targets.of(refitted, [(each.run.path, each.counts[-1:]) for each in left_out])
+    logs = np.log([each.losses[-1] for each in left_out])
+    return Fold(members, Discrepancy(refitted, rest, targets), logs, np.array([each.noise[-1] for each in left_out]))
+
+
+def sizes_of(folds: Sequence[Fold]) -> Sizes:
+    """Returns the sizes under which the errors of the runs left out are most likely.
+
+    Errors of runs that were left out together are taken together, so that their differences count as well. Each fold
+    counts as one run. How large the parts usually are is weighed in.
+    """
+    sizes = USUAL
+    for _ in range(2):
+        for place, usual in enumerate(USUAL):
+            tried = [sizes._replace(**{Sizes._fields[place]: usual * factor}) for factor in _FACTORS]
+            sizes = max(tried, key=lambda one: _likelihood(folds, one))
+    return sizes
+
+
+def _likelihood(folds: Sequence[Fold], sizes: Sizes) -> float:
+    total = -0.5 * sum((np.log(size / usual) / _DOUBT) ** 2 for size, usual in zip(sizes, USUAL, strict=True))
+    for fold in folds:
+        errors, covariance = fold.errors(sizes)
+        factor = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(errors)))
+        total += (-0.5 * (np.linalg.solve(factor, errors) ** 2).sum() - np.log(np.diag(factor)).sum()) / len(errors)
+    return float(total)
