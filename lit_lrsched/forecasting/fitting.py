@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -44,11 +44,25 @@ class Observations:
         steps, logs = run.steps[kept], np.log(run.losses[kept])
         noise = _noise(logs)
         groups = np.array_split(np.arange(len(steps)), min(len(steps), _MOST_POINTS))
-        # The last loss stands alone where there is little noise: it is what a forecast is about.
         counts = np.array([np.rint(steps[group].mean()) for group in groups])
         means = np.array([logs[group].mean() for group in groups])
         sizes = np.array([len(group) for group in groups])
         return cls(run, counts, np.exp(means), noise / sizes, Points.of(run.path, counts, units))
+
+
+    def until(self, share: float) -> Observations | None:
+        """Returns the points of the first part of the run, as if it had been stopped; None where they are few."""
+        kept = self.counts <= share * self.counts[-1]
+        if kept.sum() < 4:
+            return None
+        points = replace(
+            self.points,
+            steps=self.points.steps[kept],
+            sums=self.points.sums[kept],
+            sums_since=self.points.sums_since[kept],
+            steps_since=self.points.steps_since[kept],
+        )
+        return Observations(self.run, self.counts[kept], self.losses[kept], self.noise[kept], points)
 
 
 def _noise(logs: FloatArray) -> float:
@@ -81,6 +95,15 @@ class FittedLaw:
     law: Law
     logs: FloatArray
     units: Units
+
+    @property
+    def name(self) -> str:
+        """The name of the law."""
+        return self.law.name
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value:.3g}" for name, value in self.parameters.items())
+        return f"{self.name} law: {values}"
 
     def predict(self, points: Points) -> tuple[FloatArray, FloatArray]:
         """Returns the logarithm of the loss at each point, and its derivatives, ``[points, parameters]``."""

@@ -17,7 +17,7 @@ from lit_lrsched.forecasting.candidates import Candidate, candidates_of, outside
 from lit_lrsched.forecasting.discrepancy import Discrepancy, Targets
 from lit_lrsched.forecasting.fitting import FittedLaw, Observations, units_of
 from lit_lrsched.forecasting.judgement import undecided
-from lit_lrsched.forecasting.laws import LAWS
+from lit_lrsched.forecasting.laws import BASELINE, LAWS
 from lit_lrsched.forecasting.left_out import Calibration, calibrate
 from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.picture import forest, picture_in_html, save
@@ -73,8 +73,10 @@ class Forecast:
         self._schedules = dict(schedules)
         units = units_of(runs)
         self._observed = [Observations.of(run, units) for run in runs]
-        self._calibrations = {law.name: calibrate(law, self._observed, units) for law in LAWS}
-        self._chosen: Calibration = min(self._calibrations.values(), key=lambda one: float(np.mean(one.errors**2)))
+        found = [calibrate(law, self._observed, units) for law in LAWS]
+        self._chosen: Calibration = max(found, key=lambda one: one.score)
+        self._baseline = calibrate(BASELINE, self._observed, units)
+        self._calibrations = {one.fitted.law.name: one for one in (*found, self._baseline)}
         self._noise = float(np.median([each.noise[-1] for each in self._observed]))
         self._logs, self._covariance = self._predict([(one.path, np.array([one.steps])) for one in candidates])
 
@@ -87,6 +89,11 @@ class Forecast:
     def errors(self) -> dict[str, float]:
         """For each law the mean relative error on runs that were left out: 0.002 is 0.2 %."""
         return {name: float(np.mean(np.abs(one.errors))) for name, one in self._calibrations.items()}
+
+    @property
+    def beats_baseline(self) -> bool:
+        """Whether runs left out were forecast better by the law than by a power law in the steps alone."""
+        return self._chosen.score > self._baseline.score
 
     @cached_property
     def table(self) -> list[dict[str, Any]]:
@@ -213,10 +220,10 @@ class Forecast:
         return f"Forecast\n\n{text.getvalue()}"
 
     def _repr_html_(self) -> str:
-        return picture_in_html(self.plot()[0], self.verdict, law_in_words(self.law.name, self.errors))
+        return picture_in_html(self.plot()[0], self.verdict, law_in_words(self.law.name, self.errors, self.beats_baseline))
 
     def _show(self, file: TextIO | None, lengths: Sequence[int]) -> None:
-        said = [opening(self.runs), *self.notes, law_in_words(self.law.name, self.errors)]
+        said = [opening(self.runs), *self.notes, law_in_words(self.law.name, self.errors, self.beats_baseline)]
         tables = [(length, self._best_rows(length), self._tied_at(length)) for length in lengths]
         show(said, tables, self.verdict, file)
 
@@ -245,6 +252,8 @@ class Forecast:
     def _undecided(self, length: int) -> list[int]:
         """Returns the places of the candidates of a length that cannot be told from the best, best first."""
         places = np.array([place for place, one in enumerate(self.candidates) if one.steps == length])
+        if not self.beats_baseline:  # then nothing is known of what schedules do here
+            return [int(place) for place in places[np.argsort(self._logs[places], kind="stable")]]
         found = undecided(self._logs[places], self._covariance[np.ix_(places, places)], self._chosen.freedom)
         return [int(places[place]) for place in found]
 

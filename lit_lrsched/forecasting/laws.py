@@ -194,4 +194,5 @@ class PowerLaw(Law):
         return level + falling, np.stack(derivatives, axis=1)
 
 
-LAWS: tuple[Law, ...] = (MultiPower(), Annealing(), PowerLaw())
+LAWS: tuple[Law, ...] = (MultiPower(), Annealing())
+BASELINE = PowerLaw()

@@ -1,4 +1,4 @@
-"""How wrong forecasts are, by leaving runs out: each in turn, and all of one peak rate, of one shape, and of the longest."""
+"""How wrong forecasts are, by leaving runs out: each in turn, those of one peak, one shape, the longest, and second halves."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from lit_lrsched.forecasting.laws import Law, Units
 from lit_lrsched.forecasting.rate_path import FloatArray
 
 _FACTORS = np.geomspace(1 / 8, 8, 13)  # of the usual sizes
-_DOUBT = np.log(2.0)  # standard deviation of the logarithm of a size, before any run was left out
-_WORTH = 4.0  # how many runs left out the usual sizes are worth, where it is asked how well the sizes are known
+_DOUBT = np.log(1.7)  # standard deviation of the logarithm of a size, before any run was left out
+_WORTH = 4.0  # degrees of freedom of the usual sizes; every two runs add one
 _MOST_SINGLE = 12
+_STOPPED = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +24,11 @@ class Fold:
     """Runs that were left out together, and what the others say of them.
 
     Args:
-        members: The places of the runs left out.
         discrepancy: What the others say of how these end.
         logs: The logarithms of the losses that they ended with, ``[members]``.
         noise: The variances of these, ``[members]``.
     """
 
-    members: tuple[int, ...]
     discrepancy: Discrepancy
     logs: FloatArray
     noise: FloatArray
@@ -48,16 +47,18 @@ class Calibration:
         fitted: The law, fitted to all runs.
         folds: The runs left out.
         sizes: The sizes of the discrepancy's parts, by what was left out.
+        freedom: Degrees of freedom of the sizes: the runs are few, and left out more than once.
     """
 
     fitted: FittedLaw
     folds: Sequence[Fold]
     sizes: Sizes
+    freedom: float
 
     @property
-    def freedom(self) -> float:
-        """Degrees of freedom of the sizes."""
-        return _WORTH + len(self.folds)
+    def score(self) -> float:
+        """How likely the losses of the runs left out were by the forecasts: the mean logarithm over the folds."""
+        return _likelihood(self.folds, self.sizes) / len(self.folds)
 
     @property
     def errors(self) -> FloatArray:
@@ -74,8 +75,16 @@ def calibrate(law: Law, observed: Sequence[Observations], units: Units) -> Calib
         units: The units.
     """
     fitted = fit(law, observed, units)
-    folds = [_fold(fitted, observed, members) for members in members_of_folds(observed)]
-    return Calibration(fitted, folds, sizes_of(folds))
+    everyone = range(len(observed))
+    folds = []
+    for members in members_of_folds(observed):
+        rest = [observed[place] for place in everyone if place not in members]
+        folds.append(_fold(fitted, rest, [observed[place] for place in members]))
+    halves = {place: half for place, each in enumerate(observed) if (half := each.until(_STOPPED))}
+    if halves:  # how they would have been forecast at half their length
+        rest = [halves.get(place, observed[place]) for place in everyone]
+        folds.append(_fold(fitted, rest, [observed[place] for place in halves]))
+    return Calibration(fitted, folds, sizes_of(folds), _WORTH + len(observed) / 2)
 
 
 def members_of_folds(observed: Sequence[Observations]) -> list[tuple[int, ...]]:
@@ -96,13 +105,11 @@ def members_of_folds(observed: Sequence[Observations]) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(folds))
 
 
-def _fold(fitted: FittedLaw, observed: Sequence[Observations], members: tuple[int, ...]) -> Fold:
-    rest = [each for place, each in enumerate(observed) if place not in members]
-    left_out = [observed[place] for place in members]
+def _fold(fitted: FittedLaw, rest: Sequence[Observations], left_out: Sequence[Observations]) -> Fold:
     refitted = fit(fitted.law, rest, fitted.units, start=fitted.logs)
     targets = Targets.of(refitted, [(each.run.path, each.counts[-1:]) for each in left_out])
     logs = np.log([each.losses[-1] for each in left_out])
-    return Fold(members, Discrepancy(refitted, rest, targets), logs, np.array([each.noise[-1] for each in left_out]))
+    return Fold(Discrepancy(refitted, rest, targets), logs, np.array([each.noise[-1] for each in left_out]))
 
 
 def sizes_of(folds: Sequence[Fold]) -> Sizes:
@@ -115,14 +122,18 @@ def sizes_of(folds: Sequence[Fold]) -> Sizes:
     for _ in range(2):
         for place, usual in enumerate(USUAL):
             tried = [sizes._replace(**{Sizes._fields[place]: usual * factor}) for factor in _FACTORS]
-            sizes = max(tried, key=lambda one: _likelihood(folds, one))
+            sizes = max(tried, key=lambda one: _likelihood(folds, one) + _prior(one))
     return sizes
 
 
 def _likelihood(folds: Sequence[Fold], sizes: Sizes) -> float:
-    total = -0.5 * sum((np.log(size / usual) / _DOUBT) ** 2 for size, usual in zip(sizes, USUAL, strict=True))
+    total = 0.0
     for fold in folds:
         errors, covariance = fold.errors(sizes)
         factor = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(errors)))
         total += (-0.5 * (np.linalg.solve(factor, errors) ** 2).sum() - np.log(np.diag(factor)).sum()) / len(errors)
     return float(total)
+
+
+def _prior(sizes: Sizes) -> float:
+    return -0.5 * float(sum((np.log(size / usual) / _DOUBT) ** 2 for size, usual in zip(sizes, USUAL, strict=True)))

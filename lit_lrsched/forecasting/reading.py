@@ -14,7 +14,6 @@ from lit_lrsched.errors import InputError, did_you_mean, shown
 from lit_lrsched.forecasting.fit_folders import read_fit
 from lit_lrsched.forecasting.log_columns import Log, logged_path, read_csv, run_from
 from lit_lrsched.forecasting.logged_run import LoggedRun
-from lit_lrsched.forecasting.race_folders import read_race
 from lit_lrsched.forecasting.schedule_paths import path_of
 from lit_lrsched.schedules.core import Horizon, Schedule, as_schedule
 
@@ -72,6 +71,8 @@ def _read_path(path: Path, loss: str | None, read: Read) -> None:
     if not path.exists():
         raise InputError(f"{name} does not exist: give a folder of fit or compare, a CSV file, or a YAML list of logs")
     if path.is_dir() and (path / "curves.npz").exists():
+        from lit_lrsched.forecasting.race_folders import read_race  # loads torch and Lightning
+
         runs, used, notes = read_race(path, loss)
         read.runs.extend(runs)
         read.losses.extend([used] * len(runs))
@@ -98,7 +99,7 @@ def _late(log: Log) -> str | None:
     first = float(np.nanmin(log.rate().steps))
     if first <= 1:
         return None
-    return f"Logs that begin late, such as {log.name} at step {first:g}: the rate is taken to rise from 0 until there."
+    return "Where a log begins late, the rate is taken to rise from 0 until there."
 
 
 def _entries(path: Path) -> list[Mapping[str, Any]]:

@@ -49,10 +49,19 @@ def _range(values: Sequence[float], form: str) -> str:
     return f"{low:{form}}" if high - low < 1e-3 * high else f"{low:{form}} to {high:{form}}"
 
 
-def law_in_words(chosen: str, errors: Mapping[str, float]) -> str:
-    """Returns which law is used and how far off each was on runs left out."""
-    others = ", ".join(f"{name} {percent(error)}" for name, error in errors.items() if name != chosen)
-    return f"Law: {chosen}, on average {percent(errors[chosen])} off on runs left out ({others})."
+def law_in_words(chosen: str, errors: Mapping[str, float], beats_baseline: bool) -> str:
+    """Returns which law is used and how far off each was on runs left out.
+
+    Args:
+        chosen: The name of the law.
+        errors: The mean relative error of each law on runs left out, by name; that of the baseline last.
+        beats_baseline: Whether the law does better than the baseline.
+    """
+    *others, baseline = (f"{name} {percent(error)}" for name, error in errors.items() if name != chosen)
+    text = f"Law: {chosen}, on average {percent(errors[chosen])} off on runs left out ({', '.join((*others, baseline))})."
+    if not beats_baseline:
+        text += f" It does no better than a {list(errors)[-1]} alone: these runs do not show what schedules do."
+    return text
 
 
 def verdict(undecided: Sequence[Row], others: Sequence[Row]) -> list[str]:
