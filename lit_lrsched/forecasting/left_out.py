@@ -131,7 +131,7 @@ def _likelihood(folds: Sequence[Fold], sizes: Sizes) -> float:
     for fold in folds:
         errors, covariance = fold.errors(sizes)
         factor = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(errors)))
-        total += (-0.5 * (np.linalg.solve(factor, errors) ** 2).sum() - np.log(np.diag(factor)).sum()) / len(errors)
+        total += (-0.5 * (np.linalg.solve(factor, errors) ** 2).sum() - np.log(np.diag(factor)).sum()) / np.sqrt(len(errors))
     return float(total)
 
 
