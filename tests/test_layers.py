@@ -41,6 +41,7 @@ LAYERS = {
     "csv_data": Layer("torch lightning"),
     "ionosphere": Layer("torch lightning torchmetrics"),
     "comparison": Layer("torch lightning torchmetrics numpy tqdm", inside="matplotlib ray rich scipy tensorboard yaml"),
+    "forecasting": Layer("numpy", inside="scipy matplotlib rich tensorboard yaml"),
     "cli": Layer("torch lightning jsonargparse yaml"),
 }
 ENTRANCES = ("", "__main__")  # they import whatever is asked for, when it is asked for
@@ -204,6 +205,7 @@ PUBLIC_NAMES = """
     WarmupLinear WarmupCosine WarmupStableDecay WarmupInverseSqrt OneCycle CosineRestarts Plateau
     ScheduledLR schedule_config ApplySchedule LearningRateLogger
     IonosphereClassifier CSVDataModule IonosphereDataModule preview compare ScheduleCLI InputError
+    forecast LoggedRun
 """
 
 

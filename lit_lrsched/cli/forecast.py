@@ -58,7 +58,9 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--lrs", type=Optional[list[float]], help="Peak rates. Default: those of the runs.")
     parser.add_argument(
-        "--steps", type=Optional[list[int]], help="Lengths in optimizer steps. Default: the longest run's, and twice that."
+        "--steps",
+        type=Optional[list[int]],
+        help="Lengths in optimizer steps. Default: the longest run's, and twice that.",
     )
     parser.add_argument("--loss", type=Optional[str], help="The logged loss. Default: val_loss, loss, train_loss, ...")
     parser.add_argument("--csv", type=Optional[str], help="File for the table: every schedule, peak rate and length.")

@@ -57,6 +57,10 @@ def export_schedule(path: Path, schedule: Schedule, lr: float, length: int, note
     """
     import yaml  # type: ignore[import-untyped]
 
-    content = {"lr_scheduler": to_plain(schedule), "lr_interval": "step", "trainer": {"max_epochs": -1, "max_steps": length}}
+    content = {
+        "lr_scheduler": to_plain(schedule),
+        "lr_interval": "step",
+        "trainer": {"max_epochs": -1, "max_steps": length},
+    }
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
     path.write_text(f"# {note}\n# its peak rate: --optimizer.lr {lr:g}\n{text}", encoding="utf-8")

@@ -57,9 +57,7 @@ def usual_schedules(runs: Sequence[LoggedRun]) -> dict[str, Schedule]:
     return {name: Chain([*rise, *phases]) for name, phases in shapes.items()}
 
 
-def candidates_of(
-    schedules: Mapping[str, Schedule], lrs: Sequence[float], steps: Sequence[int]
-) -> list[Candidate]:
+def candidates_of(schedules: Mapping[str, Schedule], lrs: Sequence[float], steps: Sequence[int]) -> list[Candidate]:
     """Returns every schedule at every base rate and length.
 
     Raises:
@@ -75,9 +73,7 @@ def candidates_of(
             raise InputError(f"schedules: {name!r} follows a metric, which a forecast does not know: leave it out")
         for length in steps:
             unit = path_of(schedule, Horizon(length), 1.0)
-            found += [
-                Candidate(name, lr, length, RatePath(unit.steps, lr * unit.rates, length)) for lr in lrs
-            ]
+            found += [Candidate(name, lr, length, RatePath(unit.steps, lr * unit.rates, length)) for lr in lrs]
     return found
 
 

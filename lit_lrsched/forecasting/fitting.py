@@ -49,7 +49,6 @@ class Observations:
         sizes = np.array([len(group) for group in groups])
         return cls(run, counts, np.exp(means), noise / sizes, Points.of(run.path, counts, units))
 
-
     def until(self, share: float) -> Observations | None:
         """Returns the points of the first part of the run, as if it had been stopped; None where they are few."""
         kept = self.counts <= share * self.counts[-1]

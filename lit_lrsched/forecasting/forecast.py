@@ -23,10 +23,9 @@ from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.picture import forest, picture_in_html, save
 from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
 from lit_lrsched.forecasting.reading import RunLike, read_runs
-from lit_lrsched.forecasting.schedule_paths import path_of
 from lit_lrsched.forecasting.terminal import show
 from lit_lrsched.forecasting.words import law_in_words, opening, verdict
-from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, as_schedule
+from lit_lrsched.schedules.core import Schedule, ScheduleLike, as_schedule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -220,10 +219,15 @@ class Forecast:
         return f"Forecast\n\n{text.getvalue()}"
 
     def _repr_html_(self) -> str:
-        return picture_in_html(self.plot()[0], self.verdict, law_in_words(self.law.name, self.errors, self.beats_baseline))
+        return picture_in_html(
+            self.plot()[0], self.verdict, law_in_words(self.law.name, self.errors, self.beats_baseline)
+        )
+
+    def _law_in_words(self) -> str:
+        return law_in_words(self.law.name, self.errors, self.beats_baseline)
 
     def _show(self, file: TextIO | None, lengths: Sequence[int]) -> None:
-        said = [opening(self.runs), *self.notes, law_in_words(self.law.name, self.errors, self.beats_baseline)]
+        said = [opening(self.runs), *self.notes, self._law_in_words()]
         tables = [(length, self._best_rows(length), self._tied_at(length)) for length in lengths]
         show(said, tables, self.verdict, file)
 

@@ -1,4 +1,4 @@
-"""How wrong forecasts are, by leaving runs out: each in turn, those of one peak, one shape, the longest, and second halves."""
+"""How wrong forecasts are, by leaving out runs: single ones, those of a peak, a shape, the longest; second halves."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Calibration:
     @property
     def errors(self) -> FloatArray:
         """Logged over forecast loss minus 1, for every run left out, ``[left out]``."""
-        return np.expm1(np.concatenate([fold.errors(self.sizes)[0] for fold in self.folds]))
+        return np.asarray(np.expm1(np.concatenate([fold.errors(self.sizes)[0] for fold in self.folds])))
 
 
 def calibrate(law: Law, observed: Sequence[Observations], units: Units) -> Calibration:
@@ -115,8 +115,8 @@ def _fold(fitted: FittedLaw, rest: Sequence[Observations], left_out: Sequence[Ob
 def sizes_of(folds: Sequence[Fold]) -> Sizes:
     """Returns the sizes under which the errors of the runs left out are most likely.
 
-    Errors of runs that were left out together are taken together, so that their differences count as well. Each fold
-    counts as one run. How large the parts usually are is weighed in.
+    Errors of runs that were left out together are taken together, so that their differences count as well. A fold
+    counts as the root of its number of runs. How large the parts usually are is weighed in.
     """
     sizes = USUAL
     for _ in range(2):
@@ -131,7 +131,9 @@ def _likelihood(folds: Sequence[Fold], sizes: Sizes) -> float:
     for fold in folds:
         errors, covariance = fold.errors(sizes)
         factor = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(errors)))
-        total += (-0.5 * (np.linalg.solve(factor, errors) ** 2).sum() - np.log(np.diag(factor)).sum()) / np.sqrt(len(errors))
+        total += (-0.5 * (np.linalg.solve(factor, errors) ** 2).sum() - np.log(np.diag(factor)).sum()) / np.sqrt(
+            len(errors)
+        )
     return float(total)
 
 

@@ -35,7 +35,9 @@ def read_race(folder: Path, loss: str | None) -> tuple[list[LoggedRun], str, lis
         if setting[2:] == (momentum, decay) and not any(record.diverged for record in records)
     }
     if len(finished) < len(members):
-        notes.append(f"{len(members) - len(finished)} of its {len(members)} settings diverged or have another momentum.")
+        notes.append(
+            f"{len(members) - len(finished)} of its {len(members)} settings diverged or have another momentum."
+        )
     if not finished:
         raise InputError(f"{folder}: every run diverged: race lower rates first")
     return [_mean(setting, records, used) for setting, records in finished.items()], used, notes

@@ -152,7 +152,9 @@ def _with_paths(plain: Any) -> Any:
     if isinstance(plain, str):
         plain = {"class_path": plain}
     if isinstance(plain, Mapping):
-        found = {key: _with_paths(value) if isinstance(value, (Mapping, list)) else value for key, value in plain.items()}
+        found = {
+            key: _with_paths(value) if isinstance(value, (Mapping, list)) else value for key, value in plain.items()
+        }
         name = found.get("class_path")
         if isinstance(name, str) and "." not in name:
             if name not in schedules.__all__:

@@ -1,6 +1,8 @@
-"""The learning rate that a schedule gives a run, sampled where it bends: as quick for a million steps as for a thousand."""
+"""The learning rate that a schedule gives a run, sampled where it bends: as quick for a million steps as for few."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,15 +41,20 @@ def path_of(schedule: Schedule, horizon: Horizon, lr: float, interval: Interval 
         return known[step]
 
     try:
-        edges = {edge + near for span in schedule.spans(horizon) for edge in (span.start, span.stop) for near in (-1, 0, 1)}
+        edges = {
+            edge + near for span in schedule.spans(horizon) for edge in (span.start, span.stop) for near in (-1, 0, 1)
+        }
         even = np.linspace(0, last, min(_EVEN, horizon.steps)).round().astype(int).tolist()
         ordered = sorted({step for step in edges if 0 <= step <= last} | {*even, 0, last})
         top = max(at(step) for step in ordered)
-        left = list(zip(ordered, ordered[1:], strict=False))
+        left = list(pairwise(ordered))
         while left and len(known) < _MOST:  # halves what is no straight line
             begin, end = left.pop()
             middle = (begin + end) // 2
-            if middle != begin and abs(at(middle) - np.interp(middle, (begin, end), (at(begin), at(end)))) > _TOLERANCE * top:
+            if (
+                middle != begin
+                and abs(at(middle) - np.interp(middle, (begin, end), (at(begin), at(end)))) > _TOLERANCE * top
+            ):
                 left += [(begin, middle), (middle, end)]
     except NoEpochs as error:
         raise InputError(

@@ -58,7 +58,9 @@ def law_in_words(chosen: str, errors: Mapping[str, float], beats_baseline: bool)
         beats_baseline: Whether the law does better than the baseline.
     """
     *others, baseline = (f"{name} {percent(error)}" for name, error in errors.items() if name != chosen)
-    text = f"Law: {chosen}, on average {percent(errors[chosen])} off on runs left out ({', '.join((*others, baseline))})."
+    text = (
+        f"Law: {chosen}, on average {percent(errors[chosen])} off on runs left out ({', '.join((*others, baseline))})."
+    )
     if not beats_baseline:
         text += f" It does no better than a {list(errors)[-1]} alone: these runs do not show what schedules do."
     return text

@@ -10,8 +10,8 @@ DIMENSIONS = 200
 def expected_losses(rates, noise: float = 0.5, floor: float = 1.0, power: float = 1.5) -> np.ndarray:
     """The expected loss after each step, ``[steps + 1]``, of SGD with one Gaussian row a step.
 
-    Feature i has the variance ``l[i] = i**-power``, the target is ``w* x + e`` with ``e`` of variance ``noise**2``. With
-    the error ``v[i] = E (w[i] - w*[i])**2``, Isserlis' theorem gives
+    Feature i has the variance ``l[i] = i**-power``, the target is ``w* x + e`` with ``e`` of variance ``noise**2``.
+    With the error ``v[i] = E (w[i] - w*[i])**2``, Isserlis' theorem gives
     ``v' = v - 2 r l v + r**2 (2 l**2 v + l (l . v) + noise**2 l)`` for a step at the rate r. The loss is
     ``floor + (l . v) / 2``.
     """
