@@ -111,8 +111,8 @@ class Law(ABC):
 class MultiPower(Law):
     """``L = L0 + A * S(t)**-alpha - B * sum_k (e[k-1] - e[k]) * G(e[k]**-gamma * S_k(t))``.
 
-    G(x) is ``1 - (1 + C * x)**-beta``, e[k] the rate at step k, S(t) the sum of the rates until t, S_k(t) that from k to t. The
-    sum runs over all steps, those of the warmup too, in which the rate rises from 0.
+    G(x) is ``1 - (1 + C * x)**-beta``, e[k] the rate at step k, S(t) the sum of the rates until t, and S_k(t) that from
+    k to t. The sum runs over all steps, those of the warmup too, in which the rate rises from 0.
 
     Source: Luo et al. 2025, "A Multi-Power Law for Loss Curve Prediction Across Learning Rate Schedules",
     https://arxiv.org/abs/2503.12811.

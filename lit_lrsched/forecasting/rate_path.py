@@ -88,7 +88,9 @@ class RatePath:
         jumps = seen[1:][np.abs(np.diff(rates)) > 0.02 * self.peak]
         shares = np.linspace(0, 1, most // 2 + 1)
         by_change = np.interp(shares * change[-1], change, seen) if change[-1] > 0 else np.empty(0)
-        wanted = [by_change, shares * last, counts - 1, jumps, jumps - 1]
+        # Near the end, where the rate may fall to 0, annealing has only begun: finer blocks there.
+        late = last - np.geomspace(1, max(last, 1), most // 4)
+        wanted = [by_change, shares * last, counts - 1, jumps, jumps - 1, late]
         ends = np.unique(np.clip(np.rint(np.concatenate(wanted)), 0, last).astype(np.int64))
         rate = self.rate_at(ends)
         drops = np.concatenate([[-rate[0]], rate[:-1] - rate[1:]])  # before the first step the rate was 0
