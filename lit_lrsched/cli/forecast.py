@@ -38,6 +38,8 @@ def run() -> None:
         if mistake is None:
             raise
         raise InputError(str(mistake)) from error
+    if not config.runs:
+        raise InputError("name the runs: lit-lrsched forecast RUN RUN ... (see lit-lrsched forecast --help)")
     _forecast(config)
 
 
@@ -46,7 +48,7 @@ def _parser() -> _Parser:
     parser.add_argument(
         "runs",
         type=str,
-        nargs="+",
+        nargs="*",
         metavar="RUN",
         help="A folder of fit or compare, a CSV with columns step, lr and a loss, or a YAML list that states the "
         "schedules of foreign logs: [{log: run.csv, schedule: {class_path: Cosine}, lr: 3e-4, steps: 20000}].",

@@ -90,7 +90,7 @@ def outside(candidates: Sequence[Candidate], runs: Sequence[LoggedRun]) -> list[
         found.append(f"no run had a peak rate as low as {_numbers(low)}")
     least = min(float(run.path.rate_at(run.steps[-1] - 1)) / run.path.peak for run in runs)
     ends = {one.schedule: float(one.path.rates[-1]) / one.path.peak for one in candidates}
-    if deep := [name for name, end in ends.items() if end < least / 2 - 1e-3]:
+    if deep := [name for name, end in ends.items() if end < least / 2 - 0.01]:
         found.append(f"no run ended below {least:.2g} of its peak, as {_words(deep)} would")
     return found
 

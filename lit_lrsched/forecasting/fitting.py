@@ -13,7 +13,8 @@ from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
 
 HUBER = 1e-3  # of a log residual: from here on its weight falls, as in the papers
-_MOST_POINTS = 24  # of a run
+_POINTS = 24  # of a run, at most
+_ALL_POINTS = 288  # of all runs
 _BEGIN = 0.1  # of a run: the laws say nothing of its beginning
 _STARTS = (0.25, 0.5, 1.0)  # alpha
 
@@ -37,13 +38,19 @@ class Observations:
     points: Points
 
     @classmethod
-    def of(cls, run: LoggedRun, units: Units) -> Observations:
-        """Returns the points of a run, after its warmup and its first tenth, no more than are needed."""
+    def of(cls, run: LoggedRun, units: Units, most: int = _POINTS) -> Observations:
+        """Returns the points of a run, after its warmup and its first tenth.
+
+        Args:
+            run: The run.
+            units: The units.
+            most: How many points at most.
+        """
         begin = max(min(run.path.warmup, run.length // 2), _BEGIN * run.length)
         kept = run.steps >= min(begin, run.steps[-1])
         steps, logs = run.steps[kept], np.log(run.losses[kept])
         noise = _noise(logs)
-        groups = np.array_split(np.arange(len(steps)), min(len(steps), _MOST_POINTS))
+        groups = np.array_split(np.arange(len(steps)), min(len(steps), most))
         counts = np.array([np.rint(steps[group].mean()) for group in groups])
         means = np.array([logs[group].mean() for group in groups])
         sizes = np.array([len(group) for group in groups])
@@ -70,6 +77,13 @@ def _noise(logs: FloatArray) -> float:
         return 0.0
     second = logs[2:] - 2 * logs[1:-1] + logs[:-2]
     return float((np.median(np.abs(second)) / 0.6745) ** 2 / 6)
+
+
+def observed(runs: Sequence[LoggedRun]) -> tuple[list[Observations], Units]:
+    """Returns what the laws are fitted to, no more points than are needed, and units for it."""
+    units = units_of(runs)
+    most = min(max(_ALL_POINTS // len(runs), 6), _POINTS)
+    return [Observations.of(run, units, most) for run in runs], units
 
 
 def units_of(runs: Sequence[LoggedRun]) -> Units:

@@ -15,7 +15,7 @@ from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.forecasting.best_schedule import FAMILY, export_schedule, family_of
 from lit_lrsched.forecasting.candidates import Candidate, candidates_of, outside, usual_schedules
 from lit_lrsched.forecasting.discrepancy import Discrepancy, Targets
-from lit_lrsched.forecasting.fitting import FittedLaw, Observations, units_of
+from lit_lrsched.forecasting.fitting import FittedLaw, observed
 from lit_lrsched.forecasting.judgement import undecided
 from lit_lrsched.forecasting.laws import BASELINE, LAWS
 from lit_lrsched.forecasting.left_out import Calibration, calibrate
@@ -70,8 +70,7 @@ class Forecast:
     ) -> None:
         self.runs, self.candidates, self.notes = list(runs), list(candidates), list(notes)
         self._schedules = dict(schedules)
-        units = units_of(runs)
-        self._observed = [Observations.of(run, units) for run in runs]
+        self._observed, units = observed(runs)
         found = [calibrate(law, self._observed, units) for law in LAWS]
         self._chosen: Calibration = max(found, key=lambda one: one.score)
         self._baseline = calibrate(BASELINE, self._observed, units)
@@ -141,9 +140,13 @@ class Forecast:
                 f"there are {', '.join(self._schedules)}"
             )
         (one,) = candidates_of({schedule: self._schedules[schedule]}, [lr], [steps])
-        first = max(min(one.path.warmup, steps // 2), steps // 100, 1)
-        counts = np.unique(np.linspace(first, steps, _CURVE_POINTS).round())
-        logs, covariance = self._predict([(one.path, counts)])
+        return self.of_path(one.path)
+
+    def of_path(self, path: RatePath) -> Curve:
+        """Returns the forecast learning curve of a run whose rates are known, from the end of its warmup on."""
+        first = max(min(path.warmup, path.length // 2), path.length // 100, 1)
+        counts = np.unique(np.linspace(first, path.length, _CURVE_POINTS).round())
+        logs, covariance = self._predict([(path, counts)])
         low, high = self._interval(logs, np.diag(covariance), LEVEL)
         return Curve(counts, np.exp(logs), low, high)
 

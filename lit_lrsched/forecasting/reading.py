@@ -85,7 +85,8 @@ def _read_path(path: Path, loss: str | None, read: Read) -> None:
     else:
         log = read_csv(path, name)
         used = log.loss(loss)
-        _add(read, *run_from(log, used, logged_path(log.rate())), note=_late(log))
+        last = np.nanmax(log.columns[used].steps, initial=1.0)
+        _add(read, *run_from(log, used, logged_path(log.rate(), int(last))), note=_late(log))
 
 
 def _add(read: Read, run: LoggedRun, used: str, note: str | None = None) -> None:
