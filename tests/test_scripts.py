@@ -44,6 +44,7 @@ def test_the_table_of_situations_is_up_to_date(run_all):
         "faults.py",
         "verdict_errors.py",
         "budget_errors.py",
+        "forecast_errors.py",
     ],
 )
 def test_a_script_starts_anywhere(script, tmp_path):
