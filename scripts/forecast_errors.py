@@ -157,9 +157,7 @@ def groups(trained: list[Trained], of_curve: bool) -> None:
     for name, part in parts:
         found.append(judged([one for one in trained if one not in part], part, of_curve))
         print(_row(name, found[-1].errors, found[-1].held))
-    print(
-        _row("all", np.concatenate([one.errors for one in found]), np.concatenate([one.held for one in found], axis=1))
-    )
+    print(_row_of_all(found))
 
 
 def _row(name: str, errors: FloatArray, held: FloatArray) -> str:
@@ -186,9 +184,7 @@ def subsets(trained: list[Trained], of_curve: bool, count: int, seed: int) -> No
     right = sum(one.missed <= CLOSE for one in named)
     print(f"\n{count} random subsets of 3 to 8 runs, for all others of {longest:,} steps:\n")
     print("| | runs | mean error | 80 % holds | 95 % holds |\n|---|---|---|---|---|")
-    print(
-        _row("all", np.concatenate([one.errors for one in found]), np.concatenate([one.held for one in found], axis=1))
-    )
+    print(_row_of_all(found))
     print(f"\nA winner is named {len(named)} times, and right (within {CLOSE:g}) {right} times; else 'cannot tell'.")
     print("\n| pick | misses the best loss by, mean | median | most |\n|---|---|---|---|")
     longest_runs, shorter_runs = (np.array(column) for column in zip(*habits, strict=True))
