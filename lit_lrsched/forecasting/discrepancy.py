@@ -22,7 +22,7 @@ from lit_lrsched.forecasting.laws import Points
 from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
 
 _POINTS = 8  # of a run, at most: its error changes slowly
-_ALL_POINTS = 160  # of all runs
+_ALL_POINTS = 112  # of all runs
 
 
 class Sizes(NamedTuple):
@@ -89,11 +89,10 @@ def kernels(one: Traits, other: Traits) -> tuple[FloatArray, FloatArray, FloatAr
     """Returns the covariances of the parts by peak, length and shape of size 1, ``[points, points]`` each."""
     peak, length = np.abs(one.peak[:, None] - other.peak), np.abs(one.length[:, None] - other.length)
     shape = np.sqrt(((one.shape[:, None] - other.shape) ** 2).sum(axis=-1))
-    near = _smooth(length, 4.0)
     return (
-        _smooth(peak, 3.0) * near / _apart_by_one(3.0) ** 2,
+        _smooth(peak, 3.0) * _smooth(length, 4.0) / _apart_by_one(3.0) ** 2,
         _smooth(length, 3.0) * _smooth(peak, 6.0) / _apart_by_one(3.0) ** 2,
-        np.exp(-shape) * _smooth(peak, 3.0) * near / (2 - 2 * np.exp(-1.0)),
+        np.exp(-shape) * _smooth(peak, 6.0) * _smooth(length, 6.0) / (2 - 2 * np.exp(-1.0)),
     )
 
 

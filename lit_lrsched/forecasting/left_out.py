@@ -12,10 +12,10 @@ from lit_lrsched.forecasting.fitting import FittedLaw, Observations, fit
 from lit_lrsched.forecasting.laws import Law, Units
 from lit_lrsched.forecasting.rate_path import FloatArray
 
-_FACTORS = np.geomspace(1 / 8, 8, 13)  # of the usual sizes
+_FACTORS = np.geomspace(1 / 8, 8, 9)  # of the usual sizes
 _DOUBT = np.log(1.7)  # standard deviation of the logarithm of a size, before any run was left out
 _WORTH = 4.0  # degrees of freedom of the usual sizes; every two runs add one
-_MOST_SINGLE = 12
+_MOST_SINGLE = 8
 _STOPPED = 0.5
 
 
