@@ -40,7 +40,10 @@ def read_race(folder: Path, loss: str | None) -> tuple[list[LoggedRun], str, lis
         )
     if not finished:
         raise InputError(f"{folder}: every run diverged: race lower rates first")
-    return [_mean(setting, records, used) for setting, records in finished.items()], used, notes
+    runs = [run for setting, records in finished.items() if (run := _mean(setting, records, used))]
+    if rising := len(finished) - len(runs):
+        notes.append(f"{rising} settings are left out: their {used} does not fall.")
+    return runs, used, notes
 
 
 def _loss(folder: Path, members: dict[tuple[str, float, float, float], list[Record]], loss: str | None) -> str:
@@ -54,8 +57,11 @@ def _loss(folder: Path, members: dict[tuple[str, float, float, float], list[Reco
     return found[0]
 
 
-def _mean(setting: tuple[str, float, float, float], records: list[Record], used: str) -> LoggedRun:
+def _mean(setting: tuple[str, float, float, float], records: list[Record], used: str) -> LoggedRun | None:
     losses = np.mean([record.curves[used] for record in records], axis=0)
     rates = np.mean([record.curves["lr"] for record in records], axis=0)
     name = f"{setting[0]} at {setting[1]:g}"
-    return LoggedRun(np.arange(1, len(losses) + 1), losses, RatePath.of(rates), name)
+    try:
+        return LoggedRun(np.arange(1, len(losses) + 1), losses, RatePath.of(rates), name)
+    except InputError:  # at a rate that is too high, say
+        return None

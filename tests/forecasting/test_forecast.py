@@ -167,9 +167,10 @@ def test_the_command_reads_a_list_of_foreign_logs(command):
 
 
 def test_the_command_reads_what_fit_wrote(command):
-    for schedule, logger in (("Linear", "TensorBoardLogger"), ("Constant", "CSVLogger")):
+    steps = ["StepLR", "--lr_scheduler.step_size=2"]
+    for schedule, logger in ((["Linear"], "TensorBoardLogger"), (steps, "CSVLogger")):
         where = ["--trainer.logger", logger, "--trainer.logger.save_dir=."]
-        assert command("fit", "--lr_scheduler", schedule, "--trainer.max_epochs=3", *where) == 0, command.err
+        assert command("fit", "--lr_scheduler", *schedule, "--trainer.max_epochs=3", *where) == 0, command.err
     folders = sorted(map(str, Path("lightning_logs").glob("version_*")))
     assert command("forecast", *folders, "--steps=33") == 0, command.err
     assert "2 runs of 33 steps, peak rates 0.1." in command.out

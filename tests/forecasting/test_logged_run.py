@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from lit_lrsched import InputError, LoggedRun, forecast
+from lit_lrsched.comparison.evidence.runs import RunKey
+from lit_lrsched.comparison.records import Record, RecordStore
+from lit_lrsched.forecasting.reading import read_runs
 
 RATES = np.full(100, 0.1)
 FALLING = np.linspace(3.0, 2.0, 10)
@@ -53,3 +56,32 @@ def test_too_few_runs_are_refused():
         forecast([run, run])
     with pytest.raises(InputError, match="is not a run: give paths, or LoggedRun"):
         forecast([run, 3])
+
+
+def test_a_race_is_read_as_mean_curves(tmp_path):
+    keys = [RunKey(name, lr, 0.9, 0.0, seed) for name in ("a", "b") for lr in (0.1, 9.0) for seed in (0, 1)]
+    records = []
+    for key in keys:
+        losses = np.linspace(2.0, 1.0 + key.seed, 10) if key.lr == 0.1 else np.linspace(1.0, 3.0, 10)
+        curves = {"train_loss": losses, "lr": np.linspace(key.lr, 0, 10)}
+        records.append(Record(key, {"val_acc": 0.5}, curves, diverged=key.lr == 9.0 and key.schedule == "b"))
+    store = RecordStore(tmp_path / "race", ["val_acc"])
+    store.append(records)
+    store.finish()
+    read = read_runs(tmp_path / "race")
+    assert [run.name for run in read.runs] == ["a at 0.1", "b at 0.1"]
+    assert read.runs[0].losses[[0, -1]].tolist() == [2.0, 1.5]
+    assert read.runs[0].rates == pytest.approx(np.linspace(0.1, 0, 10))
+    assert "1 of its 4 settings diverged" in read.notes[1]
+    assert "1 settings are left out: their train_loss does not fall." in read.notes[2]
+    with pytest.raises(InputError, match=r"has no curve of train_los \(did you mean 'train_loss'\?\)"):
+        read_runs(tmp_path / "race", "train_los")
+
+
+def test_a_late_log_rises_from_0(tmp_path):
+    path = tmp_path / "late.csv"
+    path.write_text("step,lr,loss\n30,0.1,2.0\n20,0.1,2.5\n10,0.1,3\n40,,1.9\n")
+    read = read_runs(path)
+    assert read.runs[0].rates[[0, 5, 10, 39]].tolist() == [0.0, 0.05, 0.1, 0.1]
+    assert read.runs[0].steps.tolist() == [10, 20, 30, 40]
+    assert read.notes == ["Where a log begins late, the rate is taken to rise from 0 until there."]
