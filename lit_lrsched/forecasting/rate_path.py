@@ -10,6 +10,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+_EVERY_STEP = 4096  # the longest run whose every step is kept
 BLOCKS = 96  # of a whole run; the sums of the laws are then exact to about 1e-5 of the loss
 
 
@@ -33,9 +34,16 @@ class RatePath:
 
     @classmethod
     def of(cls, rates: npt.ArrayLike) -> RatePath:
-        """Returns the path of a run whose rate is given at every step."""
+        """Returns the path of a run whose rate is given at every step: of a long run at enough of them."""
         values = np.asarray(rates, dtype=float)
-        return cls(np.arange(len(values)), values, len(values))
+        if len(values) <= _EVERY_STEP:
+            return cls(np.arange(len(values)), values, len(values))
+        change = np.abs(np.diff(values))
+        bend = np.abs(np.diff(values, n=2))
+        largest = np.concatenate([_largest(change), _largest(bend) + 1])
+        even = np.linspace(0, len(values) - 1, _EVERY_STEP // 4).astype(np.int64)
+        kept = np.unique(np.clip(np.concatenate([even, *(largest + near for near in (-1, 0, 1))]), 0, len(values) - 1))
+        return cls(kept, values[kept], len(values))
 
     def __post_init__(self) -> None:
         # The sum of the rates of the steps a to b - 1, of which the first is known: a trapezoid without its last side.
@@ -104,6 +112,11 @@ class RatePath:
             sums=((self.sum_until(first) + self.sum_until(ends)) / 2)[kept],
             middles=((first + ends) / 2)[kept],
         )
+
+
+def _largest(values: FloatArray, most: int = 500) -> IntArray:
+    """Returns the places of the largest of some values: the jumps and kinks of a rate."""
+    return np.argpartition(values, len(values) - most)[len(values) - most :]
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,4 +88,14 @@ def test_a_million_steps_are_a_few_hundred_numbers():
     path = RatePath.of(rates_of("cooldown to 0", length=1_000_000))
     points = Points.of(path, np.array([1_000_000.0]), UNITS)
     assert points.sums_since.shape[1] < 300
-    assert float(path.sum_until(1_000_000)) == pytest.approx(rates_of("cooldown to 0", 1_000_000).sum(), rel=1e-9)
+    assert len(path.steps) < 5000
+    assert float(path.sum_until(1_000_000)) == pytest.approx(rates_of("cooldown to 0", 1_000_000).sum(), rel=1e-7)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_long_path_keeps_its_jumps_and_its_sums(shape):
+    rates = rates_of(shape, length=300_000)
+    path = RatePath.of(rates)
+    counts = np.array([20, 1000, 179_999, 180_001, 299_000, 300_000])
+    assert path.sum_until(counts) == pytest.approx([rates[:count].sum() for count in counts], rel=1e-6)
+    assert path.rate_at(counts - 1) == pytest.approx(rates[counts - 1], rel=1e-4, abs=1e-9)
