@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lit_lrsched.comparison.race import compare as compare
     from lit_lrsched.csv_data.module import CSVDataModule as CSVDataModule
     from lit_lrsched.errors import InputError as InputError
+    from lit_lrsched.forecasting.forecast import forecast as forecast
+    from lit_lrsched.forecasting.logged_run import LoggedRun as LoggedRun
     from lit_lrsched.ionosphere.data import IonosphereDataModule as IonosphereDataModule
     from lit_lrsched.ionosphere.model import IonosphereClassifier as IonosphereClassifier
     from lit_lrsched.optim.from_torch import FromTorch as FromTorch
@@ -37,10 +39,12 @@ _HOME_OF = {
     "IonosphereClassifier": "ionosphere.model",
     "IonosphereDataModule": "ionosphere.data",
     "LearningRateLogger": "trainer.callbacks.learning_rate_logger",
+    "LoggedRun": "forecasting.logged_run",
     "ScheduleCLI": "cli.schedule_cli",
     "ScheduledLR": "optim.scheduled_lr",
     "compare": "comparison.race",
     "find_lr": "search.find",
+    "forecast": "forecasting.forecast",
     "preview": "plans.preview",
     "schedule_config": "trainer.schedule_config",
 }
@@ -56,10 +60,12 @@ __all__ = [
     "IonosphereClassifier",
     "IonosphereDataModule",
     "LearningRateLogger",
+    "LoggedRun",
     "ScheduleCLI",
     "ScheduledLR",
     "compare",
     "find_lr",
+    "forecast",
     "preview",
     "schedule_config",
 ]

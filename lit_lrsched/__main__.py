@@ -50,6 +50,8 @@ def _program(arguments: list[str]) -> Callable[[], None]:
             from lit_lrsched.cli.schedules import run
         elif _has_horizon_by_hand(arguments):
             from lit_lrsched.cli.quick_preview import run
+        elif arguments[:1] == ["forecast"]:
+            from lit_lrsched.cli.forecast import run
         else:
             from lit_lrsched.cli.command import run
         return run

@@ -43,6 +43,7 @@ LAYERS = {
     "ionosphere": Layer("torch lightning torchmetrics"),
     "comparison": Layer("torch lightning torchmetrics numpy tqdm", inside="matplotlib ray rich scipy tensorboard yaml"),
     "search": Layer("torch lightning numpy tqdm", inside="matplotlib rich scipy yaml"),
+    "forecasting": Layer("numpy", inside="scipy matplotlib rich tensorboard yaml"),
     "cli": Layer("torch lightning jsonargparse yaml"),
 }
 ENTRANCES = ("", "__main__")  # they import whatever is asked for, when it is asked for
@@ -206,6 +207,7 @@ PUBLIC_NAMES = """
     WarmupLinear WarmupCosine WarmupStableDecay WarmupInverseSqrt OneCycle CosineRestarts Plateau
     ScheduledLR schedule_config ApplySchedule LearningRateLogger
     IonosphereClassifier CSVDataModule IonosphereDataModule preview compare find_lr ScheduleCLI InputError
+    forecast LoggedRun
 """
 
 

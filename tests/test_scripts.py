@@ -46,6 +46,8 @@ def test_the_table_of_situations_is_up_to_date(run_all):
         "verdict_errors.py",
         "budget_errors.py",
         "transfer_errors.py",
+        "forecast_errors.py",
+        "docs/forecast_race.py",
     ],
 )
 def test_a_script_starts_anywhere(script, tmp_path):

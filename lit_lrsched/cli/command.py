@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lit_lrsched.class_paths import import_from, import_path
 from lit_lrsched.cli.arguments import ScheduleParser
+from lit_lrsched.cli.forecast import SUMMARY as FORECAST
 from lit_lrsched.cli.quiet import quiet_lightning
 from lit_lrsched.cli.run_folder import LastCheckpoint, shortest_path
 from lit_lrsched.cli.schedule_cli import OWN_SUBCOMMANDS, ScheduleCLI, given_callbacks
@@ -81,6 +82,11 @@ class Command(ScheduleCLI):
             own.append(RunProgressBar())
         self.trainer_defaults["callbacks"] = own
         return super().instantiate_trainer(**kwargs)
+
+    def add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Lists ``forecast`` too, which runs without Lightning (:mod:`lit_lrsched.__main__`)."""
+        super().add_subcommands(parser, **kwargs)
+        self.add_subcommand(parser, "forecast", self.init_parser(), [], FORECAST)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Makes the worked example the default, and the model's width follow the data; adds ``--test``."""

@@ -1,0 +1,87 @@
+"""The subcommand ``forecast``: what schedules that were never run would give. Loads neither torch nor Lightning."""
+
+from __future__ import annotations
+
+import sys
+from typing import Optional, Union
+
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+
+from lit_lrsched.cli.comma_lists import CommaLists
+from lit_lrsched.cli.parse_errors import OneLineErrors, mistake_behind
+from lit_lrsched.errors import InputError
+from lit_lrsched.forecasting.forecast import forecast
+from lit_lrsched.plans.preview import by_name
+from lit_lrsched.schedules import load_all
+from lit_lrsched.schedules.core import Schedule
+
+SUMMARY = "Say from a few logged runs what schedules, peaks and lengths that were never run would give."
+
+
+class _Parser(CommaLists, OneLineErrors, ArgumentParser):
+    """Answers a mistake with one line and exit status 2."""
+
+
+def run() -> None:
+    """Runs the command with the arguments of the process.
+
+    Raises:
+        InputError: For a mistake that shows after parsing, such as a file that cannot be read.
+    """
+    set_parsing_settings(subclasses_enabled=[Schedule])
+    load_all()
+    parser = _parser()
+    try:
+        config = parser.instantiate_classes(parser.parse_args(sys.argv[2:]))
+    except ValueError as error:
+        mistake = mistake_behind(error, (InputError,))
+        if mistake is None:
+            raise
+        raise InputError(str(mistake)) from error
+    if not config.runs:
+        raise InputError("name the runs: lit-lrsched forecast RUN RUN ... (see lit-lrsched forecast --help)")
+    _forecast(config)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="lit-lrsched forecast", description=SUMMARY)
+    parser.add_argument(
+        "runs",
+        type=str,
+        nargs="*",
+        metavar="RUN",
+        help="A folder of fit or compare, a CSV with columns step, lr and a loss, or a YAML list that states the "
+        "schedules of foreign logs: [{log: run.csv, schedule: {class_path: Cosine}, lr: 3e-4, steps: 20000}].",
+    )
+    parser.add_argument(
+        "--schedules",
+        type=Optional[Union[dict[str, Schedule], list[Schedule]]],
+        help="The schedules to ask for, by name or as a list. Default: the main shapes, with the warmup of the runs.",
+    )
+    parser.add_argument("--lrs", type=Optional[list[float]], help="Peak rates. Default: those of the runs.")
+    parser.add_argument(
+        "--steps",
+        type=Optional[list[int]],
+        help="Lengths in optimizer steps. Default: the longest run's, and twice that.",
+    )
+    parser.add_argument("--loss", type=Optional[str], help="The logged loss. Default: val_loss, loss, train_loss, ...")
+    parser.add_argument("--csv", type=Optional[str], help="File for the table: every schedule, peak rate and length.")
+    parser.add_argument("--png", type=Optional[str], help="File for the picture.")
+    parser.add_argument(
+        "--export", type=Optional[str], help="File for the schedule that minimises the law, ready for fit --config."
+    )
+    return parser
+
+
+def _forecast(config: Namespace) -> None:
+    schedules = by_name(config.schedules) if config.schedules else None
+    found = forecast(config.runs, schedules, config.lrs, config.steps, loss=config.loss)
+    found.show()
+    for option, write, what in (
+        (config.csv, found.write_csv, "Table"),
+        (config.png, found.write_png, "Picture"),
+        (config.export, found.export, "The schedule that minimises the law"),
+    ):
+        if option:
+            write(option)
+            print(f"{what}: {option}")

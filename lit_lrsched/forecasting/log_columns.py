@@ -1,0 +1,154 @@
+"""The columns of a log: a CSV file, or TensorBoard's event files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.forecasting.logged_run import LoggedRun
+from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
+
+# Which column is the loss when none is named, in this order: what generalises comes first.
+_LOSSES = ("val_loss", "valid_loss", "validation_loss", "val/loss", "loss", "train_loss", "train/loss")
+
+
+class Column(NamedTuple):
+    """The values of a column and the steps at which they were logged, as they were found.
+
+    Args:
+        steps: The steps, ``[rows]``; nan where one cannot be read.
+        values: The values, ``[rows]``; nan where one cannot be read.
+    """
+
+    steps: FloatArray
+    values: FloatArray
+
+
+class Log(NamedTuple):
+    """A log.
+
+    Args:
+        name: What messages call it.
+        columns: Its columns, without the steps.
+    """
+
+    name: str
+    columns: Mapping[str, Column]
+
+    def loss(self, wanted: str | None) -> str:
+        """Returns the name of the column with the loss.
+
+        Raises:
+            InputError: When there is none, or none of the name that is wanted.
+        """
+        known = ", ".join(self.columns) or "none"
+        if wanted is not None:
+            if wanted not in self.columns:
+                raise InputError(
+                    f"{self.name} has no column {wanted!r}{did_you_mean(wanted, self.columns)}: it has {known}"
+                )
+            return wanted
+        found = [name for name in _LOSSES if name in self.columns]
+        found += [name for name in self.columns if "loss" in name.lower() and not name.startswith("test")]
+        if not found:
+            raise InputError(f"{self.name} has no column that looks like a loss: it has {known}: name one with loss")
+        return found[0]
+
+    def rate(self) -> Column:
+        """Returns the learning rate of the first param group.
+
+        Raises:
+            InputError: When none was logged.
+        """
+        for name, column in self.columns.items():
+            if name in ("lr", "learning_rate") or name.startswith(("lr/", "lr-")):
+                return column
+        known = ", ".join(self.columns) or "none"
+        raise InputError(
+            f"{self.name} has no column 'lr' with the learning rate: it has {known}: add one, or state the schedule in "
+            "a YAML list of runs"
+        )
+
+
+def read_csv(path: Path, name: str) -> Log:
+    """Returns the log in a CSV file with a column ``step``.
+
+    Raises:
+        InputError: When the file cannot be read, is empty, or has no such column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+        raise InputError(f"{name} cannot be read: {reason}: give a CSV with columns step, lr and a loss") from error
+    if len(rows) < 2:
+        raise InputError(f"{name} has no rows: give a CSV with columns step, lr and a loss")
+    header = [title.strip() for title in rows[0]]
+    if "step" not in header:
+        raise InputError(f"{name} has no column 'step'{did_you_mean('step', header)}: it has {', '.join(header)}")
+    steps = [_cell(row, header.index("step")) for row in rows[1:]]
+    columns = {}
+    for place, title in enumerate(header):
+        if title != "step":
+            filled = [(step, _cell(row, place)) for step, row in zip(steps, rows[1:], strict=True) if _has(row, place)]
+            columns[title] = _column(filled)
+    return Log(name, {title: column for title, column in columns.items() if len(column.steps)})
+
+
+def read_events(folder: Path, name: str) -> Log:
+    """Returns the scalars that TensorBoard's logger wrote into a folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    accumulator.Reload()
+    tags = accumulator.Tags()["scalars"]
+    columns = {tag: _column([(event.step, event.value) for event in accumulator.Scalars(tag)]) for tag in tags}
+    return Log(name, columns)
+
+
+def run_from(log: Log, used: str, path: RatePath, offset: int = 0) -> tuple[LoggedRun, str]:
+    """Returns a run of a log's column, and the column's name."""
+    column = log.columns[used]
+    return LoggedRun(column.steps + offset, column.values, path, Path(log.name).stem), used
+
+
+def logged_path(rate: Column, steps: int | None = None) -> RatePath:
+    """Returns the learning rate between logged points: interpolated, rising from 0 before the first.
+
+    Args:
+        rate: The logged rates.
+        steps: How long the run is. None: to the last logged step.
+    """
+    known = np.isfinite(rate.steps) & np.isfinite(rate.values) & (rate.steps >= 0)
+    places, last = np.unique(rate.steps[known][::-1].astype(np.int64), return_index=True)
+    rates = rate.values[known][::-1][last]
+    if not len(places):
+        raise InputError("no learning rate can be read: give a column lr of numbers")
+    if places[0] > 0:
+        places, rates = np.append(0, places), np.append(0.0, rates)
+    end = max(int(places[-1]), (steps or 1) - 1)
+    if end > places[-1]:
+        places, rates = np.append(places, end), np.append(rates, rates[-1])
+    return RatePath(places, rates, end + 1)
+
+
+def _column(rows: Sequence[tuple[float, float]]) -> Column:
+    table = np.array(rows, dtype=float).reshape(-1, 2)
+    return Column(table[:, 0], table[:, 1])
+
+
+def _has(row: Sequence[str], place: int) -> bool:
+    return place < len(row) and bool(row[place].strip())
+
+
+def _cell(row: Sequence[str], place: int) -> float:
+    try:
+        return float(row[place])
+    except (ValueError, IndexError):
+        return float("nan")

@@ -1,0 +1,108 @@
+"""A logged run: losses at some steps, and the learning rate of every step."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from lit_lrsched.errors import InputError
+from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
+
+
+class LoggedRun:
+    """What a training logged: losses at some steps, and the learning rate of every step.
+
+    Rows that are out of order are sorted. Of rows with the same step the last counts, and rows before step 1 or whose
+    loss is not finite are left out; ``left_out`` counts both.
+
+    Args:
+        steps: How many optimizer steps were done at each logged loss, ``[points]``; at most the run's length.
+        losses: The losses, ``[points]``.
+        rates: The learning rate of every step of the run, from step 0 to its end, ``[length]``, the warmup included.
+        name: What messages call the run.
+
+    Raises:
+        InputError: When arrays do not fit each other, a rate is negative or not finite, or the run tells nothing: no
+            loss is finite, the last ones are not, or they rise.
+
+    >>> run = LoggedRun(steps=[2, 1, 4, 4], losses=[2.5, 3.0, 2.2, 2.1], rates=[0.1, 0.1, 0.1, 0.05])
+    >>> run.steps.tolist(), run.losses.tolist(), run.left_out
+    ([1, 2, 4], [3.0, 2.5, 2.1], 1)
+    """
+
+    def __init__(
+        self, steps: npt.ArrayLike, losses: npt.ArrayLike, rates: npt.ArrayLike | RatePath, name: str = "a run"
+    ) -> None:
+        self.name = name
+        self.path = rates if isinstance(rates, RatePath) else RatePath.of(_checked_rates(rates, name))
+        given, values = _columns(steps, losses, name)
+        order = np.argsort(given, kind="stable")
+        given, values = given[order], values[order]
+        kept = np.append(given[1:] != given[:-1], True) & (given >= 1)
+        _check_end(given[kept], values[kept], name)
+        kept &= np.isfinite(values)
+        self.left_out = int(len(kept) - kept.sum())
+        self.steps, self.losses = given[kept].astype(np.int64), values[kept]
+        if self.steps[-1] > self.path.length:
+            raise InputError(
+                f"{name} has a loss after step {self.steps[-1]} and rates for {self.path.length} steps: give the rate "
+                "of every step, from step 0 to the end"
+            )
+        _check_falls(self.losses, name)
+
+    @property
+    def rates(self) -> FloatArray:
+        """The learning rate of every step, ``[length]``."""
+        return self.path.rate_at(np.arange(self.path.length))
+
+    @property
+    def length(self) -> int:
+        """How many steps the run has."""
+        return self.path.length
+
+    @property
+    def falls(self) -> bool:
+        """Whether the rate ever falls."""
+        return bool((np.diff(self.path.rates) < -1e-3 * self.path.peak).any())
+
+    def __repr__(self) -> str:
+        return f"LoggedRun({self.name}: {len(self.steps)} losses, {self.length:,} steps, peak rate {self.path.peak:g})"
+
+
+def _checked_rates(rates: npt.ArrayLike, name: str) -> FloatArray:
+    values = np.atleast_1d(np.asarray(rates, dtype=float))
+    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any() or not (values > 0).any():
+        raise InputError(f"{name}: rates have to be finite numbers of at least 0, one a step, and not all 0")
+    return values
+
+
+def _columns(steps: npt.ArrayLike, losses: npt.ArrayLike, name: str) -> tuple[FloatArray, FloatArray]:
+    given, values = (np.atleast_1d(np.asarray(column, dtype=float)) for column in (steps, losses))
+    if given.shape != values.shape or given.ndim != 1:
+        raise InputError(f"{name} has {given.size} steps and {values.size} losses: give one loss for each logged step")
+    known = np.isfinite(given)
+    return given[known], values[known]
+
+
+def _check_end(steps: FloatArray, losses: FloatArray, name: str) -> None:
+    finite = np.isfinite(losses)
+    if not finite.any():
+        raise InputError(f"{name} has no finite loss: leave it out")
+    if not finite[-1]:
+        after = int(steps[np.flatnonzero(finite)[-1]])
+        raise InputError(f"{name} diverged: its loss is not finite after step {after}: leave it out")
+
+
+def _check_falls(losses: FloatArray, name: str) -> None:
+    if losses.min() <= 0:
+        raise InputError(f"{name} has the loss {losses.min():g}: the laws are for losses above 0")
+    if len(losses) < 8:
+        return
+    part = max(len(losses) // 10, 2)
+    start, end = float(np.median(losses[:part])), float(np.median(losses[-part:]))
+    if end > 1.5 * start:
+        raise InputError(f"{name} diverged: its loss rises from {start:.4g} to {end:.4g}: leave it out")
+    if end >= start:
+        raise InputError(
+            f"the losses of {name} rise, from {start:.4g} to {end:.4g}: a forecast needs a loss that falls in training"
+        )

@@ -1,0 +1,165 @@
+"""Reads logged runs: a folder of ``fit``, a folder of ``compare``, a CSV file, or a YAML list of logs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Union
+
+import numpy as np
+
+from lit_lrsched.class_paths import from_plain
+from lit_lrsched.errors import InputError, did_you_mean, shown
+from lit_lrsched.forecasting.fit_folders import read_fit
+from lit_lrsched.forecasting.log_columns import Log, logged_path, read_csv, run_from
+from lit_lrsched.forecasting.logged_run import LoggedRun
+from lit_lrsched.forecasting.schedule_paths import path_of
+from lit_lrsched.schedules.core import Horizon, Schedule, as_schedule
+
+RunLike = Union[LoggedRun, str, Path]
+
+_KEYS = ("log", "schedule", "lr", "steps", "loss")
+
+
+class Read(NamedTuple):
+    """Runs that were read.
+
+    Args:
+        runs: The runs.
+        losses: The name of the loss of each.
+        notes: What was done on the way, one sentence each.
+    """
+
+    runs: list[LoggedRun]
+    losses: list[str]
+    notes: list[str]
+
+
+def read_runs(runs: RunLike | Sequence[RunLike], loss: str | None = None) -> Read:
+    """Reads runs.
+
+    Args:
+        runs: Paths, and runs that are there already.
+        loss: The column with the loss. None: the first of ``val_loss``, ``loss``, ``train_loss`` and the like.
+
+    Raises:
+        InputError: When a file cannot be read, a column is missing, a run tells nothing, or the losses of runs are
+            not the same quantity.
+    """
+    given = [runs] if isinstance(runs, (LoggedRun, str, Path)) else list(runs)
+    read = Read([], [], [])
+    for one in given:
+        if isinstance(one, LoggedRun):
+            read.runs.append(one)
+        elif isinstance(one, (str, Path)):
+            _read_path(Path(one), loss, read)
+        else:
+            raise InputError(f"runs: {shown(one)} is not a run: give paths, or LoggedRun(steps, losses, rates)")
+    names = Counter(read.losses)
+    if len(names) > 1:
+        found = ", ".join(f"{name} ({count} of them)" for name, count in names.items())
+        raise InputError(f"the runs log different losses: {found}: name the one that all have with loss")
+    left_out = sum(run.left_out for run in read.runs)
+    if left_out:
+        read.notes.append(f"{left_out} rows were left out: repeated, before the first step, or not finite.")
+    return read
+
+
+def _read_path(path: Path, loss: str | None, read: Read) -> None:
+    name = str(path)
+    if not path.exists():
+        raise InputError(f"{name} does not exist: give a folder of fit or compare, a CSV file, or a YAML list of logs")
+    if path.is_dir() and (path / "curves.npz").exists():
+        from lit_lrsched.forecasting.race_folders import read_race  # loads torch and Lightning
+
+        runs, used, notes = read_race(path, loss)
+        read.runs.extend(runs)
+        read.losses.extend([used] * len(runs))
+        read.notes.extend(notes)
+    elif path.is_dir():
+        _add(read, *read_fit(path, loss))
+    elif path.suffix in (".yaml", ".yml"):
+        for entry in _entries(path):
+            _add(read, *_stated(path, entry, loss))
+    else:
+        log = read_csv(path, name)
+        used = log.loss(loss)
+        last = np.nanmax(log.columns[used].steps, initial=1.0)
+        _add(read, *run_from(log, used, logged_path(log.rate(), int(last))), note=_late(log))
+
+
+def _add(read: Read, run: LoggedRun, used: str, note: str | None = None) -> None:
+    read.runs.append(run)
+    read.losses.append(used)
+    if note is not None and note not in read.notes:
+        read.notes.append(note)
+
+
+def _late(log: Log) -> str | None:
+    first = float(np.nanmin(log.rate().steps))
+    if first <= 1:
+        return None
+    return "Where a log begins late, the rate is taken to rise from 0 until there."
+
+
+def _entries(path: Path) -> list[Mapping[str, Any]]:
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as YAML: correct it") from error
+    form = "a list like [{log: run.csv, schedule: {class_path: Cosine}, lr: 3e-4, steps: 20000}]"
+    if not isinstance(content, list) or not content or not all(isinstance(entry, Mapping) for entry in content):
+        raise InputError(f"{path} is no list of runs: write {form}")
+    for entry in content:
+        for key in entry:
+            if key not in _KEYS:
+                raise InputError(f"{path} has an unknown key {key!r}{did_you_mean(str(key), _KEYS)}: write {form}")
+        if "log" not in entry:
+            raise InputError(f"{path} has a run without log: write {form}")
+    return content
+
+
+def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> tuple[LoggedRun, str]:
+    log = read_csv(path.parent / str(entry["log"]), str(entry["log"]))
+    used = log.loss(loss or entry.get("loss"))
+    column = log.columns[used]
+    last = int(np.nanmax(column.steps))
+    length = int(entry.get("steps", last))
+    if "schedule" not in entry:
+        return run_from(log, used, logged_path(log.rate(), length))
+    if "lr" not in entry:
+        raise InputError(f"{path} states the schedule of {log.name} and no peak rate: add lr")
+    return run_from(log, used, path_of(schedule_from(entry["schedule"]), Horizon(length), float(entry["lr"])))
+
+
+def schedule_from(plain: Any) -> Schedule:
+    """Returns a schedule from plain configuration, whose class may go by its short name.
+
+    Raises:
+        InputError: When there is no such class, or it refuses its arguments.
+
+    >>> schedule_from({"class_path": "WarmupCosine", "init_args": {"warmup": "300st", "end": 0.1}})
+    WarmupCosine(warmup='300st', start=None, end=0.1)
+    """
+    return as_schedule(from_plain(_with_paths(plain)))
+
+
+def _with_paths(plain: Any) -> Any:
+    from lit_lrsched import schedules
+
+    if isinstance(plain, str):
+        plain = {"class_path": plain}
+    if isinstance(plain, Mapping):
+        found = {
+            key: _with_paths(value) if isinstance(value, (Mapping, list)) else value for key, value in plain.items()
+        }
+        name = found.get("class_path")
+        if isinstance(name, str) and "." not in name:
+            if name not in schedules.__all__:
+                raise InputError(f"there is no schedule {name!r}{did_you_mean(name, schedules.__all__)}: name another")
+            found["class_path"] = f"lit_lrsched.{name}"
+        return found
+    return [_with_paths(item) if isinstance(item, (Mapping, list)) else item for item in plain]

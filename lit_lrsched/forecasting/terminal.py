@@ -1,0 +1,60 @@
+"""A forecast on the terminal: what it rests on, a table for each length, and the verdict, in 100 columns."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from lit_lrsched.forecasting.words import Row, decimals
+
+_WIDTH = 100
+
+
+def show(
+    said: Sequence[str],
+    tables: Sequence[tuple[int, Sequence[Row], Sequence[str]]],
+    verdict: str,
+    file: TextIO | None = None,
+) -> None:
+    """Prints it.
+
+    Args:
+        said: What the forecast rests on, one sentence each.
+        tables: For each length its rows, best first, and the names of the schedules that are tied there.
+        verdict: The verdict.
+        file: Where to; None for standard output.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    file = file or sys.stdout
+    width = min(_WIDTH, Console(file=file).width) if file.isatty() else _WIDTH
+    console = Console(file=file, width=width, highlight=False)
+    for sentence in said:
+        console.print(Text(sentence))
+    for length, rows, tied in tables:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(f"after {length:,} steps", no_wrap=True)
+        for title in ("peak lr", "loss", "95 % interval"):
+            table.add_column(title, justify="right", no_wrap=True)
+        places = decimals(rows)
+        for place, row in enumerate(rows):
+            is_tied = row["schedule"] in tied
+            table.add_row(
+                Text(row["schedule"] + " *" * (is_tied and len(tied) > 1)),
+                f"{row['lr']:g}",
+                f"{row['loss']:.{places}f}",
+                f"{row['low']:.{places}f} to {row['high']:.{places}f}",
+                style="bold green" if place == 0 else "green" if is_tied else "",
+            )
+        console.print()
+        console.print(table)
+    console.print()
+    if any(len(tied) > 1 for _, _, tied in tables):
+        console.print(Text("Each schedule at its best peak rate; * cannot be told from the best.", style="dim"))
+    else:
+        console.print(Text("Each schedule at its best peak rate.", style="dim"))
+    console.print(Text(verdict, style="bold"))

@@ -1,0 +1,207 @@
+"""Forecasts against what is known: the exact loss of SGD on least squares, and curves of real language models."""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from lit_lrsched import Constant, Cosine, Horizon, InputError, Linear, LoggedRun, WarmupStableDecay, forecast, table
+from lit_lrsched.forecasting.judgement import undecided
+from lit_lrsched.forecasting.log_columns import logged_path, read_csv
+from tests.forecasting.least_squares import expected_losses
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data" / "llm_curves"
+needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"the curves of language models are not there: {DATA}")
+
+ASKED = {
+    "constant": Constant(),
+    "linear": Linear(),
+    "cosine": Cosine(),
+    "wsd": WarmupStableDecay("2%", "20%", Linear()),
+}
+
+
+@cache
+def sgd(name: str, lr: float, steps: int) -> LoggedRun:
+    rates = lr * np.array(table(ASKED[name], Horizon(steps)))
+    counts = np.arange(20, steps + 1, 20)
+    return LoggedRun(counts, expected_losses(rates)[counts], rates, f"{name} at {lr:g}")
+
+
+@cache
+def of_sgd():
+    runs = [sgd("constant", 0.05, 1000), sgd("linear", 0.05, 1000), sgd("wsd", 0.1, 1000)]
+    return forecast(runs, ASKED, lrs=[0.05, 0.1], steps=[1000, 2000])
+
+
+def test_sgd_on_least_squares_is_forecast():
+    found = of_sgd()
+    inside = 0
+    for row in found.table:
+        true = sgd(row["schedule"], row["lr"], row["steps"]).losses[-1]
+        assert row["loss"] == pytest.approx(true, rel=0.05), row
+        inside += row["low"] <= true <= row["high"]
+    assert inside >= 0.8 * len(found.table)
+
+
+def test_the_schedule_that_is_best_is_not_ruled_out():
+    true = {(name, lr): sgd(name, lr, 2000).losses[-1] for name in ASKED for lr in (0.05, 0.1)}
+    assert min(true, key=true.get)[0] in of_sgd().tied
+
+
+def test_a_table_is_sorted_and_its_curve_ends_there():
+    found = of_sgd()
+    losses = [row["loss"] for row in found.table]
+    assert losses == sorted(losses)
+    assert list(found.table[0]) == ["schedule", "lr", "steps", "loss", "low", "high"]
+    row = found.table[0]
+    curve = found.curve(row["schedule"], row["lr"], row["steps"])
+    assert curve.steps[-1] == row["steps"]
+    ends = curve.losses[-1], curve.low[-1], curve.high[-1]
+    assert ends == pytest.approx((row["loss"], row["low"], row["high"]), rel=1e-4)
+
+
+def test_a_wider_level_is_wider():
+    found = of_sgd()
+    for narrow, wide in zip(found.at_level(0.8), found.table, strict=True):
+        assert wide["low"] < narrow["low"] < narrow["loss"] < narrow["high"] < wide["high"]
+
+
+def test_only_what_was_asked_has_a_curve():
+    with pytest.raises(InputError, match=r"schedule='Cosin' was not asked for \(did you mean 'cosine'\?\)"):
+        of_sgd().curve("Cosin", 0.1, 1000)
+
+
+def test_a_forecast_is_a_screen_and_a_picture():
+    found = of_sgd()
+    text = repr(found)
+    assert found.verdict.split(".")[0] in " ".join(text.split())
+    assert len(text.splitlines()) < 40
+    assert max(map(len, text.splitlines())) <= 100
+    assert "data:image/png;base64," in found._repr_html_()
+    figure, axes = found.plot()
+    assert axes.figure is figure
+    assert axes.get_yticklabels()[0].get_text().startswith(found.table[0]["schedule"])
+
+
+def test_what_is_far_is_said():
+    runs = [sgd("constant", 0.05, 1000), sgd("linear", 0.05, 1000), sgd("wsd", 0.1, 1000)]
+    verdict = forecast(runs, {"cosine": Cosine()}, lrs=[0.4], steps=[5000]).verdict
+    assert "5,000 steps are more than 3 times the longest run (1,000)" in verdict
+    assert "no run had a rate above 0.1 (asked: 0.4)" in verdict
+
+
+def test_differences_larger_than_their_error_are_told():
+    shared = 0.1**2 * np.ones((3, 3)) + 0.001**2 * np.eye(3)  # all are off together, hardly from each other
+    assert undecided(np.array([1.02, 1.0, 1.001]), shared, freedom=20.0).tolist() == [1, 2]
+    assert undecided(np.array([1.02, 1.0, 1.001]), 0.1**2 * np.eye(3), freedom=20.0).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lrs": [0.0]}, "lrs=0.0 has to be a finite number above 0"),
+        ({"steps": [0]}, "steps=0 has to be a whole number of at least 2"),
+        ({"schedules": {}}, "nothing is asked"),
+        ({"schedules": [Cosine()]}, "schedules has to be a dict"),
+        ({"schedules": {"a": WarmupStableDecay("5ep", "5ep")}}, "counts in epochs, and a forecast in steps"),
+    ],
+)
+def test_questions_that_cannot_be_answered(arguments, message):
+    with pytest.raises(InputError, match=message):
+        forecast([sgd("constant", 0.05, 1000), sgd("linear", 0.05, 1000)], **arguments)
+
+
+def of_25m(name: str) -> LoggedRun:
+    log = read_csv(DATA / "25M" / f"{name}.csv", name)
+    column = log.columns["loss"]
+    return LoggedRun(column.steps, column.values, logged_path(log.rate()), name)
+
+
+@needs_data
+def test_curves_of_a_language_model_are_forecast():
+    """Six curves that were not seen, three of them of other shapes and two three times as long, to 0.2 %."""
+    found = forecast([of_25m(name) for name in ("cosine_24000", "constant_24000", "wsdcon_9")])
+    unseen = ("constant_72000", "cosine_72000", "wsd_20000_24000", "wsdld_20000_24000", "wsdcon_3", "wsdcon_18")
+    errors, inside = [], []
+    for name in unseen:
+        run = of_25m(name)
+        curve = found.of_path(run.path)
+        off = np.interp(run.steps, curve.steps, curve.losses) / run.losses - 1
+        errors.append(np.abs(off).mean())
+        inside.append(float(np.interp(run.steps[-1], curve.steps, curve.low)) <= run.losses[-1])
+    assert np.mean(errors) <= 0.002
+    assert all(inside)
+
+
+def test_the_command_reads_a_list_of_foreign_logs(command):
+    for name in ("constant", "linear", "wsd"):
+        run = sgd(name, 0.05, 1000)
+        with open(f"{name}.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["step", "loss"])
+            writer.writerows(zip(run.steps, run.losses, strict=True))
+    wsd = {
+        "class_path": "WarmupStableDecay",
+        "init_args": {"warmup": "2%", "decay": "20%", "shape": {"class_path": "Linear"}},
+    }
+    entries = [{"log": f"{name}.csv", "lr": 0.05, "steps": 1000} for name in ("constant", "linear", "wsd")]
+    for entry, schedule in zip(entries, ("Constant", "Linear", wsd), strict=True):
+        entry["schedule"] = schedule
+    Path("runs.yaml").write_text(yaml.safe_dump(entries))
+    asked = ["--schedules", "Cosine,Linear", "--steps", "1000,2000"]
+    assert command("forecast", "runs.yaml", *asked, "--csv=t.csv", "--png=p.png", "--export=best.yaml") == 0
+    assert "3 runs of 1,000 steps, peak rates 0.05." in command.out
+    rows = list(csv.DictReader(Path("t.csv").read_text().splitlines()))
+    assert {(row["schedule"], row["steps"]) for row in rows} == {
+        (name, steps) for name in ("Cosine", "Linear") for steps in ("1000", "2000")
+    }
+    assert Path("p.png").read_bytes().startswith(b"\x89PNG")
+    assert command("fit", "--config=best.yaml", "--optimizer=SGD", "--optimizer.lr=0.05", "--trainer.max_steps=30") == 0
+    assert "followed the plan (30 of 30 steps)" in command.out
+
+
+def test_the_command_reads_what_fit_wrote(command):
+    steps = ["StepLR", "--lr_scheduler.step_size=2"]
+    for schedule, logger in ((["Linear"], "TensorBoardLogger"), (steps, "CSVLogger")):
+        where = ["--trainer.logger", logger, "--trainer.logger.save_dir=."]
+        assert command("fit", "--lr_scheduler", *schedule, "--trainer.max_epochs=3", *where) == 0, command.err
+    folders = sorted(map(str, Path("lightning_logs").glob("version_*")))
+    assert command("forecast", *folders, "--steps=33") == 0, command.err
+    assert "2 runs of 33 steps, peak rates 0.1." in command.out
+    assert "interpolated" not in command.out  # the rates are those of the schedule, whatever was logged
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "message"),
+    [
+        ({}, [], "error: name the runs"),
+        ({}, ["no.csv"], "error: no.csv does not exist"),
+        ({"a.csv": "step,lr\n1,0.1\n"}, ["a.csv"], "has no column that looks like a loss: it has lr"),
+        ({"a.csv": "step,loss\n1,2.0\n"}, ["a.csv"], "has no column 'lr' with the learning rate"),
+        ({"a.csv": "lr,loss\n1,2.0\n"}, ["a.csv"], "has no column 'step'"),
+        ({"a.csv": "step\n"}, ["a.csv"], "has no rows"),
+        ({"a.csv": "step,lr,loss\n1,0.1,3\n2,0.1,2\n"}, ["a.csv"], "single run of a constant rate"),
+        (
+            {"a.csv": "step,lr,loss\n1,1,3\n", "b.csv": "step,lr,val_loss\n1,1,3\n"},
+            ["a.csv", "b.csv"],
+            "different loss",
+        ),
+        ({"a.csv": "step,lr,loss\n1,1,3\n"}, ["a.csv", "--loss=los"], "no column 'los' (did you mean 'loss'?)"),
+        ({"a.yaml": "{log: a.csv}"}, ["a.yaml"], "a.yaml is no list of runs"),
+        ({"a.yaml": "[{file: a.csv}]"}, ["a.yaml"], "unknown key 'file'"),
+        ({"a.yaml": "["}, ["a.yaml"], "cannot be read as YAML"),
+    ],
+)
+def test_a_mistake_is_one_line(command, files, arguments, message):
+    for name, text in files.items():
+        Path(name).write_text(text)
+    assert command("forecast", *arguments) == 2
+    assert message in command.err
+    assert command.err.count("\n") == 1
+    assert command.out == ""

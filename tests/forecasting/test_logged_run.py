@@ -1,0 +1,87 @@
+"""Logged runs: what is put right, and what is refused in a line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lit_lrsched import InputError, LoggedRun, forecast
+from lit_lrsched.comparison.evidence.runs import RunKey
+from lit_lrsched.comparison.records import Record, RecordStore
+from lit_lrsched.forecasting.reading import read_runs
+
+RATES = np.full(100, 0.1)
+FALLING = np.linspace(3.0, 2.0, 10)
+
+
+def test_rows_are_sorted_and_counted():
+    run = LoggedRun([30, 10, 20, 20, 40, 0], [1.0, 3.0, 9.0, 2.0, 0.9, 5.0], RATES)
+    assert run.steps.tolist() == [10, 20, 30, 40]
+    assert run.losses.tolist() == [3.0, 2.0, 1.0, 0.9]  # of two rows of step 20 the last
+    assert run.left_out == 2
+
+
+def test_a_gap_of_nan_is_left_out():
+    run = LoggedRun([10, 20, 30], [3.0, np.nan, 2.0], RATES)
+    assert (run.steps.tolist(), run.left_out) == ([10, 30], 1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "losses", "rates", "message"),
+    [
+        ([1, 2], [1.0], RATES, "has 2 steps and 1 losses"),
+        ([1, 2], [np.nan, np.nan], RATES, "has no finite loss"),
+        ([10, 20], [3.0, np.inf], RATES, "diverged: its loss is not finite after step 10"),
+        ([10, 200], [3.0, 2.0], RATES, "has a loss after step 200 and rates for 100 steps"),
+        (range(10, 110, 10), FALLING[::-1], RATES, "the losses of a run rise, from 2.056 to 2.944"),
+        (range(10, 110, 10), FALLING[::-1] ** 4, RATES, "diverged: its loss rises"),
+        ([10, 20], [1.0, -1.0], RATES, "has the loss -1"),
+        ([10, 20], [3.0, 2.0], [0.1, np.nan], "rates have to be finite"),
+        ([10, 20], [3.0, 2.0], [0.0, 0.0], "rates have to be finite"),
+    ],
+)
+def test_what_tells_nothing_is_refused(steps, losses, rates, message):
+    with pytest.raises(InputError, match=message):
+        LoggedRun(list(steps), losses, rates)
+
+
+def test_too_few_runs_are_refused():
+    run = LoggedRun(range(10, 110, 10), FALLING, RATES, name="base")
+    falling = LoggedRun(range(10, 110, 10), FALLING, 0.1 * np.linspace(1, 0, 100))
+    with pytest.raises(InputError, match="base is a single run of a constant rate"):
+        forecast([run])
+    with pytest.raises(InputError, match="1 run is given: at least two are needed"):
+        forecast(falling)
+    with pytest.raises(InputError, match="all 2 runs have the same constant rate"):
+        forecast([run, run])
+    with pytest.raises(InputError, match="is not a run: give paths, or LoggedRun"):
+        forecast([run, 3])
+
+
+def test_a_race_is_read_as_mean_curves(tmp_path):
+    keys = [RunKey(name, lr, 0.9, 0.0, seed) for name in ("a", "b") for lr in (0.1, 9.0) for seed in (0, 1)]
+    records = []
+    for key in keys:
+        losses = np.linspace(2.0, 1.0 + key.seed, 10) if key.lr == 0.1 else np.linspace(1.0, 3.0, 10)
+        curves = {"train_loss": losses, "lr": np.linspace(key.lr, 0, 10)}
+        records.append(Record(key, {"val_acc": 0.5}, curves, diverged=key.lr == 9.0 and key.schedule == "b"))
+    store = RecordStore(tmp_path / "race", ["val_acc"])
+    store.append(records)
+    store.finish()
+    read = read_runs(tmp_path / "race")
+    assert [run.name for run in read.runs] == ["a at 0.1", "b at 0.1"]
+    assert read.runs[0].losses[[0, -1]].tolist() == [2.0, 1.5]
+    assert read.runs[0].rates == pytest.approx(np.linspace(0.1, 0, 10))
+    assert "1 of its 4 settings diverged" in read.notes[1]
+    assert "1 settings are left out: their train_loss does not fall." in read.notes[2]
+    with pytest.raises(InputError, match=r"has no curve of train_los \(did you mean 'train_loss'\?\)"):
+        read_runs(tmp_path / "race", "train_los")
+
+
+def test_a_late_log_rises_from_0(tmp_path):
+    path = tmp_path / "late.csv"
+    path.write_text("step,lr,loss\n30,0.1,2.0\n20,0.1,2.5\n10,0.1,3\n40,,1.9\n")
+    read = read_runs(path)
+    assert read.runs[0].rates[[0, 5, 10, 39]].tolist() == [0.0, 0.05, 0.1, 0.1]
+    assert read.runs[0].steps.tolist() == [10, 20, 30, 40]
+    assert read.notes == ["Where a log begins late, the rate is taken to rise from 0 until there."]
