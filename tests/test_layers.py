@@ -34,7 +34,7 @@ LAYERS = {
     "errors": Layer(),
     "class_paths": Layer(),
     "hparams": Layer(inside="tensorboard"),
-    "schedules": Layer(inside="simpleeval"),
+    "schedules": Layer(inside="matplotlib simpleeval"),
     "plans": Layer(inside="matplotlib rich"),
     "optim": Layer("torch"),
     "trainer": Layer("torch lightning tqdm", inside="matplotlib numpy"),

@@ -11,6 +11,7 @@ from lit_lrsched.plans.curve import CONSTANT, phases
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.table import distinct
 from lit_lrsched.plans.view import View, clock_of, run_in_words
+from lit_lrsched.schedules.drawing import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 _MOST_SHADED = 12
 _MOST_IN_ONE = 8  # more curves than this have a small picture each
 
-# A palette that colour-blind people can tell apart (Okabe and Ito 2008), in an order that sets neighbours apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F4FC9", "#5A5A5A")
 _INK, _FAINT, _SHADE, _PAST = "#222222", "#777777", "#F3F4F6", "#B0B0B0"
 _HEIGHTS = {"lr": 3.0, "factor": 3.0}
 
@@ -49,7 +48,7 @@ def _together(views: Mapping[str, View]) -> Figure:
         _dress(axes, quantity)
         if single:
             _shade(axes, first, named=axes is panels[0])
-        for (_, view, column), colour in zip(curves, _COLOURS * len(curves), strict=False):
+        for (_, view, column), colour in zip(curves, COLOURS * len(curves), strict=False):
             _draw(axes, view, column, colour)
         if len(curves) > 1:
             _label_ends(axes, curves)
@@ -93,7 +92,7 @@ def thumbnail(view: View) -> Figure:
 def _draw_small(axes: Axes, view: View, title: str, phases_named: bool) -> None:
     _dress(axes, "")
     _shade(axes, view, named=phases_named)
-    _draw(axes, view, next(iter(view.curve.values)), _COLOURS[0])
+    _draw(axes, view, next(iter(view.curve.values)), COLOURS[0])
     axes.set_title(title, loc="left", fontsize=9, color=_INK)
     end = clock_of(view.plan)[1](view.plan.horizon.steps)
     axes.set_xlim(0, end)
@@ -167,7 +166,7 @@ def _mark_peak_and_end(axes: Axes, view: View, column: str) -> None:
         )
         held = index == last and _is_held(plan)
         at = (clock_of(plan)[1](plan.horizon.steps if held else steps[index]), values[index])
-        hue = _PAST if steps[index] < plan.begun else _COLOURS[0]
+        hue = _PAST if steps[index] < plan.begun else COLOURS[0]
         axes.plot(*at, "o", color=hue, markersize=4, clip_on=False)
         axes.annotate(
             f"{values[index]:.3g}",
@@ -192,7 +191,7 @@ def _label_ends(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
     )
     at = low - (high - low)
     for n in order:
-        end, colour = columns[n][-1], _COLOURS[n % len(_COLOURS)]
+        end, colour = columns[n][-1], COLOURS[n % len(COLOURS)]
         at = max(end, at + (high - low) / 16)
         axes.annotate(
             curves[n][0],
