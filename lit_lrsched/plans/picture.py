@@ -35,31 +35,55 @@ def _together(views: Mapping[str, View]) -> Figure:
 
     single = len(views) == 1
     first = next(iter(views.values()))
-    quantities: dict[str, list[tuple[str, View, str]]] = {}
-    for name, view in views.items():
-        for short, column in distinct(view.curve).items():
-            quantity = column.partition("/")[0]
-            label = (short.partition("/")[2] or "the others") if single else name
-            quantities.setdefault(quantity, []).append((label, view, column))
+    quantities = _quantities(views)
     heights = [_HEIGHTS.get(quantity, 1.3) for quantity in quantities]
     figure = Figure(figsize=(9, 1.5 + sum(heights)), dpi=150, layout="constrained", facecolor="white")
     panels = figure.subplots(len(quantities), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (quantity, curves) in zip(panels, quantities.items(), strict=True):
-        _dress(axes, quantity)
-        if single:
-            _shade(axes, first, named=axes is panels[0])
-        for (_, view, column), colour in zip(curves, COLOURS * len(curves), strict=False):
-            _draw(axes, view, column, colour)
-        if len(curves) > 1:
-            _label_ends(axes, curves)
-        elif single and axes is panels[0]:
-            _mark_peak_and_end(axes, first, curves[0][2])
+        _fill(axes, quantity, curves, single, first=axes is panels[0])
     _scale_in_epochs(panels[0], panels[-1], first.plan)
     title = first.plan.title if single else " · ".join(views) if len(" · ".join(views)) < 60 else "learning rates"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
     done = f" · {first.plan.begun:,} done, in grey" if first.plan.begun else ""
     figure.text(0.99, 0.985, run_in_words(first.plan) + done, ha="right", va="top", fontsize=8.5, color=_FAINT)
     return figure
+
+
+def draw_rates(views: Mapping[str, View], axes: Axes) -> None:
+    """Draws the learning rates alone, on axes that are there."""
+    quantity, curves = next(iter(_quantities(views).items()))
+    _fill(axes, quantity, curves, single=len(views) == 1, first=True)
+    plan = curves[0][1].plan
+    axes.set_xlim(0, clock_of(plan)[1](plan.horizon.steps))
+    axes.set_xlabel(clock_of(plan)[0], fontsize=9, color=_INK)
+    if len(views) == 1:
+        axes.set_title(plan.title, loc="left", fontsize=10, color=_INK)
+
+
+_Curves = list[tuple[str, View, str]]  # what each is called, its plan, and its column there
+
+
+def _quantities(views: Mapping[str, View]) -> dict[str, _Curves]:
+    """Returns the curves by quantity, which have a panel each."""
+    quantities: dict[str, _Curves] = {}
+    for name, view in views.items():
+        for short, column in distinct(view.curve).items():
+            label = (short.partition("/")[2] or "the others") if len(views) == 1 else name
+            quantities.setdefault(column.partition("/")[0], []).append((label, view, column))
+    return quantities
+
+
+def _fill(axes: Axes, quantity: str, curves: _Curves, single: bool, first: bool) -> None:
+    """Draws the curves of one quantity, with the phases of a single plan, which the first panel names."""
+    _dress(axes, quantity)
+    if single:
+        _shade(axes, curves[0][1], named=first)
+    for (_, view, column), colour in zip(curves, COLOURS * len(curves), strict=False):
+        _draw(axes, view, column, colour)
+    if len(curves) > 1:
+        _label_ends(axes, curves)
+    elif single and first:
+        _mark_peak_and_end(axes, curves[0][1], curves[0][2])
 
 
 def gallery(views: Mapping[str, View], columns: int = 4) -> Figure:

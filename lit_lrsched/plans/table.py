@@ -1,9 +1,9 @@
-"""The plan as a table for the terminal."""
+"""The plan as a table: rows of plain numbers, and the same for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lit_lrsched.plans.curve import Curve, key_moments
 from lit_lrsched.plans.view import View, clock_of
@@ -30,36 +30,65 @@ def table(views: Mapping[str, View]) -> Table:
 
 
 def _fill_key_moments(result: Table, view: View) -> None:
-    plan = view.plan
-    columns = dict(list(distinct(view.curve).items())[:MOST_COLUMNS])
+    rows = rows_of({"": view})
+    names = list(rows[0])
+    names = names[: len(names) - len(distinct(view.curve)) + MOST_COLUMNS]
     result.add_column("moment")
-    unit, place = clock_of(plan)
-    for name in dict.fromkeys(("step", unit, *columns)):
+    for name in names[1:]:
         result.add_column(name.replace("/", "/\n").replace(" ", "\n"), justify="right", no_wrap=True)
-    rows = key_moments(plan, view.curve)
     hidden = len(rows) - _MOST_ROWS
-    for number, (step, what) in enumerate(rows):
+    for number, row in enumerate(rows):
         if hidden > 0 and _MOST_ROWS // 2 <= number < _MOST_ROWS // 2 + hidden:
             if number == _MOST_ROWS // 2:
                 result.add_row(f"... {hidden} more ...")
             continue
-        values = plan.at(step)
-        when = [str(step), _short(place(step))] if unit == "epoch" else [str(step)]
-        result.add_row(what, *when, *(f"{values[key]:.4g}" for key in columns.values()))
+        numbers = (str(row[name]) if name == "step" else _short(row[name]) for name in names[1:])
+        result.add_row(row["moment"], *numbers)
 
 
 def _fill_comparison(result: Table, views: Mapping[str, View]) -> None:
-    result.add_column("schedule")
-    unit, _ = clock_of(next(iter(views.values())).plan)
-    for name in ("first", "peak", f"at {unit}", "mean", "last"):
-        result.add_column(name, justify="right")
-    for name, view in views.items():
-        (steps, values), plan = (view.curve.steps, view.curve.main), view.plan
-        lasting = [after - step for step, after in zip(steps, [*steps[1:], plan.horizon.steps], strict=True)]
-        mean = sum(value * length for value, length in zip(values, lasting, strict=True)) / plan.horizon.steps
-        peak = values.index(max(values))
-        numbers = (values[0], values[peak], clock_of(plan)[1](steps[peak]), mean, values[-1])
-        result.add_row(name, *map(_short, numbers))
+    rows = rows_of(views)
+    for name in rows[0]:
+        result.add_column(name, justify="left" if name == "schedule" else "right")
+    for row in rows:
+        result.add_row(*(value if isinstance(value, str) else _short(value) for value in row.values()))
+
+
+def rows_of(views: Mapping[str, View]) -> list[dict[str, Any]]:
+    """Returns a dict a row, of plain numbers and text: key moments of a single plan, or one row for each of several.
+
+    A key moment has ``moment``, ``step``, ``epoch`` where its length is known, and the values there. One of several
+    plans has ``schedule``, ``first``, ``peak``, ``at epoch`` (or ``at step``), ``mean`` and ``last``.
+    """
+    if len(views) == 1:
+        return _key_moments(next(iter(views.values())))
+    return [_summary(name, view) for name, view in views.items()]
+
+
+def _key_moments(view: View) -> list[dict[str, Any]]:
+    unit, place = clock_of(view.plan)
+    rows = []
+    for step, what in key_moments(view.plan, view.curve):
+        values = view.plan.at(step)
+        shown = {name: values[column] for name, column in distinct(view.curve).items()}
+        rows.append({"moment": what, "step": step, unit: place(step) if unit == "epoch" else step, **shown})
+    return rows
+
+
+def _summary(name: str, view: View) -> dict[str, Any]:
+    (steps, values), plan = (view.curve.steps, view.curve.main), view.plan
+    unit, place = clock_of(plan)
+    lasting = [after - step for step, after in zip(steps, [*steps[1:], plan.horizon.steps], strict=True)]
+    mean = sum(value * length for value, length in zip(values, lasting, strict=True)) / plan.horizon.steps
+    peak = values.index(max(values))
+    return {
+        "schedule": name,
+        "first": values[0],
+        "peak": values[peak],
+        f"at {unit}": place(steps[peak]),
+        "mean": mean,
+        "last": values[-1],
+    }
 
 
 def _short(value: float) -> str:
