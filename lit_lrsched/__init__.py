@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lit_lrsched.schedules import *  # noqa: F403
     from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule as ApplySchedule
     from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger as LearningRateLogger
+    from lit_lrsched.trainer.callbacks.schedule_report import ScheduleReport as ScheduleReport
     from lit_lrsched.trainer.schedule_config import schedule_config as schedule_config
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ _HOME_OF = {
     "IonosphereDataModule": "ionosphere.data",
     "LearningRateLogger": "trainer.callbacks.learning_rate_logger",
     "ScheduleCLI": "cli.schedule_cli",
+    "ScheduleReport": "trainer.callbacks.schedule_report",
     "ScheduledLR": "optim.scheduled_lr",
     "compare": "comparison.race",
     "preview": "plans.preview",
@@ -55,6 +57,7 @@ __all__ = [
     "IonosphereDataModule",
     "LearningRateLogger",
     "ScheduleCLI",
+    "ScheduleReport",
     "ScheduledLR",
     "compare",
     "preview",

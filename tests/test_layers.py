@@ -203,7 +203,8 @@ PUBLIC_NAMES = """
     Piecewise Formula Custom FromTorch Phase Chain Product Repeat
     WarmupLinear WarmupCosine WarmupStableDecay WarmupInverseSqrt OneCycle CosineRestarts Plateau
     ScheduledLR schedule_config ApplySchedule LearningRateLogger
-    IonosphereClassifier CSVDataModule IonosphereDataModule preview compare ScheduleCLI InputError
+    IonosphereClassifier CSVDataModule IonosphereDataModule preview compare ScheduleCLI ScheduleReport
+    InputError
 """
 
 
