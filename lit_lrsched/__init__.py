@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lit_lrsched.search.find import find_lr as find_lr
     from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule as ApplySchedule
     from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger as LearningRateLogger
+    from lit_lrsched.trainer.callbacks.schedule_report import ScheduleReport as ScheduleReport
     from lit_lrsched.trainer.schedule_config import schedule_config as schedule_config
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ _HOME_OF = {
     "LearningRateLogger": "trainer.callbacks.learning_rate_logger",
     "LoggedRun": "forecasting.logged_run",
     "ScheduleCLI": "cli.schedule_cli",
+    "ScheduleReport": "trainer.callbacks.schedule_report",
     "ScheduledLR": "optim.scheduled_lr",
     "compare": "comparison.race",
     "find_lr": "search.find",
@@ -62,6 +64,7 @@ __all__ = [
     "LearningRateLogger",
     "LoggedRun",
     "ScheduleCLI",
+    "ScheduleReport",
     "ScheduledLR",
     "compare",
     "find_lr",
@@ -83,4 +86,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__") and name != "__all__")])

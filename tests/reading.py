@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -21,3 +23,18 @@ def _events(run: Path):
     accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0})
     accumulator.Reload()
     return accumulator
+
+
+def offline_records(file: Path) -> Iterator[bytes]:
+    """The records in a ``.wandb`` file: LevelDB's log, in blocks of 32 KiB, behind a header of 7 bytes."""
+    data, block, at, record = file.read_bytes(), 32768, 7, b""
+    while at + 7 <= len(data):
+        if block - at % block < 7:  # what is left of a block is too short for a record
+            at += block - at % block
+            continue
+        length, kind = struct.unpack("<HB", data[at + 4 : at + 7])  # after a checksum
+        record += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield record
+            record = b""

@@ -34,7 +34,7 @@ LAYERS = {
     "errors": Layer(),
     "class_paths": Layer(),
     "hparams": Layer(inside="tensorboard"),
-    "schedules": Layer(inside="simpleeval"),
+    "schedules": Layer(inside="matplotlib simpleeval"),
     "theory": Layer(),
     "plans": Layer(inside="matplotlib rich tensorboard"),
     "optim": Layer("torch"),
@@ -207,7 +207,7 @@ PUBLIC_NAMES = """
     WarmupLinear WarmupCosine WarmupStableDecay WarmupInverseSqrt OneCycle CosineRestarts Plateau
     ScheduledLR schedule_config ApplySchedule LearningRateLogger
     IonosphereClassifier CSVDataModule IonosphereDataModule preview compare find_lr ScheduleCLI InputError
-    forecast LoggedRun
+    forecast LoggedRun ScheduleReport
 """
 
 

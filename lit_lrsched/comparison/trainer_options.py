@@ -25,6 +25,7 @@ from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
 from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger
+from lit_lrsched.trainer.callbacks.schedule_report import ScheduleReport
 from lit_lrsched.trainer.lightning_internals import callbacks_of
 
 # What the trainer's options are where they change nothing.
@@ -43,7 +44,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 # Callbacks that train nothing: what they show or save, a race has no use for.
 _IDLE = (
     *(ApplySchedule, DeviceStatsMonitor, LearningRateLogger, LearningRateMonitor, ModelCheckpoint, ModelSummary),
-    *(OnExceptionCheckpoint, ProgressBar),
+    *(OnExceptionCheckpoint, ProgressBar, ScheduleReport),
 )
 
 

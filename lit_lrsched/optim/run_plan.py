@@ -19,9 +19,9 @@ from lit_lrsched.optim.param_groups import group_values
 from lit_lrsched.optim.replay import Replay
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.training_loop import Resumed, SchedulerConfig, TrainingLoop
-from lit_lrsched.plans.plan import MadeFor, Plan, is_constant, is_function, notes_on, plateau_states, title_of
+from lit_lrsched.plans.plan import MadeFor, Plan, is_constant, is_function, notes_on, plateau_states
 from lit_lrsched.schedules.checks import check_positive
-from lit_lrsched.schedules.core import Horizon, Interval, stride_of
+from lit_lrsched.schedules.core import Horizon, Interval, stride_of, title_of
 from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.schedules.plateau import Plateau
 

@@ -13,6 +13,7 @@ from lit_lrsched.plans.curve import CONSTANT, phases
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.table import distinct
 from lit_lrsched.plans.view import View, clock_of, run_in_words
+from lit_lrsched.schedules.drawing import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 _MOST_SHADED = 12
 _MOST_IN_ONE = 8  # more curves than this have a small picture each
 
-# A palette that colour-blind people can tell apart (Okabe and Ito 2008), in an order that sets neighbours apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F4FC9", "#5A5A5A")
 _INK, _FAINT, _SHADE, _PAST = "#222222", "#777777", "#F3F4F6", "#B0B0B0"
 _HEIGHTS = {"lr": 3.0, "factor": 3.0}
 
@@ -73,27 +72,12 @@ def _together(views: Mapping[str, View], look: Look) -> Figure:
 
     single = len(views) == 1
     first = next(iter(views.values()))
-    quantities: dict[str, list[tuple[str, View, str]]] = {}
-    for name, view in views.items():
-        for short, column in distinct(view.curve).items():
-            quantity = column.partition("/")[0]
-            label = (short.partition("/")[2] or "the others") if single else name
-            quantities.setdefault(quantity, []).append((label, view, column))
+    quantities = _quantities(views)
     heights = [_HEIGHTS.get(quantity, 1.3) for quantity in quantities]
     figure = Figure(figsize=look.size or (9, 1.5 + sum(heights)), dpi=150, layout="constrained", facecolor="white")
     panels = figure.subplots(len(quantities), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (quantity, curves) in zip(panels, quantities.items(), strict=True):
-        _dress(axes, quantity)
-        if single:
-            _shade(axes, first, named=axes is panels[0])
-        for (_, view, column), colour in zip(curves, _COLOURS * len(curves), strict=False):
-            _draw(axes, view, column, colour)
-        if look.log and quantity in _HEIGHTS:
-            _scale_in_powers(axes, curves)
-        if len(curves) > 1:
-            _label(axes, curves)
-        elif single and axes is panels[0]:
-            _mark_peak_and_end(axes, first, curves[0][2])
+        _fill(axes, quantity, curves, single, first=axes is panels[0], log=look.log)
     _scale_in_epochs(panels[0], panels[-1], first.plan)
     title = first.plan.title if single else " · ".join(views) if len(" · ".join(views)) < 60 else "learning rates"
     figure.suptitle(
@@ -102,6 +86,45 @@ def _together(views: Mapping[str, View], look: Look) -> Figure:
     done = f" · {first.plan.begun:,} done, in grey" if first.plan.begun else ""
     figure.text(0.99, 0.985, run_in_words(first.plan) + done, ha="right", va="top", fontsize=8.5, color=_FAINT)
     return figure
+
+
+def draw_rates(views: Mapping[str, View], axes: Axes) -> None:
+    """Draws the learning rates alone, on axes that are there."""
+    quantity, curves = next(iter(_quantities(views).items()))
+    _fill(axes, quantity, curves, single=len(views) == 1, first=True)
+    plan = curves[0][1].plan
+    axes.set_xlim(0, clock_of(plan)[1](plan.horizon.steps))
+    axes.set_xlabel(clock_of(plan)[0], fontsize=9, color=_INK)
+    if len(views) == 1:
+        axes.set_title(plan.title, loc="left", fontsize=10, color=_INK)
+
+
+_Curves = list[tuple[str, View, str]]  # what each is called, its plan, and its column there
+
+
+def _quantities(views: Mapping[str, View]) -> dict[str, _Curves]:
+    """Returns the curves by quantity, which have a panel each."""
+    quantities: dict[str, _Curves] = {}
+    for name, view in views.items():
+        for short, column in distinct(view.curve).items():
+            label = (short.partition("/")[2] or "the others") if len(views) == 1 else name
+            quantities.setdefault(column.partition("/")[0], []).append((label, view, column))
+    return quantities
+
+
+def _fill(axes: Axes, quantity: str, curves: _Curves, single: bool, first: bool, log: bool = False) -> None:
+    """Draws the curves of one quantity, with the phases of a single plan, which the first panel names."""
+    _dress(axes, quantity)
+    if single:
+        _shade(axes, curves[0][1], named=first)
+    for (_, view, column), colour in zip(curves, COLOURS * len(curves), strict=False):
+        _draw(axes, view, column, colour)
+    if log and quantity in _HEIGHTS:
+        _scale_in_powers(axes, curves)
+    if len(curves) > 1:
+        _label(axes, curves)
+    elif single and first:
+        _mark_peak_and_end(axes, curves[0][1], curves[0][2])
 
 
 def gallery(views: Mapping[str, View], columns: int = 4) -> Figure:
@@ -134,7 +157,7 @@ def thumbnail(view: View) -> Figure:
 def _draw_small(axes: Axes, view: View, title: str, phases_named: bool) -> None:
     _dress(axes, "")
     _shade(axes, view, named=phases_named)
-    _draw(axes, view, next(iter(view.curve.values)), _COLOURS[0])
+    _draw(axes, view, next(iter(view.curve.values)), COLOURS[0])
     axes.set_title(title, loc="left", fontsize=9, color=_INK)
     end = clock_of(view.plan)[1](view.plan.horizon.steps)
     axes.set_xlim(0, end)
@@ -208,7 +231,7 @@ def _mark_peak_and_end(axes: Axes, view: View, column: str) -> None:
         )
         held = index == last and _is_held(plan)
         at = (clock_of(plan)[1](plan.horizon.steps if held else steps[index]), values[index])
-        hue = _PAST if steps[index] < plan.begun else _COLOURS[0]
+        hue = _PAST if steps[index] < plan.begun else COLOURS[0]
         axes.plot(*at, "o", color=hue, markersize=4, clip_on=False)
         axes.annotate(
             f"{values[index]:.3g}",
@@ -223,7 +246,7 @@ def _mark_peak_and_end(axes: Axes, view: View, column: str) -> None:
         )
 
 
-def _scale_in_powers(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
+def _scale_in_powers(axes: Axes, curves: _Curves) -> None:
     """Makes the scale logarithmic, from the lowest rate above 0, but over twelve powers of ten at most."""
     values = [value for _, view, column in curves for value in view.curve.values[column] if value > 0]
     if values:
@@ -231,7 +254,7 @@ def _scale_in_powers(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> Non
         axes.set_ylim(0.8 * max(min(values), 1e-12 * max(values)), 2 * max(values))
 
 
-def _label(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
+def _label(axes: Axes, curves: _Curves) -> None:
     """Names the curves beside their ends; where ends meet, at the places where the curves are furthest apart."""
     ends = sorted(_heights(axes, [view.curve.values[column][-1] for _, view, column in curves]))
     if all(after - before > 0.03 for before, after in pairwise(ends)):
@@ -248,7 +271,7 @@ def _heights(axes: Axes, values: Sequence[float]) -> list[float]:
     return [(value - low) / (high - low) for value in values]
 
 
-def _label_ends(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
+def _label_ends(axes: Axes, curves: _Curves) -> None:
     """Writes each curve's name beside its end, in its colour, moved apart where ends lie close."""
     ends = _heights(axes, [view.curve.values[column][-1] for _, view, column in curves])
     at = -1.0
@@ -262,11 +285,11 @@ def _label_ends(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
             textcoords=axes.transAxes,
             va="center",
             fontsize=8.5,
-            color=_COLOURS[n % len(_COLOURS)],
+            color=COLOURS[n % len(COLOURS)],
             annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-",
-                "color": _COLOURS[n % len(_COLOURS)],
+                "color": COLOURS[n % len(COLOURS)],
                 "linewidth": 0.6,
                 "shrinkA": 0,
                 "shrinkB": 0,
@@ -278,7 +301,7 @@ def _label_ends(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
 _PLACES = [place / 50 for place in range(1, 50)]  # across a panel, in shares of its width
 
 
-def _label_middles(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
+def _label_middles(axes: Axes, curves: _Curves) -> None:
     """Writes each curve's name on it, in its colour, where the other curves and names are furthest."""
     from matplotlib.patheffects import withStroke
 
@@ -302,7 +325,7 @@ def _label_middles(axes: Axes, curves: Sequence[tuple[str, View, str]]) -> None:
             ha="center",
             va="center",
             fontsize=8.5,
-            color=_COLOURS[n % len(_COLOURS)],
+            color=COLOURS[n % len(COLOURS)],
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.schedules.checks import check_positive
-from lit_lrsched.schedules.core import Horizon, Interval, Schedule, epoch_length, factor_at, stride_of, wraps_function
+from lit_lrsched.schedules.core import (
+    Horizon,
+    Interval,
+    Schedule,
+    epoch_length,
+    factor_at,
+    stride_of,
+    title_of,
+    wraps_function,
+)
 from lit_lrsched.schedules.custom import Custom
 from lit_lrsched.schedules.formula import Formula
 from lit_lrsched.schedules.plateau import Plateau, PlateauState
@@ -172,23 +181,6 @@ def notes_on(schedule: Schedule, replayed: bool) -> list[str]:
         return [f"Plateau follows the recorded {schedule.monitor} ({rule})."]
     held = f"Plateau is held at 1 until {schedule.monitor} stalls (then {rule})"
     return [f"{held}; metric=FILE replays a recorded one."]
-
-
-def title_of(schedule: Schedule) -> str:
-    """Returns the class and the arguments that differ from their defaults, or the class alone when that is long.
-
-    >>> title_of(Plateau(patience=3)), title_of(Constant())
-    ('Plateau(patience=3)', 'Constant')
-    """
-    name = schedule.describe()
-    own: tuple[Field[object], ...] = fields(schedule) if is_dataclass(schedule) else ()
-    given = [
-        f"{field.name}={value if isinstance(value, str) else format(value, 'g')}"
-        for field in own
-        if isinstance(value := getattr(schedule, field.name), (int, float, str)) and value != field.default
-    ]
-    title = f"{name}({', '.join(given)})"
-    return title if given and len(title) <= 60 else name
 
 
 class PlateauStates(NamedTuple):

@@ -3,24 +3,115 @@
 from __future__ import annotations
 
 import csv
+import html
+import io
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.plans.audit import Finding
-from lit_lrsched.plans.picture import Look, picture
+from lit_lrsched.plans.picture import Look, draw_rates, picture
 from lit_lrsched.plans.plan import plan_of
-from lit_lrsched.plans.table import MOST_COLUMNS, distinct, table
+from lit_lrsched.plans.table import MOST_COLUMNS, distinct, rows_of, table
 from lit_lrsched.plans.theory import InTheory
 from lit_lrsched.plans.view import View, clock_of, run_in_words
 from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, check_horizon, name_of
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from rich.table import Table
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Preview:
+    """What schedules will do.
+
+    Args:
+        views: The plans, by name, with their curves and what the audit says; a single one has the name ``""``.
+    """
+
+    views: Mapping[str, View]
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """The rows, of plain numbers and text, which ``pandas.DataFrame`` takes.
+
+        Of a single schedule the key moments, each with ``moment``, ``step``, ``epoch`` where its length is known, and
+        the values there; of several one row each with ``schedule``, ``first``, ``peak``, ``mean`` and ``last``.
+        """
+        return rows_of(self.views)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the audit says, failures and warnings."""
+        return [
+            Finding(finding.level, f"{name}: {finding.text}" if name else finding.text)
+            for name, view in self.views.items()
+            for finding in view.findings
+        ]
+
+    def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """Draws the curves.
+
+        Args:
+            ax: Where to draw the learning rates. None for a figure of its own, which pyplot does not hold and which
+                shows whatever else is scheduled as well, such as the momentum.
+
+        Returns:
+            The figure, and the axes with the learning rates, the first where there are many.
+        """
+        if ax is None:
+            figure = picture(self.views)
+            return figure, figure.axes[0]
+        draw_rates(self.views, ax)
+        return cast("Figure", ax.figure), ax
+
+    def __repr__(self) -> str:
+        from rich.console import Console
+
+        text = io.StringIO()
+        console = Console(file=text, width=100, highlight=False, soft_wrap=True)
+        console.print(run_in_words(self._first.plan))
+        console.print(table(dict(list(self.views.items())[:_IN_REPR])))
+        more = len(self.views) - _IN_REPR
+        lines = [f"{more} more in table"] if more > 0 else []
+        return "\n".join(["Preview", text.getvalue().rstrip(), *lines, *map(str, self.findings[:_IN_REPR])])
+
+    def _repr_html_(self) -> str:
+        """Returns the picture and the table, as HTML that loads nothing."""
+        image = io.BytesIO()
+        picture(self.views).savefig(image, format="png")
+        about = html.escape(", ".join(self.views) if len(self.views) > 1 else self._first.plan.title, quote=True)
+        source = f"data:image/png;base64,{b64encode(image.getvalue()).decode()}"
+        found = "".join(f"<p>{html.escape(str(finding))}</p>" for finding in self.findings)
+        return (
+            f'<img alt="Learning rate: {about}" style="max-width: 100%; width: 45em" src="{source}">'
+            f"{_html_table(self.table)}{found}"
+        )
+
+    @property
+    def _first(self) -> View:
+        return next(iter(self.views.values()))
+
+
+_IN_REPR = 16  # rows, for one screen
+
+
+def _html_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    lines = [
+        "".join(
+            f"<td>{html.escape(value if isinstance(value, str) else f'{value:.6g}')}</td>" for value in row.values()
+        )
+        for row in rows
+    ]
+    return (
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
+    )
 
 
 def preview(
@@ -28,8 +119,8 @@ def preview(
     horizon: Horizon,
     interval: Interval = "step",
     lr: float | None = None,
-) -> tuple[Table, Figure]:
-    """Returns a table of a schedule's key moments, and its picture.
+) -> Preview:
+    """Returns what a schedule will do: its curve, its key moments and what the audit says of it.
 
     Args:
         schedule: A :class:`~lit_lrsched.Schedule`, a function ``(step, horizon) -> float``, or a dict of several by
@@ -39,20 +130,21 @@ def preview(
         lr: The base learning rate, finite and above 0. None shows the factors that multiply it.
 
     Returns:
-        A ``rich`` table and a ``matplotlib`` figure, to be saved by ``figure.savefig("curve.png")``.
+        The preview. A notebook shows its picture and table; ``.plot()`` returns figure and axes, to be saved by
+        ``figure.savefig("curve.png")``, and ``.table`` the rows.
 
     Raises:
         InputError: When an argument is of the wrong type, or a schedule does not fit the horizon.
 
     >>> from lit_lrsched import Horizon, WarmupCosine
-    >>> table, figure = preview(WarmupCosine(warmup="10%"), Horizon(500, steps_per_epoch=10), lr=0.1)
-    >>> [list(column.cells)[1] for column in table.columns]
-    ['warmup ends, decay begins, peak', '50', '5', '0.1']
+    >>> shown = preview(WarmupCosine(warmup="10%"), Horizon(500, steps_per_epoch=10), lr=0.1)
+    >>> shown.table[1]
+    {'moment': 'warmup ends, decay begins, peak', 'step': 50, 'epoch': 5.0, 'lr': 0.1}
+    >>> figure, axes = shown.plot()
     """
     schedules = _schedules_by_name(schedule)
     check_horizon(horizon)
-    views = {name: View.of(plan_of(one, horizon, interval, lr)) for name, one in schedules.items()}
-    return table(views), picture(views)
+    return Preview({name: View.of(plan_of(one, horizon, interval, lr)) for name, one in schedules.items()})
 
 
 def _schedules_by_name(given: ScheduleLike | Mapping[str, ScheduleLike]) -> dict[str, Schedule]:

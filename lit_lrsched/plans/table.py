@@ -1,10 +1,11 @@
-"""The plan as a table for the terminal."""
+"""The plan as a table: rows of plain numbers, and the same for the terminal."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from lit_lrsched.plans.curve import Curve, key_moments
 from lit_lrsched.plans.theory import ABOUT_PEAK, best_peaks
@@ -32,44 +33,37 @@ def table(views: Mapping[str, View]) -> Table:
 
 
 def _fill_key_moments(result: Table, view: View) -> None:
-    plan = view.plan
-    columns = dict(list(distinct(view.curve).items())[:MOST_COLUMNS])
+    rows = rows_of({"": view})
+    names = list(rows[0])
+    names = names[: len(names) - len(distinct(view.curve)) + MOST_COLUMNS]
     result.add_column("moment")
-    unit, place = clock_of(plan)
-    for name in dict.fromkeys(("step", unit, *columns)):
+    for name in names[1:]:
         result.add_column(name.replace("/", "/\n").replace(" ", "\n"), justify="right", no_wrap=True)
-    rows = _repeats_in_one(key_moments(plan, view.curve))
-    hidden = len(rows) - _MOST_ROWS
-    for number, (first, last, what) in enumerate(rows):
+    runs = _repeats_in_one(rows)
+    hidden = len(runs) - _MOST_ROWS
+    for number, (what, run) in enumerate(runs):
         if hidden > 0 and _MOST_ROWS // 2 <= number < _MOST_ROWS // 2 + hidden:
             if number == _MOST_ROWS // 2:
                 result.add_row(f"... {hidden} more ...")
             continue
-        cells = []
-        for step in dict.fromkeys((first, last)):
-            when = [str(step), _short(place(step))] if unit == "epoch" else [str(step)]
-            cells.append([*when, *(f"{plan.at(step)[key]:.4g}" for key in columns.values())])
-        result.add_row(what, *(" ... ".join(dict.fromkeys(pair)) for pair in zip(*cells, strict=True)))
+        ends = [[str(row[n]) if n == "step" else _short(row[n]) for n in names[1:]] for row in (run[0], run[-1])]
+        result.add_row(what, *(" ... ".join(dict.fromkeys(pair)) for pair in zip(*ends, strict=True)))
 
 
-def _repeats_in_one(moments: Sequence[tuple[int, str]]) -> list[tuple[int, int, str]]:
-    """Returns the first and the last step of each moment; what happens three times and more in a row is one.
+def _repeats_in_one(rows: Sequence[dict[str, Any]]) -> list[tuple[str, Sequence[dict[str, Any]]]]:
+    """Returns what happens, and the rows of it: what happens three times and more in a row is one.
 
-    >>> _repeats_in_one([(0, "first step"), (5, "jumps"), (10, "jumps"), (15, "jumps"), (19, "last step")])
-    [(0, 0, 'first step'), (5, 15, 'jumps, 3 times'), (19, 19, 'last step')]
+    >>> moments = ["first step", "jumps", "jumps", "jumps", "last step"]
+    >>> [(what, len(run)) for what, run in _repeats_in_one([{"moment": moment} for moment in moments])]
+    [('first step', 1), ('jumps, 3 times', 3), ('last step', 1)]
     """
-    runs: list[list[tuple[int, str]]] = []
-    for moment in moments:
-        if runs and _REPEATED.sub("", runs[-1][0][1]) == _REPEATED.sub("", moment[1]):
-            runs[-1].append(moment)
-        else:
-            runs.append([moment])
-    found = []
-    for run in runs:
+    found: list[tuple[str, Sequence[dict[str, Any]]]] = []
+    for _, alike in groupby(rows, lambda row: _REPEATED.sub("", row["moment"])):
+        run = list(alike)
         if len(run) > 2:
-            found.append((run[0][0], run[-1][0], f"{run[0][1]}, {len(run)} times"))
+            found.append((f"{run[0]['moment']}, {len(run)} times", run))
         else:
-            found += [(step, step, what) for step, what in run]
+            found += [(row["moment"], [row]) for row in run]
     return found
 
 
@@ -77,22 +71,53 @@ _REPEATED = re.compile(r"(?<=^cycle )\d+|(?<=, cycle )\d+|(?<=^metric stalls: x 
 
 
 def _fill_comparison(result: Table, views: Mapping[str, View]) -> None:
-    result.add_column("schedule", overflow="fold")
-    unit, _ = clock_of(next(iter(views.values())).plan)
-    for name in ("first", "peak", f"at {unit}", "mean", "last", "best peak"):
-        result.add_column(name, justify="right")
+    rows = rows_of(views)
+    for name in rows[0]:
+        result.add_column(name, justify="left" if name == "schedule" else "right", overflow="fold")
     result.caption, result.caption_justify = ABOUT_PEAK, "left"
+    for row in rows:
+        *numbers, best = list(row.values())[1:]
+        in_theory = "-" if best is None else f"{best:.3g} x"
+        result.add_row(row["schedule"].replace("(", "\n("), *map(_short, numbers), in_theory)
+
+
+def rows_of(views: Mapping[str, View]) -> list[dict[str, Any]]:
+    """Returns a dict a row, of plain numbers and text: key moments of a single plan, or one row for each of several.
+
+    A key moment has ``moment``, ``step``, ``epoch`` where its length is known, and the values there. One of several
+    plans has ``schedule``, ``first``, ``peak``, ``at epoch`` (or ``at step``), ``mean``, ``last``, and ``best peak``
+    relative to the first's, None where theory has none.
+    """
+    if len(views) == 1:
+        return _key_moments(next(iter(views.values())))
     best = best_peaks(views)
-    for name, view in views.items():
-        (steps, values), plan = (view.curve.steps, view.curve.main), view.plan
-        lasting = [after - step for step, after in zip(steps, [*steps[1:], plan.horizon.steps], strict=True)]
-        mean = sum(value * length for value, length in zip(values, lasting, strict=True)) / plan.horizon.steps
-        peak = values.index(max(values))
-        numbers = (values[0], values[peak], clock_of(plan)[1](steps[peak]), mean, values[-1])
-        in_theory = best[name]
-        result.add_row(
-            name.replace("(", "\n("), *map(_short, numbers), "-" if in_theory is None else f"{in_theory:.3g} x"
-        )
+    return [{**_summary(name, view), "best peak": best[name]} for name, view in views.items()]
+
+
+def _key_moments(view: View) -> list[dict[str, Any]]:
+    unit, place = clock_of(view.plan)
+    rows = []
+    for step, what in key_moments(view.plan, view.curve):
+        values = view.plan.at(step)
+        shown = {name: values[column] for name, column in distinct(view.curve).items()}
+        rows.append({"moment": what, "step": step, unit: place(step) if unit == "epoch" else step, **shown})
+    return rows
+
+
+def _summary(name: str, view: View) -> dict[str, Any]:
+    (steps, values), plan = (view.curve.steps, view.curve.main), view.plan
+    unit, place = clock_of(plan)
+    lasting = [after - step for step, after in zip(steps, [*steps[1:], plan.horizon.steps], strict=True)]
+    mean = sum(value * length for value, length in zip(values, lasting, strict=True)) / plan.horizon.steps
+    peak = values.index(max(values))
+    return {
+        "schedule": name,
+        "first": values[0],
+        "peak": values[peak],
+        f"at {unit}": place(steps[peak]),
+        "mean": mean,
+        "last": values[-1],
+    }
 
 
 def _short(value: float) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.schedules.checks import as_tuple, check_shrink
@@ -112,6 +112,20 @@ class Chain(Schedule):
 
     phases: Sequence[Phase]
 
+    def __init__(self, phases: Sequence[Phase], *more: object) -> None:
+        if more:
+            given = [phases, *more]
+            share = f"{100 // len(given)}%"
+            lengths = [getattr(part, "lasts", None) or share for part in given]
+            parts = [f"Phase({_written(part)}, lasts={lasts!r})" for part, lasts in zip(given, lengths, strict=True)]
+            parts[-1] = f"Phase({_written(given[-1])})"
+            raise InputError(
+                f"Chain takes one list of phases, got {len(given)} arguments: write Chain([{', '.join(parts)}]), "
+                "with durations of your own"
+            )
+        object.__setattr__(self, "phases", phases)
+        self.__post_init__()
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "phases", as_tuple("phases", self.phases, "Phase(Linear(), lasts='10ep')"))
         for index, phase in enumerate(self.phases):
@@ -169,7 +183,8 @@ class Chain(Schedule):
 class Product(Schedule):
     """The product of its schedules at the same step: ``schedules[0] * schedules[1] * ...``.
 
-    Use it to combine two curves, such as a warmup and a staircase.
+    Use it to combine two curves, such as a warmup and a staircase. In Python ``Linear() * Step("10ep")`` and
+    ``Cosine() * 0.5`` make one.
 
     Args:
         schedules: The schedules to multiply, all with the same step and horizon; at least one.
@@ -192,6 +207,11 @@ class Product(Schedule):
     def __call__(self, step: int, horizon: Horizon) -> float:
         """Returns the factor at a step."""
         return math.prod([factor_at(part, step, horizon) for part in self._parts])
+
+    def spans(self, horizon: Horizon) -> list[Span]:
+        """Returns those of the only schedule that has several, or else the whole as one."""
+        several = [spans for part in self._parts if len(spans := part.spans(horizon)) > 1]
+        return several[0] if len(several) == 1 else super().spans(horizon)
 
     @cached_property
     def _parts(self) -> tuple[Schedule, ...]:
@@ -247,6 +267,16 @@ class Repeat(Schedule):
     @per_horizon
     def _cycle(self, horizon: Horizon) -> Horizon:
         return Horizon(period_in(self.every, horizon), horizon.steps_per_epoch)
+
+
+def _written(part: object) -> str:
+    """Returns a schedule, or a phase's, as a call with the arguments that differ from their defaults."""
+    own: Any = part.schedule if isinstance(part, Phase) else part
+    if not is_dataclass(own):
+        return shown(own)
+    values = {field.name: (getattr(own, field.name), field.default) for field in fields(own)}
+    given = [f"{name}={value!r}" for name, (value, default) in values.items() if value != default]
+    return f"{type(own).__name__}({', '.join(given)})"
 
 
 def _whole(steps: float) -> int:

@@ -6,13 +6,21 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Union
+from contextlib import suppress
+from dataclasses import Field, dataclass, fields, is_dataclass
+from html import escape
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal, Union
 
-from lit_lrsched.class_paths import WrittenAs, import_path, without_partial
+from lit_lrsched.class_paths import WrittenAs, import_from, import_path, without_partial
 from lit_lrsched.errors import InputError, described, shown
+from lit_lrsched.schedules import drawing
 from lit_lrsched.schedules.checks import check_choice
 from lit_lrsched.schedules.spans import Span
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Interval = Literal["step", "epoch"]
 
@@ -149,6 +157,93 @@ class Schedule(ABC):
     def describe(self) -> str:
         """Returns the name for plots and messages: the class's."""
         return type(self).__name__
+
+    def __mul__(self, other: ScheduleLike | float) -> Schedule:
+        """Returns the :class:`Product` with another schedule, a function or a number.
+
+        >>> from lit_lrsched import Horizon, Linear, table
+        >>> table(Linear() * 0.5, Horizon(4))
+        [0.5, 0.375, 0.25, 0.125]
+        """
+        return _product(self, other)
+
+    def __rmul__(self, other: ScheduleLike | float) -> Schedule:
+        return _product(other, self)
+
+    def plot(self, horizon: Horizon, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """Draws the factor that multiplies the learning rate, over epochs where the horizon knows them, else steps.
+
+        Args:
+            horizon: How long training lasts.
+            ax: Where to draw, beside what is there; None for a figure of its own, which pyplot does not hold.
+
+        Returns:
+            The figure and its axes.
+
+        Raises:
+            InputError: When the schedule does not fit the horizon.
+
+        >>> from lit_lrsched import Horizon, Linear
+        >>> figure, axes = Linear().plot(Horizon(100))
+        >>> axes.get_xlabel(), axes.get_ylabel()
+        ('step', 'factor of the learning rate')
+        """
+        check_horizon(horizon)
+        return drawing.plot(_drawn(self, horizon, most=4000), ax)
+
+    def _repr_html_(self) -> str:
+        """Returns the arguments and the curve, as a notebook shows them."""
+        text = f"<code>{escape(repr(self))}</code>"
+        for steps in _SAMPLE_LENGTHS:
+            with suppress(InputError):  # longer phases than this, or a function that fails: a view must not
+                horizon = Horizon(steps, steps_per_epoch=10)
+                picture = drawing.svg(_drawn(self, horizon, most=420))
+                return f"<div>{text}<br>{picture}<br><small>for example, over {horizon}</small></div>"
+        return f"<div>{text}</div>"
+
+
+# A schedule by itself has no horizon. A notebook shows it over the first of these that its phases fit into.
+_SAMPLE_LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
+
+
+def _drawn(schedule: Schedule, horizon: Horizon, most: int) -> drawing.Drawn:
+    spans = schedule.spans(horizon)
+    steps = drawing.steps_to_draw(horizon.steps, spans, most)
+    factors = [factor_at(schedule, step, horizon) for step in steps]
+    return drawing.Drawn(title_of(schedule), steps, factors, spans, horizon.steps, horizon.steps_per_epoch)
+
+
+def _product(*factors: Any) -> Schedule:
+    """Returns the product of schedules, functions and numbers, where one of a product counts as its factors."""
+    # By name: both are schedules themselves, made of the class above.
+    constant, product = (import_from(f"lit_lrsched.{name}") for name in ("Constant", "Product"))
+    parts: list[Any] = []
+    for factor in factors:
+        if isinstance(factor, product):
+            parts += factor.schedules
+        else:
+            is_number = isinstance(factor, Real) and not isinstance(factor, bool)
+            parts.append(constant(float(factor)) if is_number else factor)
+    found: Schedule = product(parts)
+    return found
+
+
+def title_of(schedule: Schedule) -> str:
+    """Returns the class and the arguments that differ from their defaults, or the class alone when that is long.
+
+    >>> from lit_lrsched import Constant, Plateau
+    >>> title_of(Plateau(patience=3)), title_of(Constant())
+    ('Plateau(patience=3)', 'Constant')
+    """
+    name = schedule.describe()
+    own: tuple[Field[object], ...] = fields(schedule) if is_dataclass(schedule) else ()
+    given = [
+        f"{field.name}={value if isinstance(value, str) else format(value, 'g')}"
+        for field in own
+        if isinstance(value := getattr(schedule, field.name), (int, float, str)) and value != field.default
+    ]
+    title = f"{name}({', '.join(given)})"
+    return title if given and len(title) <= 60 else name
 
 
 # What the public functions and classes accept; as_schedule makes a Schedule of it.

@@ -445,7 +445,7 @@ def test_names_that_a_source_logs():
 
 
 def test_the_picture_shows_what_the_table_says():
-    _, figure = preview(OneCycle(momentum=0.9), Horizon(500, 10), lr=0.1)
+    figure, _ = preview(OneCycle(momentum=0.9), Horizon(500, 10), lr=0.1).plot()
     rate, momentum = figure.axes[:2]
     (line,) = [line for line in rate.lines if len(line.get_xdata()) > 1]
     assert list(line.get_ydata()) == [0.1 * factor for factor in table(OneCycle(), Horizon(500, 10))]
@@ -482,7 +482,7 @@ def test_a_logarithmic_scale():
 
 def test_several_in_one_picture_or_in_many():
     few = {name: CATALOGUE[name] for name in list(CATALOGUE)[:5]}
-    _, figure = preview(few, Horizon(100, 10))
+    figure, _ = preview(few, Horizon(100, 10)).plot()
     assert {text.get_text() for text in figure.axes[0].texts} == set(few)
     views = {name: View.of(plan_of(schedule, Horizon(100, 10))) for name, schedule in CATALOGUE.items()}
     assert [axes.get_title("left") for axes in picture(views).axes if axes.get_visible()] == list(CATALOGUE)
@@ -492,8 +492,9 @@ def test_several_in_one_picture_or_in_many():
 
 
 def test_a_picture_of_no_more_than_a_step():
-    table_of_one, figure = preview(WarmupLinear("10%"), Horizon(1))
-    assert table_of_one.row_count == 1
+    shown = preview(WarmupLinear("10%"), Horizon(1))
+    assert len(shown.table) == 1
+    figure, _ = shown.plot()
     figure.canvas.draw()
 
 

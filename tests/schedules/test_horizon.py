@@ -111,14 +111,15 @@ def test_a_type_error_of_the_functions_own_says_where_it_was_raised(horizon: Hor
 
 
 def test_a_preview_without_epochs_shows_steps(in_tmp, capsys):
-    rows, figure = preview(WarmupCosine(warmup="10%"), STEPS, lr=0.1)
-    assert [column.header for column in rows.columns] == ["moment", "step", "lr"]
-    assert list(rows.columns[1].cells) == ["0", "10", "99"]
+    shown = preview(WarmupCosine(warmup="10%"), STEPS, lr=0.1)
+    assert [list(row) for row in shown.table] == [["moment", "step", "lr"]] * 3
+    assert [row["step"] for row in shown.table] == [0, 10, 99]
+    figure, _ = shown.plot()
     figure.canvas.draw()
     (axes,) = figure.axes
     assert (axes.get_xlabel(), axes.get_xlim()) == ("step", (0, 100))
-    both, _ = preview({"a": Linear(), "b": Cosine()}, STEPS)
-    assert both.columns[3].header == "at step"
+    both = preview({"a": Linear(), "b": Cosine()}, STEPS).table
+    assert list(both[0])[3] == "at step"
     shows_zero = {"": View.of(plan_of(Linear(over="50st"), STEPS))}
     assert show(shows_zero, csv="ticks.csv") == 1
     out = capsys.readouterr().out
@@ -129,7 +130,7 @@ def test_a_preview_without_epochs_shows_steps(in_tmp, capsys):
     assert ticks[:2] == [["step", "factor"], ["0", "1.0"]]
     assert len(ticks) == 101
     # an epoch of one step is another thing
-    assert [column.header for column in preview(Linear(), Horizon(5, 1))[0].columns][1:3] == ["step", "epoch"]
+    assert list(preview(Linear(), Horizon(5, 1)).table[0])[1:3] == ["step", "epoch"]
 
 
 @pytest.mark.parametrize(

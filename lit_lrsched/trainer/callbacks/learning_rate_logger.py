@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tqdm import tqdm
@@ -9,16 +10,54 @@ from tqdm import tqdm
 from lit_lrsched.optim.param_groups import values_of
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer, rank_zero_info
 
+_MOST = 1000  # points that a run is thinned to
+
+
+class Spacing:
+    """Tells which steps of a run to log: each up to about 1,000, and of a longer run fewer the farther it is.
+
+    A long run has a point every ``steps / 1000`` steps. At its beginning, where warmups are, points stand closer: a
+    fiftieth of the way so far. Where its length is unknown, they are a thousandth of the way apart.
+
+    Args:
+        steps: Optimizer steps of the whole run; -1 or infinite when that is unknown.
+
+    >>> spacing = Spacing(steps=1_000_000)
+    >>> [spacing.between(step) for step in (0, 100, 10_000, 100_000)]
+    [1, 2, 200, 1000]
+    """
+
+    def __init__(self, steps: float = -1) -> None:
+        self.steps = steps
+        self.last = -1
+
+    def between(self, step: int) -> int:
+        """Returns how many steps lie between two points there."""
+        if 0 < self.steps < math.inf:
+            return min(math.ceil(self.steps / _MOST), max(1, step // 50))
+        return step // _MOST + 1
+
+    def is_new(self, step: int) -> bool:
+        """Returns whether this step was not logged yet."""
+        return step != self.last
+
+    def is_due(self, step: int) -> bool:
+        """Returns whether enough steps have passed."""
+        return self.last < 0 or step - self.last >= self.between(step)
+
 
 class LearningRateLogger(Callback):
-    """Logs the learning rate of every param group: the one that is used, at the start of each epoch.
+    """Logs the learning rate of every param group, the one that is used.
+
+    It does so at the start of each epoch and at every step of a run of up to 1,000 steps. A longer run is thinned to
+    about as many points, which stand closer at its beginning: so a short warmup is visible.
 
     The names are ``lr/<group>``, where the group is the ``name`` of the param group or ``group0``, ``group1``, ...
     They depend on neither optimizer nor scheduler, so runs with different ones share their charts. (Lightning's
     ``LearningRateMonitor`` names curves after the optimizer's class and refuses to run without a logger.)
 
     Args:
-        each_step: Log at every optimizer step as well.
+        each_step: Log at every optimizer step, however long the run is.
         momentum: Log ``momentum/<group>`` as well: the momentum, or the first beta of Adam-like optimizers.
         weight_decay: Log ``weight_decay/<group>`` as well.
         print_each_epoch: Print a line like ``Epoch 0: SGD lr 0.1000 -> 0.0983``: the rate that the epoch used and the
@@ -40,11 +79,12 @@ class LearningRateLogger(Callback):
         self.weight_decay = weight_decay
         self.print_each_epoch = print_each_epoch
         self._epoch_started: tuple[int, dict[str, float]] | None = None
-        self._logged_step = -1
+        self._spacing = Spacing()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so when there is nowhere to log to."""
         self._epoch_started = None
+        self._spacing = Spacing(trainer.estimated_stepping_batches)
         if not trainer.loggers:
             rank_zero_info("LearningRateLogger: the trainer has no logger, so learning rates are not logged.")
 
@@ -55,8 +95,9 @@ class LearningRateLogger(Callback):
         self._log(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Logs the rates of a step, when asked."""
-        if self.each_step and trainer.global_step != self._logged_step:
+        """Logs the rates of a step that is due."""
+        step = trainer.global_step
+        if self._spacing.is_new(step) and (self.each_step or self._spacing.is_due(step)):
             self._log(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,9 +107,9 @@ class LearningRateLogger(Callback):
     def _log(self, trainer: Trainer) -> None:
         asked = {"lr": True, "momentum": self.momentum, "weight_decay": self.weight_decay}
         values = values_of(trainer.optimizers, [quantity for quantity, wanted in asked.items() if wanted])
-        self._logged_step = trainer.global_step
+        self._spacing.last = trainer.global_step
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=self._logged_step)
+            logger.log_metrics(values, step=self._spacing.last)
 
     # An epoch's line waits for the next epoch to start: only then has a scheduler that follows a metric moved as well.
     def _print_finished_epoch(self, trainer: Trainer) -> None:

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run at once: three charts, the schedule's picture and text, a row of hyperparameters."""
+"""What loggers show of a run at once: the planned rate, the schedule's picture and table, hyperparameters, charts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_lrsched.class_paths import to_plain
 from lit_lrsched.errors import InputError
@@ -16,13 +15,13 @@ from lit_lrsched.optim.param_groups import base_values_of
 from lit_lrsched.optim.run_plan import plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.training_loop import scheduler_config
-from lit_lrsched.plans.picture import picture, thumbnail
 from lit_lrsched.plans.plan import Plan
-from lit_lrsched.plans.table import distinct
-from lit_lrsched.plans.view import View
+from lit_lrsched.trainer.callbacks.learning_rate_logger import Spacing
+from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.fit_plan import is_too_long_to_replay, training_loop_of
-from lit_lrsched.trainer.lightning_internals import loaded_checkpoint
+from lit_lrsched.trainer.lightning_internals import callbacks_of, loaded_checkpoint
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
+from lit_lrsched.trainer.loggers import tensorboards, write_hyperparameters, write_plan, write_text
 from lit_lrsched.trainer.resumed_run import resumed_run
 
 # Charts by title, and the tags that each shows.
@@ -34,14 +33,15 @@ _CHARTS = {
 
 
 class TensorBoardRun(Callback):
-    """Writes for TensorBoard what makes a run readable, under names that no model or schedule changes.
+    """Writes what makes a run readable, under names that no model or schedule changes.
 
-    - a layout of three charts: learning rate, loss, accuracy;
-    - ``planned_lr/<group>`` beside the ``lr/<group>`` that is used, at the start of each epoch;
-    - the schedule as an image with its phases, and its configuration as text;
-    - a row of the HParams tab, with ``hp/val_acc``, ``hp/test_acc``, ``hp/val_loss`` and the like.
+    - ``planned_lr/<group>`` beside the ``lr/<group>`` that is used: every step of a short run, fewer of a long one;
+    - the schedule as an image with its phases, its key moments, and its configuration;
+    - the receipt, where the trainer has one;
+    - for TensorBoard, a layout of three charts: learning rate, loss, accuracy; and a row of the HParams tab, with
+      ``hp/val_acc``, ``hp/test_acc``, ``hp/val_loss`` and the like.
 
-    Loggers of other kinds get the scalars alone.
+    :mod:`lit_lrsched.trainer.loggers` says what each kind of logger takes.
 
     >>> from lightning.pytorch import Trainer
     >>> trainer = Trainer(callbacks=[TensorBoardRun()], logger=False)
@@ -50,6 +50,7 @@ class TensorBoardRun(Callback):
     def __init__(self) -> None:
         self._plan: Plan | None = None
         self._hyperparameters: dict[str, Any] = {}
+        self._spacing = Spacing()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Plans a resumed run, before the checkpoint changes its schedulers."""
@@ -60,34 +61,42 @@ class TensorBoardRun(Callback):
         """Writes what is known before the first step."""
         if trainer.global_step == 0:  # other callbacks may have changed the run since
             self._plan = _plan(trainer)
+        self._spacing = Spacing(trainer.estimated_stepping_batches)
         if not trainer.is_global_zero or not trainer.optimizers:
             return
         self._hyperparameters = _hyperparameters(trainer)
-        for writer in _writers(trainer):
+        write_hyperparameters(trainer, self._hyperparameters)
+        for writer in tensorboards(trainer):
             layout = {title: ["Multiline", tags] for title, tags in _CHARTS.items()}
             writer.add_custom_scalars({"run": layout})
             rows = "\n".join(f"| {name} | {_cell(value)} |" for name, value in self._hyperparameters.items())
             writer.add_text("configuration", f"| | |\n|---|---|\n{rows}")
-            if self._plan:
-                writer.add_image("schedule", _image(self._plan), dataformats="HWC")
+        if self._plan:
+            write_plan(trainer, self._plan)
         _write_trials(trainer, self._hyperparameters)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the rates that were planned for this epoch."""
-        if self._plan is None or trainer.global_step >= self._plan.horizon.steps:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Logs the rates that were planned for this step, as often as :class:`LearningRateLogger` logs those used."""
+        step = trainer.global_step
+        if self._plan is None or step >= self._plan.horizon.steps:
             return
-        planned = {
-            f"planned_{name}": value
-            for name, value in self._plan.at(trainer.global_step).items()
-            if name.startswith("lr/")
-        }
+        if not self._spacing.is_due(step) and (batch_idx > 0 or not self._spacing.is_new(step)):
+            return
+        self._spacing.last = step
+        planned = {f"planned_{name}": value for name, value in self._plan.at(step).items() if name.startswith("lr/")}
         for logger in trainer.loggers:
-            logger.log_metrics(planned, step=trainer.global_step)
+            logger.log_metrics(planned, step=step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the metrics of the HParams row."""
         if self._hyperparameters:
             _write_trials(trainer, self._hyperparameters, "val_")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the receipt."""
+        receipts = [one for one in callbacks_of(trainer) if isinstance(one, Receipt)]
+        if trainer.is_global_zero and receipts and (text := receipts[0].text(trainer.estimated_stepping_batches)):
+            write_text(trainer, "receipt", text)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Likewise, when a test follows."""
@@ -107,24 +116,6 @@ def _plan(trainer: Trainer) -> Plan | None:
         return plan_run(trainer.optimizers, configs, loop, resumed=resumed_run(trainer))
     except InputError:
         return None
-
-
-def _writers(trainer: Trainer) -> list[Any]:
-    """Returns the ``SummaryWriter`` of every TensorBoard logger."""
-    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-
-
-def _image(plan: Plan) -> Any:
-    """Returns the picture of a plan, uint8 ``[height, width, 3]``."""
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    view = View.of(plan)
-    figure = thumbnail(view) if len(distinct(view.curve)) == 1 else picture({"": view})
-    figure.set_dpi(100)
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def _hyperparameters(trainer: Trainer) -> dict[str, Any]:
@@ -176,6 +167,6 @@ def _flat(name: str, value: Any) -> dict[str, Any]:
 def _write_trials(trainer: Trainer, hyperparameters: Mapping[str, Any], stage: str = "none") -> None:
     """Writes the row of the HParams tab, with the metrics of a stage."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(stage)}
-    for writer in _writers(trainer):
+    for writer in tensorboards(trainer):
         run = Path(writer.log_dir)
         write_hparams(run, run.name, hyperparameters, metrics)
