@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from fit import machine, process, quiet, seconds, take_turns
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -105,7 +105,8 @@ class Quadratic(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the loss."""
-        return 0.5 * (torch.tensor(self.curvatures) * self.weights**2).sum() + 0.0 * batch[0].sum()
+        loss: Tensor = 0.5 * (torch.tensor(self.curvatures) * self.weights**2).sum() + 0.0 * batch[0].sum()
+        return loss
 
     def configure_optimizers(self) -> Any:
         """Returns SGD."""
@@ -276,6 +277,7 @@ def sets(wanted: list[str]) -> None:
 def tested(model: Any, data: Any, epochs: int, rates: list[float]) -> FloatArray:
     """Returns the mean test loss at each rate over the fresh seeds."""
     build = build_from(model, data)
+    module: Any
     module, rows = build(0)
     steps = len(rows.train_dataloader())
     factors = (
