@@ -239,8 +239,8 @@ def data_sets() -> dict[str, tuple[Callable[..., LightningModule], Callable[...,
         "diabetes": (datasets.load_diabetes, 1, torch.optim.SGD, 0.01, square, None, 30),
     }
     found: dict[str, Any] = {}
-    for name, (load, outputs, optimizer, lr, loss, schedule, epochs) in described.items():
-        x, y = (torch.tensor(values, dtype=torch.float32) for values in load(return_X_y=True))
+    for name, (bundled, outputs, optimizer, lr, loss, schedule, epochs) in described.items():
+        x, y = (torch.tensor(values, dtype=torch.float32) for values in bundled(return_X_y=True))
         y = y.long() if loss is entropy else ((y - y.mean()) / y.std())[:, None]
         net = partial(Net, x.shape[1], outputs, optimizer, lr, loss, schedule)
         found[name] = (net, partial(Data, x, y), epochs)
