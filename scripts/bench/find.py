@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from fit import machine, process, quiet, seconds, take_turns
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -105,7 +105,8 @@ class Quadratic(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the loss."""
-        return 0.5 * (torch.tensor(self.curvatures) * self.weights**2).sum() + 0.0 * batch[0].sum()
+        loss: Tensor = 0.5 * (torch.tensor(self.curvatures) * self.weights**2).sum() + 0.0 * batch[0].sum()
+        return loss
 
     def configure_optimizers(self) -> Any:
         """Returns SGD."""
@@ -238,8 +239,8 @@ def data_sets() -> dict[str, tuple[Callable[..., LightningModule], Callable[...,
         "diabetes": (datasets.load_diabetes, 1, torch.optim.SGD, 0.01, square, None, 30),
     }
     found: dict[str, Any] = {}
-    for name, (load, outputs, optimizer, lr, loss, schedule, epochs) in described.items():
-        x, y = (torch.tensor(values, dtype=torch.float32) for values in load(return_X_y=True))
+    for name, (bundled, outputs, optimizer, lr, loss, schedule, epochs) in described.items():
+        x, y = (torch.tensor(values, dtype=torch.float32) for values in bundled(return_X_y=True))
         y = y.long() if loss is entropy else ((y - y.mean()) / y.std())[:, None]
         net = partial(Net, x.shape[1], outputs, optimizer, lr, loss, schedule)
         found[name] = (net, partial(Data, x, y), epochs)
@@ -276,6 +277,7 @@ def sets(wanted: list[str]) -> None:
 def tested(model: Any, data: Any, epochs: int, rates: list[float]) -> FloatArray:
     """Returns the mean test loss at each rate over the fresh seeds."""
     build = build_from(model, data)
+    module: Any
     module, rows = build(0)
     steps = len(rows.train_dataloader())
     factors = (
