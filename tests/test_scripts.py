@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,22 @@ def test_killed_runs_go_on(run_all):
 def test_the_table_of_situations_is_up_to_date(run_all):
     rows = [] if run_all else ["--rows", *THREE_ROWS]
     assert "docs/situations.md is up to date" in run("docs/situations.py", "--check", *rows)
+
+
+@pytest.mark.exhaustive
+def test_forecasts_of_language_models_hold():
+    folder = SCRIPTS.parents[1] / "shared" / "data" / "llm_curves"
+    if not folder.exists():
+        pytest.skip(f"the curves of language models are not there: {folder}")
+    out = run("forecast_errors.py", str(folder))
+    (small,) = re.findall(r"\| mean \| ([\d.]+) %", out)
+    assert float(small) <= 0.2
+    shares = re.findall(r"\| all \| \d+ \| [\d.]+ % \| (\d+) % \| (\d+) % \|", out)
+    assert len(shares) == 4  # ends and curves, groups and subsets
+    assert all(int(wide) >= 88 for _, wide in shares)
+    assert all(int(narrow) >= 70 for narrow, _ in shares)
+    for named, right in re.findall(r"A winner is named (\d+) times, and right \(within 0.003\) (\d+) times", out):
+        assert int(right) >= 0.95 * int(named)
 
 
 # Those that no other test runs.

@@ -11,6 +11,7 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.rate_path import RatePath
 from lit_lrsched.forecasting.schedule_paths import path_of
+from lit_lrsched.forecasting.words import listed
 from lit_lrsched.schedules.checks import check_positive, check_whole
 from lit_lrsched.schedules.compose import Chain, Phase
 from lit_lrsched.schedules.core import Horizon, Schedule
@@ -91,13 +92,9 @@ def outside(candidates: Sequence[Candidate], runs: Sequence[LoggedRun]) -> list[
     least = min(float(run.path.rate_at(run.steps[-1] - 1)) / run.path.peak for run in runs)
     ends = {one.schedule: float(one.path.rates[-1]) / one.path.peak for one in candidates}
     if deep := [name for name, end in ends.items() if end < least / 2 - 0.01]:
-        found.append(f"no run ended below {least:.2g} of its peak, as {_words(deep)} would")
+        found.append(f"no run ended below {least:.2g} of its peak, as {listed(deep)} would")
     return found
 
 
 def _numbers(values: Sequence[float]) -> str:
-    return _words([f"{value:,}" if isinstance(value, int) else f"{value:g}" for value in values])
-
-
-def _words(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return listed([f"{value:,}" if isinstance(value, int) else f"{value:g}" for value in values])

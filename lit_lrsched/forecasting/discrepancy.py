@@ -41,7 +41,7 @@ class Sizes(NamedTuple):
     own: float
 
 
-USUAL = Sizes(peak=0.015, length=0.01, shape=0.007, own=0.0005)
+USUAL = Sizes(peak=0.015, length=0.01, shape=0.005, own=0.0005)
 
 
 class Traits(NamedTuple):

@@ -325,7 +325,7 @@ def forecast(
     asked = usual_schedules(read.runs) if schedules is None else _by_name(schedules)
     longest = max(run.length for run in read.runs)
     peaks = sorted({float(f"{run.path.peak:.4g}") for run in read.runs})
-    lengths = [longest, 2 * longest] if steps is None else steps
+    lengths = [longest, 2 * longest] if steps is None else np.asarray(steps).tolist()  # numbers of numpy are fine
     candidates = candidates_of(asked, peaks if lrs is None else lrs, lengths)
     if not candidates:
         raise InputError("nothing is asked: give at least one schedule, one rate in lrs and one length in steps")

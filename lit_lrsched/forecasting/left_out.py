@@ -15,8 +15,8 @@ from lit_lrsched.forecasting.rate_path import FloatArray
 _FACTORS = np.geomspace(1 / 8, 8, 9)  # of the usual sizes
 _DOUBT = np.log(1.7)  # standard deviation of the logarithm of a size, before any run was left out
 _WORTH = 4.0  # degrees of freedom of the usual sizes; every two runs add one
-_MOST_SINGLE = 8
-_STOPPED = 0.5
+_MOST_SINGLE = 8  # of more runs several are left out at once
+_STOPPED = 0.5  # of its length, where a run is forecast from its beginning
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +131,9 @@ def _likelihood(folds: Sequence[Fold], sizes: Sizes) -> float:
     for fold in folds:
         errors, covariance = fold.errors(sizes)
         factor = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(errors)))
-        total += (-0.5 * (np.linalg.solve(factor, errors) ** 2).sum() - np.log(np.diag(factor)).sum()) / np.sqrt(
-            len(errors)
-        )
-    return float(total)
+        scaled = np.linalg.solve(factor, errors)
+        total += float(-0.5 * scaled @ scaled - np.log(np.diag(factor)).sum()) / len(errors) ** 0.5
+    return total
 
 
 def _prior(sizes: Sizes) -> float:

@@ -98,11 +98,16 @@ def _check_falls(losses: FloatArray, name: str) -> None:
         raise InputError(f"{name} has the loss {losses.min():g}: the laws are for losses above 0")
     if len(losses) < 8:
         return
-    part = max(len(losses) // 10, 2)
-    start, end = float(np.median(losses[:part])), float(np.median(losses[-part:]))
+    parts = [float(np.median(part)) for part in np.array_split(losses, min(len(losses) // 2, 10))]
+    start, end = parts[0], parts[-1]
     if end > 1.5 * start:
         raise InputError(f"{name} diverged: its loss rises from {start:.4g} to {end:.4g}: leave it out")
     if end >= start:
         raise InputError(
             f"the losses of {name} rise, from {start:.4g} to {end:.4g}: a forecast needs a loss that falls in training"
+        )
+    if end > 1.2 * min(parts):
+        raise InputError(
+            f"the losses of {name} rise again, from {min(parts):.4g} to {end:.4g}: the laws are for losses that fall; "
+            "take the training loss, or leave the run out"
         )

@@ -34,6 +34,7 @@ def test_a_gap_of_nan_is_left_out():
         ([10, 20], [3.0, np.inf], RATES, "diverged: its loss is not finite after step 10"),
         ([10, 200], [3.0, 2.0], RATES, "has a loss after step 200 and rates for 100 steps"),
         (range(10, 110, 10), FALLING[::-1], RATES, "the losses of a run rise, from 2.056 to 2.944"),
+        (range(10, 110, 10), [4, 3, 2, 2, 2, 2, 2, 2, 3, 3], RATES, "the losses of a run rise again, from 2 to 3"),
         (range(10, 110, 10), FALLING[::-1] ** 4, RATES, "diverged: its loss rises"),
         ([10, 20], [1.0, -1.0], RATES, "has the loss -1"),
         ([10, 20], [3.0, 2.0], [0.1, np.nan], "rates have to be finite"),
