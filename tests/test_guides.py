@@ -23,7 +23,7 @@ FILE = re.compile(r"# (\S+\.(?:py|yaml))\n")
 # Without these packages the blocks that use them are left out.
 NEEDS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 # What makes a race short.
-SHORT = {"compare": ["--seeds=2", "--lrs=[0.03]", "--trainer.max_epochs=1"]}
+SHORT = {"compare": ["--seeds=2", "--lrs=[0.03]", "--trainer.max_epochs=1", "--engine=sequential"]}
 
 
 class Reader:

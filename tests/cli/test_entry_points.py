@@ -71,7 +71,14 @@ def test_it_trains_races_and_is_saved_by_its_path(install, command):
     assert "learning rate followed the plan (11 of 11 steps)" in command.out
     saved = yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())
     assert saved["lr_scheduler"] == {"class_path": "acme_saw.AcmeSaw", "init_args": {"low": 0.25}}
-    race = ["--schedules=[AcmeSaw, Constant]", "--lrs=[0.1]", "--momenta=[0.9]", "--seeds=2", "--trainer.max_epochs=1"]
+    race = [
+        "--schedules=[AcmeSaw, Constant]",
+        "--lrs=[0.1]",
+        "--momenta=[0.9]",
+        "--seeds=2",
+        "--trainer.max_epochs=1",
+        "--engine=sequential",
+    ]
     assert command("compare", *race) == 0, command.err
     assert "AcmeSaw" in command.out
 
