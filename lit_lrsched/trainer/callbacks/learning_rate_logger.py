@@ -10,32 +10,31 @@ from tqdm import tqdm
 from lit_lrsched.optim.param_groups import values_of
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer, rank_zero_info
 
-_MOST = 1000  # points that a run is thinned to
-
 
 class Spacing:
-    """Tells which steps of a run to log: each up to about 1,000, and of a longer run fewer the farther it is.
+    """Tells which steps of a run to log: each up to ``most`` steps, and of a longer run fewer the farther it is.
 
-    A long run has a point every ``steps / 1000`` steps. At its beginning, where warmups are, points stand closer: a
-    fiftieth of the way so far. Where its length is unknown, they are a thousandth of the way apart.
+    A long run has a point every ``steps / most`` steps. At its beginning, where warmups are, points stand closer: by
+    default a fiftieth of the way so far. Where its length is unknown, they are a thousandth of the way apart.
 
     Args:
         steps: Optimizer steps of the whole run; -1 or infinite when that is unknown.
+        most: About how many points to log. Each takes TensorBoard a twentieth of a small model's training step.
 
     >>> spacing = Spacing(steps=1_000_000)
     >>> [spacing.between(step) for step in (0, 100, 10_000, 100_000)]
     [1, 2, 200, 1000]
     """
 
-    def __init__(self, steps: float = -1) -> None:
-        self.steps = steps
+    def __init__(self, steps: float = -1, most: int = 1000) -> None:
+        self.steps, self.most = steps, most
         self.last = -1
 
     def between(self, step: int) -> int:
         """Returns how many steps lie between two points there."""
         if 0 < self.steps < math.inf:
-            return min(math.ceil(self.steps / _MOST), max(1, step // 50))
-        return step // _MOST + 1
+            return min(math.ceil(self.steps / self.most), max(1, 20 * step // self.most))
+        return step // self.most + 1
 
     def is_new(self, step: int) -> bool:
         """Returns whether this step was not logged yet."""

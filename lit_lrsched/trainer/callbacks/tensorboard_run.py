@@ -24,6 +24,8 @@ from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Tra
 from lit_lrsched.trainer.loggers import tensorboards, write_hyperparameters, write_plan, write_text
 from lit_lrsched.trainer.resumed_run import resumed_run
 
+_PLANNED = 200  # points of the planned rate: enough to see a curve by, and fewer than of the rate that is used
+
 # Charts by title, and the tags that each shows.
 _CHARTS = {
     "learning rate": ["^lr/", "^planned_lr/"],
@@ -35,7 +37,7 @@ _CHARTS = {
 class TensorBoardRun(Callback):
     """Writes what makes a run readable, under names that no model or schedule changes.
 
-    - ``planned_lr/<group>`` beside the ``lr/<group>`` that is used: every step of a short run, fewer of a long one;
+    - ``planned_lr/<group>`` beside the ``lr/<group>`` that is used: about 200 points, and one an epoch;
     - the schedule as an image with its phases, its key moments, and its configuration;
     - the receipt, where the trainer has one;
     - for TensorBoard, a layout of three charts: learning rate, loss, accuracy; and a row of the HParams tab, with
@@ -61,7 +63,7 @@ class TensorBoardRun(Callback):
         """Writes what is known before the first step."""
         if trainer.global_step == 0:  # other callbacks may have changed the run since
             self._plan = _plan(trainer)
-        self._spacing = Spacing(trainer.estimated_stepping_batches)
+        self._spacing = Spacing(trainer.estimated_stepping_batches, most=_PLANNED)
         if not trainer.is_global_zero or not trainer.optimizers:
             return
         self._hyperparameters = _hyperparameters(trainer)
@@ -76,7 +78,7 @@ class TensorBoardRun(Callback):
         _write_trials(trainer, self._hyperparameters)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Logs the rates that were planned for this step, as often as :class:`LearningRateLogger` logs those used."""
+        """Logs the rates that were planned for this step, when one is due, and for the first of each epoch."""
         step = trainer.global_step
         if self._plan is None or step >= self._plan.horizon.steps:
             return
