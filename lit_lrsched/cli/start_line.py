@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lit_lrsched.optim.kept_scheduler import kept_by
 from lit_lrsched.optim.param_groups import base_lr_of
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
-from lit_lrsched.plans.plan import title_of
+from lit_lrsched.schedules.core import title_of
 
 
 class StartLine(Callback):
