@@ -21,7 +21,7 @@ ELSEWHERE = ("hydra.md", "slurm.md")
 PAGES = [DOCS / "tour.md", *sorted((DOCS / "guides").glob("*.md"))]
 FILE = re.compile(r"# (\S+\.(?:py|yaml))\n")
 # Without these packages the blocks that use them are left out.
-NEEDS = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
+NEEDS = {"WandbLogger": "wandb", "MLFlowLogger": "sqlalchemy"}
 # What makes a race short.
 SHORT = {"compare": ["--seeds=2", "--lrs=[0.03]", "--trainer.max_epochs=1", "--engine=sequential"]}
 

@@ -119,8 +119,9 @@ def test_weights_and_biases(tmp_path: Path, monkeypatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
-def test_mlflow(tmp_path: Path) -> None:
+def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # it prefers a data base
     logger = MLFlowLogger("mine", tracking_uri=tmp_path.as_uri())
     fit(logger)
     run = logger.experiment.get_run(logger.run_id)
