@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lit_lrsched.cli.arguments import ScheduleOptions
 from lit_lrsched.errors import InputError
 
-SUMMARY = "Find the peak learning rate: many rates over several seeds, with a band, the best and the largest safe one."
+SUMMARY = "Find the peak learning rate: many rates, several seeds, a band."
 
 
 def add_arguments(parser: ArgumentParser) -> list[str]:

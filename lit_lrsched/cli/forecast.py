@@ -15,7 +15,7 @@ from lit_lrsched.plans.preview import by_name
 from lit_lrsched.schedules import load_all
 from lit_lrsched.schedules.core import Schedule
 
-SUMMARY = "Say from a few logged runs what schedules, peaks and lengths that were never run would give."
+SUMMARY = "Forecast from a few logged runs what others would give."
 
 
 class _Parser(CommaLists, OneLineErrors, ArgumentParser):

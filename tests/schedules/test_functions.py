@@ -139,8 +139,8 @@ def test_preview_refuses_in_a_line(arguments, message):
 
 
 def test_preview_takes_functions():
-    rows, _ = preview_of({"half": halved, "line": Linear()}, HORIZON, lr=0.2)
-    assert [list(column.cells) for column in rows.columns][:2] == [["half", "line"], ["0.1", "0.2"]]
+    rows = preview_of({"half": halved, "line": Linear()}, HORIZON, lr=0.2).table
+    assert [(row["schedule"], row["first"]) for row in rows] == [("half", 0.1), ("line", 0.2)]
 
 
 def test_table_refuses_in_a_line():

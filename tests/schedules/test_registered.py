@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 from pathlib import Path
 
 from lit_lrsched import FromTorch, schedules
 from lit_lrsched.schedules.core import Schedule
+from lit_lrsched.schedules.examples import EXAMPLES
 from tests.catalogue import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,10 +42,7 @@ def test_the_catalogue_has_every_schedule():
 
 
 def test_the_gallery_has_every_schedule():
-    spec = importlib.util.spec_from_file_location("gallery", ROOT / "scripts" / "docs" / "gallery.py")
-    gallery = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(gallery)
-    assert {name: type(schedule).__name__ for name, schedule in gallery.SCHEDULES.items()} == {
+    assert {name: type(schedule).__name__ for name, schedule in EXAMPLES.items()} == {
         name: name for name in NAMES - WITHOUT_PICTURE
     }
 

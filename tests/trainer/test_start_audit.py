@@ -123,7 +123,8 @@ def test_where_nothing_is_trained_no_configuration_is_saved(command):
     assert "Nothing is left to train" in command.out
     assert saved.read_text() == before
     assert command("validate", "--ckpt_path", checkpoint) == 0
-    assert Path("lightning_logs/version_1/config.yaml").exists()
+    assert saved.read_text() == before
+    assert not Path("lightning_logs/version_1").exists()
 
 
 def test_a_resumed_start_that_is_refused_leaves_the_run_as_it_was(command):

@@ -48,8 +48,8 @@ class Spacing:
 class LearningRateLogger(Callback):
     """Logs the learning rate of every param group, the one that is used.
 
-    It does so at the start of each epoch and at every step of a run of up to 1,000 steps. A longer run is thinned to
-    about as many points, which stand closer at its beginning: so a short warmup is visible.
+    It does so at the start of each epoch, and at every step that changes one of the values. A run of more than 1,000
+    steps is thinned to about as many points, which stand closer at its beginning: so a short warmup is visible.
 
     The names are ``lr/<group>``, where the group is the ``name`` of the param group or ``group0``, ``group1``, ...
     They depend on neither optimizer nor scheduler, so runs with different ones share their charts. (Lightning's
@@ -79,6 +79,7 @@ class LearningRateLogger(Callback):
         self.print_each_epoch = print_each_epoch
         self._epoch_started: tuple[int, dict[str, float]] | None = None
         self._spacing = Spacing()
+        self._logged: dict[str, float] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so when there is nowhere to log to."""
@@ -94,19 +95,21 @@ class LearningRateLogger(Callback):
         self._log(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Logs the rates of a step that is due."""
+        """Logs the rates of a step that is due, unless they are those that were logged last."""
         step = trainer.global_step
         if self._spacing.is_new(step) and (self.each_step or self._spacing.is_due(step)):
-            self._log(trainer)
+            self._log(trainer, changed=not self.each_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the line of the last epoch, when asked."""
         self._print_finished_epoch(trainer)
 
-    def _log(self, trainer: Trainer) -> None:
+    def _log(self, trainer: Trainer, changed: bool = False) -> None:
         asked = {"lr": True, "momentum": self.momentum, "weight_decay": self.weight_decay}
         values = values_of(trainer.optimizers, [quantity for quantity, wanted in asked.items() if wanted])
-        self._spacing.last = trainer.global_step
+        if changed and values == self._logged:
+            return
+        self._logged, self._spacing.last = values, trainer.global_step
         for logger in trainer.loggers:
             logger.log_metrics(values, step=self._spacing.last)
 

@@ -53,6 +53,7 @@ class TensorBoardRun(Callback):
         self._plan: Plan | None = None
         self._hyperparameters: dict[str, Any] = {}
         self._spacing = Spacing()
+        self._logged: dict[str, float] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Plans a resumed run, before the checkpoint changes its schedulers."""
@@ -78,14 +79,17 @@ class TensorBoardRun(Callback):
         _write_trials(trainer, self._hyperparameters)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Logs the rates that were planned for this step, when one is due, and for the first of each epoch."""
+        """Logs the rates planned for this step, when one is due and they change, and for the first of each epoch."""
         step = trainer.global_step
         if self._plan is None or step >= self._plan.horizon.steps:
             return
-        if not self._spacing.is_due(step) and (batch_idx > 0 or not self._spacing.is_new(step)):
+        is_first = batch_idx == 0 and self._spacing.is_new(step)
+        if not is_first and not self._spacing.is_due(step):
             return
-        self._spacing.last = step
         planned = {f"planned_{name}": value for name, value in self._plan.at(step).items() if name.startswith("lr/")}
+        if not is_first and planned == self._logged:
+            return
+        self._logged, self._spacing.last = planned, step
         for logger in trainer.loggers:
             logger.log_metrics(planned, step=step)
 
