@@ -17,8 +17,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import Strategy
 
-from lit_lrsched import __version__
-from lit_lrsched.class_paths import without_partial
+from lit_lrsched.class_paths import import_from, without_partial
 from lit_lrsched.comparison.best_peaks import best_peaks
 from lit_lrsched.comparison.budget import check_budget, spend
 from lit_lrsched.comparison.builds import build_from
@@ -345,7 +344,7 @@ def race(
         seconds=runner.seconds,
         trained=runner.trained,
         command=names.get("command", "compare() in Python"),
-        version=__version__,
+        version=import_from("lit_lrsched.__version__"),
         date=date.today().isoformat(),
     )
     if strategy.is_global_zero:

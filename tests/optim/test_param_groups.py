@@ -19,7 +19,7 @@ MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "
 KEYS = ("betas", "initial_lr")
 VALUES = ("lr", "momentum", "weight_decay")
 # Recorded runs, what a finder has tried, and the arguments of a class are no param groups.
-NOT_GROUPS = ("curves", "results", "parameters", "arguments")
+NOT_GROUPS = ("curves", "results", "parameters", "arguments", "row", "rows", "entry", "best")
 
 
 def keys_read(source: str) -> list[str]:
@@ -31,7 +31,10 @@ def keys_read(source: str) -> list[str]:
         if isinstance(node, ast.Constant) and node.value in KEYS and id(node) not in docstrings:
             found.append(f"line {node.lineno}: {node.value!r}")
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value in VALUES:
-            owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+            of = node.value
+            if isinstance(of, ast.Subscript) and getattr(of.value, "id", "") == "rows":
+                of = of.value
+            owner = of.attr if isinstance(of, ast.Attribute) else getattr(of, "id", "")
             if owner not in NOT_GROUPS:
                 found.append(f"line {node.lineno}: {ast.unparse(node)}")
     return found

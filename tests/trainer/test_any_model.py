@@ -107,7 +107,7 @@ def test_a_model_that_takes_the_options_but_not_the_groups_gets_them_from_outsid
     options = ["--lr_scheduler", "Constant", "--optimizer", "SGD", "--optimizer.lr=0.1", "--optimizer.momentum=0.9"]
     Path("groups.yaml").write_text("lr_groups: {momentum: {class_path: Linear, init_args: {start: 1.0, end: 0.5}}}\n")
     assert command("fit", "--config=groups.yaml", *options, *SHORT, "--lr_logger.momentum=true") == 0
-    assert scalars(RUN, "momentum/group0") == pytest.approx([0.9, 0.9 * 0.75])
+    assert scalars(RUN, "momentum/group0") == pytest.approx([0.9 * (1 - 0.5 * step / 8) for step in range(8)])
 
 
 @pytest.mark.parametrize(
