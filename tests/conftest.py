@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -24,10 +25,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--all"):
-        for item in items:
-            if item.get_closest_marker("exhaustive"):
-                item.add_marker(pytest.mark.skip(reason="exhaustive: --all runs it"))
+    if config.getoption("--all"):
+        return
+    sampled: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker(pytest.mark.skip(reason="exhaustive: --all runs it"))
+        if item.get_closest_marker("sampled"):
+            sampled.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for name, cases in sampled.items():
+        marker = cases[0].get_closest_marker("sampled")
+        assert marker is not None
+        for item in random.Random(name).sample(cases, max(0, len(cases) - marker.args[0])):
+            item.add_marker(pytest.mark.skip(reason="not in the sample: --all runs it"))
 
 
 @pytest.fixture(scope="session")

@@ -207,7 +207,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize("kept", [5, 40])
+@pytest.mark.parametrize("kept", [pytest.param(5, marks=pytest.mark.exhaustive), 40])
 def test_a_race_that_was_cut_off_makes_the_same_decisions(finished, tmp_path, kept):
     folder, whole = finished
     stored, _ = _read(folder)
@@ -229,6 +229,7 @@ def test_the_report_says_what_left_and_when(finished):
     assert "What left and when" in (folder / "report.html").read_text()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_rounds_share_a_program_and_train_what_the_full_grid_would(finished, tmp_path, monkeypatch):
     _, whole = finished
