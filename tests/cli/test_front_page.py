@@ -157,7 +157,8 @@ def test_help_all_shows_everything_but_what_is_internal(subcommands):
     assert "lit_lrsched.WarmupCosine" in text
     assert "torch.optim.AdamW" in text
     for internal in ("StandIn", "ScheduledLR", "SWALR", "DummyOptimizer", "torch.optim.Optimizer,"):
-        assert internal not in text
+        # Tests that ran before in this process may have given one a path of their own.
+        assert internal not in re.sub(r"\btests\.[\w.]+", "", text)
     assert "--help_all" in text
 
 
