@@ -63,6 +63,7 @@ def reader(command, tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, module, raising=False)
     yield Reader(command)
     if wandb := sys.modules.get("wandb"):
+        wandb.finish()  # as the end of a process does
         wandb.teardown()
 
 
