@@ -20,11 +20,12 @@ from lit_lrsched.forecasting.judgement import undecided
 from lit_lrsched.forecasting.laws import BASELINE, LAWS
 from lit_lrsched.forecasting.left_out import Calibration, calibrate
 from lit_lrsched.forecasting.logged_run import LoggedRun
-from lit_lrsched.forecasting.picture import forest, picture_in_html, save
+from lit_lrsched.forecasting.picture import forest, picture_in_html
 from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
 from lit_lrsched.forecasting.reading import RunLike, read_runs
 from lit_lrsched.forecasting.terminal import show
 from lit_lrsched.forecasting.words import law_in_words, opening, verdict
+from lit_lrsched.plans.figures import save
 from lit_lrsched.schedules.core import Schedule, ScheduleLike, as_schedule
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import html
 import io
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.plans.audit import Finding
+from lit_lrsched.plans.figures import in_html
 from lit_lrsched.plans.picture import Look, draw_rates, picture
 from lit_lrsched.plans.plan import plan_of
 from lit_lrsched.plans.table import MOST_COLUMNS, distinct, rows_of, table
@@ -83,15 +83,10 @@ class Preview:
 
     def _repr_html_(self) -> str:
         """Returns the picture and the table, as HTML that loads nothing."""
-        image = io.BytesIO()
-        picture(self.views).savefig(image, format="png")
-        about = html.escape(", ".join(self.views) if len(self.views) > 1 else self._first.plan.title, quote=True)
-        source = f"data:image/png;base64,{b64encode(image.getvalue()).decode()}"
+        about = ", ".join(self.views) if len(self.views) > 1 else self._first.plan.title
         found = "".join(f"<p>{html.escape(str(finding))}</p>" for finding in self.findings)
-        return (
-            f'<img alt="Learning rate: {about}" style="max-width: 100%; width: 45em" src="{source}">'
-            f"{_html_table(self.table)}{found}"
-        )
+        image = in_html(picture(self.views), f"Learning rate: {about}", width="45em")
+        return f"{image}{_html_table(self.table)}{found}"
 
     @property
     def _first(self) -> View:

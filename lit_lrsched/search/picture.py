@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from html import escape
-from io import BytesIO
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from lit_lrsched.plans.figures import GRID, INK, SOFT, new_figure
+from lit_lrsched.plans.figures import in_html as figure_in_html
 from lit_lrsched.search.judgement import Judgement
 from lit_lrsched.search.rates import BoolArray, FloatArray
 from lit_lrsched.search.trainings import Outcome
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK, _SOFT, _GRID = "#1b1f24", "#5c6670", "#e6e8ea"
 _LINE, _BEST, _DIVERGED = "#0b63c5", "#5c6670", "#f6dcdc"
 _MARKS = {"suggested": ("#117733", "-"), "largest safe": ("#b4530a", "--"), "best": (_BEST, "--")}
 
@@ -48,44 +47,35 @@ def draw(outcome: Outcome, found: Judgement, ax: Axes | None = None) -> tuple[Fi
         lrs, kept.min(axis=1), kept.max(axis=1), where=shown, color=_LINE, alpha=0.15, linewidth=0, zorder=2
     )
     axes.plot(lrs, np.where(shown, kept.mean(axis=1), np.nan), ".-", color=_LINE, linewidth=1.6, zorder=3)
-    axes.axhline(start, color=_SOFT, linewidth=0.8, linestyle=":")
+    axes.axhline(start, color=SOFT, linewidth=0.8, linestyle=":")
     axes.annotate(
-        "untrained", (0.005, start), xycoords=("axes fraction", "data"), va="bottom", fontsize=7.5, color=_SOFT
+        "untrained", (0.005, start), xycoords=("axes fraction", "data"), va="bottom", fontsize=7.5, color=SOFT
     )
     axes.axvspan(*found.interval, color=_BEST, alpha=0.13, linewidth=0, zorder=1)
     _mark(axes, found, lrs)
-    axes.set_xlabel("peak learning rate", fontsize=9, color=_SOFT)
-    axes.set_ylabel(outcome.judged_by, fontsize=9, color=_SOFT, parse_math=False)
+    axes.set_xlabel("peak learning rate", fontsize=9, color=SOFT)
+    axes.set_ylabel(outcome.judged_by, fontsize=9, color=SOFT, parse_math=False)
     words = f"line: mean of {losses.shape[1]} seeds; band: all of them; grey: 95 % interval of the best"
     words += "; red: a seed diverged" * bool(broken.any())
-    axes.set_title(words, loc="left", fontsize=8, color=_SOFT)
+    axes.set_title(words, loc="left", fontsize=8, color=SOFT)
     return cast("Figure", axes.figure), axes
 
 
 def in_html(outcome: Outcome, found: Judgement) -> str:
     """Returns the answer and the picture, as HTML that loads nothing: the picture stands in it."""
-    file = BytesIO()
-    draw(outcome, found)[0].savefig(file, format="png")
-    about = escape(f"{outcome.judged_by} against the learning rate", quote=True)
-    source = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
-    answer = escape(sentence(found, outcome.judged_by))
-    return f'<p><b>{answer}</b></p><img alt="{about}" style="max-width: 100%; width: 50em" src="{source}">'
+    about = f"{outcome.judged_by} against the learning rate"
+    return f"<p><b>{escape(sentence(found, outcome.judged_by))}</b></p>{figure_in_html(draw(outcome, found)[0], about)}"
 
 
 def _new_axes() -> Axes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.2), dpi=150, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes = new_figure(8, 4.2).add_subplot()
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_GRID)
-    axes.grid(color=_GRID, linewidth=0.8)
+    axes.spines[["left", "bottom"]].set_color(GRID)
+    axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(which="both", length=0, labelsize=8, labelcolor=_SOFT)
-    axes.tick_params(labelcolor=_INK)
+    axes.tick_params(which="both", length=0, labelsize=8, labelcolor=SOFT)
+    axes.tick_params(labelcolor=INK)
     return axes
 
 

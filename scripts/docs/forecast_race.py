@@ -18,8 +18,8 @@ from lit_lrsched import IonosphereClassifier, IonosphereDataModule, compare
 from lit_lrsched.comparison.defaults import SCHEDULES
 from lit_lrsched.forecasting.candidates import Candidate
 from lit_lrsched.forecasting.forecast import Forecast
-from lit_lrsched.forecasting.picture import new_figure, plain, save
 from lit_lrsched.forecasting.reading import read_runs
+from lit_lrsched.plans.figures import new_figure, plain, save
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEN = ("constant", "cosine", "warmup stable decay")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import io
-from base64 import b64encode
 
 from lit_lrsched.comparison.evidence.summary import Summary
 from lit_lrsched.comparison.evidence.verdict import verdict
-from lit_lrsched.comparison.report.pictures import forest_plot, save
+from lit_lrsched.comparison.report.pictures import forest_plot
+from lit_lrsched.plans.figures import in_html as figure_in_html
 
 
 def in_html(summary: Summary) -> str:
@@ -17,8 +16,5 @@ def in_html(summary: Summary) -> str:
     text = f"<p><b>{answer}</b></p><p>{why}</p>"
     if sum(row.mean is not None for row in summary.schedules) < 2:
         return text
-    picture = io.BytesIO()
-    save(forest_plot(summary)[0], picture)
-    about = html.escape(f"Difference of each schedule from {summary.best} in {summary.metric}", quote=True)
-    source = f"data:image/png;base64,{b64encode(picture.getvalue()).decode()}"
-    return f'{text}<img alt="{about}" style="max-width: 100%; width: 50em" src="{source}">'
+    about = f"Difference of each schedule from {summary.best} in {summary.metric}"
+    return f"{text}{figure_in_html(forest_plot(summary)[0], about)}"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from lit_lrsched.comparison.evidence.summary import Summary
 from lit_lrsched.comparison.report.results import LearningCurve, Results, learning_curves, metric_range, shade_range
 from lit_lrsched.comparison.report.words import decimals, number, planes, shortened
+from lit_lrsched.plans.figures import GRID, INK, SOFT, new_figure, plain, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 # Ten of Paul Tol's colours, told apart with any colour vision; past ten, other dashes.
 _COLORS = ("#332288", "#CC6677", "#117733", "#DDAA33", "#4477AA", "#AA4499", "#44AA99", "#882255", "#999933", "#777777")
 _DASHES = ("-", "--", ":", "-.")
-_INK, _SOFT, _GRID, _OTHERS = "#1b1f24", "#5c6670", "#e6e8ea", "#cfd4d9"
+_OTHERS = "#cfd4d9"
 _AHEAD, _BEHIND, _REFERENCE = "#0b63c5", "#4c5763", "#b4530a"
 _SHADES = ("#eff2f5", "#0b4f9e")
-_DPI = 150
 _COLUMNS = 5  # the most small pictures in a row
 
 
@@ -55,43 +54,13 @@ def write_pictures(results: Results, folder: Path) -> list[str]:
     return list(pictures)
 
 
-def save(figure: Figure, file: Path | BinaryIO) -> None:
-    """Writes a figure, as SVG or PDF where the file's name says so, else as PNG."""
-    with warnings.catch_warnings():
-        # A name may have letters that the font lacks: it is drawn with boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        if isinstance(file, Path) and file.suffix != ".png":
-            figure.savefig(file)
-            return
-        # `savefig` would draw twice, once for the layout alone; and the most that PNG can be packed takes as long.
-        canvas: Any = figure.canvas
-        canvas.print_png(file, pil_kwargs={"compress_level": 3})
-
-
-def _figure(width: float, height: float) -> Figure:
-    # Not pyplot, which keeps figures alive and has a backend for the whole process.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    figure = Figure(
-        figsize=(width, height), dpi=_DPI, facecolor="white", layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
-    )
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _plain(axes: Axes) -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_GRID)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=8, labelcolor=_SOFT)
+    plain(axes)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
 
 
 def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold", color=_INK, parse_math=False)
+    figure.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK, parse_math=False)
 
 
 def forest_plot(summary: Summary, ax: Axes | None = None) -> tuple[Figure, Axes]:
@@ -105,12 +74,12 @@ def forest_plot(summary: Summary, ax: Axes | None = None) -> tuple[Figure, Axes]
         The figure and its axes.
     """
     rows = [row for row in summary.schedules if row.mean is not None]
-    axes = ax or _figure(8, 1.5 + 0.3 * len(rows)).add_subplot()
+    axes = ax or new_figure(8, 1.5 + 0.3 * len(rows)).add_subplot()
     figure = cast("Figure", axes.figure)
     _plain(axes)
     axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", color=_GRID, linewidth=0.8)
-    axes.axvline(0, color=_INK, linewidth=1)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    axes.axvline(0, color=INK, linewidth=1)
     for place, row in enumerate(rows):
         difference = row.against_best
         color = _AHEAD if row.schedule in summary.tied else _BEHIND
@@ -119,23 +88,23 @@ def forest_plot(summary: Summary, ax: Axes | None = None) -> tuple[Figure, Axes]
             axes.plot([difference.low, difference.high], [place, place], color=color, linewidth=2)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [shortened(row.schedule, 22) for row in rows], parse_math=False)
-    axes.tick_params(axis="y", labelcolor=_INK)
+    axes.tick_params(axis="y", labelcolor=INK)
     title = f"{summary.metric}: difference from {shortened(str(summary.best), 30)}, seed by seed"
     words = "left of 0: worse; blue: cannot be told from the best"
     if any(row.against_best and row.against_best.low is not None for row in rows):
         words = f"simultaneous {100 * (1 - summary.alpha):g} % intervals; {words}"
     if ax is None:
         _title(figure, title)
-        figure.supxlabel(words, x=0.01, ha="left", fontsize=8, color=_SOFT, parse_math=False)
+        figure.supxlabel(words, x=0.01, ha="left", fontsize=8, color=SOFT, parse_math=False)
     else:
-        axes.set_title(title, loc="left", fontsize=9, color=_INK, parse_math=False)
-        axes.set_xlabel(words, fontsize=8, color=_SOFT, parse_math=False)
+        axes.set_title(title, loc="left", fontsize=9, color=INK, parse_math=False)
+        axes.set_xlabel(words, fontsize=8, color=SOFT, parse_math=False)
     return figure, axes
 
 
 def _rates(drawn: Sequence[LearningCurve], epochs: int) -> Figure:
     """Draws the learning rate in each epoch at the chosen settings, every line labelled at its end."""
-    figure = _figure(8, max(4.2, 0.24 * len(drawn)))
+    figure = new_figure(8, max(4.2, 0.24 * len(drawn)))
     axes = figure.add_subplot()
     _plain(axes)
     _title(figure, "Learning rate at the chosen setting")
@@ -143,7 +112,7 @@ def _rates(drawn: Sequence[LearningCurve], epochs: int) -> Figure:
     axes.set_ylim(0, top)
     axes.set_xlim(1, max(2, epochs))
     axes.locator_params(axis="x", integer=True)
-    axes.set_xlabel("epoch", fontsize=8, color=_SOFT)
+    axes.set_xlabel("epoch", fontsize=8, color=SOFT)
     # A line of text takes about a 21st of the axes, less in a taller figure.
     places = spread([float(curve.rates[-1]) for curve in drawn], top * 0.2 / figure.get_figheight(), top)
     for i, (curve, place) in enumerate(zip(drawn, places, strict=True)):
@@ -203,7 +172,7 @@ def _curves(drawn: Sequence[LearningCurve], results: Results) -> Figure:
     summary = results.summary
     rows = math.ceil(len(drawn) / _COLUMNS)
     columns = math.ceil(len(drawn) / rows)
-    figure = _figure(max(6.5, 2.1 * columns), 0.8 + 1.75 * rows)
+    figure = new_figure(max(6.5, 2.1 * columns), 0.8 + 1.75 * rows)
     _title(figure, f"{results.validation_metric} after each epoch")
     low, high = metric_range(drawn, summary.mode)
     air = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
@@ -230,7 +199,7 @@ def _curves(drawn: Sequence[LearningCurve], results: Results) -> Figure:
     words = "line: mean over the seeds; band: their middle half; grey: the other schedules"
     if reference is not None:
         words += f"; dashed: {summary.reference}"
-    figure.supxlabel(words, x=0.01, ha="left", fontsize=8, color=_SOFT, parse_math=False)
+    figure.supxlabel(words, x=0.01, ha="left", fontsize=8, color=SOFT, parse_math=False)
     return figure
 
 
@@ -247,7 +216,7 @@ def _map(results: Results) -> Figure:
     shades = LinearSegmentedColormap.from_list("shades", _SHADES if best >= worst else _SHADES[::-1])
     scale = Normalize(min(worst, best), max(worst, best), clip=True)
     chosen = {(row.schedule, row.lr, row.momentum, row.weight_decay) for row in summary.schedules}
-    figure = _figure(max(5.5, 1.6 + len(maps) * (0.4 + 0.62 * len(rates))), 1.3 + 0.3 * len(names))
+    figure = new_figure(max(5.5, 1.6 + len(maps) * (0.4 + 0.62 * len(rates))), 1.3 + 0.3 * len(names))
     _title(figure, f"Mean {results.validation_metric}, the chosen settings framed")
     for i, (plane, title) in enumerate(maps.items()):
         axes = figure.add_subplot(1, len(maps), i + 1)
@@ -260,12 +229,12 @@ def _map(results: Results) -> Figure:
             values[row, column] = setting.validation
             share = float(scale(setting.validation)) if best >= worst else 1 - float(scale(setting.validation))
             text = number(setting.validation, decimals(summary)) + "*" * bool(setting.diverged)
-            ink = "white" if share > 0.7 else _INK
+            ink = "white" if share > 0.7 else INK
             weight = "bold" if (name, lr, *plane) in chosen else "normal"
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
             if (name, lr, *plane) in chosen:
                 axes.add_patch(
-                    Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=_INK, linewidth=2, zorder=3)
+                    Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=2, zorder=3)
                 )
         axes.imshow(values, cmap=shades, norm=scale, aspect="auto")
         axes.set_xticks(range(len(rates)), [f"{lr:g}" for lr in rates])
@@ -277,11 +246,11 @@ def _map(results: Results) -> Figure:
         axes.set_xticks(np.arange(0.5, len(rates) - 1), minor=True)
         axes.set_yticks(np.arange(0.5, len(names) - 1), minor=True)
         axes.grid(which="minor", color="white", linewidth=2)
-        axes.tick_params(which="both", length=0, labelsize=8, labelcolor=_INK)
+        axes.tick_params(which="both", length=0, labelsize=8, labelcolor=INK)
         axes.spines[:].set_visible(False)
-        axes.set_xlabel("peak rate", fontsize=8, color=_SOFT)
+        axes.set_xlabel("peak rate", fontsize=8, color=SOFT)
         if title:
-            axes.set_title(title, loc="left", fontsize=9, color=_INK)
+            axes.set_title(title, loc="left", fontsize=9, color=INK)
     if any(setting.diverged for setting in summary.settings):
-        figure.supxlabel("* some runs diverged", x=0.01, ha="left", fontsize=8, color=_SOFT)
+        figure.supxlabel("* some runs diverged", x=0.01, ha="left", fontsize=8, color=SOFT)
     return figure
