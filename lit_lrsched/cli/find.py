@@ -75,6 +75,7 @@ def find(
     Raises:
         InputError: For a range, a number or a length that says nothing.
     """
+    from lit_lrsched.comparison.defaults import seeds_of
     from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
     from lit_lrsched.search.find import find as search
     from lit_lrsched.search.options import FindOptions
@@ -88,7 +89,7 @@ def find(
         FindOptions(
             lrs,
             points,
-            tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+            seeds_of(seeds, budget=None),
             steps,
             epochs,
             engine,

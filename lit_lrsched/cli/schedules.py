@@ -8,6 +8,7 @@ import sys
 
 from lit_lrsched import schedules
 from lit_lrsched.errors import InputError
+from lit_lrsched.plans.console import writable
 from lit_lrsched.plans.plan import plan_of
 from lit_lrsched.plans.sparkline import sparkline
 from lit_lrsched.schedules.core import Schedule
@@ -58,7 +59,5 @@ def in_short(kind: type[Schedule]) -> str:
 
 def printable(line: str) -> str:
     """Returns a line in what standard output can write: where it knows no Unicode, blocks become digits."""
-    encoding = sys.stdout.encoding or "ascii"
-    if not encoding.lower().startswith("utf"):
-        line = line.translate({ord(block): str(height) for height, block in enumerate("▁▂▃▄▅▆▇█", start=1)})
-    return line.encode(encoding, "replace").decode(encoding)
+    digits = {ord(block): str(height) for height, block in enumerate("▁▂▃▄▅▆▇█", start=1)}
+    return writable(line, sys.stdout.encoding or "ascii", digits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
 
@@ -29,6 +30,31 @@ def build_from(
         return module, _fresh_data(data, seed)
 
     return build
+
+
+def training_loader(build: Build, seed: int) -> Any:
+    """Returns the loader of the training data that belong to a seed."""
+    _, data = build(seed)
+    data.prepare_data()
+    data.setup("fit")
+    return data.train_dataloader()
+
+
+def check_automatic(module: LightningModule, what: str) -> None:
+    """Refuses a module that optimizes by hand.
+
+    Args:
+        module: The module.
+        what: What asks, such as ``a race``.
+
+    Raises:
+        InputError: When it does.
+    """
+    if not module.automatic_optimization:
+        raise InputError(
+            f"{type(module).__name__} optimizes by hand (automatic_optimization=False), so its optimizers and their "
+            f"steps are its own: {what} needs a module that leaves them to the trainer"
+        )
 
 
 def _fresh_model(pattern: LightningModule) -> LightningModule:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import torch
-from tqdm import tqdm
 
+from lit_lrsched.comparison.builds import training_loader
 from lit_lrsched.comparison.definition import Definition
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ranks import Ranks
-from lit_lrsched.comparison.engine.ray_cluster import RayCluster
+from lit_lrsched.comparison.engine.ray_cluster import cluster_of
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import race_one_by_one
 from lit_lrsched.comparison.engine.training import Chunk, Training
@@ -29,6 +27,7 @@ from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import RaceOptions
+from lit_lrsched.comparison.progress import progress_bar
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.schedules.core import Horizon
@@ -68,7 +67,9 @@ class Runner:
         self._options = options
         self._folder = folder
         self._ranks = ranks
-        self._cluster = _cluster(options, ranks)
+        if options.ray is not None and ranks.count > 1:
+            raise InputError(f"ray={options.ray!r} brings workers of its own: leave the trainer at one device")
+        self._cluster = cluster_of(options.ray, options.ray_cpus, options.ray_gpus, ranks.device)
         self._chosen = False  # the engine
         self._program: VectorizedRace | None = None  # built once, whatever the number of rounds
         self.engine = "vectorized"
@@ -117,7 +118,7 @@ class Runner:
         place = self._folder if self._ranks.count == 1 else self._folder / _SHARES / str(self._ranks.rank)
         names = stored_metrics(place)
         store = RecordStore(place, names, self._definition) if names else None
-        with _progress_bar(len(left), shown=self._ranks.rank == 0) as progress:
+        with progress_bar(len(left), shown=self._ranks.rank == 0) as progress:
 
             def tell(epochs: int) -> None:
                 is_first = progress.n == 0
@@ -199,10 +200,7 @@ class Runner:
             return None
 
     def _horizon(self, seed: int) -> Horizon:
-        _, data = self._build(seed)
-        data.prepare_data()
-        data.setup("fit")
-        per_epoch = len(data.train_dataloader())
+        per_epoch = len(training_loader(self._build, seed))
         return Horizon(self._options.epochs * per_epoch, per_epoch)
 
     def _trainings(self, keys: Sequence[RunKey]) -> list[Training]:
@@ -238,28 +236,6 @@ class Runner:
                     f"metric={self._options.metric!r} needs {name!r}, which is not logged{did_you_mean(name, logged)}: "
                     f"the module logs {', '.join(sorted({**chunk.curves, **chunk.final})) or 'nothing'}"
                 )
-
-
-def _progress_bar(trainings: int, shown: bool) -> tqdm[NoReturn]:
-    """Returns a bar that counts trainings; those that run count by the epochs that they have done."""
-    return tqdm(
-        total=trainings,
-        unit="training",
-        bar_format="{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]",
-        dynamic_ncols=True,
-        file=sys.stdout,
-        mininterval=0.1 if sys.stdout.isatty() else 10,  # seconds; where it is no terminal, a line now and then
-        disable=not shown,
-    )
-
-
-def _cluster(options: RaceOptions, ranks: Ranks) -> RayCluster | None:
-    if options.ray is None:
-        return None
-    if ranks.count > 1:
-        raise InputError(f"ray={options.ray!r} brings workers of its own: leave the trainer at one device")
-    gpus = float(ranks.device.type == "cuda") if options.ray_gpus is None else options.ray_gpus
-    return RayCluster(options.ray, options.ray_cpus or 1, gpus)
 
 
 def _records(chunk: Chunk, keys: Sequence[RunKey], epochs: int) -> Iterator[Record]:

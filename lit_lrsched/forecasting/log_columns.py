@@ -12,6 +12,7 @@ import numpy as np
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
+from lit_lrsched.plans.event_files import scalars_in
 
 # Which column is the loss when none is named, in this order: what generalises comes first.
 _LOSSES = ("val_loss", "valid_loss", "validation_loss", "val/loss", "loss", "train_loss", "train/loss")
@@ -103,13 +104,7 @@ def read_csv(path: Path, name: str) -> Log:
 
 def read_events(folder: Path, name: str) -> Log:
     """Returns the scalars that TensorBoard's logger wrote into a folder."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    accumulator.Reload()
-    tags = accumulator.Tags()["scalars"]
-    columns = {tag: _column([(event.step, event.value) for event in accumulator.Scalars(tag)]) for tag in tags}
-    return Log(name, columns)
+    return Log(name, {tag: _column(values) for tag, values in scalars_in(folder).items()})
 
 
 def run_from(log: Log, used: str, path: RatePath, offset: int = 0) -> tuple[LoggedRun, str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TextIO
 
 from lit_lrsched.forecasting.words import Row, decimals
-
-_WIDTH = 100
+from lit_lrsched.plans.console import console_on
 
 
 def show(
@@ -26,13 +24,10 @@ def show(
         file: Where to; None for standard output.
     """
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    file = file or sys.stdout
-    width = min(_WIDTH, Console(file=file).width) if file.isatty() else _WIDTH
-    console = Console(file=file, width=width, highlight=False)
+    console = console_on(file)
     for sentence in said:
         console.print(Text(sentence))
     for length, rows, tied in tables:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+from operator import itemgetter
 from pathlib import Path
 
 from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.plans.event_files import scalars_in
 
 
 def read_metric(path: str, monitor: str) -> list[float]:
@@ -46,15 +48,11 @@ def read_metric(path: str, monitor: str) -> list[float]:
 
 def _from_tensorboard(folder: Path, monitor: str) -> list[float]:
     """Returns the values of a scalar in the event files of a folder, in the order of their steps."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    run.Reload()
-    known = run.Tags()["scalars"]
+    known = scalars_in(folder)
     if monitor not in known:
         there = f"it has {', '.join(known)}" if known else "it has neither metrics.csv nor event files with values"
         raise InputError(f"metric={str(folder)!r} has no {monitor!r}{did_you_mean(monitor, known)}: {there}")
-    return [event.value for event in sorted(run.Scalars(monitor), key=lambda event: event.step)]
+    return [value for _, value in sorted(known[monitor], key=itemgetter(0))]
 
 
 def _is_number(text: str) -> bool:

@@ -18,11 +18,12 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_lrsched.comparison.builds import build_from
+from lit_lrsched.comparison.defaults import seeds_of
 from lit_lrsched.comparison.definition import Definition, Part, definition_of, digest_of
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.ranks import Ranks
-from lit_lrsched.comparison.engine.ray_cluster import RayCluster
+from lit_lrsched.comparison.engine.ray_cluster import cluster_of
 from lit_lrsched.comparison.engine.sequential import quietly
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.lock import alone_in
@@ -216,7 +217,7 @@ def find_lr(
     options = FindOptions(
         lrs,
         points,
-        tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds),
+        seeds_of(seeds, budget=None),
         steps,
         epochs,
         engine,
@@ -281,10 +282,7 @@ def find(
     ranks = Ranks(strategy)
     if ranks.count > 1:
         raise InputError(f"a search trains in one process, and the trainer has {ranks.count}: give it one device")
-    cluster = None
-    if options.ray is not None:
-        gpus = float(ranks.device.type == "cuda") if options.ray_gpus is None else options.ray_gpus
-        cluster = RayCluster(options.ray, options.ray_cpus or 1, gpus)
+    cluster = cluster_of(options.ray, options.ray_cpus, options.ray_gpus, ranks.device)
     with _untouched(), cluster or nullcontext():
         horizon = horizon_of(build, options)
         subject = subject_of(

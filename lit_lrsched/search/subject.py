@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lit_lrsched.comparison.builds import check_automatic, training_loader
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
@@ -59,11 +60,9 @@ def horizon_of(build: Build, options: FindOptions) -> Horizon:
     Raises:
         InputError: When the data have no length, or ``steps`` are more than the whole run.
     """
-    _, data = build(options.seeds[0])
-    data.prepare_data()
-    data.setup("fit")
+    loader = training_loader(build, options.seeds[0])
     try:
-        per_epoch = len(data.train_dataloader())
+        per_epoch = len(loader)
     except TypeError:
         raise InputError("the training data has no length, so a search knows no end: give data with a length") from None
     whole = Horizon(options.epochs * per_epoch, per_epoch)
@@ -92,11 +91,7 @@ def subject_of(
     """
     module, data = build(options.seeds[0])
     name = type(module).__name__
-    if not module.automatic_optimization:
-        raise InputError(
-            f"{name} optimizes by hand (automatic_optimization=False), so its optimizers and their steps are its own: "
-            "a search needs a module that leaves them to the trainer"
-        )
+    check_automatic(module, "a search")
     of_argument, notes = takes("lr_scheduler", module), []
     if optimizer is not None:
         own = given(optimizer, module.parameters(), replaced(module))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from lit_lrsched.comparison.report.words import NOTHING
+from lit_lrsched.plans.console import console_on, writable
 from lit_lrsched.search.judgement import Judgement
 from lit_lrsched.search.words import sentence
 
-_WIDTH = 100
 _MOST = 14  # rates, so that all fits a screen
 _ASCII = str.maketrans({NOTHING: "-", "◀": "<"})
 
@@ -32,18 +31,13 @@ def show(
         file: Where to; None for standard output.
     """
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    file = file or sys.stdout
-    width = min(_WIDTH, Console(file=file).width) if file.isatty() else _WIDTH
-    console = Console(file=file, width=width, highlight=False)
+    console = console_on(file)
 
     def safe(text: str) -> str:
-        if console.encoding.startswith("utf"):
-            return text
-        return text.translate(_ASCII).encode(console.encoding, "replace").decode(console.encoding)
+        return writable(text, console.encoding, _ASCII)
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
     for title in ("rate", judged_by, "95 % interval", *([metric] if metric else []), "diverged"):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from lit_lrsched.comparison.definition import Definition
 from lit_lrsched.comparison.evidence.runs import RunKey
+from lit_lrsched.comparison.progress import progress_bar
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
 from lit_lrsched.search.judgement import diverged
@@ -82,10 +81,7 @@ class Trainings:
         names = stored_metrics(self._folder)
         store = RecordStore(self._folder, names, self._definition) if names else None
         left = [key for key in wanted if key not in done]
-        every = 0.1 if sys.stdout.isatty() else 10  # seconds; where it is no terminal, a line now and then
-        with tqdm(
-            total=len(left), unit="training", dynamic_ncols=True, file=sys.stdout, mininterval=every, disable=not left
-        ) as progress:
+        with progress_bar(len(left), shown=bool(left)) as progress:
             for batch in self._engines.batches(left) if left else ():
                 if self._engines.reason and self._breaks_below(batch[0].lr, wanted, done):
                     break  # this rate would break down too, after minutes perhaps

@@ -144,6 +144,20 @@ class RayCluster:
         self._ray = ray
 
 
+def cluster_of(address: str | None, cpus: float | None, gpus: float | None, device: torch.device) -> RayCluster | None:
+    """Returns the cluster that trains; None without an address.
+
+    Args:
+        address: As for :class:`RayCluster`.
+        cpus: CPUs for each worker. None: 1.
+        gpus: GPUs for each worker. None: 1 where trainings are meant for a GPU, else 0.
+        device: What trainings are meant for.
+    """
+    if address is None:
+        return None
+    return RayCluster(address, cpus or 1, float(device.type == "cuda") if gpus is None else gpus)
+
+
 class _Crew:
     """The actors that train the chunks of one race.
 

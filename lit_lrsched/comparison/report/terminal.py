@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TextIO
 
 from lit_lrsched.comparison.evidence.summary import Summary
@@ -16,8 +15,8 @@ from lit_lrsched.comparison.report.words import (
     shortened,
     tuned_beside_rate,
 )
+from lit_lrsched.plans.console import console_on, writable
 
-_WIDTH = 100
 _NAME = 18  # the longest name that is shown whole
 _ASCII = str.maketrans({NOTHING: "-", "↑": "^", "↓": "v", "…": "."})
 
@@ -33,25 +32,20 @@ def show(summary: Summary, file: TextIO | None = None, most: int | None = None) 
         most: How many schedules the table has at most, the best first; None for all.
     """
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    file = file or sys.stdout
-    width = min(_WIDTH, Console(file=file).width) if file.isatty() else _WIDTH
-    console = Console(file=file, width=width, highlight=False)
+    console = console_on(file)
 
     def safe(text: str) -> str:
-        if console.encoding.startswith("utf"):
-            return text
-        return text.translate(_ASCII).encode(console.encoding, "replace").decode(console.encoding)
+        return writable(text, console.encoding, _ASCII)
 
     columns = _columns(summary)
     gap = 2
-    if _width(columns, gap) > width:
+    if _width(columns, gap) > console.width:
         gap = 1
     for least in ("worst\nseed", f"epochs\nto {_target(summary)}", "diver-\nged", "mom.", "weight\ndecay", "interval"):
-        if _width(columns, gap) > width:
+        if _width(columns, gap) > console.width:
             columns.pop(least, None)
     # The box itself puts one column between two cells.
     table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, gap - 1), pad_edge=False, show_edge=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from tqdm import tqdm
@@ -29,6 +30,7 @@ class Spacing:
     def __init__(self, steps: float = -1, most: int = 1000) -> None:
         self.steps, self.most = steps, most
         self.last = -1
+        self._values: Mapping[str, float] = {}
 
     def between(self, step: int) -> int:
         """Returns how many steps lie between two points there."""
@@ -43,6 +45,14 @@ class Spacing:
     def is_due(self, step: int) -> bool:
         """Returns whether enough steps have passed."""
         return self.last < 0 or step - self.last >= self.between(step)
+
+    def is_change(self, values: Mapping[str, float]) -> bool:
+        """Returns whether these are other values than those of the last point."""
+        return values != self._values
+
+    def note(self, step: int, values: Mapping[str, float]) -> None:
+        """Takes a point that is logged for the last one."""
+        self.last, self._values = step, values
 
 
 class LearningRateLogger(Callback):
@@ -79,7 +89,6 @@ class LearningRateLogger(Callback):
         self.print_each_epoch = print_each_epoch
         self._epoch_started: tuple[int, dict[str, float]] | None = None
         self._spacing = Spacing()
-        self._logged: dict[str, float] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so when there is nowhere to log to."""
@@ -107,11 +116,11 @@ class LearningRateLogger(Callback):
     def _log(self, trainer: Trainer, changed: bool = False) -> None:
         asked = {"lr": True, "momentum": self.momentum, "weight_decay": self.weight_decay}
         values = values_of(trainer.optimizers, [quantity for quantity, wanted in asked.items() if wanted])
-        if changed and values == self._logged:
+        if changed and not self._spacing.is_change(values):
             return
-        self._logged, self._spacing.last = values, trainer.global_step
+        self._spacing.note(trainer.global_step, values)
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=self._spacing.last)
+            logger.log_metrics(values, step=trainer.global_step)
 
     # An epoch's line waits for the next epoch to start: only then has a scheduler that follows a metric moved as well.
     def _print_finished_epoch(self, trainer: Trainer) -> None:

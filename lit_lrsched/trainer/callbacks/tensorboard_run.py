@@ -53,7 +53,6 @@ class TensorBoardRun(Callback):
         self._plan: Plan | None = None
         self._hyperparameters: dict[str, Any] = {}
         self._spacing = Spacing()
-        self._logged: dict[str, float] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Plans a resumed run, before the checkpoint changes its schedulers."""
@@ -87,9 +86,9 @@ class TensorBoardRun(Callback):
         if not is_first and not self._spacing.is_due(step):
             return
         planned = {f"planned_{name}": value for name, value in self._plan.at(step).items() if name.startswith("lr/")}
-        if not is_first and planned == self._logged:
+        if not is_first and not self._spacing.is_change(planned):
             return
-        self._logged, self._spacing.last = planned, step
+        self._spacing.note(step, planned)
         for logger in trainer.loggers:
             logger.log_metrics(planned, step=step)
 

@@ -1,0 +1,21 @@
+"""The bar that counts trainings."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from tqdm import tqdm
+
+
+def progress_bar(trainings: int, shown: bool) -> tqdm[NoReturn]:
+    """Returns a bar that counts trainings; those that run count by the share of them that is done."""
+    return tqdm(
+        total=trainings,
+        unit="training",
+        bar_format="{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]",
+        dynamic_ncols=True,
+        file=sys.stdout,
+        mininterval=0.1 if sys.stdout.isatty() else 10,  # seconds; where it is no terminal, a line now and then
+        disable=not shown,
+    )

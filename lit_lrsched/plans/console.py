@@ -1,0 +1,36 @@
+"""Where answers are printed: at most 100 columns, in letters that the output can write."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WIDTH = 100
+
+
+def console_on(file: TextIO | None) -> Console:
+    """Returns a console as wide as the terminal, at most 100 columns, which what is no terminal always gets.
+
+    Args:
+        file: Where it prints to; None for standard output.
+    """
+    from rich.console import Console
+
+    file = file or sys.stdout
+    width = min(_WIDTH, Console(file=file).width) if file.isatty() else _WIDTH
+    return Console(file=file, width=width, highlight=False)
+
+
+def writable(text: str, encoding: str, plainer: Mapping[int, str]) -> str:
+    """Returns a text in letters that an encoding has: where that is not Unicode, plainer ones stand for some.
+
+    >>> writable("up \N{UPWARDS ARROW} \N{GREEK SMALL LETTER ALPHA}", "ascii", {0x2191: "^"})
+    'up ^ ?'
+    """
+    if encoding.lower().startswith("utf"):
+        return text
+    return text.translate(plainer).encode(encoding, "replace").decode(encoding)
