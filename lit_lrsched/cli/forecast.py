@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Optional, Union
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 
-from lit_lrsched.cli.comma_lists import CommaLists
-from lit_lrsched.cli.parse_errors import OneLineErrors, mistake_behind
+from lit_lrsched.cli.quick_parser import QuickParser
 from lit_lrsched.errors import InputError
 from lit_lrsched.forecasting.forecast import forecast
 from lit_lrsched.plans.preview import by_name
@@ -16,10 +15,6 @@ from lit_lrsched.schedules import load_all
 from lit_lrsched.schedules.core import Schedule
 
 SUMMARY = "Forecast from a few logged runs what others would give."
-
-
-class _Parser(CommaLists, OneLineErrors, ArgumentParser):
-    """Answers a mistake with one line and exit status 2."""
 
 
 def run() -> None:
@@ -30,21 +25,14 @@ def run() -> None:
     """
     set_parsing_settings(subclasses_enabled=[Schedule])
     load_all()
-    parser = _parser()
-    try:
-        config = parser.instantiate_classes(parser.parse_args(sys.argv[2:]))
-    except ValueError as error:
-        mistake = mistake_behind(error, (InputError,))
-        if mistake is None:
-            raise
-        raise InputError(str(mistake)) from error
+    config = _parser().options(sys.argv[2:])
     if not config.runs:
         raise InputError("name the runs: lit-lrsched forecast RUN RUN ... (see lit-lrsched forecast --help)")
     _forecast(config)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="lit-lrsched forecast", description=SUMMARY)
+def _parser() -> QuickParser:
+    parser = QuickParser(prog="lit-lrsched forecast", description=SUMMARY)
     parser.add_argument(
         "runs",
         type=str,

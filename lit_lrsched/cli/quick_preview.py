@@ -7,12 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 
-from lit_lrsched.cli.comma_lists import CommaLists
 from lit_lrsched.cli.config_file import ConfigFile
-from lit_lrsched.cli.offered_names import OfferedNames
-from lit_lrsched.cli.parse_errors import OneLineErrors, mistake_behind
+from lit_lrsched.cli.quick_parser import QuickParser
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.audit import Finding
 from lit_lrsched.plans.metric_file import read_metric
@@ -42,10 +40,6 @@ _OF_THE_RUN = (
 )
 
 
-class _Parser(OfferedNames, CommaLists, OneLineErrors, ArgumentParser):
-    """Answers a mistake with one line and exit status 2."""
-
-
 def run() -> None:
     """Runs the command with the arguments of the process.
 
@@ -63,30 +57,19 @@ def run() -> None:
 
 def _parsed(arguments: list[str]) -> Namespace:
     try:
-        return _instantiated(_parser(Optional[Schedule], exit_on_error=False), arguments)
+        return _parser(Optional[Schedule], exit_on_error=False).options(arguments)
     except Exception:  # a torch scheduler, or a mistake, which the full parser tells best
         full = _parser(_any_schedule(), exit_on_error=True, kind=_kind_with_torch())
-    try:
-        return _instantiated(full, arguments)
-    except ValueError as error:
-        mistake = mistake_behind(error, (InputError,))
-        if mistake is None:
-            raise
-        raise InputError(str(mistake)) from error
+    return full.options(arguments)
 
 
-def _kind_with_torch() -> type[_Parser]:
+def _kind_with_torch() -> type[QuickParser]:
     from lit_lrsched.cli.short_names import TorchShortNames
 
-    class ParserWithTorch(TorchShortNames, _Parser):
+    class ParserWithTorch(TorchShortNames, QuickParser):
         """Takes short names of torch's schedulers for torch's."""
 
     return ParserWithTorch
-
-
-def _instantiated(parser: _Parser, arguments: list[str]) -> Namespace:
-    config: Namespace = parser.instantiate_classes(parser.parse_args(arguments))
-    return config
 
 
 def _of_the_model(model: Any) -> list[str]:
@@ -128,7 +111,7 @@ def _any_schedule() -> Any:
     return Union[Schedule, Callable[[Optimizer], LRScheduler], None]
 
 
-def _parser(schedule: Any, exit_on_error: bool, kind: type[_Parser] = _Parser) -> _Parser:
+def _parser(schedule: Any, exit_on_error: bool, kind: type[QuickParser] = QuickParser) -> QuickParser:
     parser = kind(prog="lit-lrsched preview", exit_on_error=exit_on_error)
     parser.add_argument("-c", "--config", action=ConfigFile)
     parser.add_argument("--epochs", type=int)
