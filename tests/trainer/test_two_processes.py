@@ -81,7 +81,8 @@ def test_parameters_spread_over_processes(trained):
 
 
 def test_both_stop_at_the_step_at_which_both_know(trained):
-    # One is asked in step 7, when the others have agreed to go on: both stop after the next.
+    # The second is asked in step 7, when both have agreed to go on: both stop after the next. The first, whose exit
+    # status is that of the command, ends as the second does.
     assert (trained / "stopped" / "0.signal").read_text() == str(int(signal.SIGTERM))
     stopped, whole = (
         torch.load(trained / path, weights_only=True) for path in ("stopped/last.ckpt", f"whole/{STEP}.ckpt")

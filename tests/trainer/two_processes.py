@@ -54,11 +54,11 @@ class Sharded(LightningModule):
 
 
 class AskedAmidAgreement(DDPStrategy):
-    """Sends one process SIGTERM when the others have just heard that nobody was asked to stop."""
+    """Sends the second process SIGTERM when the first has just heard that nobody was asked to stop."""
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
         agreed = super().reduce_boolean_decision(decision, all)
-        if self.global_rank == 0 and self.lightning_module.trainer.global_step == STEP:
+        if self.global_rank == 1 and self.lightning_module.trainer.global_step == STEP:
             os.kill(os.getpid(), signal.SIGTERM)
         return agreed
 
@@ -67,7 +67,7 @@ STEP = 7
 
 
 def stop(folder: Path) -> None:
-    """Trains until it is stopped, which ends the second process."""
+    """Trains until both processes are stopped, and writes the signal that each was told of."""
     strategy = AskedAmidAgreement(process_group_backend="gloo", timeout=timedelta(seconds=30))
     try:
         with interrupts_of_lightning():

@@ -45,8 +45,8 @@ class StopCleanly(Callback):
             return
         # One answer for all processes: one that is asked meanwhile would stop alone, and wait for the others for ever.
         asked = self._asked
-        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(bool(asked), all=False):
-            asked = asked or signal.SIGINT
+        if trainer.world_size > 1:
+            asked = self._asked_anywhere(trainer)
         if not asked:
             return
         checkpoint = trainer.checkpoint_callback
@@ -57,6 +57,12 @@ class StopCleanly(Callback):
             command = shlex.join([*self._command(), "--ckpt_path", str(path)])
             tqdm.write(f"Interrupted after step {trainer.global_step}. To go on:\n  {command}")
         raise Interrupted(asked, announced=True)
+
+    def _asked_anywhere(self, trainer: Trainer) -> int:
+        heard_of = trainer.strategy.reduce_boolean_decision
+        if not heard_of(bool(self._asked), all=False):
+            return 0
+        return signal.SIGTERM if heard_of(self._asked == signal.SIGTERM, all=False) else signal.SIGINT
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops listening."""
