@@ -119,10 +119,14 @@ class Runner:
         names = stored_metrics(place)
         store = RecordStore(place, names, self._definition) if names else None
         with progress_bar(len(left), shown=self._ranks.rank == 0) as progress:
+            trained = 0
 
             def tell(epochs: int) -> None:
-                is_first = progress.n == 0
-                progress.update(epochs / self._options.epochs)
+                nonlocal trained
+                is_first = trained == 0
+                trained += epochs
+                progress.n = trained / self._options.epochs  # shares that are added up would go past the end
+                progress.update(0)
                 if is_first and epochs:
                     progress.refresh()  # it runs: soon said, also where it is no terminal
 

@@ -20,6 +20,8 @@ from lit_lrsched.comparison import records as records_module
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.records import RecordStore, stored_records
 from lit_lrsched.errors import InputError
+from tests.forking import command as run_command
+from tests.forking import forked, status_of
 
 RACE = ["compare", "--schedules", "[Constant, Cosine]", "--lrs=[0.1]", "--momenta=[0.9]", "--folder=race"]
 SHORT = [*RACE, "--seeds=2", "--trainer.max_epochs=1", "--engine=sequential"]
@@ -57,10 +59,11 @@ def test_one_process_waits_for_the_other(tmp_path):
 
 
 def test_the_lock_of_a_killed_process_keeps_nobody_out(tmp_path):
-    program = "import os, sys; from pathlib import Path; from lit_lrsched.comparison.lock import alone_in\n"
-    program += "with alone_in(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
-    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    def killed() -> None:
+        with alone_in(tmp_path):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert status_of(forked(killed)) == -signal.SIGKILL
     assert (tmp_path / ".lock").exists()
     with alone_in(tmp_path):
         pass
@@ -68,14 +71,9 @@ def test_the_lock_of_a_killed_process_keeps_nobody_out(tmp_path):
 
 
 def test_the_same_race_started_twice_at_once(tmp_path):
-    arguments = [sys.executable, "-m", "lit_lrsched", *SHORT]
-    running = [
-        subprocess.Popen(arguments, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for _ in range(2)
-    ]
-    for one in running:
-        output = one.communicate(timeout=300)[0]
-        assert one.returncode == 0, output
+    outputs = [tmp_path / "first.txt", tmp_path / "second.txt"]
+    for child in [forked(run_command(SHORT, tmp_path, output)) for output in outputs]:
+        assert status_of(child) == 0, [output.read_text() for output in outputs]
     assert len((tmp_path / "race" / "results.csv").read_text().splitlines()) == 1 + 4
     assert not list(tmp_path.rglob("*.tmp"))
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +45,8 @@ from lit_lrsched import (
 from lit_lrsched.comparison.records import RecordStore, _read
 from lit_lrsched.comparison.splits import splits_of
 from lit_lrsched.errors import InputError
+from tests.forking import command as run_command
+from tests.forking import forked, status_of
 
 
 def race(folder, schedules, **options):
@@ -244,51 +247,63 @@ def test_mistakes_on_the_command_line(command, arguments, told):
     assert command.err.count("\n") == 1
 
 
-TWO_PROCESSES = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
+RACE = ["compare", "--schedules=[Constant, Cosine, Linear, Rex]", "--lrs=[0.1,0.3]", "--momenta=[0.9]", "--seeds=8"]
+RACE += ["--trainer.max_epochs=20", "--folder=race"]
 
 
-def run_race(folder: Path, *options: str, kill_after: float | None = None) -> bytes:
-    """Runs the command, kills it so many seconds after its first results, and returns the results."""
-    arguments = [sys.executable, "-m", "lit_lrsched", "compare", "--lrs=[0.1,0.3]", "--momenta=[0.9]", "--seeds=8"]
-    arguments += ["--trainer.max_epochs=20", "--schedules", "[Constant, Cosine, Linear, Rex]", "--folder=race"]
-    folder.mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [*arguments, *options],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    if kill_after is None:
-        assert process.wait(300) == 0
-        assert not (folder / "race" / "ranks").exists()
-        return (folder / "race" / "results.csv").read_bytes()
+def run_race(folder: Path) -> bytes:
+    """Runs the command and returns the results."""
+    output = folder / "output.txt"
+    assert status_of(forked(run_command(RACE, folder, output))) == 0, output.read_text()
+    return results(folder)
+
+
+def results(folder: Path) -> bytes:
+    assert not (folder / "race" / "ranks").exists()
+    return (folder / "race" / "results.csv").read_bytes()
+
+
+def kill(child: int, folder: Path, after: float) -> None:
+    """Kills a race and its processes so many seconds after its first results."""
     deadline = time.monotonic() + 120
     while not list(folder.glob("race/**/results.csv")) and time.monotonic() < deadline:
         time.sleep(0.05)
-        if process.poll() is not None:
-            break
-    time.sleep(kill_after)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return b""
+    time.sleep(after)
+    with suppress(ProcessLookupError):  # it had finished
+        os.killpg(child, signal.SIGKILL)
+    status_of(child)
 
 
-def test_a_killed_race_ends_with_the_same_numbers(tmp_path, run_all):
-    expected = run_race(tmp_path / "whole")
+def two_processes(folder: Path) -> subprocess.Popen[bytes]:
+    """Starts the command in two processes, as somebody types it."""
+    two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    command = [sys.executable, "-m", "lit_lrsched", *RACE, *two]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=folder, stdout=quiet, stderr=quiet, start_new_session=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return run_race(tmp_path_factory.mktemp("whole"))
+
+
+def test_a_killed_race_ends_with_the_same_numbers(tmp_path, whole, run_all):
     for number in range(20 if run_all else 1):
-        folder = tmp_path / f"killed{number}"
-        run_race(folder, kill_after=0.1 * number)
-        assert run_race(folder) == expected
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        kill(forked(run_command(RACE, folder, folder / "output.txt")), folder, after=0.1 * number)
+        assert run_race(folder) == whole
 
 
-def test_two_processes_share_a_race_and_one_takes_it_up(tmp_path, run_all):
-    shared, killed = tmp_path / "shared", tmp_path / "killed"
-    expected = run_race(shared, *TWO_PROCESSES)
-    if run_all:
-        run_race(killed, *TWO_PROCESSES, kill_after=0.2)
-    assert run_race(killed) == expected
+def test_two_processes_share_a_race(tmp_path, whole):
+    assert two_processes(tmp_path).wait(300) == 0
+    assert results(tmp_path) == whole
+
+
+@pytest.mark.exhaustive
+def test_one_process_takes_up_what_two_have_left(tmp_path, whole):
+    kill(two_processes(tmp_path).pid, tmp_path, after=0.2)
+    assert run_race(tmp_path) == whole
 
 
 def test_a_share_that_was_left_is_taken_in(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
@@ -21,6 +21,7 @@ from lit_lrsched.comparison.engine.torchmetrics_internals import (
     defaults_of,
     has_seen_data,
     say_of_batch,
+    settings_of,
     shows_nan,
     without_compute_groups,
 )
@@ -29,6 +30,15 @@ from lit_lrsched.optim.torch_internals import tree_flatten, tree_unflatten
 Tensors = dict[str, Tensor]
 #: What steps append to lists, by the list: nothing is read of it before the end of the epoch.
 Kept = dict[str, list[Any]]
+_Way = Literal["forward", "update", "later"]
+
+
+class _Call(NamedTuple):
+    """How a metric was called, and whether for the value of the batch."""
+
+    forward: bool
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 class Metrics:
@@ -51,7 +61,7 @@ class Metrics:
                 self._metrics[path] = _prepared(metric)
         self._updates = {path: metric.update for path, metric in self._metrics.items()}
         self._later: dict[str, list[Any]] = {}  # the calls of those that are updated at the end of the epoch
-        self._first_calls: dict[str, tuple[bool, tuple[Any, ...], dict[str, Any]]] = {}
+        self._first_calls: dict[str, _Call] = {}
         self._like: Tensors = {}  # what a state looks like once it has seen data
         for path, metric in self._metrics.items():
             _replace(metric, reset=partial(_reset, metric))
@@ -59,21 +69,27 @@ class Metrics:
 
     def settle(self) -> None:
         """Finds out, from the calls that it has seen, which metrics a traced step can update."""
+        self.reset()
+        known: list[tuple[Metric, _Call, _Way]] = []
         for path, metric in self._metrics.items():
             del metric.forward
             _replace(metric, update=self._updates[path])
             if path not in self._first_calls:
                 continue
-            forward, args, kwargs = self._first_calls[path]
-            if forward and self._follows(path, metric.forward, args, kwargs):
+            call = self._first_calls[path]
+            # Training, validation and test often have the same metric each: what goes for one goes for the others.
+            ways = (way for other, made, way in known if _alike(other, metric) and _called_alike(made, call))
+            way = next(ways, None) or self._way(path, call)
+            known.append((metric, call, way))
+            if way == "forward":
                 continue
-            if self._follows(path, metric.update, args, kwargs):
-                if forward:
-                    _replace(metric, forward=partial(_without_value, metric, metric.update))
-                continue
-            self._later[path] = []
-            update = partial(self._keep_call, path)
-            _replace(metric, update=update, forward=partial(_without_value, metric, update))
+            update = metric.update
+            if way == "later":
+                self._later[path] = []
+                update = partial(self._keep_call, path)
+                _replace(metric, update=update)
+            if call.forward or way == "later":
+                _replace(metric, forward=partial(_without_value, metric, update))
 
     def start(self) -> Tensors:
         """Returns the states before any data."""
@@ -150,7 +166,7 @@ class Metrics:
         return states
 
     def _watched_update(self, path: str, *args: Any, **kwargs: Any) -> None:
-        self._first_calls.setdefault(path, (False, args, kwargs))
+        self._first_calls.setdefault(path, _Call(False, args, kwargs))
         self._updates[path](*args, **kwargs)
         for name in defaults_of(self._metrics[path]):
             value = getattr(self._metrics[path], name)
@@ -158,7 +174,7 @@ class Metrics:
                 self._like[f"metric/{path}/{name}"] = value.detach().clone()
 
     def _watched_forward(self, path: str, *args: Any, **kwargs: Any) -> Any:
-        self._first_calls.setdefault(path, (True, args, kwargs))
+        self._first_calls.setdefault(path, _Call(True, args, kwargs))
         metric = self._metrics[path]
         return type(metric).forward(metric, *args, **kwargs)
 
@@ -167,8 +183,15 @@ class Metrics:
             raise NotVectorizable(f"{self.name_of(f'update/{path}')} is updated with more than tensors")
         self._later[path].append((args, kwargs))
 
-    def _follows(self, path: str, call: Callable[..., Any], args: Any, kwargs: Any) -> bool:
-        """Returns whether a call of the metric can be traced, for two runs."""
+    def _way(self, path: str, call: _Call) -> _Way:
+        """Returns which method of a metric a traced step can call; "later" when it can call none."""
+        metric = self._metrics[path]
+        if call.forward and self._follows(metric.forward, call.args, call.kwargs):
+            return "forward"
+        return "update" if self._follows(metric.update, call.args, call.kwargs) else "later"
+
+    def _follows(self, call: Callable[..., Any], args: Any, kwargs: Any) -> bool:
+        """Returns whether a call of a metric can be traced, for two runs."""
         leaves, structure = tree_flatten((args, kwargs))
         places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
 
@@ -192,6 +215,25 @@ class Metrics:
         finally:
             self.reset()
         return True
+
+
+def _alike(one: Metric, other: Metric) -> bool:
+    """Tells whether two metrics that hold no data have the same settings."""
+    return type(one) is type(other) and _equal(settings_of(one), settings_of(other), torch.equal)
+
+
+def _called_alike(one: _Call, other: _Call) -> bool:
+    """Tells whether two calls differ in nothing but what their tensors hold, which tracing does not look at."""
+    return _equal(one, other, lambda a, b: a.shape == b.shape and a.dtype == b.dtype)
+
+
+def _equal(one: Any, other: Any, tensors_equal: Callable[[Tensor, Tensor], bool]) -> bool:
+    leaves, structure = tree_flatten(one)
+    others, structure_of_other = tree_flatten(other)
+    return structure == structure_of_other and all(
+        type(a) is type(b) and (tensors_equal(a, b) if isinstance(a, Tensor) else bool(a == b))
+        for a, b in zip(leaves, others, strict=True)
+    )
 
 
 def _prepared(metric: Metric) -> Metric:

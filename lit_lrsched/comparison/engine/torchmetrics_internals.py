@@ -30,6 +30,12 @@ def defaults_of(metric: Metric) -> Mapping[str, Any]:
     return metric._defaults
 
 
+def settings_of(metric: Metric) -> dict[str, Any]:
+    """Returns all that an object holds but the methods that were wrapped or replaced for it alone."""
+    own = {"update", "compute", "forward", "reset", "_cast_and_nan_check_input"}
+    return {name: value for name, value in vars(metric).items() if name not in own}
+
+
 def has_seen_data(metric: Metric) -> None:
     """Makes a metric whose states were just set compute anew, and without a warning that it saw no data."""
     metric._computed = None
