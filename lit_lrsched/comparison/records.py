@@ -15,7 +15,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ class RecordStore:
                 raise InputError(f"schedule={record.key.schedule!r} has a character that no line can hold: rename it")
         self._parts.mkdir(exist_ok=True)
         number = 1 + max((int(part.stem) for part in _parts(self._parts.parent)), default=0)
-        _write(self._parts / f"{number:06d}.npz", _packed(records, self._definition))
+        _write(self._parts / f"{number:06d}.npz", _packed(records, self._definition, np.savez))
         rows = self._csv(records).split(b"\n", 1)[1]
         with self._table.open("ab") as file:
             file.write(rows)
@@ -149,7 +149,7 @@ class RecordStore:
     def finish(self) -> list[Record]:
         """Writes the final files, rows sorted by key, and returns all records so."""
         records = [self._records[key] for key in sorted(self._records)]
-        _write(self._curves, _packed(records, self._definition))
+        _write(self._curves, _packed(records, self._definition, np.savez_compressed))
         _write(self._table, self._csv(records))
         shutil.rmtree(self._parts, ignore_errors=True)
         return records
@@ -262,8 +262,8 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def _packed(records: Sequence[Record], definition: Definition) -> bytes:
-    """Returns records as the bytes of an npz file: row i of every array belongs to record i.
+def _packed(records: Sequence[Record], definition: Definition, save: Callable[..., None]) -> bytes:
+    """Returns records as the bytes of an npz file, by numpy's ``save``: row i of every array belongs to record i.
 
     ``definition`` is one text for all. ``metrics`` has a column for each of ``metric_names``. The other arrays are
     curves; ``epochs`` says how many of a row's numbers were logged, the rest is nan.
@@ -290,7 +290,7 @@ def _packed(records: Sequence[Record], definition: Definition) -> bytes:
             row[: len(curve)] = curve
         arrays[_column(name)] = values
     file = io.BytesIO()
-    np.savez_compressed(file, **arrays, checksum=_checksum(arrays))  # type: ignore[arg-type]
+    save(file, **arrays, checksum=_checksum(arrays))
     return file.getvalue()
 
 

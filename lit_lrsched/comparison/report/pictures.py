@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from lit_lrsched.comparison.evidence.summary import Summary
-from lit_lrsched.comparison.report.results import LearningCurve, Results, learning_curves, metric_range, shade_range
+from lit_lrsched.comparison.report.results import LearningCurve, Results, metric_range, shade_range
 from lit_lrsched.comparison.report.words import decimals, number, planes, shortened
 from lit_lrsched.plans.figures import GRID, INK, SOFT, new_figure, plain, save
 
@@ -39,7 +39,7 @@ def write_pictures(results: Results, folder: Path) -> list[str]:
     Returns:
         The names of the files.
     """
-    drawn = learning_curves(results)
+    drawn = results.curves
     pictures = {"rates.png": _rates(drawn, results.epochs)}
     finished = [curve for curve in drawn if curve.schedule.mean is not None]
     if any(len(curve.mean) for curve in finished):
