@@ -57,8 +57,8 @@ def find(
         build: Makes model and data from a seed.
         parts: What the configuration says of ``model`` and ``data``.
         options: The schedule options of the command line, where the model does not take them itself.
-        lrs: The lowest and the highest rate, of the first param group. Default: half of the rates from 1e-3 to 1e3
-            times the optimizer's own, then the other half where something happens.
+        lrs: The lowest and the highest rate, of the first param group. Default: where something happens between
+            1e-3 and 1e3 times the optimizer's own, which runs of a fifth of the length find out first.
         points: How many rates, evenly in log.
         seeds: How many seeds, or which; at least two.
         steps: How long each run is, like 500st or 20%. Default: the whole run; where runs are trained one by one, 100
