@@ -109,7 +109,7 @@ class RecordStore:
         for record in self._records.values():
             if set(record.metrics) != set(metrics):
                 raise InputError(
-                    f"{folder} holds runs that log {', '.join(record.metrics)}, those of this race log "
+                    f"{folder} holds runs that log {', '.join(record.metrics)}, those trained now log "
                     f"{', '.join(metrics)}: give it a folder of its own"
                 )
         if not self._records and not damaged and self._table.exists():
@@ -159,7 +159,9 @@ class RecordStore:
         header, expected = (text.partition(b"\n")[0] for text in (self._table.read_bytes(), self._csv([])))
         if not expected.startswith(header):  # a kill may have cut it
             columns, own = (text.decode(errors="replace")[:200].replace(",", ", ") for text in (header, expected))
-            raise InputError(f"{self._table} has the columns {columns}, this race {own}: give it a folder of its own")
+            raise InputError(
+                f"{self._table} has the columns {columns}, and the runs have {own}: give it a folder of its own"
+            )
 
     def _csv(self, records: Iterable[Record]) -> bytes:
         text = io.StringIO()
@@ -194,7 +196,7 @@ def stored_records(folder: Path, definition: Definition | None = None) -> dict[R
 
 def _refuse_another(folder: Path, stored: Definition, definition: Definition) -> None:
     if differences := definition.differences(stored):
-        raise InputError(f"{folder} holds runs of another race ({'; '.join(differences)}): give it a folder of its own")
+        raise InputError(f"{folder} holds other runs ({'; '.join(differences)}): give it a folder of its own")
 
 
 @dataclass
@@ -220,8 +222,8 @@ def _read(folder: Path) -> tuple[_Stored, list[Path]]:
             found.add(whole, _unpacked(whole.read_bytes()))
         except _Damaged:
             raise InputError(
-                f"{whole} is damaged, or not of this version: put a copy in its place, or give the race a folder of "
-                "its own, where it is trained again"
+                f"{whole} is damaged, or not of this version: put a copy in its place, or give another folder, "
+                "where all runs are trained again"
             ) from None
     for part in _parts(folder):
         try:

@@ -228,7 +228,7 @@ def find_lr(
     )
     with quietly():  # of accelerators and tips, which are not about the search
         trainer = trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)
-    said = check_trainer(trainer, epochs)
+    said = check_trainer(trainer, epochs, "a search")
     return find(
         build_from(model, data),
         options,
@@ -259,6 +259,7 @@ def find(
     identity: Mapping[str, Any],
     notes: Sequence[str],
     say: Callable[[str], object],
+    config: Mapping[str, Any] | None = None,
 ) -> Found:
     """Does the work of :func:`find_lr` for whoever can build model and data from a seed.
 
@@ -275,6 +276,7 @@ def find(
         identity: What the ``model`` and the ``data`` are made from: it tells this search from others.
         notes: What else there is to say.
         say: Takes what there is to say before the runs.
+        config: What the rate is to be exported into; None where it is not.
 
     Raises:
         InputError: For what cannot be searched, or a folder that holds runs of another search.
@@ -296,6 +298,8 @@ def find(
             groups=groups,
             clip=clip,
         )
+        if config is not None:
+            exported(subject, subject.grid.optimizer.lr, options.epochs, config)  # refused now, not after the runs
         say(" ".join([_size(options, subject.grid.optimizer.lr), subject.opening(), *notes]))
         engines = Engines(build, subject.grid, options, horizon, ranks.device, cluster)
         say(engines.opening())
@@ -316,8 +320,8 @@ def _size(options: FindOptions, own: float) -> str:
     text = f"{rates * seeds} trainings: {rates} rates x {seeds} seeds"
     if options.lrs is not None:
         return f"{text}, from {options.lrs[0]:g} to {options.lrs[1]:g}."
-    rates = scouted(own, options.points)
-    return f"{text}, where shorter runs from {rates[0]:g} to {rates[-1]:g} show that something happens."
+    tried = scouted(own, options.points)
+    return f"{text}, where shorter runs from {tried[0]:g} to {tried[-1]:g} show that something happens."
 
 
 def _range(
