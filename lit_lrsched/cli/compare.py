@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lit_lrsched.class_paths import to_plain
 from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
+from lit_lrsched.cli.outputs import check_can_be_written
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.preview import by_name
 
@@ -119,7 +120,7 @@ def compare(
     )
     if datamodule is None:
         raise InputError("a race needs data with a test part: give --data")
-    said = check_trainer(trainer, epochs)
+    said = check_trainer(trainer, epochs, "a race")
     default = defaults.of_ours() if options.lr_groups else defaults.SCHEDULES
     grid = grid_of(
         build,
@@ -135,6 +136,7 @@ def compare(
         groups=options.lr_groups,
         clip=clip_of(trainer),
     )
+    check_can_be_written(export=export)
     if export is not None:
         grid.check_export()  # before the race and not after it
     if trainer.is_global_zero:

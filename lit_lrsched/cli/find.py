@@ -12,7 +12,9 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lit_lrsched.cli.arguments import ScheduleOptions
+from lit_lrsched.cli.outputs import check_can_be_written
 from lit_lrsched.errors import InputError
+from lit_lrsched.plans.figures import save
 
 SUMMARY = "Find the peak learning rate: many rates, several seeds, a band."
 
@@ -57,8 +59,8 @@ def find(
         build: Makes model and data from a seed.
         parts: What the configuration says of ``model`` and ``data``.
         options: The schedule options of the command line, where the model does not take them itself.
-        lrs: The lowest and the highest rate, of the first param group. Default: half of the rates from 1e-3 to 1e3
-            times the optimizer's own, then the other half where something happens.
+        lrs: The lowest and the highest rate, of the first param group. Default: where something happens between
+            1e-3 and 1e3 times the optimizer's own, which runs of a fifth of the length find out first.
         points: How many rates, evenly in log.
         seeds: How many seeds, or which; at least two.
         steps: How long each run is, like 500st or 20%. Default: the whole run; where runs are trained one by one, 100
@@ -80,10 +82,12 @@ def find(
     from lit_lrsched.search.find import find as search
     from lit_lrsched.search.options import FindOptions
 
+    check_can_be_written(export=export, csv=csv, png=png)
     epochs = trainer.max_epochs or 0
+    config = {name: part for name, part in parts.items() if part}
     if datamodule is None:
         raise InputError("a search builds its data anew for every seed: give --data")
-    said = check_trainer(trainer, epochs)
+    said = check_trainer(trainer, epochs, "a search")
     found = search(
         build,
         FindOptions(
@@ -107,15 +111,16 @@ def find(
         strategy=trainer.strategy,
         identity=parts,
         notes=said,
+        config=None if export is None else config,
         say=lambda text: print(textwrap.fill(text, 100)),
     )
     found.show()
     if png is not None:
-        found.plot()[0].savefig(png)
+        save(found.plot()[0], Path(png))
         print(f"Picture: {png}")
     if csv is not None:
         found.write_csv(csv)
         print(f"The table: {csv}")
     if export is not None:
-        found.export(Path(export), {name: part for name, part in parts.items() if part})
+        found.export(Path(export), config)
         print(f"To train: lit-lrsched fit --config {shlex.quote(export)}")

@@ -63,14 +63,12 @@ def _is_locked(file: TextIO, path: Path) -> bool:
     except BlockingIOError:
         file.seek(0)
         process = file.read().strip()
-        rank_zero_info(f"Another race is at work in {path.parent} (process {process}): waiting for its end.")
+        rank_zero_info(f"Process {process} is at work in {path.parent}: waiting for its end.")
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        rank_zero_warn(
-            f"the file system of {path.parent} has no locks: start no second race there before this one ends"
-        )
+        rank_zero_warn(f"the file system of {path.parent} has no locks: start no second one there before this one ends")
         return True
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())

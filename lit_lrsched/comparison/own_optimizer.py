@@ -65,7 +65,7 @@ def _asked(
     configured = _configured(module, data, epochs, steps)
     if not any(optimizer.param_groups for optimizer in configured.optimizers):
         name = type(module).__name__
-        raise InputError(f"{name} has no optimizer, so there is no rate to race: give optimizer, or return one from it")
+        raise InputError(f"{name} has no optimizer, so there is no rate to set: give optimizer, or return one from it")
     (optimizer,) = configured.optimizers
     return optimizer, configured.configs, configured.loop
 
@@ -92,7 +92,7 @@ def _configured(module: LightningModule, data: LightningDataModule, epochs: int,
         if "multiple optimizers" not in str(error):
             raise
         raise InputError(
-            f"{type(module).__name__} has several optimizers, and a race sets the rate of one: return one from it"
+            f"{type(module).__name__} has several optimizers, and only the rate of one can be set: return one from it"
         ) from None
 
 

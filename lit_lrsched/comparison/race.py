@@ -240,7 +240,7 @@ def compare(
     build = build_from(model, data)
     with quietly():  # of accelerators and tips, which are not about the race
         trainer = trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)
-    said = check_trainer(trainer, epochs)
+    said = check_trainer(trainer, epochs, "a race")
     grid = grid_of(
         build,
         schedules,

@@ -15,7 +15,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ class RecordStore:
         for record in self._records.values():
             if set(record.metrics) != set(metrics):
                 raise InputError(
-                    f"{folder} holds runs that log {', '.join(record.metrics)}, those of this race log "
+                    f"{folder} holds runs that log {', '.join(record.metrics)}, those trained now log "
                     f"{', '.join(metrics)}: give it a folder of its own"
                 )
         if not self._records and not damaged and self._table.exists():
@@ -132,7 +132,7 @@ class RecordStore:
                 raise InputError(f"schedule={record.key.schedule!r} has a character that no line can hold: rename it")
         self._parts.mkdir(exist_ok=True)
         number = 1 + max((int(part.stem) for part in _parts(self._parts.parent)), default=0)
-        _write(self._parts / f"{number:06d}.npz", _packed(records, self._definition))
+        _write(self._parts / f"{number:06d}.npz", _packed(records, self._definition, np.savez))
         rows = self._csv(records).split(b"\n", 1)[1]
         with self._table.open("ab") as file:
             file.write(rows)
@@ -149,7 +149,7 @@ class RecordStore:
     def finish(self) -> list[Record]:
         """Writes the final files, rows sorted by key, and returns all records so."""
         records = [self._records[key] for key in sorted(self._records)]
-        _write(self._curves, _packed(records, self._definition))
+        _write(self._curves, _packed(records, self._definition, np.savez_compressed))
         _write(self._table, self._csv(records))
         shutil.rmtree(self._parts, ignore_errors=True)
         return records
@@ -159,7 +159,9 @@ class RecordStore:
         header, expected = (text.partition(b"\n")[0] for text in (self._table.read_bytes(), self._csv([])))
         if not expected.startswith(header):  # a kill may have cut it
             columns, own = (text.decode(errors="replace")[:200].replace(",", ", ") for text in (header, expected))
-            raise InputError(f"{self._table} has the columns {columns}, this race {own}: give it a folder of its own")
+            raise InputError(
+                f"{self._table} has the columns {columns}, and the runs have {own}: give it a folder of its own"
+            )
 
     def _csv(self, records: Iterable[Record]) -> bytes:
         text = io.StringIO()
@@ -194,7 +196,7 @@ def stored_records(folder: Path, definition: Definition | None = None) -> dict[R
 
 def _refuse_another(folder: Path, stored: Definition, definition: Definition) -> None:
     if differences := definition.differences(stored):
-        raise InputError(f"{folder} holds runs of another race ({'; '.join(differences)}): give it a folder of its own")
+        raise InputError(f"{folder} holds other runs ({'; '.join(differences)}): give it a folder of its own")
 
 
 @dataclass
@@ -220,8 +222,8 @@ def _read(folder: Path) -> tuple[_Stored, list[Path]]:
             found.add(whole, _unpacked(whole.read_bytes()))
         except _Damaged:
             raise InputError(
-                f"{whole} is damaged, or not of this version: put a copy in its place, or give the race a folder of "
-                "its own, where it is trained again"
+                f"{whole} is damaged, or not of this version: put a copy in its place, or give another folder, "
+                "where all runs are trained again"
             ) from None
     for part in _parts(folder):
         try:
@@ -262,8 +264,8 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def _packed(records: Sequence[Record], definition: Definition) -> bytes:
-    """Returns records as the bytes of an npz file: row i of every array belongs to record i.
+def _packed(records: Sequence[Record], definition: Definition, save: Callable[..., None]) -> bytes:
+    """Returns records as the bytes of an npz file, by numpy's ``save``: row i of every array belongs to record i.
 
     ``definition`` is one text for all. ``metrics`` has a column for each of ``metric_names``. The other arrays are
     curves; ``epochs`` says how many of a row's numbers were logged, the rest is nan.
@@ -290,7 +292,7 @@ def _packed(records: Sequence[Record], definition: Definition) -> bytes:
             row[: len(curve)] = curve
         arrays[_column(name)] = values
     file = io.BytesIO()
-    np.savez_compressed(file, **arrays, checksum=_checksum(arrays))  # type: ignore[arg-type]
+    save(file, **arrays, checksum=_checksum(arrays))
     return file.getvalue()
 
 

@@ -60,28 +60,29 @@ def clip_of(trainer: Trainer) -> Clip | None:
     return Clip(float(trainer.gradient_clip_val), cast("Any", algorithm or "norm"))
 
 
-def check_trainer(trainer: Trainer, epochs: int) -> list[str]:
+def check_trainer(trainer: Trainer, epochs: int, what: str) -> list[str]:
     """Refuses a trainer whose options would change what is trained, and returns what there is to say of the others.
 
     Args:
         trainer: The trainer.
         epochs: Epochs of each training.
+        what: What asks, such as ``a race``.
 
     Raises:
-        InputError: For an option that a race does not honour.
+        InputError: For an option that is not honoured.
     """
     for name, neutral in _NEUTRAL.items():
         value = getattr(trainer, name)
         if value not in neutral:
-            raise InputError(f"a race does not honour the trainer's {name}={value}: leave it out")
+            raise InputError(f"{what} does not honour the trainer's {name}={value}: leave it out")
     if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
-        raise InputError("a race does not honour the trainer's reload_dataloaders_every_n_epochs: leave it out")
+        raise InputError(f"{what} does not honour the trainer's reload_dataloaders_every_n_epochs: leave it out")
     if type(trainer.precision_plugin) is not Precision:
-        raise InputError(f"a race trains at full precision, not at the trainer's {trainer.precision}: leave it out")
+        raise InputError(f"{what} trains at full precision, not at the trainer's {trainer.precision}: leave it out")
     if trainer.max_epochs not in (None, epochs):
         raise InputError(f"epochs={epochs}, and the trainer has max_epochs={trainer.max_epochs}: give one of the two")
     callbacks: list[Callback] = callbacks_of(trainer)
     if any(isinstance(one, Timer) for one in callbacks):
-        raise InputError("a race has no clock to end its runs by: leave max_time out, the Timer")
+        raise InputError(f"{what} has no clock to end its runs by: leave max_time out, the Timer")
     others = list(dict.fromkeys(type(one).__name__ for one in callbacks if not isinstance(one, _IDLE)))
-    return [f"The trainer's {', '.join(others)} take{'s' * (len(others) == 1)} no part in the race."] if others else []
+    return [f"The trainer's {', '.join(others)} {'is' if len(others) == 1 else 'are'} left out."] if others else []

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,20 +46,24 @@ class Sheet:
 
     def features(self) -> Tensor:
         """Returns the cells outside the target as float64 ``[N, F]``, and refuses any cell that cannot be used."""
-        table = []
-        for row, cells in enumerate(self.rows):
-            values = [_number(cell) for cell in cells[: self.target] + cells[self.target + 1 :]]
-            if None in values or _is_missing(cells[self.target]):
-                raise self._bad_cell(row)
-            table.append(values)
-        return torch.tensor(table, dtype=torch.float64)
+        before, after = slice(self.target), slice(self.target + 1, None)
+        try:
+            table = np.array([[*map(float, cells[before]), *map(float, cells[after])] for cells in self.rows])
+        except ValueError:
+            raise self._bad_cell() from None
+        if not (np.abs(table) <= _FLOAT32_MAX).all() or any(_is_missing(cells[self.target]) for cells in self.rows):
+            raise self._bad_cell()
+        return torch.from_numpy(table)
 
-    def _bad_cell(self, row: int) -> InputError:
-        cells = self.rows[row]
-        column = next(
-            i for i, cell in enumerate(cells) if _is_missing(cell) or (i != self.target and _number(cell) is None)
+    def _bad_cell(self) -> InputError:
+        row, column = next(
+            (row, column)
+            for row, cells in enumerate(self.rows)
+            for column, cell in enumerate(cells)
+            if _is_missing(cell) or (column != self.target and _number(cell) is None)
         )
-        cell, place, hint = cells[column], self.at(row, column), self.header_hint(row)
+        cell = self.rows[row][column]
+        place, hint = self.at(row, column), self.header_hint(row)
         if _is_missing(cell):
             return InputError(f"{place}: {cell!r} is a missing value: fill it in or delete the row{hint}")
         if _is_float(cell):
@@ -151,7 +156,7 @@ def _read_cells(path: str) -> tuple[list[int], list[list[str]]]:
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), skipinitialspace=True, strict=True)
     try:
         for row in reader:
-            cells = [cell.strip() for cell in row]
+            cells = [*map(str.strip, row)]
             if cells not in ([], [""]):
                 lines.append(reader.line_num)
                 rows.append(cells)

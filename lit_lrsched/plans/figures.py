@@ -42,17 +42,24 @@ def plain(axes: Axes) -> None:
 
 def save(figure: Figure, file: Path | BinaryIO) -> None:
     """Writes a figure, as SVG or PDF where the file's name says so, else as PNG."""
+    # By their own canvases: `savefig` would draw twice, once for the layout alone.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
+    canvas: Any
     with warnings.catch_warnings():
         # A name may have letters that the font lacks: it is drawn with boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        if isinstance(file, Path) and file.suffix != ".png":
-            figure.savefig(file)
-            return
-        # `savefig` would draw twice, once for the layout alone; and the most that PNG can be packed takes as long.
-        canvas: Any = FigureCanvasAgg(figure)
-        canvas.print_png(file, pil_kwargs={"compress_level": 3})
+        if isinstance(file, Path) and file.suffix == ".svg":
+            canvas = FigureCanvasSVG(figure)
+            canvas.print_svg(file)
+        elif isinstance(file, Path) and file.suffix == ".pdf":
+            canvas = FigureCanvasPdf(figure)
+            canvas.print_pdf(file)
+        else:
+            canvas = FigureCanvasAgg(figure)
+            canvas.print_png(file, pil_kwargs={"compress_level": 3})  # the most takes as long as to draw
 
 
 def in_html(figure: Figure, about: str, width: str = "50em") -> str:

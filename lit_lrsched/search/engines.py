@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +33,9 @@ TRAINING_LOSS = "training loss"
 SHORT = 100
 """Steps of a run where runs are trained one by one."""
 
+SCOUTING = 5
+"""How many times shorter runs are that only look where something happens."""
+
 WARMED_UP = Chain([Phase(Linear(start=0.0, end=1.0), lasts="10%"), Phase(Constant())])
 """The schedule of these runs."""
 
@@ -53,7 +58,8 @@ class Engines:
         reason: Why runs are trained one by one; None when they are trained in one program.
         is_short: Whether they are short runs at a warmed-up constant rate.
         grid: The optimizer and the schedule that is trained under.
-        horizon: How long each run is.
+        horizon: How long the schedule of each run is.
+        steps: How many steps each run takes: all of them, unless it only looks where something happens.
     """
 
     def __init__(
@@ -68,7 +74,7 @@ class Engines:
         self._build = build
         self._device = device
         self._cluster = cluster
-        self.grid, self.horizon = grid, horizon
+        self.grid, self.horizon, self.steps = grid, horizon, horizon.steps
         self.reason: str | None = None
         self._program: VectorizedRace | None = None
         if options.engine == "sequential":
@@ -83,7 +89,13 @@ class Engines:
         self.is_short = self.reason is not None and options.steps is None and horizon.steps > SHORT
         if self.is_short:
             self.grid = dataclasses.replace(grid, schedules={"warmed-up constant": WARMED_UP}, interval="step")
-            self.horizon = dataclasses.replace(horizon, steps=SHORT)
+            self.horizon, self.steps = dataclasses.replace(horizon, steps=SHORT), SHORT
+
+    def scouting(self) -> Engines:
+        """Returns the same for the first fifth of each run."""
+        scouting = copy(self)
+        scouting.steps = math.ceil(self.horizon.steps / SCOUTING)
+        return scouting
 
     def opening(self) -> str:
         """Returns in a few sentences how runs are trained."""
@@ -118,7 +130,7 @@ class Engines:
 
     def _chunks(self, keys: Sequence[RunKey]) -> Iterator[Chunk]:
         if self._program is not None:
-            yield from self._program.then(self._trainings(keys))
+            yield from self._program.then(self._trainings(keys), self.steps)
             return
         yield from race_one_by_one(
             self._build,
@@ -130,12 +142,14 @@ class Engines:
             clip=self.grid.clip,
             steps=self.horizon.steps,
             tests=False,
+            stop_after=self.steps if self.steps < self.horizon.steps else None,
+            stop_broken=True,
         )
 
     def _traced(self, options: FindOptions) -> VectorizedRace:
-        """Builds the program once, for as many runs as the larger round has."""
+        """Builds the program once, for the rates and the untrained module."""
         like = self.grid.keys()[0]
-        keys = [dataclasses.replace(like, seed=seed) for seed in options.seeds for _ in range(options.at_once + 1)]
+        keys = [dataclasses.replace(like, seed=seed) for seed in options.seeds for _ in range(options.points + 1)]
         return VectorizedRace(
             self._build,
             self._trainings(keys),
@@ -153,10 +167,19 @@ class Engines:
         trainings = self.grid.trainings([dataclasses.replace(key, lr=key.lr or own) for key in keys], self.horizon)
         for i, key in enumerate(keys):
             # All rates of a seed draw the same numbers, for dropout too, as they would with Trainer.fit.
-            trainings[i] = dataclasses.replace(trainings[i], name="find")
+            trainings[i] = dataclasses.replace(
+                trainings[i],
+                name="find",
+                rates=self._first_steps(trainings[i].rates),
+                momenta=self._first_steps(trainings[i].momenta),
+                weight_decays=self._first_steps(trainings[i].weight_decays),
+            )
             if key.lr == 0:
                 trainings[i] = dataclasses.replace(trainings[i], rates=np.zeros_like(trainings[i].rates), plateau=None)
         return trainings
+
+    def _first_steps(self, values: Any) -> Any:
+        return values[: self.steps] if isinstance(values, np.ndarray) else values
 
 
 def _records(chunk: Chunk, keys: Sequence[RunKey]) -> Iterator[Record]:

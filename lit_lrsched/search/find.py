@@ -32,12 +32,12 @@ from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Interval, ScheduleLike
 from lit_lrsched.schedules.durations import Duration
-from lit_lrsched.search.engines import TRAINING_LOSS, Engines
+from lit_lrsched.search.engines import SCOUTING, TRAINING_LOSS, Engines
 from lit_lrsched.search.export import exported, write
 from lit_lrsched.search.judgement import Judgement, judge
 from lit_lrsched.search.options import FindOptions
 from lit_lrsched.search.picture import draw, in_html
-from lit_lrsched.search.rates import first_half, second_half, spread
+from lit_lrsched.search.rates import scouted, spread, where_something_happens
 from lit_lrsched.search.subject import Subject, horizon_of, subject_of
 from lit_lrsched.search.terminal import show
 from lit_lrsched.search.trainings import Outcome, Trainings
@@ -181,8 +181,8 @@ def find_lr(
         schedule: A schedule, a function ``(step, horizon) -> float``, or a callable that takes an optimizer and returns
             a torch scheduler. None: the module's own, or a constant rate where it has none or ``optimizer`` is given.
         optimizer: Takes parameters and returns the optimizer. None: the module's own, with its param groups.
-        lrs: The lowest and the highest rate, of the first param group. None: half of the rates from 1e-3 to 1e3 times
-            the optimizer's own, and then the other half where something happens.
+        lrs: The lowest and the highest rate, of the first param group. None: where something happens between 1e-3 and
+            1e3 times the optimizer's own, which runs of a fifth of the length find out first.
         points: How many rates, evenly in log, at least 5.
         seeds: How many seeds, from 0 on, or which; at least two.
         steps: How long each run is, like ``"500st"`` or ``"20%"``: a run of that length, as ``Trainer.fit`` trains it.
@@ -228,7 +228,7 @@ def find_lr(
     )
     with quietly():  # of accelerators and tips, which are not about the search
         trainer = trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)
-    said = check_trainer(trainer, epochs)
+    said = check_trainer(trainer, epochs, "a search")
     return find(
         build_from(model, data),
         options,
@@ -259,6 +259,7 @@ def find(
     identity: Mapping[str, Any],
     notes: Sequence[str],
     say: Callable[[str], object],
+    config: Mapping[str, Any] | None = None,
 ) -> Found:
     """Does the work of :func:`find_lr` for whoever can build model and data from a seed.
 
@@ -275,6 +276,7 @@ def find(
         identity: What the ``model`` and the ``data`` are made from: it tells this search from others.
         notes: What else there is to say.
         say: Takes what there is to say before the runs.
+        config: What the rate is to be exported into; None where it is not.
 
     Raises:
         InputError: For what cannot be searched, or a folder that holds runs of another search.
@@ -296,14 +298,17 @@ def find(
             groups=groups,
             clip=clip,
         )
+        if config is not None:
+            exported(subject, subject.grid.optimizer.lr, options.epochs, config)  # refused now, not after the runs
         say(" ".join([_size(options, subject.grid.optimizer.lr), subject.opening(), *notes]))
         engines = Engines(build, subject.grid, options, horizon, ranks.device, cluster)
         say(engines.opening())
         definition = _definition(build, engines, identity)
         folder = Path(options.folder or Path("lightning_logs") / f"find-{_digest(definition, options)}")
         with alone_in(folder):
+            low, high = options.lrs or _range(engines, definition, folder, subject.grid.optimizer.lr, options)
             trainings = Trainings(engines, definition, folder)
-            outcome = _trained(trainings, subject.grid.optimizer.lr, options)
+            outcome = trainings.train(spread(low, high, options.points), options.seeds)
             trainings.finish()
     if outcome.judged_by == TRAINING_LOSS:
         say("No metric that is logged is a validation loss: the training loss over the last tenth of the steps judges.")
@@ -315,29 +320,38 @@ def _size(options: FindOptions, own: float) -> str:
     text = f"{rates * seeds} trainings: {rates} rates x {seeds} seeds"
     if options.lrs is not None:
         return f"{text}, from {options.lrs[0]:g} to {options.lrs[1]:g}."
-    first = first_half(own, options.points)
-    return f"{text}, half of them from {first[0]:g} to {first[-1]:g}, the others where something happens."
+    tried = scouted(own, options.points)
+    return f"{text}, where shorter runs from {tried[0]:g} to {tried[-1]:g} show that something happens."
 
 
-def _trained(trainings: Trainings, own: float, options: FindOptions) -> Outcome:
-    if options.lrs is not None:
-        low, high = options.lrs
-        return trainings.train(spread(low, high, options.points), options.seeds)
-    first = trainings.train(first_half(own, options.points), options.seeds)
-    others = second_half(
-        first.lrs,
-        first.losses.mean(axis=1),
-        np.any(first.diverged, axis=1),
-        float(first.untrained[first.judged_by].mean()),
-        options.points,
+def _range(
+    engines: Engines, definition: Definition, folder: Path, own: float, options: FindOptions
+) -> tuple[float, float]:
+    """Returns the lowest and the highest rate of whole runs, by the first part of runs over six decades."""
+    engines = engines.scouting()
+    looked_for = Definition({**definition.parts, **_length(engines)}, definition.schedules)
+    trainings = Trainings(engines, looked_for, folder / "scouts")
+    outcome = trainings.train(scouted(own, options.points), options.seeds)
+    trainings.finish()
+    return where_something_happens(
+        outcome.lrs,
+        outcome.losses.mean(axis=1),
+        np.any(outcome.diverged, axis=1),
+        float(outcome.untrained[outcome.judged_by].mean()),
+        SCOUTING,
     )
-    return trainings.train(np.array(sorted({*first.lrs.tolist(), *others})), options.seeds)
+
+
+def _length(engines: Engines) -> dict[str, Part]:
+    steps = str(engines.horizon.steps)
+    if engines.steps < engines.horizon.steps:
+        steps = f"the first {engines.steps} of {steps}"
+    return {"steps": Part(steps, digest_of(steps))}
 
 
 def _definition(build: Build, engines: Engines, identity: Mapping[str, Any]) -> Definition:
     found = definition_of(build, engines.grid, engines.epochs, identity)
-    steps = engines.horizon.steps
-    return Definition({**found.parts, "steps": Part(str(steps), digest_of(steps))}, found.schedules)
+    return Definition({**found.parts, **_length(engines)}, found.schedules)
 
 
 def _digest(definition: Definition, options: FindOptions) -> str:

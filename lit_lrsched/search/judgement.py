@@ -18,7 +18,8 @@ IntArray = npt.NDArray[np.int64]
 _REACH = 0.7  # decades on either side of a rate over which a quadratic is fitted around it
 _LEAST = 7  # rates that it is fitted to at least
 _CAP = 1.0  # in log: what lies further above the lowest loss says nothing of where that is, and would bend the fit
-_SLACK = 0.01  # how much higher the loss may be at the rate that is suggested
+_SLACK = 0.01  # how much higher the loss may be at the rate that is suggested ...
+_SHARE = 0.2  # ... or, of the standard error of the best's: what is small beside that is luck
 _TIED = 0.05  # how much higher it may be at a rate that does as well ...
 _FLAT = 10.0  # ... where such rates span this factor, the loss is flat
 _ALPHA = 0.05
@@ -33,8 +34,8 @@ class Judgement:
         best: The rate with the lowest loss.
         interval: 95 % bootstrap interval of it over the seeds.
         largest_safe: The largest rate tried at and below which no seed diverged.
-        suggested: The largest rate tried, at most the largest safe one, whose loss is within 1 % of the best's and
-            cannot be told from it; the best itself where there is none above it.
+        suggested: The largest rate tried, at most the largest safe one, whose loss is within 1 % of the best's, or
+            a fifth of its standard error, and cannot be told from it; the best itself where there is none above it.
         edge: The end of the range, ``"low"`` or ``"high"``, that the best lies on; None when it lies inside.
         flat: The lowest and the highest rate whose losses are within 5 % of the best's, all between included, when they
             are a factor of 10 apart; otherwise None.
@@ -110,7 +111,8 @@ def judge(lrs: FloatArray, losses: FloatArray, broken_down: BoolArray) -> Judgem
         edge = "low"
     elif middle == len(lrs) - 1:
         edge = "high"
-    suggested = _run_around(middle, ~told & (above <= math.log1p(_SLACK)))[1]
+    slack = max(math.log1p(_SLACK), _SHARE * _error(scale.by_seed(losses[:safe])[middle]))
+    suggested = _run_around(middle, ~told & (above <= slack))[1]
     return Judgement(
         best=_rate(best, lrs[:safe]),
         interval=_interval_of_best(valley, scale, losses[:safe], best, lrs[:safe]),
@@ -217,8 +219,12 @@ def _is_told(differences: FloatArray) -> bool:
     """Returns whether paired differences are above 0 on average, by a two-sided t test at 5 %."""
     from scipy.stats import t
 
-    error = differences.std(ddof=1) / math.sqrt(len(differences))
-    return bool(differences.mean() > t.ppf(1 - _ALPHA / 2, len(differences) - 1) * error + 1e-12)
+    return bool(differences.mean() > t.ppf(1 - _ALPHA / 2, len(differences) - 1) * _error(differences) + 1e-12)
+
+
+def _error(values: FloatArray) -> float:
+    """Returns the standard error of a mean."""
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def interval(losses: FloatArray) -> tuple[float, float]:

@@ -22,8 +22,8 @@ class FindOptions:
     """The options of a search, besides what is trained.
 
     Args:
-        lrs: The lowest and the highest rate. None: half of the rates from 1e-3 to 1e3 times the optimizer's own, and
-            then the other half where something happens.
+        lrs: The lowest and the highest rate. None: where something happens between 1e-3 and 1e3 times the optimizer's
+            own, by shorter runs.
         points: How many rates, evenly in log.
         seeds: Which seeds, at least two.
         steps: How long each run is: a run of that length, as ``Trainer.fit`` trains it. None: the whole run, or 100
@@ -67,11 +67,6 @@ class FindOptions:
                 f"lrs={shown(self.lrs)} is no range of rates: give the lowest and the highest, like 0.001 and 1"
             )
         check_workers(self.ray, self.ray_cpus, self.ray_gpus)
-
-    @property
-    def at_once(self) -> int:
-        """How many rates are trained before the next are chosen."""
-        return (self.points + 1) // 2 if self.lrs is None else self.points
 
 
 def _is_range(lrs: Sequence[float]) -> bool:

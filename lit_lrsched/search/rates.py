@@ -1,4 +1,4 @@
-"""Which rates are tried: half of them over six decades, the other half where something happens."""
+"""Which rates are tried: short runs look over six decades, whole ones where something happens."""
 
 from __future__ import annotations
 
@@ -25,33 +25,34 @@ def spread(low: float, high: float, points: int) -> FloatArray:
     return exact
 
 
-def first_half(own: float, points: int) -> FloatArray:
-    """Returns half of the rates: from 1e-3 to 1e3 times the optimizer's own."""
+def scouted(own: float, points: int) -> FloatArray:
+    """Returns the rates that short runs try first: half as many, from 1e-3 to 1e3 times the optimizer's own."""
     return spread(1e-3 * own, 1e3 * own, (points + 1) // 2)
 
 
-def second_half(
-    lrs: FloatArray, losses: FloatArray, diverged: BoolArray, untrained: float, points: int
-) -> tuple[float, ...]:
-    """Returns the other half of the rates: evenly in log where something happens, between two of the first half.
+def where_something_happens(
+    lrs: FloatArray, losses: FloatArray, diverged: BoolArray, untrained: float, shortened: float
+) -> tuple[float, float]:
+    """Returns the range of rates in which whole runs find their best, from what short ones end with.
 
-    These are the one before the first and the one after the last that bring half of the largest gain.
+    It begins at the rate before the first that brings half of the largest gain, divided by how much longer whole runs
+    are: a rate that much lower takes them as far. It ends at the rate after the last that does.
 
     Args:
-        lrs: The first half, rising, ``[L]``.
+        lrs: The rates of the short runs, rising, ``[L]``.
         losses: The loss that each ends with, ``[L]``.
         diverged: Whether each diverged, ``[L]``.
         untrained: The loss without training.
-        points: How many rates there are in all.
+        shortened: How many times longer whole runs are.
 
     >>> lrs = np.array([1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0])
     >>> losses = np.array([0.99, 0.98, 0.3, 0.2, np.nan, np.nan])
-    >>> second_half(lrs, losses, np.isnan(losses), 1.0, points=8)
-    (0.0398, 0.158, 0.631, 2.51)
+    >>> where_something_happens(lrs, losses, np.isnan(losses), 1.0, shortened=5)
+    (0.002, 10.0)
     """
     tried = int(diverged.argmax()) if diverged.any() else len(lrs)
     gains = (untrained - losses)[:tried]
     acting = np.flatnonzero(gains >= _HAPPENS * gains.max()) if (gains > 0).any() else np.arange(tried)
     first, last = (int(acting[0]), int(acting[-1])) if len(acting) else (0, 0)
-    low, high = lrs[max(first - 1, 0)], lrs[min(last + 1, len(lrs) - 1)]
-    return tuple(spread(low, high, points // 2 + 2)[1:-1].tolist())
+    low, high = lrs[max(first - 1, 0)] / shortened, lrs[min(last + 1, len(lrs) - 1)]
+    return max(float(low), float(lrs[0])), float(high)

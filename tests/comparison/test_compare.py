@@ -392,7 +392,7 @@ def trained(tmp_path_factory):
 def test_records_of_another_race_are_refused(trained, change):
     options, told = ANOTHER[change]
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=rf"holds runs of another race \(.*{told}.*\): give it a folder of its own"):
+    with pytest.raises(InputError, match=rf"holds other runs \(.*{told}.*\): give it a folder of its own"):
         short(trained, **options)
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
 
@@ -410,7 +410,7 @@ def test_records_of_another_race_are_refused(trained, change):
 def test_what_only_its_code_or_its_content_tells_apart(tmp_path, one, other):
     short(tmp_path, **one)
     assert short(tmp_path, **one).results.trained == 0
-    with pytest.raises(InputError, match="holds runs of another race"):
+    with pytest.raises(InputError, match="holds other runs"):
         short(tmp_path, **other)
 
 
@@ -439,6 +439,6 @@ def test_the_command_refuses_a_folder_of_another_race(command):
     arguments = ["compare", "--schedules=[Constant]", "--lrs=[0.1]", "--seeds=1", "--folder=race", "--momenta=[0.9]"]
     assert command(*arguments, "--trainer.max_epochs=1") == 0
     assert command(*arguments, "--trainer.max_epochs=2") == 2
-    assert command.err == "error: race holds runs of another race (epochs=1, here 2): give it a folder of its own\n"
+    assert command.err == "error: race holds other runs (epochs=1, here 2): give it a folder of its own\n"
     assert command(*arguments, "--trainer.max_epochs=1", "--model.hidden=5") == 2
     assert "another model, IonosphereClassifier" in command.err

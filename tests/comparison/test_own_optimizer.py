@@ -128,8 +128,8 @@ def test_a_class_without_a_vectorized_form_trains_one_run_at_a_time(tmp_path):
     ("model", "told"),
     [
         (GAN, "GAN optimizes by hand"),
-        (NoOptimizer, "NoOptimizer has no optimizer, so there is no rate to race"),
-        (Several, "Several has several optimizers, and a race sets the rate of one"),
+        (NoOptimizer, "NoOptimizer has no optimizer, so there is no rate to set"),
+        (Several, "Several has several optimizers, and only the rate of one can be set"),
     ],
 )
 def test_what_cannot_race_is_refused(command, model, told):

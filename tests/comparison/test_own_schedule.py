@@ -284,17 +284,17 @@ def bare(**options: Any) -> Trainer:
 )
 def test_a_trainer_that_would_train_otherwise_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError) as told:
-        check_trainer(bare(**options), epochs=5)
+        check_trainer(bare(**options), 5, "a race")
     assert str(next(iter(options))).split("_")[0] in str(told.value) or "precision" in str(told.value)
     assert "\n" not in str(told.value)
 
 
 def test_a_trainer_clips_and_its_other_callbacks_are_named() -> None:
-    assert check_trainer(bare(), epochs=5) == []
+    assert check_trainer(bare(), 5, "a race") == []
     assert clip_of(bare()) is None
     trainer = bare(gradient_clip_val=0.1, gradient_clip_algorithm="value", callbacks=[EarlyStopping("val_loss")])
     assert clip_of(trainer) == Clip(0.1, "value")
-    assert check_trainer(trainer, epochs=5) == ["The trainer's EarlyStopping takes no part in the race."]
+    assert check_trainer(trainer, 5, "a race") == ["The trainer's EarlyStopping is left out."]
     assert grid(Grouped, clip=clip_of(trainer)).opening().endswith(" Gradients are clipped to values of 0.1.")
 
 

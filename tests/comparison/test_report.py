@@ -341,7 +341,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "results.csv").write_text("name,grade\nAda,1\n")
-    with pytest.raises(InputError, match=r"results.csv has the columns name, grade, this race schedule, lr, "):
+    with pytest.raises(InputError, match=r"results.csv has the columns name, grade, and the runs have schedule, lr, "):
         RecordStore(other, METRICS)
     assert (other / "results.csv").read_text() == "name,grade\nAda,1\n"
 

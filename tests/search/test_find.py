@@ -24,6 +24,7 @@ from lit_lrsched import Linear, WarmupCosine, find_lr
 from lit_lrsched.comparison.builds import build_from
 from lit_lrsched.comparison.engine.training import Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
+from lit_lrsched.comparison.records import stored_records
 from lit_lrsched.errors import InputError
 from lit_lrsched.search import engines
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
@@ -47,7 +48,8 @@ def test_what_is_found_in_python(found, tmp_path):
     rates = [row["lr"] for row in found.table]
     assert rates == sorted(set(rates))
     assert len(rates) == 12
-    assert (rates[0], rates[-1]) == (1e-6, 1.0)  # 1e-3 to 1e3 times MLP's 0.001
+    assert 1e-6 < rates[0] < rates[-1] <= 1.0  # where something happens between 1e-3 and 1e3 times MLP's 0.001
+    assert rates == spread(rates[0], rates[-1], 12).tolist()
     assert set(found.table[0]) == {"lr", "loss", "low", "high", "val_acc", "diverged"}
     assert all(row["low"] <= row["loss"] <= row["high"] for row in found.table if not row["diverged"])
     assert found.interval[0] <= found.best <= found.interval[1]
@@ -141,6 +143,20 @@ def test_the_engines_agree_run_by_run_also_within_an_epoch(tmp_path, model, opti
     assert fast.lr == pytest.approx(slow.lr)
 
 
+def test_the_engines_agree_on_the_first_fifth_of_a_run(tmp_path):
+    # Of 16 steps four, of 7 two: amid an epoch.
+    for steps in ("16st", "7st"):
+        folders = [tmp_path / f"{engine} {steps}" for engine in ("vectorized", "sequential")]
+        for folder in folders:
+            engine = folder.name.partition(" ")[0]
+            search(folder, engine=engine, steps=steps, points=5, schedule=WarmupCosine("10%"))
+        fast, slow = (stored_records(folder / "scouts") for folder in folders)
+        assert fast.keys() == slow.keys()
+        assert {key.lr for key in fast} == {0.0, 1e-6, 1e-3, 1.0}
+        for key, record in fast.items():
+            assert record.metrics == pytest.approx(slow[key].metrics, rel=1e-4, abs=1e-5), key
+
+
 def test_param_groups_keep_their_ratios_and_a_run_is_what_fit_does(tmp_path):
     found = search(tmp_path, Grouped, lrs=(1e-3, 1e-2), points=5)
     place, lr = 3, found.table[3]["lr"]
@@ -219,9 +235,16 @@ class Branching(MLP):
 def test_a_module_that_cannot_be_traced_has_short_runs_and_is_told_so(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", logger="lightning.pytorch")
     monkeypatch.setattr(engines, "SHORT", 6)
-    trained = []
-    one_by_one = Engines.train
+    trained, taken = [], []
+    one_by_one, chunks = Engines.train, Engines._chunks
     monkeypatch.setattr(Engines, "train", lambda self, keys: trained.append(keys) or one_by_one(self, keys))
+
+    def noted(self, keys):
+        for chunk in chunks(self, keys):
+            taken.append(chunk.losses.shape[1])
+            yield chunk
+
+    monkeypatch.setattr(Engines, "_chunks", noted)
     options = {"lrs": (1e-2, 1e38), "points": 5, "optimizer": partial(torch.optim.SGD, lr=0.1)}
     found = search(tmp_path, Branching, **options)
     (said,) = [message for message in caplog.messages if message.startswith("One Trainer.fit a run")]
@@ -229,6 +252,8 @@ def test_a_module_that_cannot_be_traced_has_short_runs_and_is_told_so(tmp_path, 
     assert "short runs prefer other rates than long ones" in said
     # The untrained module, then one rate after another with its two seeds, until both break down.
     assert [len(keys) for keys in trained] == [2, 2, 2]
+    assert taken[:4] == [6] * 4
+    assert all(steps < 6 for steps in taken[4:])  # those stop as soon as they break down
     assert [row["diverged"] for row in found.table] == [0, 2, 2, 2, 2]
     assert found.largest_safe == 0.01
     trained.clear()
@@ -254,7 +279,7 @@ def test_an_interrupted_search_is_taken_up(tmp_path, monkeypatch):
     monkeypatch.setattr(Engines, "_chunks", chunks)
     assert search(folder, **options).table == expected.table
     assert (folder / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
-    with pytest.raises(InputError, match=r"holds runs of another race \(.*steps=16, here 8"):
+    with pytest.raises(InputError, match=r"holds other runs \(.*steps=16, here 8"):
         search(folder, steps="2ep", **options)
 
 
@@ -342,6 +367,7 @@ def test_the_command_on_a_module_with_a_schedule_of_its_own(command):
     assert command("find", *grouped) == 2
     assert "Grouped sets the rate 0.001 and a schedule of its own in configure_optimizers" in command.err
     assert not Path("no.yaml").exists()
+    assert len(list(Path("lightning_logs").glob("find-*"))) == 1  # refused before it trained
 
 
 @pytest.mark.parametrize(
@@ -349,6 +375,9 @@ def test_the_command_on_a_module_with_a_schedule_of_its_own(command):
     [
         (["--lrs=0.1"], "no range of rates"),
         (["--steps=100"], "write '100ep'"),
+        (["--export=no/such/folder/peak.yaml"], "there is no folder no/such/folder"),
+        (["--csv=."], "csv='.' cannot be written: it is a folder"),
+        (["--trainer.accumulate_grad_batches=2"], "a search does not honour the trainer's accumulate_grad_batches=2"),
         (["--model=tests.foreign.GAN", *OF_FOREIGN], "optimizes by hand"),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lit_lrsched.errors import InputError
 from lit_lrsched.search import judgement
 from lit_lrsched.search.judgement import diverged, judge
-from lit_lrsched.search.rates import first_half, second_half, spread
+from lit_lrsched.search.rates import scouted, spread, where_something_happens
 
 LRS = spread(1e-3, 10, 25)  # a sixth of a decade apart
 NONE = np.zeros((len(LRS), 4), bool)
@@ -155,18 +155,17 @@ def test_noise_moves_the_answer_little(monkeypatch):
         assert max(answers) / min(answers) <= 1.5
 
 
-def test_both_halves_of_the_rates():
-    lrs = first_half(0.1, 24)
+def test_whole_runs_go_where_short_ones_show_that_something_happens():
+    lrs = scouted(0.1, 24)
     assert len(lrs) == 12
     assert (lrs[0], lrs[-1]) == (1e-4, 100)
     losses = np.where(lrs < 1, 1 - np.minimum(lrs, 0.5), 5.0)
-    others = second_half(lrs, losses, losses > 2, 1.0, 24)
-    assert len(others) == 12
-    assert lrs[5] < min(others) < max(others) < lrs[8]  # 0.187 is the first to gain half of 0.5; 2.31 breaks down
-    assert set(others).isdisjoint(lrs.tolist())
+    low, high = where_something_happens(lrs, losses, losses > 2, 1.0, 5)
+    # 0.658 is the first to gain half of 0.5, and 2.31 breaks down; a rate five times lower goes as far in whole runs.
+    assert (lrs[7], low, high) == (0.658, pytest.approx(0.187 / 5), 2.31)
 
 
 def test_where_nothing_trains_all_rates_that_hold_are_looked_at():
-    lrs = first_half(1.0, 8)
-    others = second_half(lrs, np.ones(4), np.array([False, False, False, True]), 1.0, 8)
-    assert lrs[0] < min(others) < max(others) < lrs[3]
+    lrs = scouted(1.0, 8)
+    found = where_something_happens(lrs, np.ones(4), np.array([False, False, False, True]), 1.0, 5)
+    assert found == (lrs[0], lrs[3])

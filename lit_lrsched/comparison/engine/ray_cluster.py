@@ -277,7 +277,7 @@ class _Worker:
             make = pickle.loads(recipe)
         except ImportError as error:
             raise InputError(
-                f"a worker of the Ray cluster cannot import what the race is made of, {error}: every machine needs the "
+                f"a worker of the Ray cluster cannot import what is trained, {error}: every machine needs the "
                 "same packages and your own code, in a shared folder or by `ray job submit --working-dir .`"
             ) from error
         self._race = make()

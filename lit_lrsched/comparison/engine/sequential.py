@@ -38,6 +38,8 @@ def race_one_by_one(
     clip: Clip | None = None,
     steps: int | None = None,
     tests: bool = True,
+    stop_after: int | None = None,
+    stop_broken: bool = False,
 ) -> Iterator[Chunk]:
     """Trains one run after another, and yields each when it is finished.
 
@@ -51,12 +53,14 @@ def race_one_by_one(
         clip: How gradients are clipped.
         steps: Optimizer steps of each run, where it ends within the last of its epochs; it is validated then.
         tests: Whether each is tested at its end, where there is anything to test it on.
+        stop_after: Steps after which each is stopped, however long its schedule is; it is validated then.
+        stop_broken: Whether each is stopped as soon as its loss is no longer finite.
 
     Returns:
         Chunks of one run.
     """
     runs = [[run] for run in range(len(seeds))]
-    race = partial(_OneByOne, build, seeds, configure, epochs, device, clip, steps, tests)
+    race = partial(_OneByOne, build, seeds, configure, epochs, device, clip, steps, tests, stop_after, stop_broken)
     return map(race().train, runs) if cluster is None else cluster.train(race, runs)
 
 
@@ -70,6 +74,8 @@ class _OneByOne:
     clip: Clip | None
     steps: int | None
     tests: bool
+    stop_after: int | None
+    stop_broken: bool
 
     def train(self, runs: list[int]) -> Chunk:
         (run,) = runs
@@ -78,7 +84,7 @@ class _OneByOne:
 
     def _train(self, run: int) -> Chunk:
         module, data = self.build(self.seeds[run])
-        trace = _Trace()
+        trace = _Trace(self.stop_after, self.stop_broken)
         trainer = bare_trainer(
             self.epochs,
             self.steps,
@@ -94,7 +100,8 @@ class _OneByOne:
         with interrupts_of_lightning():
             trainer.fit(module, data)
         broken = not all(parameter.isfinite().all() for parameter in module.parameters())
-        ends_within = self.steps is not None and self.steps % trainer.num_training_batches > 0
+        # Lightning validates where it is told to stop, not where its steps are up within an epoch.
+        ends_within = not trace.stopped and self.steps is not None and self.steps % trainer.num_training_batches > 0
         final: Mapping[str, float] = {}
         with interrupts_of_lightning():
             if ends_within and is_overridden("validation_step", module):
@@ -127,9 +134,20 @@ def bare_trainer(epochs: int, steps: int | None = None, **options: Any) -> Train
 
 
 class _Trace(Callback):
-    """Keeps the learning rate and the loss of every step, and what was logged for every epoch."""
+    """Keeps the learning rate and the loss of every step, and what was logged for every epoch; stops where it should.
 
-    def __init__(self) -> None:
+    Args:
+        stop_after: Steps after which to stop.
+        stop_broken: Whether to stop when a loss is no longer finite.
+
+    Attributes:
+        stopped: Whether it stopped the trainer.
+    """
+
+    def __init__(self, stop_after: int | None, stop_broken: bool) -> None:
+        self._stop_after = stop_after
+        self._stop_broken = stop_broken
+        self.stopped = False
         self.rates: list[float] = []
         self.losses: list[float] = []
         self.epochs: list[dict[str, float]] = []
@@ -144,6 +162,9 @@ class _Trace(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.losses.append(float(outputs["loss"]) if outputs else np.nan)  # nothing where a step was skipped
+        is_broken = self._stop_broken and outputs and not np.isfinite(self.losses[-1])
+        if is_broken or len(self.losses) == self._stop_after:
+            self.stopped = trainer.should_stop = True
 
     # A module may log at the very end of an epoch: after every callback of that epoch, before the next one's.
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -147,14 +147,21 @@ class VectorizedRace:
                 self._program_of_chunk.compile()
             self.compile_seconds = time.perf_counter() - started
 
-    def then(self, trainings: Sequence[Training]) -> VectorizedRace:
+    def then(self, trainings: Sequence[Training], steps: int | None = None) -> VectorizedRace:
         """Returns the race of other trainings in the same program: nothing is traced or compiled again.
+
+        Args:
+            trainings: What to train.
+            steps: Optimizer steps of each, where they are fewer; it is validated then. None: as many as before.
 
         Raises:
             InputError: When the rates do not fit the number of steps.
         """
         race = copy(self)
         race._trainings = trainings
+        if steps is not None:
+            race._steps = steps
+            race._epochs = math.ceil(steps / len(self._sizes["train"]))
         race._check_steps()
         race._chunks = race._cut(trainings)
         race.workers = min(self._most_workers, len(race._chunks))

@@ -56,7 +56,7 @@ def in_processes(train: Train, chunks: Sequence[list[int]], count: int, tell: Te
         if not isinstance(error, BrokenProcessPool):
             raise
         raise InputError(
-            "a worker process of the race was killed, as the system does where memory runs out: what was finished "
+            "a worker process was killed, as the system does where memory runs out: what was finished "
             "is kept, and the same call goes on; a smaller OMP_NUM_THREADS means fewer workers"
         ) from None
     finally:

@@ -81,10 +81,11 @@ def worst_value(runs: Sequence[Run], mode: Mode) -> float | None:
     >>> worst_value([first, second], "max")
     0.4
     """
-    values = [x for run in runs if not run.broken for x in (run.validation, run.test, *run.curve) if math.isfinite(x)]
-    if not values:
+    values = np.array([x for run in runs if not run.broken for x in (run.validation, run.test, *run.curve)])
+    if not len(values):
         return None
-    return min(values) if mode == "max" else max(values)
+    finite = values[np.isfinite(values)]  # the two at the end are
+    return float(finite.min() if mode == "max" else finite.max())
 
 
 def mean_curve(runs: Sequence[Run], worst: float) -> FloatArray:

@@ -258,20 +258,22 @@ class _Families:
 
     def __init__(self, sums: FloatArray, gains: FloatArray, order: Sequence[int], picked: bool) -> None:
         self._order = order
-        self._with_base = np.abs(sums) / _lengths(gains)
+        # A schedule's patterns lie side by side, so that the largest of several schedules is soon found.
+        sums = np.ascontiguousarray(sums.T)
+        self._with_base = np.abs(sums) / _lengths(gains)[:, None]
         self._among: dict[int, FloatArray] = {}
-        top = np.zeros(len(sums))
+        top = np.zeros(sums.shape[1])
         for place, i in enumerate(order):
             if picked and place:
                 earlier = order[:place]
                 lengths = _lengths(gains[:, earlier] - gains[:, [i]])
-                top = np.maximum(top, (np.abs(sums[:, earlier] - sums[:, [i]]) / lengths).max(axis=1))
+                top = np.maximum(top, (np.abs(sums[earlier] - sums[i]) / lengths[:, None]).max(axis=0))
             self._among[i] = top
 
     def largest(self, last: int, without: int | None = None) -> FloatArray:
         """Returns it for the family of a schedule, one comparison with the base left out where asked for."""
         family = [i for i in self._order[: self._order.index(last) + 1] if i != without]
-        return np.asarray(np.maximum(self._among[last], self._with_base[:, family].max(axis=1, initial=0)))
+        return np.asarray(np.maximum(self._among[last], self._with_base[family].max(axis=0, initial=0)))
 
 
 def _interval(

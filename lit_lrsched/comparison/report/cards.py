@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lit_lrsched.comparison.evidence.runs import FloatArray
 from lit_lrsched.comparison.report.markup import rank, schedule_name
-from lit_lrsched.comparison.report.results import LearningCurve, Results, learning_curves, metric_range
+from lit_lrsched.comparison.report.results import LearningCurve, Results, metric_range
 from lit_lrsched.comparison.report.scale import Scale
 from lit_lrsched.comparison.report.words import counted, decimals, number, tuned_beside_rate
 
@@ -24,7 +24,7 @@ _POINTS = 180  # the most of a line: one for each unit of width
 def cards(results: Results) -> str:
     """Returns the section with a card a schedule."""
     summary = results.summary
-    all_curves = learning_curves(results)
+    all_curves = results.curves
     drawn = [curve for curve in all_curves if len(curve.mean) and curve.schedule.mean is not None]
     scale = Scale.around(metric_range(drawn, summary.mode)) if drawn else None
     shared = ""

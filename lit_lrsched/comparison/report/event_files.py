@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 from lit_lrsched.comparison.report.results import Results, learning_curves
@@ -28,7 +29,7 @@ def write_event_files(results: Results, folder: Path) -> None:
     has_loss = metric != loss and all(loss in record.metrics and loss in record.curves for record in results.records)
     losses = learning_curves(results, loss=loss) if has_loss else []
     names = _folders([row.schedule for row in results.summary.schedules])
-    for i, curve in enumerate(learning_curves(results)):
+    for i, curve in enumerate(results.curves):
         row = curve.schedule
         beside = {"weight_decay": row.weight_decay} if "weight_decay" in tuned_beside_rate(results.summary) else {}
         final = {metric: row.validation, results.summary.metric: row.mean}
@@ -60,14 +61,11 @@ def _write_run(
 
     now = time.time()
     writer = EventFileWriter(str(folder))
-
-    def write(summary: Summary, step: int = 0) -> None:
-        writer.add_event(Event(wall_time=now, step=step, summary=summary))
-
     write_hparams(folder, trial, hyperparameters, metrics)
-    for name, values in curves.items():
-        for epoch, value in enumerate(values):
-            write(Summary(value=[Summary.Value(tag=name, simple_value=value)]), step=epoch)
+    for epoch, values in enumerate(zip_longest(*curves.values())):
+        logged = {name: value for name, value in zip(curves, values, strict=True) if value is not None}
+        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in logged.items()])
+        writer.add_event(Event(wall_time=now, step=epoch, summary=summary))
     writer.close()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from lit_lrsched.comparison.evidence.summary import Summary
-from lit_lrsched.comparison.report.results import LearningCurve, Results, learning_curves, metric_range, shade_range
+from lit_lrsched.comparison.report.results import LearningCurve, Results, metric_range, shade_range
 from lit_lrsched.comparison.report.words import decimals, number, planes, shortened
 from lit_lrsched.plans.figures import GRID, INK, SOFT, new_figure, plain, save
 
@@ -39,7 +39,7 @@ def write_pictures(results: Results, folder: Path) -> list[str]:
     Returns:
         The names of the files.
     """
-    drawn = learning_curves(results)
+    drawn = results.curves
     pictures = {"rates.png": _rates(drawn, results.epochs)}
     finished = [curve for curve in drawn if curve.schedule.mean is not None]
     if any(len(curve.mean) for curve in finished):
@@ -51,6 +51,7 @@ def write_pictures(results: Results, folder: Path) -> list[str]:
         pictures |= {f"differences.{kind}": forest for kind in ("png", "svg", "pdf")}
     for name, figure in pictures.items():
         save(figure, folder / name)
+        figure.set_layout_engine("none")  # its other files have the same layout
     return list(pictures)
 
 
@@ -104,6 +105,8 @@ def forest_plot(summary: Summary, ax: Axes | None = None) -> tuple[Figure, Axes]
 
 def _rates(drawn: Sequence[LearningCurve], epochs: int) -> Figure:
     """Draws the learning rate in each epoch at the chosen settings, every line labelled at its end."""
+    from matplotlib.collections import LineCollection
+
     figure = new_figure(8, max(4.2, 0.24 * len(drawn)))
     axes = figure.add_subplot()
     _plain(axes)
@@ -115,29 +118,18 @@ def _rates(drawn: Sequence[LearningCurve], epochs: int) -> Figure:
     axes.set_xlabel("epoch", fontsize=8, color=SOFT)
     # A line of text takes about a 21st of the axes, less in a taller figure.
     places = spread([float(curve.rates[-1]) for curve in drawn], top * 0.2 / figure.get_figheight(), top)
+    beside, leaders = axes.get_yaxis_transform(), []
     for i, (curve, place) in enumerate(zip(drawn, places, strict=True)):
         color, dashes = _COLORS[i % len(_COLORS)], _DASHES[i // len(_COLORS) % len(_DASHES)]
         epoch = np.arange(1, len(curve.rates) + 1)
         axes.plot(epoch, curve.rates, color=color, linestyle=dashes, linewidth=1.8, clip_on=False)
-        axes.annotate(
-            shortened(curve.schedule.schedule, 30),
-            xy=(1, curve.rates[-1]),
-            xycoords=("axes fraction", "data"),
-            xytext=(1.05, place),
-            textcoords=("axes fraction", "data"),
-            color=color,
-            fontsize=8.5,
-            va="center",
-            parse_math=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": color,
-                "linewidth": 0.7,
-                "relpos": (0, 0.5),
-                "shrinkA": 2,
-                "shrinkB": 0,
-            },
-        )
+        text = shortened(curve.schedule.schedule, 30)
+        axes.text(1.05, place, text, transform=beside, color=color, fontsize=8.5, va="center", parse_math=False)
+        leaders.append([(1.0, float(curve.rates[-1])), (1.045, place)])
+    colors = [_COLORS[i % len(_COLORS)] for i in range(len(drawn))]
+    axes.add_collection(
+        LineCollection(leaders, colors=colors, linewidths=0.7, transform=beside, clip_on=False), autolim=False
+    )
     return figure
 
 
@@ -172,8 +164,15 @@ def _curves(drawn: Sequence[LearningCurve], results: Results) -> Figure:
     summary = results.summary
     rows = math.ceil(len(drawn) / _COLUMNS)
     columns = math.ceil(len(drawn) / rows)
-    figure = new_figure(max(6.5, 2.1 * columns), 0.8 + 1.75 * rows)
+    width, height = max(6.5, 2.1 * columns), 0.8 + 1.75 * rows
+    figure = new_figure(width, height)
     _title(figure, f"{results.validation_metric} after each epoch")
+    # Small pictures of one size need no layout engine, which would measure every text of each, twice.
+    figure.set_layout_engine("none")
+    grid = figure.add_gridspec(
+        rows, columns, left=0.6 / width, right=1 - 0.15 / width, top=1 - 0.65 / height, bottom=0.5 / height
+    )
+    grid.update(wspace=0.18, hspace=0.42)
     low, high = metric_range(drawn, summary.mode)
     air = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     reference = next((curve for curve in drawn if curve.schedule.schedule == summary.reference), None)
@@ -181,7 +180,7 @@ def _curves(drawn: Sequence[LearningCurve], results: Results) -> Figure:
     marker = "." if len(epoch) == 1 else ""
     for i, curve in enumerate(drawn):
         name = curve.schedule.schedule
-        axes = figure.add_subplot(rows, columns, i + 1)
+        axes = figure.add_subplot(grid[i])
         _plain(axes)
         axes.set_ylim(low - air, high + air)
         axes.set_xlim(1, max(2, len(epoch)))
@@ -189,7 +188,9 @@ def _curves(drawn: Sequence[LearningCurve], results: Results) -> Figure:
         axes.locator_params(axis="y", nbins=4)
         axes.tick_params(labelleft=i % columns == 0)
         color = _AHEAD if name in summary.tied else _BEHIND
-        axes.set_title(shortened(name, 22), loc="left", fontsize=9, fontweight="bold", color=color, parse_math=False)
+        axes.set_title(
+            shortened(name, 22), loc="left", y=1, fontsize=9, fontweight="bold", color=color, parse_math=False
+        )
         others = [np.column_stack((epoch, other.mean)) for other in drawn]
         axes.add_collection(LineCollection(others, colors=_OTHERS, linewidths=0.8), autolim=False)
         if reference is not None and reference is not curve:
@@ -199,7 +200,7 @@ def _curves(drawn: Sequence[LearningCurve], results: Results) -> Figure:
     words = "line: mean over the seeds; band: their middle half; grey: the other schedules"
     if reference is not None:
         words += f"; dashed: {summary.reference}"
-    figure.supxlabel(words, x=0.01, ha="left", fontsize=8, color=SOFT, parse_math=False)
+    figure.text(0.01, 0.08 / height, words, fontsize=8, color=SOFT, parse_math=False)
     return figure
 
 

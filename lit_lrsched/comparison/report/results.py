@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from lit_lrsched.comparison.evidence.runs import FloatArray, Mode, filled_curves, worst_value
+from lit_lrsched.comparison.evidence.runs import FloatArray, Mode, Run, filled_curves, worst_value
 from lit_lrsched.comparison.evidence.summary import ScheduleSummary, Summary
 from lit_lrsched.comparison.evidence.tuning_gain import Gain
 from lit_lrsched.comparison.records import Record
@@ -68,6 +69,11 @@ class Results:
         """How fast it went."""
         return self.trained / self.seconds if self.seconds > 0 else 0.0
 
+    @cached_property
+    def curves(self) -> list[LearningCurve]:
+        """How training went under every schedule, in the summary's order; drawn in several places."""
+        return learning_curves(self)
+
 
 def transferred(results: Results) -> tuple[str, dict[str, float]] | None:
     """Returns the schedule whose chosen rate theory starts from, and the rate that it puts in its place for each other.
@@ -121,11 +127,13 @@ def learning_curves(results: Results, loss: str | None = None) -> list[LearningC
         mode, runs = "min", [r.run(loss, loss) for r in results.records]
     worst = worst_value(runs, mode)
     epochs = 0 if worst is None else max(len(run.curve) for run in runs)
+    members: dict[tuple[str, float, float, float], list[Run]] = {}
+    for run in runs:
+        members.setdefault(run.key.setting, []).append(run)
     found = []
     for row in results.summary.schedules:
-        setting = (row.schedule, row.lr, row.momentum, row.weight_decay)
-        members = [run for run in runs if run.key.setting == setting]
-        values = filled_curves(members, math.nan if worst is None else worst, epochs)
+        chosen = members[row.schedule, row.lr, row.momentum, row.weight_decay]
+        values = filled_curves(chosen, math.nan if worst is None else worst, epochs)
         low, high = np.quantile(values, [0.25, 0.75], axis=0)
         rates = row.lr * np.asarray(results.factors[row.schedule], dtype=float)
         found.append(LearningCurve(row, rates, values.mean(axis=0), low, high))
