@@ -1,9 +1,9 @@
 """Measures how wrong forecasts are on real curves of language models, and how often the winner that they name is one.
 
-python scripts/forecast_errors.py FOLDER [--subsets 50] [--seed 0]
+python scripts/forecast_errors.py FOLDER [--subsets 50] [--seed 0] [--write]
 
 FOLDER holds `25M/` and `124M/` of the curves of arXiv 2503.12811 and arXiv 2501.18965, and a README that says what they
-are. The tables are those of docs/forecast.md:
+are. With --write the tables go into docs/forecast.md and README.md, below the lines ``<!-- errors: NAME -->``:
 
 - curves of the 25M model that were not seen, from three that were;
 - ends of the 124M model's runs: each schedule left out at all rates and lengths, and all of the longest left out;
@@ -30,6 +30,9 @@ from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
 from lit_lrsched.forecasting.schedule_paths import path_of
 from lit_lrsched.schedules import Chain, Phase
 
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"(<!-- errors: ([\w ]+) -->\n\n?)(.*?)(\n<!-- -->)", re.DOTALL)
+RULE = "|---|---|---|---|---|"
 SEEN = ("cosine_24000", "constant_24000", "wsdcon_9")
 LEVELS = (0.8, 0.95)
 CLOSE = 0.003  # a winner is right when its loss is within this of the best
@@ -60,35 +63,45 @@ class Trained(NamedTuple):
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Prints the tables, and writes the documents."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="the folder of the curves")
     parser.add_argument("--subsets", type=int, default=50, help="how many random subsets")
     parser.add_argument("--seed", type=int, default=0, help="which ones")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/forecast.md and README.md")
     given = parser.parse_args()
-    small(given.folder / "25M")
+    parts, mean_error = {}, {}
+    parts["unseen curves"], mean_error["25M"] = small(given.folder / "25M")
     trained = read(given.folder / "124M")
-    for of_curve in (False, True):
-        print(f"\n124M, {'whole curves' if of_curve else 'ends alone'}")
-        groups(trained, of_curve)
-        subsets(trained, of_curve, given.subsets, given.seed)
+    for kind in ("ends", "curves"):
+        parts[f"{kind} left out"] = groups(trained, kind == "curves")
+        parts[f"{kind} of subsets"], mean_error[kind] = subsets(trained, kind == "curves", given.subsets, given.seed)
+    parts["in short"] = (
+        f"Three curves of a 25M language model forecast six others to {100 * mean_error['25M']:.2f} %, and 3 to 8\n"
+        f"random runs of a 124M model all others to {100 * mean_error['ends']:.1f} % from their last losses alone, to\n"
+        f"{100 * mean_error['curves']:.1f} % from their curves."
+    )
+    for name, text in parts.items():
+        print(f"\n{name}\n\n{text}", flush=True)
+    for path in (ROOT / "docs" / "forecast.md", ROOT / "README.md") if given.write else ():
+        document = path.read_text(encoding="utf-8")
+        path.write_text(BLOCK.sub(lambda match: f"{match[1]}{parts[match[2]]}\n{match[4]}", document), encoding="utf-8")
 
 
-def small(folder: Path) -> None:
-    """Prints the errors on the 25M model's curves that were not seen."""
+def small(folder: Path) -> tuple[str, float]:
+    """Returns the errors on the 25M model's curves that were not seen, as a table, and their mean."""
     runs = {path.stem: _logged(path) for path in sorted(folder.glob("*.csv"))}
     found = forecast([runs[name] for name in SEEN])
-    print(f"25M, from {', '.join(SEEN)}: {found.law}")
-    print("| curve | mean error | 95 % holds at the end |\n|---|---|---|")
-    errors = []
+    rows, errors = ["| curve | mean error | 95 % holds at the end |", "|---|---|---|"], []
     for name, run in runs.items():
         if name not in SEEN:
             curve = found.of_path(run.path)
             off = np.interp(run.steps, curve.steps, curve.losses) / run.losses - 1
             errors.append(float(np.abs(off).mean()))
             held = curve.low[-1] <= run.losses[-1] <= curve.high[-1]
-            print(f"| {name} | {100 * errors[-1]:.3f} % | {'yes' if held else 'no'} |")
-    print(f"| mean | {100 * np.mean(errors):.3f} % | |")
+            rows.append(f"| {name} | {100 * errors[-1]:.3f} % | {'yes' if held else 'no'} |")
+    mean = float(np.mean(errors))
+    return "\n".join([*rows, f"| mean, by the {found.law.name} law | {100 * mean:.3f} % | |"]), mean
 
 
 def _logged(path: Path) -> LoggedRun:
@@ -123,41 +136,44 @@ class Judged(NamedTuple):
     """A forecast beside the truth.
 
     Args:
-        errors: Relative error of each run, ``[runs]``.
-        held: Whether each true loss lies in the interval of each level, ``[levels, runs]``.
-        missed: By how much the loss of what was forecast to be best misses the best.
+        errors: Relative error of each run that was not seen, ``[runs]``.
+        held: Whether each of their losses lies in the interval of each level, ``[levels, runs]``.
+        lowest: By how much the loss of the lowest forecast misses the best.
+        surest: The same of the forecast whose interval ends lowest.
         named: Whether a winner was named.
     """
 
     errors: FloatArray
     held: FloatArray
-    missed: float
+    lowest: float
+    surest: float
     named: bool
 
 
-def judged(seen: list[Trained], unseen: list[Trained], of_curve: bool) -> Judged:
+def judged(seen: list[Trained], asked: list[Trained], of_curve: bool) -> Judged:
     """Forecasts runs from others, and holds that against how they ended."""
-    found = Forecast([one.run(of_curve) for one in seen], {}, [one.candidate for one in unseen])
-    true = {one[:3]: one.true(of_curve) for one in unseen}
+    found = Forecast([one.run(of_curve) for one in seen], {}, [one.candidate for one in asked])
+    true = {one[:3]: one.true(of_curve) for one in asked}
+    unseen = [one[:3] for one in asked if one not in seen]
     tables = [{(row["schedule"], row["lr"], row["steps"]): row for row in found.at_level(level)} for level in LEVELS]
-    held = [[table[key]["low"] <= loss <= table[key]["high"] for key, loss in true.items()] for table in tables]
-    errors = [abs(tables[0][key]["loss"] / loss - 1) for key, loss in true.items()]
-    best = min(tables[0], key=lambda key: float(tables[0][key]["loss"]))
-    return Judged(np.array(errors), np.array(held, float), true[best] - min(true.values()), len(found.tied) == 1)
+    held = [[table[key]["low"] <= true[key] <= table[key]["high"] for key in unseen] for table in tables]
+    errors = [abs(tables[0][key]["loss"] / true[key] - 1) for key in unseen]
+    best = min(true.values())
+    lowest, surest = (min(tables[-1], key=lambda key: float(tables[-1][key][by])) for by in ("loss", "high"))
+    return Judged(
+        np.array(errors), np.array(held, float), true[lowest] - best, true[surest] - best, len(found.tied) == 1
+    )
 
 
-def groups(trained: list[Trained], of_curve: bool) -> None:
-    """Prints what is forecast of each schedule from the others, and of the longest runs from the shorter ones."""
-    print("\n| left out | runs | mean error | 80 % holds | 95 % holds |\n|---|---|---|---|---|")
+def groups(trained: list[Trained], of_curve: bool) -> str:
+    """Returns what is forecast of each schedule from the others, and of the longest runs from the shorter ones."""
     longest = max(one.steps for one in trained)
     names = sorted({one.schedule for one in trained})
     parts = [(name, [one for one in trained if one.schedule == name]) for name in names]
     parts.append((f"all of {longest:,} steps", [one for one in trained if one.steps == longest]))
-    found = []
-    for name, part in parts:
-        found.append(judged([one for one in trained if one not in part], part, of_curve))
-        print(_row(name, found[-1].errors, found[-1].held))
-    print(_row_of_all(found))
+    found = [judged([one for one in trained if one not in part], part, of_curve) for _, part in parts]
+    rows = [_row(name, one.errors, one.held) for (name, _), one in zip(parts, found, strict=True)]
+    return "\n".join(["| left out | runs | mean error | 80 % holds | 95 % holds |", RULE, *rows, _row_of_all(found)])
 
 
 def _row(name: str, errors: FloatArray, held: FloatArray) -> str:
@@ -170,30 +186,39 @@ def _row_of_all(found: list[Judged]) -> str:
     return _row("all", np.concatenate(errors), np.concatenate(held, axis=1))
 
 
-def subsets(trained: list[Trained], of_curve: bool, count: int, seed: int) -> None:
-    """Prints what random subsets of 3 to 8 runs say of all others of the greatest length."""
+def subsets(trained: list[Trained], of_curve: bool, count: int, seed: int) -> tuple[str, float]:
+    """Returns what random subsets of 3 to 8 runs say of all of the greatest length, and the mean error."""
     rng = np.random.default_rng(seed)
     longest = max(one.steps for one in trained)
     found, habits = [], []
     for _ in range(count):
         seen = [trained[place] for place in rng.choice(len(trained), rng.integers(3, 9), replace=False)]
-        unseen = [one for one in trained if one not in seen and one.steps == longest]
-        found.append(judged(seen, unseen, of_curve))
+        found.append(judged(seen, [one for one in trained if one.steps == longest], of_curve))
         habits.append(_missed_by_habit(seen, trained, of_curve))
     named = [one for one in found if one.named]
-    right = sum(one.missed <= CLOSE for one in named)
-    print(f"\n{count} random subsets of 3 to 8 runs, for all others of {longest:,} steps:\n")
-    print("| | runs | mean error | 80 % holds | 95 % holds |\n|---|---|---|---|---|")
-    print(_row_of_all(found))
-    print(f"\nA winner is named {len(named)} times, and right (within {CLOSE:g}) {right} times; else 'cannot tell'.")
-    print("\n| pick | misses the best loss by, mean | median | most |\n|---|---|---|---|")
+    right = sum(one.lowest <= CLOSE for one in named)
     longest_runs, shorter_runs = (np.array(column) for column in zip(*habits, strict=True))
-    for name, missed in (
-        ("the best forecast", np.array([one.missed for one in found])),
+    picks = [
+        ("the lowest forecast", np.array([one.lowest for one in found])),
+        ("the surest: whose interval ends lowest", np.array([one.surest for one in found])),
         ("as in the longest run", longest_runs),
         ("what won at the shorter length", shorter_runs[np.isfinite(shorter_runs)]),
-    ):
-        print(f"| {name} | {missed.mean():.4f} | {np.median(missed):.4f} | {missed.max():.4f} |")
+    ]
+    text = [
+        "| from | runs | mean error | 80 % holds | 95 % holds |",
+        RULE,
+        _row_of_all(found).replace("| all |", f"| {count} subsets |"),
+        "",
+        f"A winner is named {len(named)} times, and within {CLOSE:g} of the best {right} times; else: cannot tell.",
+        "",
+        "| pick | subsets | misses the best loss by, mean | median | most |",
+        RULE,
+        *(
+            f"| {name} | {len(missed)} | {missed.mean():.4f} | {np.median(missed):.4f} | {missed.max():.4f} |"
+            for name, missed in picks
+        ),
+    ]
+    return "\n".join(text), float(np.concatenate([one.errors for one in found]).mean())
 
 
 def _missed_by_habit(seen: list[Trained], trained: list[Trained], of_curve: bool) -> tuple[float, float]:

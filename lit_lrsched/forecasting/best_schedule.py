@@ -19,30 +19,33 @@ _POWERS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 _POINTS = 12  # of a curved decay
 
 
-def family_of(runs: Sequence[LoggedRun]) -> dict[str, Schedule]:
+def family_of(runs: Sequence[LoggedRun], length: int) -> dict[str, Schedule]:
     """Returns the family: the warmup of the runs, a constant stretch, and ``end + (1 - end) * (1 - v)**power``.
 
     v runs from 0 to 1 over the decay. None ends lower than the runs did: the laws are not known there.
 
     Args:
         runs: The logged runs.
+        length: How many steps the schedules are for.
     """
-    warmup = warmup_of(runs)
+    warmup = min(warmup_of(runs), length // 5)
     end = min(float(run.path.rate_at(run.steps[-1] - 1)) / run.path.peak for run in runs)
     end = 0.0 if end < 0.01 else round(end, 3)
     return {
-        f"decay {100 * share:g} % of power {power:g}": _decay(warmup, share, power, end)
+        f"decay {100 * share:g} % of power {power:g}": _decay(warmup, length, share, power, end)
         for share in _SHARES
         for power in _POWERS
     }
 
 
-def _decay(warmup: int, share: float, power: float, end: float) -> Piecewise:
-    rise = [("0st", 0.0), (f"{warmup}st", 1.0)] if warmup else [("0st", 1.0)]
-    begin = 100 * (1 - share)
-    places = np.linspace(0, 1, 2 if power == 1 else _POINTS)
-    fall = [(f"{begin + 100 * share * v:.4g}%", round(float(end + (1 - end) * (1 - v) ** power), 5)) for v in places]
-    return Piecewise([*rise, *(fall if begin > 0 else fall[1:])])
+def _decay(warmup: int, length: int, share: float, power: float, end: float) -> Piecewise:
+    begin = max(round((1 - share) * length), warmup)
+    points = {0: 0.0, warmup: 1.0, begin: 1.0}  # the last of those at the same step counts
+    for v in np.linspace(0, 1, 2 if power == 1 else _POINTS)[1:].tolist():
+        points[begin + round(v * (length - begin))] = round(end + (1 - end) * (1 - v) ** power, 5)
+    # A warmup lasts as long in a longer run, and a decay as large a part of it.
+    times = [f"{step}st" if step <= warmup else f"{100 * step / length:.7g}%" for step in points]
+    return Piecewise([*zip(times, points.values(), strict=True)])
 
 
 def export_schedule(path: Path, schedule: Schedule, lr: float, length: int, note: str) -> None:

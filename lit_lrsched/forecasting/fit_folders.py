@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lit_lrsched.class_paths import from_plain
+from lit_lrsched.class_paths import from_plain, without_partial
 from lit_lrsched.errors import InputError
-from lit_lrsched.forecasting.log_columns import Log, logged_path, read_csv, read_events, run_from
+from lit_lrsched.forecasting.log_columns import Column, Log, logged_path, read_csv, read_events, run_from
 from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.rate_path import RatePath
 from lit_lrsched.forecasting.schedule_paths import path_of
@@ -35,14 +35,14 @@ def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, str | None
     used = log.loss(loss)
     config = _config(folder)
     logged = log.rate()
-    per_epoch = _steps_per_epoch(log, used)
+    per_epoch = _steps_per_epoch(log)
     length = _length(config, log, used, per_epoch)
     try:
-        planned = _planned(config, length, per_epoch)
+        planned = _planned(config, length, per_epoch, logged)
     except InputError as error:
         planned, why = None, str(error)
     else:
-        why = "its configuration has no schedule"
+        why = "its configuration has no schedule that is a function of the step"
     if planned is not None and _agrees(planned, logged_path(logged)):
         return (*run_from(log, used, planned, offset=1), None)
     if planned is not None:
@@ -67,13 +67,14 @@ def _option(config: Mapping[str, Any], name: str) -> Any:
     return config.get(name) or (given.get(name) if isinstance(given, Mapping) else None)
 
 
-def _steps_per_epoch(log: Log, used: str) -> int | None:
-    """Returns how many optimizer steps an epoch has, by the rates that are logged when each begins."""
-    begun = np.unique(log.rate().steps)
-    if len(begun) > 1:
-        return int(begun[1] - begun[0]) or None
-    steps = log.columns[used].steps
-    return int(steps[0]) + 1 if len(steps) else None
+def _steps_per_epoch(log: Log) -> int | None:
+    """Returns how many optimizer steps an epoch has, by the epochs that Lightning logs beside whatever it logs."""
+    if "epoch" not in log.columns:
+        return None
+    steps, epochs = log.columns["epoch"]
+    known = np.isfinite(steps) & np.isfinite(epochs)
+    # Step s of epoch e is below (e + 1) times the answer; the last step of an epoch is just below.
+    return int((steps[known] // (epochs[known] + 1)).max(initial=0)) + 1
 
 
 def _length(config: Mapping[str, Any], log: Log, used: str, per_epoch: int | None) -> int:
@@ -86,22 +87,36 @@ def _length(config: Mapping[str, Any], log: Log, used: str, per_epoch: int | Non
     return max(min(limits, default=logged), logged)
 
 
-def _planned(config: Mapping[str, Any], length: int, per_epoch: int | None) -> RatePath | None:
-    """Returns the rates that the schedule of a configuration gives; None where there is no schedule or no rate."""
-    plain, optimizer = _option(config, "lr_scheduler"), _option(config, "optimizer")
-    rate = (optimizer.get("init_args") or {}).get("lr") if isinstance(optimizer, Mapping) else None
-    if plain is None or not isinstance(rate, (int, float)):
+def _planned(config: Mapping[str, Any], length: int, per_epoch: int | None, logged: Column) -> RatePath | None:
+    """Returns the rates that the schedule of a configuration gives; None where there is none.
+
+    The base rate is the one that the logged rates have to the factors: the optimizer may be the model's own, and each
+    of its param groups may have a rate of its own.
+    """
+    plain = _option(config, "lr_scheduler")
+    if plain is None:
         return None
     schedule = from_plain(plain)
     interval = config.get("lr_interval") or _option(config, "lr_interval")
     if not isinstance(schedule, Schedule):
+        from torch.optim.lr_scheduler import ReduceLROnPlateau
+
         from lit_lrsched.optim.from_torch import FromTorch
 
+        target = without_partial(schedule)
+        if isinstance(target, type) and issubclass(target, ReduceLROnPlateau):
+            return None
         schedule = FromTorch(schedule, every="1st" if interval == "step" else "1ep")
         interval = "step"
     if schedule.driven_by_metric:
         return None
-    return path_of(schedule, Horizon(length, per_epoch), float(rate), interval or "step")
+    unit = path_of(schedule, Horizon(length, per_epoch), 1.0, interval or "step")
+    known = np.isfinite(logged.steps) & np.isfinite(logged.values) & (logged.steps < length)
+    factors, rates = unit.rate_at(logged.steps[known]), logged.values[known]
+    if not (factors > 0).any():
+        return None
+    base = float(f"{factors @ rates / (factors @ factors):.6g}")  # TensorBoard keeps 7 digits
+    return RatePath(unit.steps, base * unit.rates, unit.length)
 
 
 def _agrees(planned: RatePath, logged: RatePath) -> bool:

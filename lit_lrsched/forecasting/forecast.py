@@ -161,7 +161,7 @@ class Forecast:
             The schedule, its peak rate, one of those asked for, and the loss.
         """
         length = steps or self._lengths[-1]
-        family = family_of(self.runs)
+        family = family_of(self.runs, length)
         asked = candidates_of(family, sorted({one.lr for one in self.candidates}), [length])
         logs, _ = self._predict([(one.path, np.array([one.steps])) for one in asked])
         best = int(np.argmin(logs))

@@ -75,6 +75,9 @@ class Points:
 class Parameter(NamedTuple):
     """A parameter of a law, which is above 0: where to look for it, before any run is seen.
 
+    In the units of a forecast the laws of language models and those of SGD on least squares are alike: the usual values
+    are near theirs.
+
     Args:
         name: The symbol.
         usual: The usual value, in units.
@@ -92,7 +95,7 @@ class Parameter(NamedTuple):
 
 _LEVELS = (
     Parameter("L0", 0.6, 3.0, 1e-4, 1.0),
-    Parameter("A", 0.3, 4.0, 1e-5, 30.0),
+    Parameter("A", 0.1, 4.0, 1e-5, 30.0),
     Parameter("alpha", 0.5, 2.0, 0.05, 3.0),
 )
 
@@ -121,8 +124,8 @@ class MultiPower(Law):
     name = "multi-power"
     parameters = (
         *_LEVELS,
-        Parameter("B", 0.1, 4.0, 1e-6, 30.0),
-        Parameter("C", 30.0, 10.0, 1e-2, 1e5),
+        Parameter("B", 0.05, 4.0, 1e-6, 30.0),
+        Parameter("C", 300.0, 10.0, 1e-2, 1e5),
         Parameter("beta", 0.5, 2.0, 0.02, 3.0),
         Parameter("gamma", 0.5, 1.5, 0.05, 1.0),
     )
@@ -160,7 +163,7 @@ class Annealing(Law):
     """
 
     name = "annealing"
-    parameters = (*_LEVELS, Parameter("B", 0.1, 4.0, 1e-6, 300.0), Parameter("tau", 0.1, 10.0, 1e-4, 10.0))
+    parameters = (*_LEVELS, Parameter("B", 0.05, 4.0, 1e-6, 300.0), Parameter("tau", 0.03, 10.0, 1e-4, 10.0))
 
     def losses(self, logs: FloatArray, points: Points) -> tuple[FloatArray, FloatArray]:
         """Returns the losses and their derivatives."""

@@ -64,10 +64,12 @@ class Log(NamedTuple):
         """Returns the learning rate of the first param group.
 
         Raises:
-            InputError: When none was logged.
+            InputError: When none was logged, or none that is a number.
         """
         for name, column in self.columns.items():
             if name in ("lr", "learning_rate") or name.startswith(("lr/", "lr-")):
+                if not np.isfinite(column.steps + column.values).any():
+                    raise InputError(f"{self.name} has no number in its column {name!r}: log the rate of every row")
                 return column
         known = ", ".join(self.columns) or "none"
         raise InputError(
@@ -123,8 +125,6 @@ def logged_path(rate: Column, steps: int | None = None) -> RatePath:
     known = np.isfinite(rate.steps) & np.isfinite(rate.values) & (rate.steps >= 0)
     places, last = np.unique(rate.steps[known][::-1].astype(np.int64), return_index=True)
     rates = rate.values[known][::-1][last]
-    if not len(places):
-        raise InputError("no learning rate can be read: give a column lr of numbers")
     if places[0] > 0:
         places, rates = np.append(0, places), np.append(0.0, rates)
     end = max(int(places[-1]), (steps or 1) - 1)

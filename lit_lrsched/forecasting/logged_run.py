@@ -34,7 +34,8 @@ class LoggedRun:
         self, steps: npt.ArrayLike, losses: npt.ArrayLike, rates: npt.ArrayLike | RatePath, name: str = "a run"
     ) -> None:
         self.name = name
-        self.path = rates if isinstance(rates, RatePath) else RatePath.of(_checked_rates(rates, name))
+        self.path = rates if isinstance(rates, RatePath) else RatePath.of(_column_of_rates(rates, name))
+        _check_rates(self.path.rates, name)
         given, values = _columns(steps, losses, name)
         order = np.argsort(given, kind="stable")
         given, values = given[order], values[order]
@@ -69,11 +70,17 @@ class LoggedRun:
         return f"LoggedRun({self.name}: {len(self.steps)} losses, {self.length:,} steps, peak rate {self.path.peak:g})"
 
 
-def _checked_rates(rates: npt.ArrayLike, name: str) -> FloatArray:
+def _column_of_rates(rates: npt.ArrayLike, name: str) -> FloatArray:
     values = np.atleast_1d(np.asarray(rates, dtype=float))
-    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any() or not (values > 0).any():
-        raise InputError(f"{name}: rates have to be finite numbers of at least 0, one a step, and not all 0")
+    if values.ndim != 1:
+        raise InputError(f"{name}: rates of the shape {values.shape} are no column: give one a step")
+    _check_rates(values, name)
     return values
+
+
+def _check_rates(values: FloatArray, name: str) -> None:
+    if not np.isfinite(values).all() or (values < 0).any() or not (values > 0).any():
+        raise InputError(f"{name}: rates have to be finite numbers of at least 0, one a step, and not all 0")
 
 
 def _columns(steps: npt.ArrayLike, losses: npt.ArrayLike, name: str) -> tuple[FloatArray, FloatArray]:

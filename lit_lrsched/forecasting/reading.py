@@ -15,6 +15,7 @@ from lit_lrsched.forecasting.fit_folders import read_fit
 from lit_lrsched.forecasting.log_columns import Log, logged_path, read_csv, run_from
 from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.schedule_paths import path_of
+from lit_lrsched.schedules.checks import check_positive, check_whole
 from lit_lrsched.schedules.core import Horizon, Schedule, as_schedule
 
 RunLike = Union[LoggedRun, str, Path]
@@ -126,13 +127,28 @@ def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> tuple[Log
     log = read_csv(path.parent / str(entry["log"]), str(entry["log"]))
     used = log.loss(loss or entry.get("loss"))
     column = log.columns[used]
-    last = int(np.nanmax(column.steps))
-    length = int(entry.get("steps", last))
-    if "schedule" not in entry:
-        return run_from(log, used, logged_path(log.rate(), length))
-    if "lr" not in entry:
-        raise InputError(f"{path} states the schedule of {log.name} and no peak rate: add lr")
-    return run_from(log, used, path_of(schedule_from(entry["schedule"]), Horizon(length), float(entry["lr"])))
+    last = int(np.nanmax(column.steps, initial=1.0))
+    length = entry.get("steps", last)
+    try:
+        check_whole("steps", length, least=last)
+        if "schedule" not in entry:
+            return run_from(log, used, logged_path(log.rate(), length))
+        if "lr" not in entry:
+            raise InputError("there is no peak rate for the schedule: add lr")
+        lr = _number(entry["lr"])
+        check_positive("lr", lr, example=3e-4)
+        path_of_run = path_of(schedule_from(entry["schedule"]), Horizon(length), lr)
+    except InputError as error:
+        raise InputError(f"{path}, {log.name}: {error}") from error
+    return run_from(log, used, path_of_run)
+
+
+def _number(value: Any) -> Any:
+    """Returns a number, also one like 3e-4, which is text to PyYAML; anything else as it is."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
 
 
 def schedule_from(plain: Any) -> Schedule:

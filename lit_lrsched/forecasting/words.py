@@ -81,6 +81,10 @@ def verdict(undecided: Sequence[Row], others: Sequence[Row]) -> list[str]:
         shown = names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"]
         found = [f"Cannot tell: {listed(shown)} differ by less than such forecasts are off by."]
         found.append(f"The best forecast is {best['schedule']} at the peak rate {best['lr']:g}: {what}.")
+        surest = min((*undecided, *others), key=lambda row: float(row["high"]))
+        if surest is not best:
+            ends = f"its interval ends at {surest['high']:.4g}, that of the best forecast at {best['high']:.4g}"
+            found.append(f"The surest is {surest['schedule']} at {surest['lr']:g}: {ends}.")
     elif others or len(undecided) > 1:
         behind = [row for row in others if row["schedule"] != names[0]]
         lead = f", {percent(behind[0]['loss'] / best['loss'] - 1)} below {behind[0]['schedule']}" if behind else ""

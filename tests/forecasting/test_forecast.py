@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from lit_lrsched import Constant, Cosine, Horizon, InputError, Linear, LoggedRun, WarmupStableDecay, forecast, table
+from lit_lrsched.forecasting.best_schedule import family_of
 from lit_lrsched.forecasting.judgement import undecided
 from lit_lrsched.forecasting.log_columns import logged_path, read_csv
+from lit_lrsched.forecasting.words import verdict
 from tests.forecasting.least_squares import expected_losses
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "llm_curves"
@@ -96,6 +98,30 @@ def test_what_is_far_is_said():
     assert "no run had a rate above 0.1 (asked: 0.4)" in verdict
 
 
+@pytest.mark.parametrize(("warmup", "length"), [(0, 30), (48, 240), (200, 1000), (2160, 72_000)])
+def test_the_family_fits_its_length(warmup, length):
+    rates = np.minimum(np.arange(length) / max(warmup, 1), 1.0) * np.linspace(1, 0, length) + 1e-9
+    run = LoggedRun([length // 2, length], [3.0, 2.0], rates)
+    for name, schedule in family_of([run], length).items():
+        factors = table(schedule, Horizon(length))
+        assert max(factors) == 1.0, name
+        assert factors[-1] < 1.0, name
+        assert np.argmax(factors) == run.path.warmup, name
+
+
+def test_the_surest_is_said_where_it_is_not_the_lowest():
+    rows = [
+        {"schedule": "wide", "lr": 0.2, "steps": 10, "loss": 1.0, "low": 0.5, "high": 2.0},
+        {"schedule": "narrow", "lr": 0.1, "steps": 10, "loss": 1.1, "low": 1.0, "high": 1.2},
+    ]
+    assert (
+        verdict(rows, [])[-1]
+        == "The surest is narrow at 0.1: its interval ends at 1.2, that of the best forecast at 2."
+    )
+    assert not any("surest" in sentence for sentence in verdict(rows[::-1], []))
+    assert not any("surest" in sentence for sentence in verdict(rows[:1], rows[1:]))
+
+
 def test_differences_larger_than_their_error_are_told():
     shared = 0.1**2 * np.ones((3, 3)) + 0.001**2 * np.eye(3)  # all are off together, hardly from each other
     assert undecided(np.array([1.02, 1.0, 1.001]), shared, freedom=20.0).tolist() == [1, 2]
@@ -150,7 +176,7 @@ def test_the_command_reads_a_list_of_foreign_logs(command):
         "class_path": "WarmupStableDecay",
         "init_args": {"warmup": "2%", "decay": "20%", "shape": {"class_path": "Linear"}},
     }
-    entries = [{"log": f"{name}.csv", "lr": 0.05, "steps": 1000} for name in ("constant", "linear", "wsd")]
+    entries = [{"log": f"{name}.csv", "lr": "5e-2", "steps": 1000} for name in ("constant", "linear", "wsd")]
     for entry, schedule in zip(entries, ("Constant", "Linear", wsd), strict=True):
         entry["schedule"] = schedule
     Path("runs.yaml").write_text(yaml.safe_dump(entries))
@@ -167,14 +193,27 @@ def test_the_command_reads_a_list_of_foreign_logs(command):
 
 
 def test_the_command_reads_what_fit_wrote(command):
-    steps = ["StepLR", "--lr_scheduler.step_size=2"]
-    for schedule, logger in ((["Linear"], "TensorBoardLogger"), (steps, "CSVLogger")):
+    step = ["StepLR", "--lr_scheduler.step_size=2"]
+    # In epochs, logged step by step, at the rates of the model's own optimizer, and one after a metric.
+    foreign = ["--model=tests.foreign.Grouped", "--data=tests.foreign.Data"]
+    cases = (
+        (["Linear"], "TensorBoardLogger", []),
+        (step, "CSVLogger", []),
+        (["WarmupCosine", "--lr_scheduler.warmup=1ep"], "TensorBoardLogger", foreign),
+        (["ReduceLROnPlateau"], "CSVLogger", ["--lr_monitor=val_loss"]),
+    )
+    for schedule, logger, more in cases:
         where = ["--trainer.logger", logger, "--trainer.logger.save_dir=."]
-        assert command("fit", "--lr_scheduler", *schedule, "--trainer.max_epochs=3", *where) == 0, command.err
+        assert command("fit", "--lr_scheduler", *schedule, "--trainer.max_epochs=3", *where, *more) == 0, command.err
     folders = sorted(map(str, Path("lightning_logs").glob("version_*")))
     assert command("forecast", *folders, "--steps=33") == 0, command.err
-    assert "2 runs of 33 steps, peak rates 0.1." in command.out
-    assert "interpolated" not in command.out  # the rates are those of the schedule, whatever was logged
+    assert "4 runs of 6 to 33 steps" in command.out
+    # The rates are those of the schedule, whatever was logged, but where a metric decides.
+    assert command.out.count("interpolated") == 1
+    assert "version_3: its configuration has no schedule that is a function of the step" in command.out
+
+
+LISTED = "[{{log: a.csv, schedule: Constant, {}}}]"  # a YAML list of one foreign log
 
 
 @pytest.mark.parametrize(
@@ -196,9 +235,19 @@ def test_the_command_reads_what_fit_wrote(command):
         ({"a.yaml": "{log: a.csv}"}, ["a.yaml"], "a.yaml is no list of runs"),
         ({"a.yaml": "[{file: a.csv}]"}, ["a.yaml"], "unknown key 'file'"),
         ({"a.yaml": "["}, ["a.yaml"], "cannot be read as YAML"),
+        ({"a.yaml": LISTED.format("lr: fast")}, ["a.yaml"], "a.yaml, a.csv: lr='fast' has to be a finite number"),
+        (
+            {"a.yaml": LISTED.format("lr: 1, steps: 3")},
+            ["a.yaml"],
+            "a.csv: steps=3 has to be a whole number of at least 9",
+        ),
+        ({"a.yaml": LISTED.format("steps: 9")}, ["a.yaml"], "a.yaml, a.csv: there is no peak rate for the schedule"),
+        ({"a.csv": "step,lr,loss\n1,-1,3\n2,1,2\n"}, ["a.csv"], "a: rates have to be finite numbers of at least 0"),
+        ({"a.csv": "step,lr,loss\n1,x,3\n2,x,2\n"}, ["a.csv"], "a.csv has no number in its column 'lr'"),
     ],
 )
 def test_a_mistake_is_one_line(command, files, arguments, message):
+    Path("a.csv").write_text("step,loss\n1,3.0\n9,2.0\n")
     for name, text in files.items():
         Path(name).write_text(text)
     assert command("forecast", *arguments) == 2
