@@ -1,0 +1,193 @@
+"""What the races of the evidence page say together: a score for every run, and which schedule to try first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from evidence_statistics import (
+    DRAWS,
+    FloatArray,
+    interquartile_mean,
+    interval,
+    probability_of_improvement,
+    with_other_seeds,
+    with_other_tasks,
+)
+from evidence_tasks import Task
+
+from lit_lrsched.comparison.evidence.runs import worst_value
+from lit_lrsched.comparison.evidence.significance import Difference, differences_from
+from lit_lrsched.comparison.race import Comparison
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Raced:
+    """The race of one task.
+
+    Args:
+        name: The task's name.
+        task: The task.
+        race: Its race.
+        errors: The test errors of every schedule at its tuned rate, ``[schedules, seeds]``, that of Constant first.
+    """
+
+    name: str
+    task: Task
+    race: Comparison
+    errors: FloatArray
+
+    @property
+    def scores(self) -> FloatArray:
+        """The share of Constant's mean error that each run removes, ``[schedules, seeds]``: 0 as good, 1 no error."""
+        return np.asarray(1 - self.errors / self.errors[0].mean())
+
+
+@dataclass(frozen=True)
+class Row:
+    """A schedule over all tasks.
+
+    Args:
+        schedule: Its name.
+        removed: Interquartile mean of the scores.
+        by_seeds: Its 95 % interval for these tasks.
+        by_tasks: Its 95 % interval for tasks of their kind.
+        improvement: How probably a run is better than one of Constant, on average over tasks.
+        improvement_interval: Its 95 % interval for tasks of their kind.
+        first: Share of the resampled sets of tasks in which it has the highest interquartile mean.
+        against_best: This schedule against the best, mean scores task by task; None for the best.
+        tied_on: On how many tasks the race could not tell it from the best.
+        peak: Its tuned peak rate over Constant's, geometric mean over tasks.
+    """
+
+    schedule: str
+    removed: float
+    by_seeds: tuple[float, float]
+    by_tasks: tuple[float, float]
+    improvement: float
+    improvement_interval: tuple[float, float]
+    first: float
+    against_best: Difference | None
+    tied_on: int
+    peak: float
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether it is worse than the best beyond chance."""
+        return self.against_best is not None and self.against_best.p_corrected <= ALPHA
+
+
+class Evidence:
+    """What the races say together.
+
+    Args:
+        raced: A race for each task, all with the same schedules.
+        minutes: How long one core would have worked for them.
+    """
+
+    def __init__(self, raced: Sequence[Raced], minutes: float) -> None:
+        self.raced, self.minutes = raced, minutes
+        self.schedules = list(raced[0].race.grid.schedules)
+        self.scores = np.stack([each.scores for each in raced])
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """A row for each schedule, best first."""
+        removed = interquartile_mean(self.scores)
+        by_tasks = interquartile_mean(with_other_tasks(self.scores))
+        seeds, tasks = (interval(each) for each in (interquartile_mean(with_other_seeds(self.scores)), by_tasks))
+        first = np.bincount(by_tasks.argmax(axis=1), minlength=len(removed)) / len(by_tasks)
+        order = np.argsort(-removed, kind="stable").tolist()
+        means = self.scores.mean(axis=2)  # [tasks, schedules]
+        others = order[1:]
+        found = differences_from(means[:, order[0]], [means[:, i] for i in others], picked=True, alpha=ALPHA)
+        differences = dict(zip(others, found, strict=True))
+        drawn = np.random.default_rng(0).integers(len(means), size=(DRAWS, len(means)))
+        rows = []
+        for i in order:
+            improvement = probability_of_improvement(self.scores[:, i], self.scores[:, 0])
+            low, high = interval(improvement[drawn].mean(axis=1))
+            rows.append(
+                Row(
+                    schedule=self.schedules[i],
+                    removed=float(removed[i]),
+                    by_seeds=(float(seeds[0][i]), float(seeds[1][i])),
+                    by_tasks=(float(tasks[0][i]), float(tasks[1][i])),
+                    improvement=float(improvement.mean()),
+                    improvement_interval=(float(low), float(high)),
+                    first=float(first[i]),
+                    against_best=differences.get(i),
+                    tied_on=sum(self.schedules[i] in each.race.summary.tied for each in self.raced),
+                    peak=float(np.exp(np.mean([np.log(_peak(each, self.schedules[i])) for each in self.raced]))),
+                )
+            )
+        return rows
+
+    @property
+    def answer(self) -> str:
+        """Which schedule to try first and how sure that is, in a few sentences of Markdown."""
+        best, *others = self.rows
+        behind = [row.schedule for row in others if row.told_apart]
+        level = [row.schedule for row in others if not row.told_apart]
+        low, high = best.by_tasks
+        how = (
+            f"It removes {percent(best.removed)} of the test error that a constant rate leaves (95 % for tasks of this "
+            f"kind: {percent(low)} to {percent(high)}), both at their tuned peak"
+        )
+        first = f"It comes first in {percent(best.first)} of resampled sets of tasks"
+        if not behind:
+            return (
+                f"**Nothing can be told apart.** {best.schedule} leads. {how}. {first}. Over these {len(self.raced)} "
+                "tasks no schedule is worse than it beyond chance."
+            )
+        apart = f"It is better than {listed(behind)} beyond chance"
+        if not level:
+            return f"**Try {best.schedule} first.** {how}. {first}. {apart}: all the others."
+        which = f"{listed(level)} cannot be told from it" if level else ""
+        return f"**Try {best.schedule} first.** {how}. {first}. {apart}. {which}."
+
+
+def errors_of(race: Comparison, schedules: Sequence[str]) -> FloatArray:
+    """Returns the test errors of schedules at their tuned rates, ``[schedules, seeds]``.
+
+    A diverged run counts as the worst value of the race.
+    """
+    results = race.results
+    runs = [record.run(results.validation_metric, results.summary.metric) for record in results.records]
+    worst = worst_value(runs, results.summary.mode)
+    assert worst is not None  # some run of every task finishes
+    chosen = {row.schedule: (row.schedule, row.lr, row.momentum, row.weight_decay) for row in results.summary.schedules}
+    errors = {
+        name: [
+            worst if run.broken else run.test for run in sorted(runs, key=lambda run: run.key) if run.key.setting == at
+        ]
+        for name, at in chosen.items()
+    }
+    return np.array([errors[name] for name in schedules])
+
+
+def percent(share: float) -> str:
+    """Returns a share as text.
+
+    >>> percent(0.123), percent(-0.04)
+    ('12 %', '-4 %')
+    """
+    return f"{100 * share:.0f} %"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns names as words.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def _peak(raced: Raced, schedule: str) -> float:
+    rates = {row.schedule: row.lr for row in raced.race.summary.schedules}
+    return rates[schedule] / rates["Constant"]
