@@ -43,8 +43,12 @@ class Raced:
 
     @property
     def scores(self) -> FloatArray:
-        """The share of Constant's mean error that each run removes, ``[schedules, seeds]``: 0 as good, 1 no error."""
-        return np.asarray(1 - self.errors / self.errors[0].mean())
+        """How much less error each run has than Constant's of the same seed, ``[schedules, seeds]``.
+
+        In units of Constant's mean error: 0 is as good, 1 is about no error. The two runs share the split, so that an
+        easy or a hard one does not count.
+        """
+        return np.asarray((self.errors[0] - self.errors) / self.errors[0].mean())
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,11 @@ class Row:
         removed: Interquartile mean of the scores.
         by_seeds: Its 95 % interval for these tasks.
         by_tasks: Its 95 % interval for tasks of their kind.
-        improvement: How probably a run is better than one of Constant, on average over tasks.
+        improvement: How probably a run is better than Constant's of the same seed, on average over tasks.
         improvement_interval: Its 95 % interval for tasks of their kind.
         first: Share of the resampled sets of tasks in which it has the highest interquartile mean.
         against_best: This schedule against the best, mean scores task by task; None for the best.
+        against_constant: Likewise against Constant, which was named beforehand; None for Constant.
         tied_on: On how many tasks the race could not tell it from the best.
         peak: Its tuned peak rate over Constant's, geometric mean over tasks.
     """
@@ -72,6 +77,7 @@ class Row:
     improvement_interval: tuple[float, float]
     first: float
     against_best: Difference | None
+    against_constant: Difference | None
     tied_on: int
     peak: float
 
@@ -79,6 +85,12 @@ class Row:
     def told_apart(self) -> bool:
         """Whether it is worse than the best beyond chance."""
         return self.against_best is not None and self.against_best.p_corrected <= ALPHA
+
+    @property
+    def beats_constant(self) -> bool:
+        """Whether it is better than Constant beyond chance."""
+        found = self.against_constant
+        return found is not None and found.gain > 0 and found.p_corrected <= ALPHA
 
 
 class Evidence:
@@ -102,11 +114,9 @@ class Evidence:
         seeds, tasks = (interval(each) for each in (interquartile_mean(with_other_seeds(self.scores)), by_tasks))
         first = np.bincount(by_tasks.argmax(axis=1), minlength=len(removed)) / len(by_tasks)
         order = np.argsort(-removed, kind="stable").tolist()
-        means = self.scores.mean(axis=2)  # [tasks, schedules]
-        others = order[1:]
-        found = differences_from(means[:, order[0]], [means[:, i] for i in others], picked=True, alpha=ALPHA)
-        differences = dict(zip(others, found, strict=True))
-        drawn = np.random.default_rng(0).integers(len(means), size=(DRAWS, len(means)))
+        against_best = self._against(order[0], picked=True)
+        against_constant = self._against(0, picked=False)
+        drawn = np.random.default_rng(0).integers(len(self.scores), size=(DRAWS, len(self.scores)))
         rows = []
         for i in order:
             improvement = probability_of_improvement(self.scores[:, i], self.scores[:, 0])
@@ -120,35 +130,37 @@ class Evidence:
                     improvement=float(improvement.mean()),
                     improvement_interval=(float(low), float(high)),
                     first=float(first[i]),
-                    against_best=differences.get(i),
+                    against_best=against_best.get(i),
+                    against_constant=against_constant.get(i),
                     tied_on=sum(self.schedules[i] in each.race.summary.tied for each in self.raced),
                     peak=float(np.exp(np.mean([np.log(_peak(each, self.schedules[i])) for each in self.raced]))),
                 )
             )
         return rows
 
+    def _against(self, base: int, picked: bool) -> dict[int, Difference]:
+        """Returns how all other schedules compare with one, by their mean scores, task by task."""
+        means = self.scores.mean(axis=2)  # [tasks, schedules]
+        others = [i for i in range(means.shape[1]) if i != base]
+        found = differences_from(means[:, base], [means[:, i] for i in others], picked=picked, alpha=ALPHA)
+        return dict(zip(others, found, strict=True))
+
     @property
     def answer(self) -> str:
         """Which schedule to try first and how sure that is, in a few sentences of Markdown."""
         best, *others = self.rows
-        behind = [row.schedule for row in others if row.told_apart]
-        level = [row.schedule for row in others if not row.told_apart]
+        head = f"**Try {best.schedule} first.**"
+        if not best.beats_constant and not any(row.told_apart for row in others):
+            head = f"**Nothing can be told apart.** {best.schedule} leads."
         low, high = best.by_tasks
-        how = (
-            f"It removes {percent(best.removed)} of the test error that a constant rate leaves (95 % for tasks of this "
-            f"kind: {percent(low)} to {percent(high)}), both at their tuned peak"
+        better = [row.schedule for row in self.rows if row.beats_constant]
+        behind = [row.schedule for row in others if row.told_apart]
+        return (
+            f"{head} It makes {percent(best.removed)} less test error than a constant rate (95 % for tasks of this "
+            f"kind: {percent(low)} to {percent(high)}), each at its tuned peak, and the least of all in "
+            f"{percent(best.first)} of resampled sets of tasks. Better than a constant rate beyond chance: "
+            f"{listed(better) or 'none'}. Worse than {best.schedule} beyond chance: {listed(behind) or 'none'}."
         )
-        first = f"It comes first in {percent(best.first)} of resampled sets of tasks"
-        if not behind:
-            return (
-                f"**Nothing can be told apart.** {best.schedule} leads. {how}. {first}. Over these {len(self.raced)} "
-                "tasks no schedule is worse than it beyond chance."
-            )
-        apart = f"It is better than {listed(behind)} beyond chance"
-        if not level:
-            return f"**Try {best.schedule} first.** {how}. {first}. {apart}: all the others."
-        which = f"{listed(level)} cannot be told from it" if level else ""
-        return f"**Try {best.schedule} first.** {how}. {first}. {apart}. {which}."
 
 
 def errors_of(race: Comparison, schedules: Sequence[str]) -> FloatArray:
@@ -176,16 +188,16 @@ def percent(share: float) -> str:
     >>> percent(0.123), percent(-0.04)
     ('12 %', '-4 %')
     """
-    return f"{100 * share:.0f} %"
+    return f"{round(100 * share)} %"
 
 
 def listed(names: Sequence[str]) -> str:
     """Returns names as words.
 
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
+    >>> listed([]), listed(["a"]), listed(["a", "b", "c"])
+    ('', 'a', 'a, b and c')
     """
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
 def _peak(raced: Raced, schedule: str) -> float:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _AHEAD, _BEHIND = "#0b63c5", "#8a949e"
-_COLORS = ("#0b63c5", "#117733", "#b4530a", "#aa4499")
+_COLORS = ("#0b63c5", "#b4530a")
+_COLUMNS = (
+    *("less error", "these tasks", "such tasks", "beats Constant", "first"),
+    *("p vs best", "p vs Constant", "tied on", "peak"),
+)
 _README = re.compile(r"(<!-- evidence -->\n).*?(<!-- /evidence -->)", re.DOTALL)
 
 
@@ -53,23 +57,24 @@ Several tasks share one data set. Large models, long trainings, and trainings wh
 
 {_over_tasks(evidence)}
 
-- *error removed*: interquartile mean of the scores. The score of a run is 1 less its test error over the mean test
-  error of Constant on that task: 0 is as good as a constant rate, 1 is no error. The best quarter and the worst quarter
-  of all runs do not count, so that no single task decides.
+- *less error*: interquartile mean of the scores of all runs. A score is the test error of Constant's run with the same
+  seed, less the run's own, over Constant's mean test error on the task: 0 is as good as a constant rate, 100 % is no
+  error. The best quarter and the worst quarter of all runs do not count, so that no single task decides.
 - *these tasks*, *such tasks*: its 95 % interval when the seeds of each task are drawn anew (stratified bootstrap), and
-  when the tasks are. The second answers what a task of one's own may bring;
-  from {len(evidence.raced)} tasks it is rough.
-- *beats Constant*: how probably a run has less error than one of Constant, a tie counted as half, with its interval for
-  such tasks. Any two seeds are compared, so the luck of the split counts too.
+  when the tasks are. The second answers what a task of one's own may bring; from {len(evidence.raced)} tasks it is
+  rough.
+- *beats Constant*: how probably a run has less error than Constant's with the same seed, a tie counted as half
+  (probability of improvement), with its interval for such tasks.
 - *first*: of 100 resampled sets of tasks, in how many it has the highest interquartile mean.
-- *p vs best*: sign-flip test of the mean scores, task by task, over all pairs (max-T), as in
-  [a comparison](comparison.md).
+- *p vs best*, *p vs Constant*: sign-flip test of the mean scores, task by task, corrected for all comparisons (max-T),
+  as in [a comparison](comparison.md).
 - *tied on*: the tasks on which `compare` cannot tell it from the best of the task.
 - *peak*: its tuned peak rate over that of Constant, geometric mean over tasks.
 
 ## Task by task
 
-The share of Constant's mean error that is removed, in percent. Bold: `compare` cannot tell it from the task's best.
+By how many percent the mean test error is less than Constant's. Bold: the best of the task; in brackets: `compare` can
+tell it from the best.
 
 {_by_task(evidence)}
 
@@ -81,15 +86,15 @@ What `compare` says of each:
 
 ![Performance profiles](img/evidence_profiles.png)
 
-The share of runs that remove more than so much of the error, tasks weighing the same; bands: 95 % for these tasks. A
-schedule whose line is above another's everywhere is better, whatever one asks for.
+The share of runs with at least so much less error than Constant's with the same seed, tasks weighing the same; bands:
+95 % for these tasks. A schedule whose line is above another's everywhere is better, whatever one asks for.
 
 ## How it was done
 
 {evidence.scores.shape[2]} seeds, which set the rows or their split, the initial weights and the batch order.
 {len(evidence.raced[0].race.grid.lrs)} peak rates, a factor 3 apart, around one that suits the task, the same for all
-schedules. Each schedule has the peak with the least mean validation error and is judged on test data, a quarter of the
-rows. A diverged run counts as the worst value of its task; {_diverged(evidence)}. Durations are shares of the training
+schedules; {_edges(evidence)}. Each schedule has the peak with the least mean validation error and is judged on test
+data, a quarter of the rows. A diverged run counts as the worst value of its task; {_diverged(evidence)}. Durations are shares of the training
 and were not tuned: warmup 10 %, decay of WarmupStableDecay 20 %, OneCycle as it comes, MultiStep to a tenth at 50 and
 75 %, Exponential down to 1 %, CosineRestarts four times, Plateau to 0.3 of the rate. The intervals take the tuned peaks
 as given. The statistics are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
@@ -111,7 +116,9 @@ def _filled(text: str) -> str:
         parts.append(
             part
             if as_it_is
-            else "\n".join(fill(item, 120, subsequent_indent="  " * (item[0] == "-")) for item in items)
+            else "\n".join(
+                fill(" ".join(item.split()), 120, subsequent_indent="  " * (item[0] == "-")) for item in items
+            )
         )
     return "\n\n".join(parts) + "\n"
 
@@ -121,17 +128,20 @@ def _diverged(evidence: Evidence) -> str:
     return f"at the tuned peaks {at_the_tuned or 'none'} of {evidence.scores.size:,} did"
 
 
+def _edges(evidence: Evidence) -> str:
+    rows = [row for each in evidence.raced for row in each.race.summary.schedules]
+    return f"{sum(row.edge is not None for row in rows) or 'none'} of {len(rows)} tuned peaks lie at an end of them"
+
+
 def _over_tasks(evidence: Evidence) -> str:
-    lines = [
-        "| schedule | error removed | these tasks | such tasks | beats Constant | first | p vs best | tied on | peak |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines = [f"| schedule | {' | '.join(_COLUMNS)} |", f"|---|{'---|' * len(_COLUMNS)}"]
     for row in evidence.rows:
         beats = f"{percent(row.improvement)} ({_span(*row.improvement_interval)})"
         cells = [
             *(row.schedule, percent(row.removed), _span(*row.by_seeds), _span(*row.by_tasks)),
-            *("" if row.schedule == "Constant" else beats, f"{100 * row.first:.0f}"),
-            "best" if row.against_best is None else _p(row.against_best.p_corrected),
+            *("" if row.schedule == "Constant" else beats, f"{round(100 * row.first)}"),
+            "" if row.against_best is None else _p(row.against_best.p_corrected),
+            "" if row.against_constant is None else _p(row.against_constant.p_corrected),
             *(f"{row.tied_on} of {len(evidence.raced)}", f"{row.peak:.1f} x"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -143,13 +153,13 @@ def _by_task(evidence: Evidence) -> str:
     names = [evidence.schedules[i] for i in order]
     lines = [f"| task | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
     for each, scores in zip(evidence.raced, evidence.scores.mean(axis=2), strict=True):
-        cells = [
-            f"**{100 * scores[i]:.0f}**"
-            if evidence.schedules[i] in each.race.summary.tied
-            else f"{100 * scores[i]:.0f}"
-            for i in order
-        ]
-        lines.append(f"| {each.name} | {' | '.join(cells)} |".replace("-0 ", "0 ").replace("-0*", "0*"))
+        summary = each.race.summary
+        cells = []
+        for i, name in zip(order, names, strict=True):
+            number = f"{round(100 * scores[i])}"
+            told = number if name in summary.tied else f"({number})"
+            cells.append(f"**{number}**" if name == summary.best else told)
+        lines.append(f"| {each.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -163,7 +173,7 @@ def _verdicts(evidence: Evidence) -> str:
 
 
 def _span(low: float, high: float) -> str:
-    return f"{100 * low:.0f} to {100 * high:.0f}"
+    return f"{round(100 * low)} to {round(100 * high)}"
 
 
 def _p(p: float) -> str:
@@ -182,7 +192,7 @@ def draw_ranking(evidence: Evidence) -> Figure:
         if row.schedule != "Constant":
             _line(right, place, row.improvement, row.improvement_interval, color)
     for axes, zero, label in (
-        (left, 0, "error removed, % of a constant rate's (interquartile mean)"),
+        (left, 0, "less test error than a constant rate, % (interquartile mean)"),
         (right, 50, "runs that beat a constant rate, %"),
     ):
         plain(axes)
@@ -206,13 +216,13 @@ def _line(axes: Axes, place: int, value: float, ends: tuple[float, float], color
 
 
 def draw_profiles(evidence: Evidence) -> Figure:
-    """Draws the performance profiles, four of them in colour: the first two, the last and Constant."""
+    """Draws the performance profiles, two of them in colour: the first, and the last that is not Constant."""
     low, high = np.quantile(evidence.scores, [0.03, 0.97])
     thresholds = np.linspace(low, high, 101)
     shares = performance_profile(evidence.scores, thresholds)
     bands = interval(performance_profile(with_other_seeds(evidence.scores, 500), thresholds))
-    names = [row.schedule for row in evidence.rows]
-    shown = list(dict.fromkeys([*names[:2], "Constant", names[-1]]))
+    names = [row.schedule for row in evidence.rows if row.schedule != "Constant"]  # whose scores are all 0
+    shown = (names[0], names[-1])
     figure = new_figure(8, 4.2)
     axes = figure.add_subplot()
     plain(axes)
@@ -220,16 +230,19 @@ def draw_profiles(evidence: Evidence) -> Figure:
     for name in [name for name in names if name not in shown]:
         line = shares[evidence.schedules.index(name)]
         axes.plot(100 * thresholds, 100 * line, color="#cfd4d9", linewidth=1, zorder=1)
-    for name, color in zip(shown, _COLORS, strict=False):
+    for name, color in zip(shown, _COLORS, strict=True):
         i = evidence.schedules.index(name)
         axes.plot(100 * thresholds, 100 * shares[i], color=color, linewidth=1.8, label=name)
         axes.fill_between(100 * thresholds, 100 * bands[0][i], 100 * bands[1][i], color=color, alpha=0.15, linewidth=0)
-    axes.set_xlabel("error removed, % of a constant rate's", fontsize=9, color=SOFT)
-    axes.set_ylabel("runs that remove more, %", fontsize=9, color=SOFT)
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.set_xlabel("less test error than a constant rate with the same seed, %", fontsize=9, color=SOFT)
+    axes.set_ylabel("runs with more than that, %", fontsize=9, color=SOFT)
     axes.tick_params(labelsize=9)
     axes.legend(fontsize=9, frameon=False)
-    _title(figure, "How often a schedule removes how much of the error")
-    figure.supxlabel("grey: the other schedules", x=0.01, ha="left", fontsize=8.5, color=SOFT)
+    _title(figure, "How often a schedule brings how much")
+    figure.supxlabel(
+        "grey: the other schedules; bands: 95 % for these tasks", x=0.01, ha="left", fontsize=8.5, color=SOFT
+    )
     return figure
 
 

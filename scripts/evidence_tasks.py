@@ -271,7 +271,7 @@ TASKS: dict[str, Task] = {
         0.9,
         batch_size=16,
     ),
-    "iris": Task("MLP, Adam", partial(_with, "iris"), partial(_mlp, 4, 16, 3), Adam, 0.05, batch_size=16),
+    "iris": Task("MLP, Adam", partial(_with, "iris"), partial(_mlp, 4, 16, 3), Adam, 0.15, batch_size=16),
     "ionosphere": Task("MLP, SGD", _ionosphere, partial(_mlp, 34, 34, 2), SGD, 0.3, batch_size=24),
     "moons": Task("MLP, Adam", _moons, partial(_mlp, 2, 24, 2), Adam, 0.06),
     "spirals": Task("MLP with batch norm, AdamW", _spirals, partial(_mlp, 2, 32, 3, norm=True), _DECAYED, 0.05, 20, 64),
