@@ -94,7 +94,8 @@ The share of runs with at least so much less error than Constant's with the same
 {evidence.scores.shape[2]} seeds, which set the rows or their split, the initial weights and the batch order.
 {len(evidence.raced[0].race.grid.lrs)} peak rates, a factor 3 apart, around one that suits the task, the same for all
 schedules; {_edges(evidence)}. Each schedule has the peak with the least mean validation error and is judged on test
-data, a quarter of the rows. A diverged run counts as the worst value of its task; {_diverged(evidence)}. Durations are shares of the training
+data, a quarter of the rows. A diverged run counts as the worst value of its task; {_diverged(evidence)}.
+Durations are shares of the training
 and were not tuned: warmup 10 %, decay of WarmupStableDecay 20 %, OneCycle as it comes, MultiStep to a tenth at 50 and
 75 %, Exponential down to 1 %, CosineRestarts four times, Plateau to 0.3 of the rate. The intervals take the tuned peaks
 as given. The statistics are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
