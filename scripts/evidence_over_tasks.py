@@ -149,18 +149,23 @@ class Evidence:
     def answer(self) -> str:
         """Which schedule to try first and how sure that is, in a few sentences of Markdown."""
         best, *others = self.rows
-        head = f"**Try {best.schedule} first.**"
-        if not best.beats_constant and not any(row.told_apart for row in others):
-            head = f"**Nothing can be told apart.** {best.schedule} leads."
-        low, high = best.by_tasks
         better = [row.schedule for row in self.rows if row.beats_constant]
         behind = [row.schedule for row in others if row.told_apart]
-        return (
-            f"{head} It makes {percent(best.removed)} less test error than a constant rate (95 % for tasks of this "
-            f"kind: {percent(low)} to {percent(high)}), each at its tuned peak, and the least of all in "
-            f"{percent(best.first)} of resampled sets of tasks. Better than a constant rate beyond chance: "
-            f"{listed(better) or 'none'}. Worse than {best.schedule} beyond chance: {listed(behind) or 'none'}."
-        )
+        if better or behind:
+            told = f"Better than a constant rate beyond chance: {listed(better) or 'none'}. Worse than {best.schedule}"
+            told += f" beyond chance: {listed(behind) or 'none'}."
+        else:
+            told = "Nothing can be told apart: no schedule is better than a constant rate beyond chance, and none is"
+            told += f" worse than {best.schedule}."
+        sentences = [
+            f"**Try {best.schedule} first.** It makes {percent(best.removed)} less test error than a constant rate,",
+            f"each at its tuned peak (95 % for tasks of this kind: {_between(best.by_tasks)}).",
+            f"A run beats the constant rate's with the same seed in {percent(best.improvement)} of cases",
+            f"({_between(best.improvement_interval)}).",
+            f"It leads in {percent(best.first)} of resampled sets of tasks.",
+            told,
+        ]
+        return " ".join(sentences)
 
 
 def errors_of(race: Comparison, schedules: Sequence[str]) -> FloatArray:
@@ -198,6 +203,10 @@ def listed(names: Sequence[str]) -> str:
     ('', 'a', 'a, b and c')
     """
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def _between(ends: tuple[float, float]) -> str:
+    return f"{round(100 * ends[0])} to {percent(ends[1])}"
 
 
 def _peak(raced: Raced, schedule: str) -> float:

@@ -86,8 +86,8 @@ What `compare` says of each:
 
 ![Performance profiles](img/evidence_profiles.png)
 
-The share of runs with at least so much less error than Constant's with the same seed, tasks weighing the same; bands:
-95 % for these tasks. A schedule whose line is above another's everywhere is better, whatever one asks for.
+The share of runs whose score is above each value, tasks weighing the same; bands: 95 % for these tasks.
+A schedule whose line is above another's everywhere is better, whatever one asks for.
 
 ## How it was done
 
@@ -95,8 +95,8 @@ The share of runs with at least so much less error than Constant's with the same
 {len(evidence.raced[0].race.grid.lrs)} peak rates, a factor 3 apart, around one that suits the task, the same for all
 schedules; {_edges(evidence)}. Each schedule has the peak with the least mean validation error and is judged on test
 data, a quarter of the rows. A diverged run counts as the worst value of its task; {_diverged(evidence)}.
-Durations are shares of the training
-and were not tuned: warmup 10 %, decay of WarmupStableDecay 20 %, OneCycle as it comes, MultiStep to a tenth at 50 and
+Durations are shares of the training and were not tuned: warmup 10 %,
+decay of WarmupStableDecay 20 %, OneCycle as it comes, MultiStep to a tenth at 50 and
 75 %, Exponential down to 1 %, CosineRestarts four times, Plateau to 0.3 of the rate. The intervals take the tuned peaks
 as given. The statistics are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
 Precipice" ([arXiv 2108.13264](https://arxiv.org/abs/2108.13264)).
@@ -237,7 +237,7 @@ def draw_profiles(evidence: Evidence) -> Figure:
         axes.fill_between(100 * thresholds, 100 * bands[0][i], 100 * bands[1][i], color=color, alpha=0.15, linewidth=0)
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_xlabel("less test error than a constant rate with the same seed, %", fontsize=9, color=SOFT)
-    axes.set_ylabel("runs with more than that, %", fontsize=9, color=SOFT)
+    axes.set_ylabel("runs above that, %", fontsize=9, color=SOFT)
     axes.tick_params(labelsize=9)
     axes.legend(fontsize=9, frameon=False)
     _title(figure, "How often a schedule brings how much")
