@@ -22,7 +22,8 @@ def console_on(file: TextIO | None) -> Console:
 
     file = file or sys.stdout
     width = min(_WIDTH, Console(file=file).width) if file.isatty() else _WIDTH
-    return Console(file=file, width=width, highlight=False)
+    # In a notebook rich would display what is printed, whatever the file.
+    return Console(file=file, width=width, highlight=False, force_jupyter=False)
 
 
 def writable(text: str, encoding: str, plainer: Mapping[int, str]) -> str:

@@ -20,6 +20,7 @@ from lit_lrsched.plans.table import MOST_COLUMNS, distinct, rows_of, table
 from lit_lrsched.plans.theory import InTheory
 from lit_lrsched.plans.view import View, clock_of, run_in_words
 from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, check_horizon, name_of
+from lit_lrsched.schedules.drawing import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,15 +67,15 @@ class Preview:
         """
         if ax is None:
             figure = picture(self.views)
-            return figure, figure.axes[0]
+            return Plot(figure, figure.axes[0])
         draw_rates(self.views, ax)
-        return cast("Figure", ax.figure), ax
+        return Plot(cast("Figure", ax.figure), ax)
 
     def __repr__(self) -> str:
         from rich.console import Console
 
         text = io.StringIO()
-        console = Console(file=text, width=100, highlight=False, soft_wrap=True)
+        console = Console(file=text, width=100, highlight=False, soft_wrap=True, force_jupyter=False)
         console.print(run_in_words(self._first.plan))
         console.print(table(dict(list(self.views.items())[:_IN_REPR])))
         more = len(self.views) - _IN_REPR
