@@ -21,6 +21,12 @@ def progress_bar(trainings: int, shown: bool) -> tqdm[NoReturn]:
     )
 
 
+def count(bar: tqdm[NoReturn], trainings: float) -> None:
+    """Counts on; the last share fills the bar, since many add up to a little less or more, of which tqdm warns."""
+    left = (bar.total or 0) - bar.n
+    bar.update(trainings if left - trainings > 1e-6 else left)
+
+
 def _redraws() -> bool:
     """Tells whether a line can be drawn anew: on a terminal, and in a notebook, whose output is none."""
     return sys.stdout.isatty() or type(sys.stdout).__module__.partition(".")[0] == "ipykernel"

@@ -27,7 +27,7 @@ from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import RaceOptions
-from lit_lrsched.comparison.progress import progress_bar
+from lit_lrsched.comparison.progress import count, progress_bar
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.schedules.core import Horizon
@@ -122,7 +122,7 @@ class Runner:
 
             def tell(epochs: int) -> None:
                 is_first = progress.n == 0
-                progress.update(epochs / self._options.epochs)
+                count(progress, epochs / self._options.epochs)
                 if is_first and epochs:
                     progress.refresh()  # it runs: soon said, also where it is no terminal
 
