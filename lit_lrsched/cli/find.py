@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
@@ -13,6 +12,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lit_lrsched.cli.arguments import ScheduleOptions
 from lit_lrsched.errors import InputError
+from lit_lrsched.plans.console import filled
 
 SUMMARY = "Find the peak learning rate: many rates, several seeds, a band."
 
@@ -107,7 +107,7 @@ def find(
         strategy=trainer.strategy,
         identity=parts,
         notes=said,
-        say=lambda text: print(textwrap.fill(text, 100)),
+        say=lambda text: print(filled(text)),
     )
     found.show()
     if png is not None:

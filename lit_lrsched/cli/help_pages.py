@@ -79,9 +79,8 @@ def summaries() -> dict[str, str]:
 def page_of(command: str) -> str | None:
     """Returns the help of a command; None for one whose own options cannot be read from its source."""
     if command == "forecast":  # trains nothing
-        return _page(
-            "forecast RUN RUN ... [OPTIONS]", summaries()[command], {"forecast:": _declared(command, "_parser")}
-        )
+        options = {f"{command}:": _declared(command, "_parser")}
+        return _page(f"{command} RUN RUN ... [OPTIONS]", summaries()[command], options)
     own: list[Option] = []
     about = _OF_LIGHTNING.get(command)
     if about is None:
@@ -154,7 +153,7 @@ def _value(annotation: str) -> str:
         return "[true|false]"
     if re.search(r"\bint, list\[", annotation):
         return "N|LIST"
-    kinds = {"Scheduler": "NAME", "Optimizer": "NAME", "dict": "YAML", "ist[": "LIST", "Schedules": "LIST"}
+    kinds = {"Scheduler": "NAME", "Optimizer": "NAME", "ist[": "LIST", "dict": "YAML", "Schedules": "LIST"}
     kinds |= {"int": "N", "float": "X", "Interval": "{step,epoch}", "Audit": "{error,warn,off}", "Horizon": "POLICY"}
     return next((shown for part, shown in kinds.items() if part in annotation), "TEXT")
 

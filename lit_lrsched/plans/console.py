@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
@@ -36,3 +37,8 @@ def writable(text: str, encoding: str, plainer: Mapping[int, str]) -> str:
     if encoding.lower().startswith("utf"):
         return text
     return text.translate(plainer).encode(encoding, "replace").decode(encoding)
+
+
+def filled(text: str) -> str:
+    """Returns a text in lines that fit standard output: as wide as a terminal, at most 100 columns."""
+    return textwrap.fill(text, console_on(None).width)

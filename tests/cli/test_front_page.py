@@ -82,9 +82,7 @@ def test_the_version(command):
     assert command.out.startswith(f"lit_lrsched {lit_lrsched.__version__} (torch {version('torch')}, lightning ")
 
 
-@pytest.mark.parametrize(
-    "arguments", [["schedules"], ["--version"], ["--help"], ["fit", "--help"], ["forecast", "--help"]]
-)
+@pytest.mark.parametrize("arguments", [["schedules"], ["--version"], ["--help"], ["fit", "-h"], ["forecast", "-h"]])
 def test_it_loads_neither_torch_nor_lightning(arguments):
     assert loads(*arguments).isdisjoint({"torch", "lightning", "jsonargparse", "numpy", "matplotlib"})
 
