@@ -71,7 +71,7 @@ def _help_page(arguments: list[str]) -> str | None:
     from lit_lrsched.cli.help_pages import front_page, page_of
 
     if len(arguments) > 1:
-        return page_of(arguments[0]) if len(arguments) == 2 else None
+        return page_of(arguments[0]) if len(arguments) == 2 or arguments[0] == "forecast" else None
     return front_page()
 
 

@@ -50,6 +50,17 @@ def test_the_api_page_shows_every_public_name_with_links_and_examples(site):
     assert ":class:" not in page
     assert 'href="#lit_lrsched.ScheduledLR"' in page
     assert '<span class="gp">&gt;&gt;&gt; </span>' in page
+    assert re.findall(r'id="lit_lrsched\.\w+\._[a-z]\w*"', page) == []  # what is private
+
+
+def test_the_notebook_is_a_page_with_its_pictures_and_can_be_downloaded(site):
+    page = (site / "notebook" / "index.html").read_text()
+    assert 'href="../notebook.ipynb"' in page
+    assert page.count("<svg role=") == 1
+    assert page.count('src="data:image/png;base64,') == 4
+    assert "<p>&lt;" not in page  # an output that was taken for text
+    assert 'href="../notebook/"' in (site / "tour" / "index.html").read_text()
+    assert (site / "notebook.ipynb").read_text() == (ROOT / "docs" / "notebook.ipynb").read_text()
 
 
 def test_every_page_is_there_and_asks_nothing_of_another_host(site):

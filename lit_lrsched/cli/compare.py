@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
@@ -15,6 +14,7 @@ from lit_lrsched.class_paths import to_plain
 from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
 from lit_lrsched.cli.outputs import check_can_be_written
 from lit_lrsched.errors import InputError
+from lit_lrsched.plans.console import filled
 from lit_lrsched.plans.preview import by_name
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def compare(
             print(f"{len(grid.keys())} trainings: {grid.size()} x {len(grid.seeds)} seeds, {epochs} epochs each.")
         else:
             print(f"At most {budget} trainings: {grid.size()} x up to {len(grid.seeds)} seeds, {epochs} epochs each.")
-        print(textwrap.fill(" ".join([grid.opening(), *said]), 100))
+        print(filled(" ".join([grid.opening(), *said])))
         print(f"{metric} tunes: {'higher' if race_options.direction == 'max' else 'lower'} is better.")
     finished = race(
         grid,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
@@ -14,6 +13,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lit_lrsched.cli.arguments import ScheduleOptions
 from lit_lrsched.cli.outputs import check_can_be_written
 from lit_lrsched.errors import InputError
+from lit_lrsched.plans.console import filled
 from lit_lrsched.plans.figures import save
 
 SUMMARY = "Find the peak learning rate: many rates, several seeds, a band."
@@ -112,7 +112,7 @@ def find(
         identity=parts,
         notes=said,
         config=None if export is None else config,
-        say=lambda text: print(textwrap.fill(text, 100)),
+        say=lambda text: print(filled(text)),
     )
     found.show()
     if png is not None:

@@ -11,7 +11,7 @@ import inspect
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,6 +78,9 @@ def summaries() -> dict[str, str]:
 
 def page_of(command: str) -> str | None:
     """Returns the help of a command; None for one whose own options cannot be read from its source."""
+    if command == "forecast":  # trains nothing
+        options = {f"{command}:": _declared(command, "_parser")}
+        return _page(f"{command} RUN RUN ... [OPTIONS]", summaries()[command], options)
     own: list[Option] = []
     about = _OF_LIGHTNING.get(command)
     if about is None:
@@ -92,11 +95,15 @@ def page_of(command: str) -> str | None:
     left_out = without.get(command, ("--test ", "--ckpt_path"))
     of_a_run = [one for one in _OF_A_RUN if not one.typed.startswith(left_out)]
     sections = {f"{command}:": own, "schedule and optimizer:": schedule, "run:": of_a_run}
-    text = f"usage: lit-lrsched {command} [OPTIONS]\n\n"
+    return _page(f"{command} [OPTIONS]", about, sections)
+
+
+def _page(usage: str, about: str, sections: Mapping[str, Iterable[Option]]) -> str:
+    text = f"usage: lit-lrsched {usage}\n\n"
     text += "\n\n".join(textwrap.fill(part, _width()) for part in _plain(about).split("\n\n")) + "\n"
     for title, options in sections.items():
-        if options:
-            text += f"\n{title}\n" + "".join(map(_line, options))
+        if lines := "".join(map(_line, options)):
+            text += f"\n{title}\n{lines}"
     return text
 
 
@@ -133,8 +140,9 @@ def _declared(module: str, function: str) -> Iterator[Option]:
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "parser.add_argument":
             given = {keyword.arg: keyword.value for keyword in call.keywords}
             name = ast.literal_eval(call.args[0])
+            value = _value(ast.unparse(given["type"]))
             about = " ".join(str(ast.literal_eval(given["help"])).split())
-            yield Option(f"{name} {_value(ast.unparse(given['type']))}", about)
+            yield Option(ast.literal_eval(given["metavar"]) if "metavar" in given else f"{name} {value}", about)
 
 
 def _value(annotation: str) -> str:
@@ -145,7 +153,7 @@ def _value(annotation: str) -> str:
         return "[true|false]"
     if re.search(r"\bint, list\[", annotation):
         return "N|LIST"
-    kinds = {"Scheduler": "NAME", "Optimizer": "NAME", "dict": "YAML", "ist[": "LIST", "Schedules": "LIST"}
+    kinds = {"Scheduler": "NAME", "Optimizer": "NAME", "ist[": "LIST", "dict": "YAML", "Schedules": "LIST"}
     kinds |= {"int": "N", "float": "X", "Interval": "{step,epoch}", "Audit": "{error,warn,off}", "Horizon": "POLICY"}
     return next((shown for part, shown in kinds.items() if part in annotation), "TEXT")
 

@@ -16,6 +16,17 @@ def progress_bar(trainings: int, shown: bool) -> tqdm[NoReturn]:
         bar_format="{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]",
         dynamic_ncols=True,
         file=sys.stdout,
-        mininterval=0.1 if sys.stdout.isatty() else 10,  # seconds; where it is no terminal, a line now and then
+        mininterval=0.1 if _redraws() else 10,  # seconds; where a line stays, one now and then
         disable=not shown,
     )
+
+
+def count(bar: tqdm[NoReturn], trainings: float) -> None:
+    """Counts on; the last share fills the bar, since many add up to a little less or more, of which tqdm warns."""
+    left = (bar.total or 0) - bar.n
+    bar.update(trainings if left - trainings > 1e-6 else left)
+
+
+def _redraws() -> bool:
+    """Tells whether a line can be drawn anew: on a terminal, and in a notebook, whose output is none."""
+    return sys.stdout.isatty() or type(sys.stdout).__module__.partition(".")[0] == "ipykernel"

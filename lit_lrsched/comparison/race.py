@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import platform
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -47,6 +46,7 @@ from lit_lrsched.comparison.runner import Runner
 from lit_lrsched.comparison.splits import splits_of
 from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
 from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.plans.console import filled
 from lit_lrsched.schedules.core import Interval, ScheduleLike
 from lit_lrsched.trainer.lightning_package import rank_zero_info
 from lit_lrsched.trainer.schedule_config import AnySchedule
@@ -125,7 +125,7 @@ class Comparison:
         show(self.summary)
         if self.results.gain:
             print()
-            print(textwrap.fill(str(self.results.gain), 100))
+            print(filled(str(self.results.gain)))
 
     def export(self, path: Union[str, Path], config: Mapping[str, Any] | None = None) -> None:
         """Writes the winning configuration, ready for ``lit-lrsched fit --config``.

@@ -27,7 +27,7 @@ from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import RaceOptions
-from lit_lrsched.comparison.progress import progress_bar
+from lit_lrsched.comparison.progress import count, progress_bar
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.schedules.core import Horizon
@@ -119,14 +119,10 @@ class Runner:
         names = stored_metrics(place)
         store = RecordStore(place, names, self._definition) if names else None
         with progress_bar(len(left), shown=self._ranks.rank == 0) as progress:
-            trained = 0
 
             def tell(epochs: int) -> None:
-                nonlocal trained
-                is_first = trained == 0
-                trained += epochs
-                progress.n = trained / self._options.epochs  # shares that are added up would go past the end
-                progress.update(0)
+                is_first = progress.n == 0
+                count(progress, epochs / self._options.epochs)
                 if is_first and epochs:
                     progress.refresh()  # it runs: soon said, also where it is no terminal
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from lit_lrsched.forecasting.words import Row
 from lit_lrsched.plans.figures import GRID, INK, SOFT, in_html, new_figure, plain
+from lit_lrsched.schedules.drawing import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ def forest(rows: Sequence[Row], tied: Sequence[str], level: float, ax: Axes | No
     else:
         axes.set_title(title, loc="left", fontsize=9, color=INK)
         axes.set_xlabel(words, fontsize=8, color=SOFT)
-    return figure, axes
+    return Plot(figure, axes)
 
 
 def picture_in_html(figure: Figure, answer: str, why: str) -> str:

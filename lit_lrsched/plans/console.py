@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,9 +21,11 @@ def console_on(file: TextIO | None) -> Console:
     """
     from rich.console import Console
 
+    # A notebook asks rich for colours, and to display what is printed, whatever the file. A text has no colours.
+    colours = None if file in (None, sys.stdout) else False
     file = file or sys.stdout
     width = min(_WIDTH, Console(file=file).width) if file.isatty() else _WIDTH
-    return Console(file=file, width=width, highlight=False)
+    return Console(file=file, width=width, highlight=False, force_jupyter=False, force_terminal=colours)
 
 
 def writable(text: str, encoding: str, plainer: Mapping[int, str]) -> str:
@@ -34,3 +37,8 @@ def writable(text: str, encoding: str, plainer: Mapping[int, str]) -> str:
     if encoding.lower().startswith("utf"):
         return text
     return text.translate(plainer).encode(encoding, "replace").decode(encoding)
+
+
+def filled(text: str) -> str:
+    """Returns a text in lines that fit standard output: as wide as a terminal, at most 100 columns."""
+    return textwrap.fill(text, console_on(None).width)

@@ -97,6 +97,8 @@ def trends(steps: Sequence[int], values: Sequence[float], end: int) -> list[Span
     constant 0 2
     constant 2 3
     falling 3 6
+    >>> trends([0, 10, 20], [1.0, 1.0, 0.1], end=30)[-1]
+    Span(name='constant', start=20, stop=30)
     """
     small = 1e-9 * max(abs(value) for value in values)
     kinds = [
@@ -109,6 +111,8 @@ def trends(steps: Sequence[int], values: Sequence[float], end: int) -> list[Span
             runs[-1] = (kind, runs[-1][1], index + 1)
         else:
             runs.append((kind, index, index + 1))
+    if len(runs) > 1 and runs[-2][0] == CONSTANT and runs[-1][2] - runs[-1][1] == 1:  # the last stair has one tick
+        runs[-1] = (CONSTANT, len(kinds), len(kinds))
     kept = [
         run
         for number, run in enumerate(runs)

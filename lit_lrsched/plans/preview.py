@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.plans.audit import Finding
+from lit_lrsched.plans.console import console_on
 from lit_lrsched.plans.figures import in_html
 from lit_lrsched.plans.picture import Look, draw_rates, picture
 from lit_lrsched.plans.plan import plan_of
@@ -20,6 +21,7 @@ from lit_lrsched.plans.table import MOST_COLUMNS, distinct, rows_of, table
 from lit_lrsched.plans.theory import InTheory
 from lit_lrsched.plans.view import View, clock_of, run_in_words
 from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, check_horizon, name_of
+from lit_lrsched.schedules.drawing import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,17 +68,15 @@ class Preview:
         """
         if ax is None:
             figure = picture(self.views)
-            return figure, figure.axes[0]
+            return Plot(figure, figure.axes[0])
         draw_rates(self.views, ax)
-        return cast("Figure", ax.figure), ax
+        return Plot(cast("Figure", ax.figure), ax)
 
     def __repr__(self) -> str:
-        from rich.console import Console
-
         text = io.StringIO()
-        console = Console(file=text, width=100, highlight=False, soft_wrap=True)
-        console.print(run_in_words(self._first.plan))
-        console.print(table(dict(list(self.views.items())[:_IN_REPR])))
+        console = console_on(text)
+        console.print(run_in_words(self._first.plan), soft_wrap=True)
+        console.print(table(dict(list(self.views.items())[:_IN_REPR])), soft_wrap=True)
         more = len(self.views) - _IN_REPR
         lines = [f"{more} more in table"] if more > 0 else []
         return "\n".join(["Preview", text.getvalue().rstrip(), *lines, *map(str, self.findings[:_IN_REPR])])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.schedules.checks import as_tuple, check_shrink
-from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, as_schedule, factor_at
+from lit_lrsched.schedules.core import Horizon, Schedule, ScheduleLike, as_schedule, factor_at, title_of
 from lit_lrsched.schedules.durations import Duration, check_duration, length_in, period_in
 from lit_lrsched.schedules.per_horizon import per_horizon
 from lit_lrsched.schedules.spans import Span, cycles
@@ -212,6 +212,11 @@ class Product(Schedule):
         """Returns those of the only schedule that has several, or else the whole as one."""
         several = [spans for part in self._parts if len(spans := part.spans(horizon)) > 1]
         return several[0] if len(several) == 1 else super().spans(horizon)
+
+    def describe(self) -> str:
+        """Returns the factors, as in ``Linear * Constant(factor=0.5)``, or the class alone when that is long."""
+        factors = " * ".join(title_of(part) for part in self._parts)
+        return factors if len(factors) <= 60 else "Product"
 
     @cached_property
     def _parts(self) -> tuple[Schedule, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -39,6 +40,25 @@ class Drawn(NamedTuple):
     spans: Sequence[Span]
     length: int
     per_epoch: int | None
+
+
+class Plot(NamedTuple):
+    """Figure and axes, as every ``plot`` returns them; at the end of a notebook's cell the picture is shown.
+
+    Args:
+        figure: The figure.
+        axes: Its axes, to draw on.
+    """
+
+    figure: Figure
+    axes: Axes
+
+    def _repr_png_(self) -> bytes | None:
+        if self.figure.canvas.manager is not None:  # pyplot holds this one, and shows it when the cell is done
+            return None
+        file = io.BytesIO()
+        self.figure.savefig(file, format="png")
+        return file.getvalue()
 
 
 def steps_to_draw(length: int, spans: Iterable[Span], most: int) -> list[int]:
@@ -80,7 +100,7 @@ def plot(drawn: Drawn, ax: Axes | None) -> tuple[Figure, Axes]:
         ax.legend(frameon=False)
     else:
         ax.set_title(drawn.title, loc="left")
-    return cast("Figure", ax.figure), ax
+    return Plot(cast("Figure", ax.figure), ax)
 
 
 def svg(drawn: Drawn) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from lit_lrsched.plans.figures import GRID, INK, SOFT, new_figure
 from lit_lrsched.plans.figures import in_html as figure_in_html
+from lit_lrsched.schedules.drawing import Plot
 from lit_lrsched.search.judgement import Judgement
 from lit_lrsched.search.rates import BoolArray, FloatArray
 from lit_lrsched.search.trainings import Outcome
@@ -58,7 +59,7 @@ def draw(outcome: Outcome, found: Judgement, ax: Axes | None = None) -> tuple[Fi
     words = f"line: mean of {losses.shape[1]} seeds; band: all of them; grey: 95 % interval of the best"
     words += "; red: a seed diverged" * bool(broken.any())
     axes.set_title(words, loc="left", fontsize=8, color=SOFT)
-    return cast("Figure", axes.figure), axes
+    return Plot(cast("Figure", axes.figure), axes)
 
 
 def in_html(outcome: Outcome, found: Judgement) -> str:

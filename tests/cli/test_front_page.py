@@ -14,6 +14,7 @@ import pytest
 import lit_lrsched
 from lit_lrsched import schedules
 from lit_lrsched.cli import compare
+from lit_lrsched.cli.forecast import _parser
 from lit_lrsched.cli.help_pages import page_of, summaries
 from lit_lrsched.cli.jsonargparse_internals import actions_of
 from lit_lrsched.cli.schedules import sketch
@@ -81,7 +82,7 @@ def test_the_version(command):
     assert command.out.startswith(f"lit_lrsched {lit_lrsched.__version__} (torch {version('torch')}, lightning ")
 
 
-@pytest.mark.parametrize("arguments", [["schedules"], ["--version"], ["--help"], ["fit", "--help"], ["compare", "-h"]])
+@pytest.mark.parametrize("arguments", [["schedules"], ["--version"], ["--help"], ["fit", "-h"], ["forecast", "-h"]])
 def test_it_loads_neither_torch_nor_lightning(arguments):
     assert loads(*arguments).isdisjoint({"torch", "lightning", "jsonargparse", "numpy", "matplotlib"})
 
@@ -137,6 +138,17 @@ def test_the_page_of_a_command_has_its_own_options_first(name, subcommands):
     if name in ("preview", "compare"):
         assert page.index("--schedules") < page.index("--lr_scheduler NAME")
     assert "``" not in page
+
+
+def test_the_page_of_forecast_has_its_options_without_their_types(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert command("forecast", "a.csv", "--help") == 0
+    known = {option for action in actions_of(_parser()) for option in action.option_strings}
+    typed = re.findall(r"^  (--\w+) (?:LIST|TEXT) ", command.out, flags=re.MULTILINE)
+    assert set(typed) == {option for option in known if re.fullmatch(r"--\w+", option)} - {"--help"}
+    assert "\n  RUN  " in command.out
+    assert "type:" not in command.out
+    assert max(map(len, command.out.splitlines())) <= 80
 
 
 def test_own_options_of_compare_are_all_there(subcommands):

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import base64
+import builtins
+import io
 import re
 
 import pytest
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 import lit_lrsched
 from lit_lrsched import Cosine, Horizon, Linear, OneCycle, WarmupCosine, preview, table
+from lit_lrsched.plans.console import console_on
 from tests.catalogue import CATALOGUE
 
 HORIZON = Horizon(500, steps_per_epoch=10)
+
+
+@pytest.fixture
+def in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes this look like a notebook to those who ask IPython, as rich does."""
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setattr(builtins, "get_ipython", lambda: shell, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as its kernel does
 
 
 def test_the_rows_of_one_schedule_are_its_key_moments() -> None:
@@ -78,3 +90,26 @@ def test_the_package_shows_its_public_names() -> None:
     assert [name for name in names if not name.startswith("_")] == sorted(lit_lrsched.__all__)
     assert "__version__" in names
     assert callable(lit_lrsched.preview)
+
+
+def test_in_a_notebook_its_text_is_its_text(in_a_notebook, capsys) -> None:
+    shown = repr(preview(Linear(), HORIZON, lr=0.1))
+    assert "first step" in shown
+    assert "\x1b" not in shown
+    text = io.StringIO()
+    console_on(text).print("[bold]what find, compare and forecast print")
+    assert text.getvalue() == "what find, compare and forecast print\n"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_plot_at_the_end_of_a_cell_shows_its_picture_once() -> None:
+    assert preview(Linear(), HORIZON).plot()._repr_png_().startswith(b"\x89PNG")
+    assert Linear().plot(HORIZON)._repr_png_().startswith(b"\x89PNG")
+    figure, axes = pyplot.subplots()
+    try:
+        plotted = preview(Linear(), HORIZON).plot(axes)
+        assert plotted == (figure, axes)
+        assert plotted._repr_png_() is None  # pyplot shows it
+        assert Linear().plot(HORIZON, axes)._repr_png_() is None
+    finally:
+        pyplot.close(figure)

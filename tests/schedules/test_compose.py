@@ -172,7 +172,7 @@ def test_spans_flatten_nested_chains_in_global_steps() -> None:
 
 def test_spans_of_the_rest() -> None:
     assert Repeat(Linear(), "8st").spans(Horizon(20)) == [("cycle 1", 0, 8), ("cycle 2", 8, 16), ("cycle 3", 16, 20)]
-    assert Product([Linear()]).spans(Horizon(20)) == [("Product", 0, 20)]
+    assert Product([Linear(), Linear()]).spans(Horizon(20)) == [("Linear * Linear", 0, 20)]
     assert Plateau(WarmupCosine("5st")).spans(Horizon(20)) == [("warmup", 0, 5), ("decay", 5, 20)]
     assert as_schedule(shrinking).spans(Horizon(20)) == [("shrinking", 0, 20)]
 

@@ -197,6 +197,12 @@ def test_a_scaled_schedule_keeps_its_phases() -> None:
     assert both.spans(HORIZON) == [("Product", 0, 200)]
 
 
+def test_a_product_is_called_by_its_factors() -> None:
+    _, axes = (0.5 * Linear()).plot(HORIZON)
+    assert axes.get_title("left") == "Constant(factor=0.5) * Linear"
+    assert (WarmupCosine("10%") * WarmupStableDecay("10%", "20%")).describe() == "Product"  # the factors are too long
+
+
 def test_a_chain_of_bare_schedules_is_answered_with_how_to_write_it() -> None:
     with pytest.raises(InputError, match="Chain takes one list of phases, got 2 arguments: write ") as caught:
         Chain(Linear(), Cosine(end=0.1))

@@ -13,6 +13,7 @@ from lit_lrsched.comparison.evidence.summary import Summary
 from lit_lrsched.comparison.report.results import LearningCurve, Results, metric_range, shade_range
 from lit_lrsched.comparison.report.words import decimals, number, planes, shortened
 from lit_lrsched.plans.figures import GRID, INK, SOFT, new_figure, plain, save
+from lit_lrsched.schedules.drawing import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,7 +101,7 @@ def forest_plot(summary: Summary, ax: Axes | None = None) -> tuple[Figure, Axes]
     else:
         axes.set_title(title, loc="left", fontsize=9, color=INK, parse_math=False)
         axes.set_xlabel(words, fontsize=8, color=SOFT, parse_math=False)
-    return figure, axes
+    return Plot(figure, axes)
 
 
 def _rates(drawn: Sequence[LearningCurve], epochs: int) -> Figure:
