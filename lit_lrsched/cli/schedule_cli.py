@@ -22,6 +22,7 @@ from lit_lrsched.cli import compare, find, preview
 from lit_lrsched.cli.arguments import ScheduleOptions, ScheduleParser, add_schedule_arguments
 from lit_lrsched.cli.checkpoint import checkpoint_path, explained
 from lit_lrsched.cli.config_file import ConfigFile
+from lit_lrsched.cli.json_document import check_typed, output_for_json
 from lit_lrsched.cli.jsonargparse_internals import PublicClasses
 from lit_lrsched.cli.lightning_cli_internals import OpenCLI
 from lit_lrsched.cli.loggers import CheckpointLogger, OwnVersionLogger, default_logger
@@ -66,7 +67,8 @@ class ScheduleCLI(OpenCLI):
         self._start_audit: StartAudit | None = None
         own = {"parser_class": ScheduleParser, "auto_configure_optimizers": False, "save_config_callback": SaveConfig}
         try:
-            super().__init__(*args, **{**own, **kwargs})
+            with output_for_json(sys.argv if self._from_process else kwargs["args"]):
+                super().__init__(*args, **{**own, **kwargs})
         except (ValueError, MisconfigurationException) as error:
             mistake = mistake_in(error, set_up=not self._has_trained)
             if mistake is None:
@@ -145,6 +147,7 @@ class ScheduleCLI(OpenCLI):
             InputError: When an option says nothing by itself, or the checkpoint is not there.
         """
         config = self.options_of(self.config)
+        check_typed(config.get("json", False))
         model = config.get("model") or Namespace()  # type: ignore[no-untyped-call]  # a class without arguments leaves nothing to configure
         arguments = model.get("init_args", model)
         given = ScheduleOptions.given(config)
