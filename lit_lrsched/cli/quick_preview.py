@@ -33,6 +33,7 @@ _OF_THE_RUN = (
     "optimizer",
     "on_horizon_change",
     "audit",
+    "run_name",
     "seed_everything",
     "lr_logger",
     "ckpt_path",

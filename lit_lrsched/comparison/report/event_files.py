@@ -10,14 +10,14 @@ from pathlib import Path
 
 from lit_lrsched.comparison.report.results import Results, learning_curves
 from lit_lrsched.comparison.report.words import tuned_beside_rate
-from lit_lrsched.hparams import write_hparams
+from lit_lrsched.hparams import hparams_summary
 
 
 def write_event_files(results: Results, folder: Path) -> None:
     """Writes one run a schedule: its chosen setting as hyperparameters, its mean metrics, and its mean curves.
 
-    ``hp/<metric>`` are the metrics of the HParams tab. The curves stand at their epoch, counted from 0: the learning
-    rate as ``lr/group0``, the metric that chose the setting and the validation loss under their own names.
+    The curves stand at their epoch, counted from 0: the learning rate as ``lr/group0``, the metric that chose the
+    setting and the validation loss under their own names. The metric that judged has its mean alone.
 
     Args:
         results: The race.
@@ -31,18 +31,16 @@ def write_event_files(results: Results, folder: Path) -> None:
     for i, curve in enumerate(learning_curves(results)):
         row = curve.schedule
         beside = {"weight_decay": row.weight_decay} if "weight_decay" in tuned_beside_rate(results.summary) else {}
-        final = {metric: row.validation, results.summary.metric: row.mean}
         curves = {"lr/group0": curve.rates, metric: curve.mean}
         if losses and len(losses[i].mean):
-            final[loss] = float(losses[i].mean[-1])
             curves[loss] = losses[i].mean
         _write_run(
             folder / names[i],
             # With the race's own folder: TensorBoard would merge the trials of one name from several races.
             f"{row.schedule} ({folder.parent.name})",
             {"schedule": row.schedule, "lr": row.lr, "momentum": row.momentum, **beside},
-            {name: value for name, value in final.items() if value is not None},
             curves,
+            {} if row.mean is None else {results.summary.metric: row.mean},
         )
 
 
@@ -50,8 +48,8 @@ def _write_run(
     folder: Path,
     trial: str,
     hyperparameters: Mapping[str, str | float],
-    metrics: Mapping[str, float],
     curves: Mapping[str, Iterable[float]],
+    final: Mapping[str, float],
 ) -> None:
     # TensorBoard's own protobufs: torch.utils.tensorboard writes the same and takes seconds to import.
     from tensorboard.compat.proto.event_pb2 import Event
@@ -64,10 +62,13 @@ def _write_run(
     def write(summary: Summary, step: int = 0) -> None:
         writer.add_event(Event(wall_time=now, step=step, summary=summary))
 
-    write_hparams(folder, trial, hyperparameters, metrics)
+    write(hparams_summary(trial, hyperparameters))
+    last = 0
     for name, values in curves.items():
-        for epoch, value in enumerate(values):
-            write(Summary(value=[Summary.Value(tag=name, simple_value=value)]), step=epoch)
+        for last, value in enumerate(values):
+            write(Summary(value=[Summary.Value(tag=name, simple_value=value)]), step=last)
+    for name, value in final.items():
+        write(Summary(value=[Summary.Value(tag=name, simple_value=value)]), step=last)
     writer.close()
 
 
