@@ -42,7 +42,7 @@ from lit_lrsched.comparison.report.write import summary_dict, write_report
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.custom import halve_every_epoch
 from lit_lrsched.theory import convex_bound, transfer
-from tests.reading import scalar_tags, scalars
+from tests.reading import run_folder, scalar_tags, scalars
 
 SCHEDULES = {"constant": Constant(), "cosine": Cosine(), "rex": Rex(), "linear": Linear(end=0.5)}
 METRICS = ["val_acc", "val_loss", "test_acc"]
@@ -868,8 +868,7 @@ def test_fit_takes_the_exported_file(command, tmp_path: Path) -> None:
     found = results(race(["constant", "cosine"]))
     export_best(tmp_path / "best.yaml", found.summary, {"cosine": Cosine()}, torch.optim.SGD, 2)
     assert command("fit", "--config", str(tmp_path / "best.yaml")) == 0, command.err
-    (run,) = (tmp_path / "lightning_logs").glob("version_*")
-    rates = scalars(run, "lr/group0")
+    rates = scalars(run_folder(), "lr/group0")
     # Cosine from 0.3 over 2 epochs of 11 steps: at their starts 0.3 * (1 + cos(0)) / 2 and 0.3 * (1 + cos(pi / 2)) / 2.
     assert len(rates) == 22
     assert rates[::11] == pytest.approx([0.3, 0.15], rel=1e-5)

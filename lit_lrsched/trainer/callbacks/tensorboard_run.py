@@ -34,7 +34,7 @@ from lit_lrsched.trainer.resumed_run import resumed_run
 _PLANNED = 200  # points of the planned rate: enough to see a curve by, and fewer than of the rate that is used
 
 # Charts by title, and the tags that each shows.
-_CHARTS = {
+CHARTS = {
     "learning rate": ["^lr/"],
     "loss": ["^(?!loss/|test)(.*[_/])?loss$"],
     "accuracy": ["^(?!test)(.*[_/])?acc(uracy)?$"],
@@ -75,7 +75,7 @@ class TensorBoardRun(Callback):
         hyperparameters = _hyperparameters(trainer)
         write_hyperparameters(trainer, hyperparameters)
         for writer in tensorboards(trainer):
-            layout = {title: ["Multiline", tags] for title, tags in _CHARTS.items()}
+            layout = {title: ["Multiline", tags] for title, tags in CHARTS.items()}
             writer.add_custom_scalars({"run": layout})
             rows = "\n".join(f"| {name} | {_cell(value)} |" for name, value in hyperparameters.items())
             writer.add_text("configuration", f"| | |\n|---|---|\n{rows}")
