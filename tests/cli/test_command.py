@@ -173,7 +173,8 @@ def test_what_is_found_out_about_a_checkpoint_goes_into_its_run(trained, command
     assert "epoch" not in scalar_tags(run_folder())
     moved = Path(checkpoint).rename("elsewhere.ckpt")
     assert command("test", "--ckpt_path", str(moved)) == 0  # of no run: it gets a folder of its own
-    assert sorted(path.name for path in run_folder().parent.iterdir()) == ["LinearLR-0.1", "LinearLR-0.1-v1"]
+    name = run_folder().name
+    assert sorted(path.name for path in Path("lightning_logs").iterdir()) == [name, f"{name}-v1"]
 
 
 TWO_OUTPUTS = """

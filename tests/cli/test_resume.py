@@ -47,9 +47,8 @@ def test_preview_shows_what_the_resumed_run_uses(command, policy):
     assert command("fit", *longer) == 0, command.err
     used, planned = logged("lr/group0"), logged("lr/group0", RUN / "planned")
     assert planned == pytest.approx({step: float(rows[step]["lr/group0"]) for step in planned})
-    assert {step: value for step, value in used.items() if step >= 33} == {
-        step: value for step, value in planned.items() if step >= 33
-    }
+    assert list(planned) == list(range(55))
+    assert {step: value for step, value in used.items() if step >= 33}.items() <= planned.items()
 
 
 @pytest.mark.filterwarnings("ignore:Resumed")
