@@ -33,7 +33,7 @@ class RunLogger(TensorBoardLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Logs metrics, but for the epoch."""
         shown = {name: value for name, value in metrics.items() if name != "epoch"}
-        losses = {name: value for name, value in shown.items() if name.endswith("_loss") and name != "test_loss"}
+        losses = {name: value for name, value in shown.items() if name.endswith("_loss") and name[:4] != "test"}
         super().log_metrics(
             {**shown, **{f"loss/{name.removesuffix('_loss')}": value for name, value in losses.items()}}, step
         )
