@@ -169,7 +169,7 @@ def two_fits(folder: Path, rng: random.Random, count: int) -> str:
     for one in running:
         one.communicate(timeout=600)
     runs = sorted(path.name for path in folder.glob("lightning_logs/*"))
-    return verdict(runs == ["version_0", "version_1"] and not any(one.returncode for one in running), ", ".join(runs))
+    return verdict(len(runs) == 2 and not any(one.returncode for one in running), ", ".join(runs))
 
 
 def full_disk(folder: Path, rng: random.Random, count: int) -> str:

@@ -38,3 +38,16 @@ def offline_records(file: Path) -> Iterator[bytes]:
         if kind in (1, 4):  # whole, or the last part
             yield record
             record = b""
+
+
+def run_folder(number: int = 0) -> Path:
+    """The folder of a run of ``fit`` below the working directory, whatever it is called; 0 for the first."""
+
+    def begun(folder: Path) -> tuple[int, int]:
+        # events.out.tfevents.<second>.<host>.<process>.<number within the process>
+        return min((int(parts[3]), int(parts[-1])) for parts in (file.name.split(".") for file in events(folder)))
+
+    def events(folder: Path) -> list[Path]:
+        return list(folder.glob("events.out.tfevents.*"))
+
+    return sorted(filter(events, Path("lightning_logs").iterdir()), key=begun)[number]

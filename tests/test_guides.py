@@ -74,7 +74,7 @@ def test_the_script_of_slurm_queues_a_stopped_job_again_and_goes_on(in_tmp, monk
     stand_ins = {
         "srun": '"$@"',
         "scontrol": 'echo "scontrol $*" >> calls',
-        "lit-lrsched": 'echo "$*" >> calls; folder=$5/lightning_logs/version_0/checkpoints\n'
+        "lit-lrsched": 'echo "$*" >> calls; folder=$5/lightning_logs/Cosine-0.1/checkpoints\n'
         "[ -e $folder/last.ckpt ] || { mkdir -p $folder; touch $folder/last.ckpt; exit 143; }",
     }
     for name, text in stand_ins.items():

@@ -33,6 +33,7 @@ class Layer:
 LAYERS = {
     "errors": Layer(),
     "class_paths": Layer(),
+    "plain": Layer(),
     "hparams": Layer(inside="tensorboard"),
     "schedules": Layer(inside="matplotlib simpleeval"),
     "theory": Layer(),

@@ -79,7 +79,7 @@ class ScheduleOptions:
 
 
 def add_schedule_arguments(parser: ArgumentParser) -> None:
-    """Adds the options of :class:`ScheduleOptions`, and ``--audit``."""
+    """Adds the options of :class:`ScheduleOptions`, ``--audit`` and ``--run_name``."""
     parser.add_argument("--optimizer", type=Optional[OptimizerOption], help="The optimizer: its class and arguments.")
     parser.add_argument(
         "--lr_scheduler",
@@ -108,4 +108,10 @@ def add_schedule_arguments(parser: ArgumentParser) -> None:
         default="error",
         help="What fit does when preview would report a failure: refuse to train (error), warn, or not look (off). "
         "With fast_dev_run there is no audit.",
+    )
+    parser.add_argument(
+        "--run_name",
+        type=Optional[str],
+        help="What loggers call the run, with a number where it is taken. Default: its schedule and peak rate, such as "
+        "lightning_logs/Cosine-0.1; a resumed run keeps its own.",
     )

@@ -12,6 +12,8 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lit_lrsched.class_paths import to_plain
 from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
+from lit_lrsched.cli.json_document import ABOUT as ABOUT_JSON
+from lit_lrsched.cli.json_document import print_json
 from lit_lrsched.cli.outputs import check_can_be_written
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.console import filled
@@ -26,7 +28,7 @@ SUMMARY = "Race schedules against each other over peak rates and seeds, and say 
 def add_arguments(parser: ArgumentParser) -> list[str]:
     """Adds the options of the race to a parser, and returns their names."""
     given = {"trainer", "model", "datamodule", "build", "parts", "options"}  # by the command, not by options
-    added = parser.add_function_arguments(compare, skip={*given, "compile"})
+    added = parser.add_function_arguments(compare, skip={*given, "compile", "json"})
     parser.add_argument(
         "--compile",
         type=Optional[bool],
@@ -34,7 +36,8 @@ def add_arguments(parser: ArgumentParser) -> list[str]:
         const=True,
         help="Whether to compile the vectorized program. Default: where it pays for itself.",
     )
-    return [*added, "compile"]
+    parser.add_argument("--json", type=bool, nargs="?", const=True, default=False, help=ABOUT_JSON)
+    return [*added, "compile", "json"]
 
 
 def typed() -> str:
@@ -67,6 +70,7 @@ def compare(
     ray_cpus: Optional[float] = None,
     ray_gpus: Optional[float] = None,
     export: Optional[str] = None,
+    json: bool = False,
 ) -> None:
     """Races every schedule over the same peak rates and seeds, and says which differ by more than luck.
 
@@ -101,6 +105,7 @@ def compare(
         ray_cpus: CPUs for each worker of the cluster; a fraction shares one. Default: 1.
         ray_gpus: GPUs for each worker, at most 1; a fraction shares one. Default: 1 if the accelerator is a GPU.
         export: File for the winning configuration, ready for fit --config.
+        json: Prints the answer as one JSON document, and everything else on standard error.
 
     Raises:
         InputError: For an empty grid or an unknown metric.
@@ -159,6 +164,8 @@ def compare(
         if export is not None:
             finished.export(export, {name: part for name, part in parts.items() if part})
             print(f"The best: lit-lrsched fit --config {shlex.quote(export)}")
+        if json:
+            print_json(finished.as_dict())
 
 
 def _racing(schedules: dict[str, Any], given: Any) -> dict[str, Any]:

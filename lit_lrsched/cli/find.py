@@ -11,6 +11,8 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lit_lrsched.cli.arguments import ScheduleOptions
+from lit_lrsched.cli.json_document import ABOUT as ABOUT_JSON
+from lit_lrsched.cli.json_document import print_json
 from lit_lrsched.cli.outputs import check_can_be_written
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.console import filled
@@ -22,8 +24,9 @@ SUMMARY = "Find the peak learning rate: many rates, several seeds, a band."
 def add_arguments(parser: ArgumentParser) -> list[str]:
     """Adds the options of the search to a parser, and returns their names."""
     given = {"trainer", "model", "datamodule", "build", "parts", "options"}  # by the command, not by options
-    added: list[str] = parser.add_function_arguments(find, skip={*given})
-    return added
+    added: list[str] = parser.add_function_arguments(find, skip={*given, "json"})
+    parser.add_argument("--json", type=bool, nargs="?", const=True, default=False, help=ABOUT_JSON)
+    return [*added, "json"]
 
 
 def find(
@@ -46,6 +49,7 @@ def find(
     export: Optional[str] = None,
     csv: Optional[str] = None,
     png: Optional[str] = "find.png",
+    json: bool = False,
 ) -> None:
     """Trains many rates over several seeds from the same start, and says which peak learning rate to use.
 
@@ -73,6 +77,7 @@ def find(
         export: File for the configuration with the rate that was found, ready for fit --config.
         csv: File for the table.
         png: File for the picture.
+        json: Prints the answer as one JSON document, and everything else on standard error.
 
     Raises:
         InputError: For a range, a number or a length that says nothing.
@@ -124,3 +129,5 @@ def find(
     if export is not None:
         found.export(Path(export), config)
         print(f"To train: lit-lrsched fit --config {shlex.quote(export)}")
+    if json:
+        print_json(found.as_dict())

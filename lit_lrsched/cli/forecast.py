@@ -7,6 +7,8 @@ from typing import Optional, Union
 
 from jsonargparse import Namespace, set_parsing_settings
 
+from lit_lrsched.cli.json_document import ABOUT as ABOUT_JSON
+from lit_lrsched.cli.json_document import output_for_json, print_json
 from lit_lrsched.cli.quick_parser import QuickParser
 from lit_lrsched.errors import InputError
 from lit_lrsched.forecasting.forecast import forecast
@@ -25,6 +27,11 @@ def run() -> None:
     """
     set_parsing_settings(subclasses_enabled=[Schedule])
     load_all()
+    with output_for_json(sys.argv):
+        _run()
+
+
+def _run() -> None:
     config = _parser().options(sys.argv[2:])
     if not config.runs:
         raise InputError("name the runs: lit-lrsched forecast RUN RUN ... (see lit-lrsched forecast --help)")
@@ -58,6 +65,7 @@ def _parser() -> QuickParser:
     parser.add_argument(
         "--export", type=Optional[str], help="File for the schedule that minimises the law, ready for fit --config."
     )
+    parser.add_argument("--json", type=bool, nargs="?", const=True, default=False, help=ABOUT_JSON)
     return parser
 
 
@@ -73,3 +81,5 @@ def _forecast(config: Namespace) -> None:
         if option:
             write(option)
             print(f"{what}: {option}")
+    if config.json:
+        print_json(found.as_dict())

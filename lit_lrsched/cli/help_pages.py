@@ -92,7 +92,8 @@ def page_of(command: str) -> str | None:
     schedule = list(_declared("arguments", "add_schedule_arguments"))
     schedule[2:2] = [Option("--lr_scheduler.help NAME", "Explains one; lit-lrsched schedules lists them.")]
     without = {"fit": (), "validate": ("--test ",), "test": ("--test ",), "predict": ("--test ",)}
-    left_out = without.get(command, ("--test ", "--ckpt_path"))
+    left_out = without.get(command, ("--test ", "--ckpt_path", "--run_name"))
+    schedule = [one for one in schedule if not one.typed.startswith(left_out)]
     of_a_run = [one for one in _OF_A_RUN if not one.typed.startswith(left_out)]
     sections = {f"{command}:": own, "schedule and optimizer:": schedule, "run:": of_a_run}
     return _page(f"{command} [OPTIONS]", about, sections)

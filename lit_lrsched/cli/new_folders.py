@@ -46,4 +46,4 @@ class NewFolders:
 
 def _events(run: Path) -> list[Path]:
     """Returns the event files that this process has written."""
-    return list(run.glob(f"events.out.tfevents.*.{os.getpid()}.*"))
+    return list(run.rglob(f"events.out.tfevents.*.{os.getpid()}.*"))

@@ -10,11 +10,13 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
+from lit_lrsched.cli.json_document import ABOUT as ABOUT_JSON
+from lit_lrsched.cli.json_document import print_json
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import decoupled_decay_of
 from lit_lrsched.plans.audit import Finding
 from lit_lrsched.plans.picture import look_of
-from lit_lrsched.plans.preview import by_name, show
+from lit_lrsched.plans.preview import Preview, by_name, show
 from lit_lrsched.plans.theory import theory as of_plans
 from lit_lrsched.plans.view import View
 from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure, plans_of, view_fit
@@ -40,6 +42,7 @@ def preview(
     log: bool = False,
     title: Optional[str] = None,
     size: Optional[list[float]] = None,
+    json: bool = False,
     **of_fit: Any,
 ) -> None:
     """Shows the learning rate that ``fit`` would use with the same options: a table, a picture and warnings.
@@ -63,6 +66,7 @@ def preview(
         log: Whether the picture has a logarithmic scale.
         title: The picture's title; empty for none. Default: the names of the schedules.
         size: Width and height of the picture in inches.
+        json: Prints the answer as one JSON document, and everything else on standard error.
         of_fit: What else ``fit`` takes.
 
     Raises:
@@ -84,16 +88,21 @@ def preview(
     except DoesNotFit as error:
         refused.append(Finding("failure", str(error)))
     in_theory = of_plans(views, _decay(run, views)) if theory and views else None
-    if status := show(views, refused, png, csv, in_theory, look_of(title, log, size)):
+    shown = Preview(views, refused, in_theory)
+    status = show(shown, png, csv, look_of(title, log, size))
+    if json and trainer.is_global_zero:
+        print_json(shown.as_dict())
+    if status:
         sys.exit(status)
 
 
 def add_arguments(parser: ArgumentParser) -> list[str]:
     """Adds the options of :func:`preview` to a parser, and returns their names."""
-    added: list[str] = parser.add_function_arguments(preview, skip={*GIVEN, "theory", "log"})
+    added: list[str] = parser.add_function_arguments(preview, skip={*GIVEN, "theory", "log", "json"})
     about = {
         "theory": "Adds what theory says without training: best peak, bound, and which updates the weights keep.",
         "log": "Draws the picture on a logarithmic scale.",
+        "json": ABOUT_JSON,
     }
     for name, text in about.items():
         parser.add_argument(f"--{name}", type=bool, nargs="?", const=True, default=False, help=text)

@@ -10,13 +10,14 @@ from typing import Any, Optional, Union
 from jsonargparse import Namespace, set_parsing_settings
 
 from lit_lrsched.cli.config_file import ConfigFile
+from lit_lrsched.cli.json_document import check_typed, output_for_json, print_json
 from lit_lrsched.cli.quick_parser import QuickParser
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.audit import Finding
 from lit_lrsched.plans.metric_file import read_metric
 from lit_lrsched.plans.picture import look_of
 from lit_lrsched.plans.plan import Plan, plan_of
-from lit_lrsched.plans.preview import by_name, show
+from lit_lrsched.plans.preview import Preview, by_name, show
 from lit_lrsched.plans.theory import theory
 from lit_lrsched.plans.view import View
 from lit_lrsched.schedules import load_all
@@ -32,6 +33,7 @@ _OF_THE_RUN = (
     "optimizer",
     "on_horizon_change",
     "audit",
+    "run_name",
     "seed_everything",
     "lr_logger",
     "ckpt_path",
@@ -48,10 +50,16 @@ def run() -> None:
     """
     set_parsing_settings(subclasses_enabled=[Schedule])
     load_all()
+    with output_for_json(sys.argv):
+        _run()
+
+
+def _run() -> None:
     arguments = _of_the_schedule(sys.argv[2:])
     config = _parsed(arguments)
     if config.lr_scheduler is None and not config.schedules:
         config = _parsed([*arguments, *_of_the_model(config.model)])
+    check_typed(config.json)
     sys.exit(_show(config))
 
 
@@ -125,7 +133,7 @@ def _parser(schedule: Any, exit_on_error: bool, kind: type[QuickParser] = QuickP
     parser.add_argument("--metric", type=Optional[str])
     parser.add_argument("--png", type=Optional[str], default="preview.png")
     parser.add_argument("--csv", type=Optional[str])
-    for flag in ("theory", "log"):
+    for flag in ("theory", "log", "json"):
         parser.add_argument(f"--{flag}", type=bool, nargs="?", const=True, default=False)
     parser.add_argument("--title", type=Optional[str])
     parser.add_argument("--size", type=Optional[list[float]])
@@ -151,8 +159,11 @@ def _show(config: Namespace) -> int:
             views[name] = View.of(_plan(schedule, horizon, lr, metric, config))
         except InputError as error:
             refused.append(Finding("failure", f"{name}: {error}" if name else str(error)))
-    look = look_of(config.title, config.log, config.size)
-    return show(views, refused, config.png, config.csv, theory(views) if config.theory and views else None, look)
+    shown = Preview(views, refused, theory(views) if config.theory and views else None)
+    status = show(shown, config.png, config.csv, look_of(config.title, config.log, config.size))
+    if config.json:
+        print_json(shown.as_dict())
+    return status
 
 
 def _horizon(epochs: int, steps_per_epoch: int) -> Horizon:

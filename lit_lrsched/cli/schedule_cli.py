@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import yaml  # type: ignore[import-untyped]
@@ -22,14 +22,16 @@ from lit_lrsched.cli import compare, find, preview
 from lit_lrsched.cli.arguments import ScheduleOptions, ScheduleParser, add_schedule_arguments
 from lit_lrsched.cli.checkpoint import checkpoint_path, explained
 from lit_lrsched.cli.config_file import ConfigFile
+from lit_lrsched.cli.json_document import check_typed, output_for_json
 from lit_lrsched.cli.jsonargparse_internals import PublicClasses
 from lit_lrsched.cli.lightning_cli_internals import OpenCLI
-from lit_lrsched.cli.loggers import CheckpointLogger, OwnVersionLogger, default_logger
+from lit_lrsched.cli.loggers import CheckpointLogger, NewRunLogger, default_logger
 from lit_lrsched.cli.mistakes import mistake_in
 from lit_lrsched.cli.new_folders import NewFolders
 from lit_lrsched.cli.no_profiler import NoProfiler
 from lit_lrsched.cli.replaced_optimizer import apply_to
 from lit_lrsched.cli.run_folder import CONFIG, RunFolder, shortest_path
+from lit_lrsched.cli.run_name import check_name, default_name, name_loggers
 from lit_lrsched.cli.save_config import SaveConfig
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper
@@ -66,7 +68,8 @@ class ScheduleCLI(OpenCLI):
         self._start_audit: StartAudit | None = None
         own = {"parser_class": ScheduleParser, "auto_configure_optimizers": False, "save_config_callback": SaveConfig}
         try:
-            super().__init__(*args, **{**own, **kwargs})
+            with output_for_json(sys.argv if self._from_process else kwargs["args"]):
+                super().__init__(*args, **{**own, **kwargs})
         except (ValueError, MisconfigurationException) as error:
             mistake = mistake_in(error, set_up=not self._has_trained)
             if mistake is None:
@@ -145,6 +148,7 @@ class ScheduleCLI(OpenCLI):
             InputError: When an option says nothing by itself, or the checkpoint is not there.
         """
         config = self.options_of(self.config)
+        check_typed(config.get("json", False))
         model = config.get("model") or Namespace()  # type: ignore[no-untyped-call]  # a class without arguments leaves nothing to configure
         arguments = model.get("init_args", model)
         given = ScheduleOptions.given(config)
@@ -154,6 +158,12 @@ class ScheduleCLI(OpenCLI):
                 arguments[name] = value
         elif self.subcommand != "compare" and "lr_scheduler" not in given and given.keys() != {"optimizer"}:
             raise InputError(f"--{min(given.keys() - {'optimizer'})} says nothing by itself: give --lr_scheduler too")
+        if (name := config.get("run_name")) is not None:
+            check_name(name)
+            if self.subcommand not in OWN_SUBCOMMANDS:
+                name_loggers(config.trainer.logger, name)
+            elif self.subcommand in ("find", "compare") and self._was_typed("run_name"):
+                raise InputError(f"run_name={name!r} names a run of fit: give {self.subcommand} a folder (--folder)")
         self.run_folder = RunFolder(config.get("ckpt_path") if self.subcommand == "fit" else None)
 
     def options_of(self, config: Namespace) -> Namespace:
@@ -181,16 +191,24 @@ class ScheduleCLI(OpenCLI):
             if options.logger is False or options.barebones:
                 self.save_config_callback = None  # there is no run's folder to keep it in, and others may hold theirs
             elif options.logger in (None, True):
-                trains = self.subcommand == "fit"
-                logger = default_logger(options.default_root_dir or ".", config.get("ckpt_path"), trains)
+                logger = default_logger(
+                    options.default_root_dir or ".",
+                    config.get("run_name"),
+                    default_name(self.options_of(self.config), type(self.model).__name__),
+                    config.get("ckpt_path"),
+                    trains=self.subcommand == "fit",
+                )
                 kwargs["logger"] = logger
                 if isinstance(logger, CheckpointLogger):
                     self.save_config_callback = None  # the run keeps the configuration that it was trained with
-                elif not isinstance(logger, OwnVersionLogger):  # the run goes on in its folder
+                elif not isinstance(logger, NewRunLogger):  # the run goes on in its folder
                     self.save_config_kwargs["overwrite"] = True
         if self.save_config_callback is not None and issubclass(self.save_config_callback, SaveConfig):
             self.save_config_kwargs["folder"] = self.run_folder
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def _was_typed(self, option: str) -> bool:
+        return cast("ScheduleParser", self.parser_of(self.subcommand)).was_typed(option)
 
     def _going_on(self) -> list[str]:
         """Returns the command that repeats this run, to which the checkpoint is added."""

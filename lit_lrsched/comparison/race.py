@@ -41,11 +41,12 @@ from lit_lrsched.comparison.report.pictures import forest_plot
 from lit_lrsched.comparison.report.results import Results
 from lit_lrsched.comparison.report.table import table_of
 from lit_lrsched.comparison.report.terminal import show
-from lit_lrsched.comparison.report.write import write_report
+from lit_lrsched.comparison.report.write import summary_dict, write_report
 from lit_lrsched.comparison.runner import Runner
 from lit_lrsched.comparison.splits import splits_of
 from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
 from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.plain import plain
 from lit_lrsched.plans.console import filled
 from lit_lrsched.schedules.core import Interval, ScheduleLike
 from lit_lrsched.trainer.lightning_package import rank_zero_info
@@ -93,6 +94,11 @@ class Comparison:
         number. ``tied`` says whether the data cannot tell the schedule from the best.
         """
         return table_of(self.summary)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the race as plain data, for JSON: what ``summary.json`` holds, ``table`` and ``folder``."""
+        found: dict[str, Any] = plain({**summary_dict(self.results), "table": self.table, "folder": self.folder})
+        return found
 
     def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """Draws the paired differences from the best, each with its simultaneous interval.

@@ -25,6 +25,7 @@ from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
 from lit_lrsched.forecasting.reading import RunLike, read_runs
 from lit_lrsched.forecasting.terminal import show
 from lit_lrsched.forecasting.words import law_in_words, opening, verdict
+from lit_lrsched.plain import plain
 from lit_lrsched.plans.figures import save
 from lit_lrsched.schedules.core import Schedule, ScheduleLike, as_schedule
 
@@ -166,6 +167,22 @@ class Forecast:
         logs, _ = self._predict([(one.path, np.array([one.steps])) for one in asked])
         best = int(np.argmin(logs))
         return family[asked[best].schedule], asked[best].lr, float(np.exp(logs[best]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the forecast as plain data, for JSON.
+
+        The keys: ``verdict``, ``table``, ``tied``, ``law`` with its ``name`` and ``parameters``, ``errors``,
+        ``beats_baseline`` and ``notes``.
+        """
+        return {
+            "verdict": self.verdict,
+            "table": plain(self.table),
+            "tied": self.tied,
+            "law": {"name": self.law.name, "parameters": plain(self.law.parameters)},
+            "errors": plain(self.errors),
+            "beats_baseline": self.beats_baseline,
+            "notes": self.notes,
+        }
 
     def export(self, path: Union[str, Path]) -> None:
         """Writes the schedule with the lowest forecast as a ``Piecewise``, for ``lit-lrsched fit --config``.

@@ -55,7 +55,8 @@ class Log(NamedTuple):
                 )
             return wanted
         found = [name for name in _LOSSES if name in self.columns]
-        found += [name for name in self.columns if "loss" in name.lower() and not name.startswith("test")]
+        others = [name for name in self.columns if "loss" in name.lower() and not name.startswith("test")]
+        found += sorted(others, key=lambda name: name.startswith("loss/"))  # where fit repeats them
         if not found:
             raise InputError(f"{self.name} has no column that looks like a loss: it has {known}: name one with loss")
         return found[0]

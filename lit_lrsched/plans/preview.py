@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lit_lrsched.errors import InputError, shown
+from lit_lrsched.errors import InputError
+from lit_lrsched.errors import shown as as_shown
+from lit_lrsched.plain import plain
 from lit_lrsched.plans.audit import Finding
 from lit_lrsched.plans.console import console_on
 from lit_lrsched.plans.figures import in_html
@@ -34,9 +36,13 @@ class Preview:
 
     Args:
         views: The plans, by name, with their curves and what the audit says; a single one has the name ``""``.
+        refused: Why plans are missing, if any are.
+        in_theory: What theory says of them, where that was asked for.
     """
 
     views: Mapping[str, View]
+    refused: Sequence[Finding] = ()
+    in_theory: InTheory | None = None
 
     @property
     def table(self) -> list[dict[str, Any]]:
@@ -45,16 +51,38 @@ class Preview:
         Of a single schedule the key moments, each with ``moment``, ``step``, ``epoch`` where its length is known, and
         the values there; of several one row each with ``schedule``, ``first``, ``peak``, ``mean`` and ``last``.
         """
-        return rows_of(self.views)
+        return rows_of(self.views) if self.views else []
 
     @property
     def findings(self) -> list[Finding]:
         """What the audit says, failures and warnings."""
-        return [
+        of_views = [
             Finding(finding.level, f"{name}: {finding.text}" if name else finding.text)
             for name, view in self.views.items()
             for finding in view.findings
         ]
+        return [*self.refused, *of_views, *(self.in_theory.findings if self.in_theory else ())]
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to know of the plans besides, a sentence each."""
+        return [f"{name}: {note}" if name else note for name, view in self.views.items() for note in view.plan.notes]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the preview as plain data, for JSON.
+
+        The keys: ``steps`` and ``steps_per_epoch`` of the run, None where they are not known, ``table``, ``findings``,
+        each with ``level`` and ``text``, ``notes``, and ``theory``, None where it was not asked for.
+        """
+        horizon = self._first.plan.horizon if self.views else None
+        return {
+            "steps": horizon and horizon.steps,
+            "steps_per_epoch": horizon and horizon.steps_per_epoch,
+            "table": plain(self.table),
+            "findings": [finding._asdict() for finding in self.findings],
+            "notes": self.notes,
+            "theory": plain(self.in_theory.rows) if self.in_theory else None,
+        }
 
     def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """Draws the curves.
@@ -147,7 +175,7 @@ def _schedules_by_name(given: ScheduleLike | Mapping[str, ScheduleLike]) -> dict
         return {"": as_schedule(given)}
     if not given or not all(isinstance(name, str) for name in given):
         raise InputError(
-            f"schedule={shown(given)} is not a dict of schedules by name: write one, like {{'a': Linear()}}"
+            f"schedule={as_shown(given)} is not a dict of schedules by name: write one, like {{'a': Linear()}}"
         )
     return {name: as_schedule(schedule, f"schedule[{name!r}]") for name, schedule in given.items()}
 
@@ -200,22 +228,13 @@ def _told_apart(name: str, given: Mapping[str, Any], alike: Sequence[Mapping[str
     return f"{name}({label})" if label and len(label) <= 40 else name
 
 
-def show(
-    views: Mapping[str, View],
-    refused: Sequence[Finding] = (),
-    png: str | None = None,
-    csv: str | None = None,
-    in_theory: InTheory | None = None,
-    look: Look | None = None,
-) -> int:
+def show(shown: Preview, png: str | None = None, csv: str | None = None, look: Look | None = None) -> int:
     """Prints tables and findings, and writes a picture and a CSV file.
 
     Args:
-        views: What to show, by name; a single view has the name ``""``.
-        refused: Why views are missing, if any are.
+        shown: What to show.
         png: File to write the picture to, as PNG, PDF or SVG: as its name ends. None: no file.
         csv: File to write every tick of every plan to. None: no file.
-        in_theory: What theory says of them, to be printed below.
         look: How the picture is to look. None: as usual.
 
     Returns:
@@ -228,26 +247,20 @@ def show(
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
-    findings = list(refused)
+    views, in_theory = shown.views, shown.in_theory
     for plan in {view.plan.horizon: view.plan for view in views.values()}.values():
         console.print(run_in_words(plan))
     if views:
         console.print(table(views))
-    for name, view in views.items():
-        of = f"{name}: " if name else ""
-        findings += [Finding(finding.level, of + finding.text) for finding in view.findings]
-        left_out = list(distinct(view.curve))[MOST_COLUMNS:] if len(views) == 1 else []
-        for note in [
-            *view.plan.notes,
-            *([f"In the picture and the CSV file only: {', '.join(left_out)}."] if left_out else []),
-        ]:
-            console.print(Text(of + note))
+    for note in shown.notes:
+        console.print(Text(note))
+    if len(views) == 1 and (left_out := list(distinct(next(iter(views.values())).curve))[MOST_COLUMNS:]):
+        console.print(Text(f"In the picture and the CSV file only: {', '.join(left_out)}."))
     if in_theory is not None:
         console.print(in_theory.table)
         for note in in_theory.notes:
             console.print(Text(note))
-        findings += in_theory.findings
-    for finding in findings:
+    for finding in shown.findings:
         console.print(Text.assemble((finding.level, _STYLES[finding.level]), f": {finding.text}"))
     if png and views:
         _write(png, lambda path: picture(views, look).savefig(path))
@@ -255,7 +268,7 @@ def show(
     if csv and views:
         _write(csv, lambda path: _write_csv(path, views))
         console.print(Text(f"Every tick: {csv}"))
-    return int(any(finding.level == "failure" for finding in findings))
+    return int(any(finding.level == "failure" for finding in shown.findings))
 
 
 _STYLES = {"failure": "bold red", "warning": "yellow"}

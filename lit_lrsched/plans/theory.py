@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lit_lrsched.plans.audit import Finding
 from lit_lrsched.plans.plan import Plan, plan_of
@@ -35,11 +35,33 @@ def best_peaks(views: Mapping[str, View]) -> dict[str, float | None]:
 
 
 class InTheory(NamedTuple):
-    """What theory says of plans: a table, what there is to know to read it, and its warnings."""
+    """What theory says of plans.
 
-    table: Table
+    Args:
+        rows: One dict a plan: ``schedule``, ``best peak`` and ``bound`` relative to the first's, ``last tenth`` as a
+            share, ``updates``; None where theory has none.
+        notes: What there is to know to read them.
+        findings: Its warnings.
+    """
+
+    rows: list[dict[str, Any]]
     notes: list[str]
     findings: list[Finding]
+
+    @property
+    def table(self) -> Table:
+        """The rows for the terminal."""
+        from rich import box
+        from rich.table import Table
+
+        result = Table(box=box.SIMPLE_HEAD)
+        result.add_column("in theory")
+        for title in _COLUMNS[1:]:
+            result.add_column(title, justify="right")
+        for name, peak, bound, tenth, updates in (row.values() for row in self.rows):
+            numbers = (f"{peak:.3g}", f"{bound:.3g}", f"{100 * tenth:.2g} %", f"{updates:,.0f}") if updates else "----"
+            result.add_row(name, *numbers)
+        return result
 
 
 def theory(views: Mapping[str, View], weight_decay: float | None = None) -> InTheory:
@@ -53,35 +75,28 @@ def theory(views: Mapping[str, View], weight_decay: float | None = None) -> InTh
     Raises:
         InputError: When the weight decay would shrink the weights to 0 or below in one step.
     """
-    from rich import box
-    from rich.table import Table
-
     plans = {name or view.plan.title: view.plan for name, view in views.items()}
     if len(plans) == 1:
         plans = {_BESIDE: _constant_beside(*plans.values()), **plans}
     said = {name: _of(plan, weight_decay or 0.0) for name, plan in plans.items()}
-    result = Table(box=box.SIMPLE_HEAD)
-    result.add_column("in theory")
-    for title in ("best peak", "bound", "last tenth", "updates"):
-        result.add_column(title, justify="right")
-    first, findings = next(iter(said.values())), []
+    first, rows, findings = next(iter(said.values())), [], []
     for name, one in said.items():
         if one is None or first is None:
-            result.add_row(name, *"----")
+            rows.append(dict.fromkeys(_COLUMNS, None) | {"schedule": name})
             continue
         peak, value = one.bound.peak / first.bound.peak, one.bound.value / first.bound.value
         memory = one.memory
-        result.add_row(
-            name, f"{peak:.3g}", f"{value:.3g}", f"{100 * memory.last_tenth:.2g} %", f"{memory.effective:,.0f}"
-        )
+        numbers = (name, peak, value, memory.last_tenth, memory.effective)
+        rows.append(dict(zip(_COLUMNS, numbers, strict=True)))
         if memory.warning and name != _BESIDE:
             findings.append(Finding("warning", f"{name}: {memory.warning}" if len(views) > 1 else memory.warning))
     horizon = next(iter(plans.values())).horizon
     notes = _notes(weight_decay, horizon.steps)
-    return InTheory(result, notes if len(views) > 1 else [ABOUT_PEAK, *notes], findings)
+    return InTheory(rows, notes if len(views) > 1 else [ABOUT_PEAK, *notes], findings)
 
 
 _BESIDE = "a constant rate"
+_COLUMNS = ("schedule", "best peak", "bound", "last tenth", "updates")
 
 
 def _notes(weight_decay: float | None, steps: int) -> list[str]:

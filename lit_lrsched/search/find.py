@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -30,6 +30,7 @@ from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import Engine
 from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
 from lit_lrsched.errors import InputError
+from lit_lrsched.plain import plain
 from lit_lrsched.schedules.core import Interval, ScheduleLike
 from lit_lrsched.schedules.durations import Duration
 from lit_lrsched.search.engines import SCOUTING, TRAINING_LOSS, Engines
@@ -103,6 +104,19 @@ class Found:
     def verdict(self) -> str:
         """The answer in one sentence."""
         return sentence(self.judgement, self.outcome.judged_by)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the search as plain data, for JSON.
+
+        The keys: ``verdict``, the marks ``lr``, ``best`` and ``largest_safe``, the ``interval`` of the best, ``edge``,
+        ``flat`` and ``all_safe`` as in :class:`Judgement`, ``judged_by``, the name of the loss, ``table`` and
+        ``folder``.
+        """
+        marks = asdict(self.judgement)
+        lr = marks.pop("suggested")
+        about = {"judged_by": self.outcome.judged_by, "table": self.table, "folder": self.folder}
+        found: dict[str, Any] = plain({"verdict": self.verdict, "lr": lr, **marks, **about})
+        return found
 
     def plot(self, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """Draws the loss against the rate, its band over the seeds, where it diverges, and the three marks.

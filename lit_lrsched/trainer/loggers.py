@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lit_lrsched.plans.curve import sample
 from lit_lrsched.plans.picture import picture, thumbnail
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.table import distinct, rows_of
@@ -39,9 +41,33 @@ def pixels_of(plan: Plan) -> Any:
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
+def is_tensorboard(logger: Logger) -> bool:
+    """Returns whether a logger is TensorBoard's."""
+    return isinstance(logger, _kinds.TensorBoardLogger)
+
+
 def tensorboards(trainer: Trainer) -> list[Any]:
     """Returns the ``SummaryWriter`` of every TensorBoard logger."""
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, _kinds.TensorBoardLogger)]
+
+
+def write_planned_rates(trainer: Trainer, plan: Plan, most: int) -> None:
+    """Writes the planned rates for TensorBoard, which has a colour for each run: as the run ``planned`` inside the run.
+
+    Args:
+        trainer: The trainer, before its first step.
+        plan: The plan.
+        most: About how many points.
+    """
+    begun = trainer.global_step
+    curve = sample(plan, most).since(begun)
+    for writer in tensorboards(trainer):
+        planned = type(writer)(os.path.join(writer.log_dir, "planned"), purge_step=begun or None)
+        for name, values in curve.values.items():
+            for step, value in zip(curve.steps, values, strict=True):
+                if name.startswith("lr/"):
+                    planned.add_scalar(name, value, step)
+        planned.close()
 
 
 def write_hyperparameters(trainer: Trainer, hyperparameters: Mapping[str, Any]) -> None:

@@ -25,10 +25,10 @@ FLAGS = [
 WARMUP = ["--lr_scheduler=WarmupCosine", "--lr_scheduler.warmup=10%", "--optimizer=SGD", "--optimizer.lr=0.3"]
 # The pictures of TensorBoard: the folder that it shows, the page and the size of the window.
 PAGES = {
-    "tensorboard.png": ("lightning_logs/version_0", "#custom_scalars&_smoothingWeight=0", "1280,800"),
+    "tensorboard.png": ("lightning_logs/WarmupCosine-0.3", "#custom_scalars&_smoothingWeight=0", "1280,800"),
     "scalars.png": (
-        "lightning_logs/version_0",
-        "#scalars&_smoothingWeight=0&tagFilter=%5E(lr%7Cplanned%7Ctrain%7Cval)",
+        "lightning_logs/WarmupCosine-0.3",
+        "#scalars&_smoothingWeight=0&tagFilter=%5E(lr%7Ctrain%7Cval)",
         "1280,1050",
     ),
     "hparams.png": ("lightning_logs/compare", "#hparams", "1400,640"),

@@ -15,10 +15,9 @@ from lit_lrsched import Exponential, Horizon, InverseTime, IonosphereClassifier,
 from lit_lrsched.class_paths import import_path
 from lit_lrsched.comparison.engine.recorder import recording_class
 from lit_lrsched.ionosphere.article import inverse_time
-from tests.reading import scalar_tags, scalars
+from tests.reading import run_folder, scalar_tags, scalars
 
 ROOT = Path(__file__).parents[2]
-RUN = Path("lightning_logs/version_0")
 
 CLOSED_FORMS = {
     "constant": [0.1] * 50,
@@ -33,7 +32,7 @@ def test_tensorboard_holds_the_learning_rate_of_every_epoch(command, name):
     options = ["--trainer.limit_val_batches=0", "--trainer.limit_test_batches=1"]
     assert command("fit", "--config", f"article/{name}.yaml", *options) == 0
     # an event file keeps single precision
-    assert scalars(RUN, "lr/group0") == pytest.approx(CLOSED_FORMS[name], rel=1e-6)
+    assert scalars(run_folder(), "lr/group0") == pytest.approx(CLOSED_FORMS[name], rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def test_own_schedules_by_name(command, arguments, expected, interval):
     options = ["--trainer.max_epochs=5", "--trainer.limit_val_batches=0", f"--lr_interval={interval}"]
     assert command("fit", "--lr_scheduler", *arguments, *options, "--lr_logger.each_step=true") == 0
     by_step = table(expected, Horizon(55, 11), "step")
-    used = scalars(RUN, "lr/group0")
+    used = scalars(run_folder(), "lr/group0")
     first_of_epoch = [by_step[step - step % 11] for step in range(55)]
     assert used == pytest.approx([0.1 * f for f in (by_step if interval == "step" else first_of_epoch)], rel=1e-6)
 
@@ -77,11 +76,12 @@ def test_torch_schedulers_by_name(command, name, given, options):
     arguments = {key: import_path(value) if callable(value) else value for key, value in given.items()}
     arguments = [f"--lr_scheduler.{key}={value}" for key, value in arguments.items()]
     assert command("fit", "--lr_scheduler", name, *arguments, *options, "--trainer.max_epochs=5") == 0
-    saved = yaml.safe_load((RUN / "config.yaml").read_text())
+    saved = yaml.safe_load((run_folder() / "config.yaml").read_text())
     assert saved["lr_scheduler"]["class_path"] == f"torch.optim.lr_scheduler.{name}"
-    metrics = scalars(RUN, "val_acc") if name == "ReduceLROnPlateau" else []
+    metrics = scalars(run_folder(), "val_acc") if name == "ReduceLROnPlateau" else []
     per_epoch = 11 if "--lr_interval=step" in options else 1
-    assert scalars(RUN, "lr/group0") == pytest.approx(rates_of_torch(name, given, per_epoch, metrics), rel=1e-6)
+    expected = rates_of_torch(name, given, per_epoch, metrics)
+    assert scalars(run_folder(), "lr/group0") == pytest.approx(expected, rel=1e-6)
 
 
 def rates_of_torch(name: str, given: dict, per_epoch: int, metrics: list[float]) -> list[float]:
@@ -109,11 +109,13 @@ def test_fit_says_what_it_trains_and_ends_with_the_test_metrics_and_the_checkpoi
     assert f"{first}LinearLR, 2 epochs, on cpu.\n" in trained
     assert "lr=" in trained
     assert re.search(r"test_loss +0\.\d{4}\n +test_acc +0\.\d{4}\n", trained)
-    checkpoint = RUN / "checkpoints" / "last.ckpt"
-    assert trained.endswith(f"TensorBoard: tensorboard --logdir {RUN}\nCheckpoint: {checkpoint}\n")
+    checkpoint = run_folder() / "checkpoints" / "last.ckpt"
+    assert trained.endswith(f"TensorBoard: tensorboard --logdir {run_folder()}\nCheckpoint: {checkpoint}\n")
     assert checkpoint.is_file()
     assert command.err == ""
-    assert {"lr/group0", "train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"} <= scalar_tags(RUN)
+    told = {f"{stage}_{metric}" for stage in ("train", "val", "test") for metric in ("loss", "acc")}
+    assert scalar_tags(run_folder()) == {*told, "lr/group0", "loss/train", "loss/val"}
+    assert scalars(run_folder(), "loss/val") == scalars(run_folder(), "val_loss")
 
 
 SHORT = ["--trainer.max_epochs=1", "--trainer.log_every_n_steps=1"]
@@ -125,7 +127,7 @@ def test_test_data_are_for_those_who_ask(command):
     assert "test_acc" not in command.out
     told = dict(re.findall(r"^  (val_\w+) +([\d.]+)$", command.out, flags=re.MULTILINE))
     assert {name: float(value) for name, value in told.items()} == {
-        name: pytest.approx(scalars(RUN, name)[-1], abs=5e-5) for name in ("val_loss", "val_acc")
+        name: pytest.approx(scalars(run_folder(), name)[-1], abs=5e-5) for name in ("val_loss", "val_acc")
     }
     assert command("fit", *FOREIGN, "--lr_scheduler=Linear", "--optimizer=SGD", "--optimizer.lr=0.1") == 0
     assert " with SGD (lr 0.1) and Linear, 1 epoch, on cpu." in command.out
@@ -137,7 +139,7 @@ def test_test_data_are_for_those_who_ask(command):
 
 def test_a_checkpoint_gives_the_same_numbers_as_its_run(trained, command):
     metrics = dict(re.findall(r"(test_\w+) +([\d.]+)", trained))
-    checkpoint = str(RUN / "checkpoints" / "last.ckpt")
+    checkpoint = str(run_folder() / "checkpoints" / "last.ckpt")
 
     assert command("test", "--ckpt_path", checkpoint) == 0
     again = dict(re.findall(r"(test_\w+) +│ +([\d.]+)", command.out))
@@ -146,12 +148,12 @@ def test_a_checkpoint_gives_the_same_numbers_as_its_run(trained, command):
     assert command("validate", "--ckpt_path", checkpoint) == 0
     again = dict(re.findall(r"(val_\w+) +│ +([\d.]+)", command.out))
     assert {name: float(value) for name, value in again.items()} == {
-        name: pytest.approx(scalars(RUN, name)[-1], rel=1e-6) for name in ("val_loss", "val_acc")
+        name: pytest.approx(scalars(run_folder(), name)[-1], rel=1e-6) for name in ("val_loss", "val_acc")
     }
 
     assert command("predict", "--ckpt_path", checkpoint) == 0
     file = re.search(r"351 predictions: (\S+)", command.out)
-    assert file[1] == str(RUN / "predictions.csv")
+    assert file[1] == str(run_folder() / "predictions.csv")
     header, *lines = Path(file[1]).read_text().splitlines()
     assert header == "row,prediction"
     assert [int(line.split(",")[0]) for line in lines] == list(range(351))
@@ -159,19 +161,20 @@ def test_a_checkpoint_gives_the_same_numbers_as_its_run(trained, command):
 
 
 def test_what_is_found_out_about_a_checkpoint_goes_into_its_run(trained, command):
-    saved = (RUN / "config.yaml").read_text()
-    checkpoint = str(RUN / "checkpoints" / "last.ckpt")
-    before = {name: scalars(RUN, name) for name in ("val_loss", "test_loss", "epoch")}
+    saved = (run_folder() / "config.yaml").read_text()
+    checkpoint = str(run_folder() / "checkpoints" / "last.ckpt")
+    before = {name: scalars(run_folder(), name) for name in ("val_loss", "test_loss")}
     for subcommand in ("validate", "test", "predict"):
         assert command(subcommand, "--ckpt_path", checkpoint) == 0
-    assert [path.name for path in RUN.parent.iterdir()] == [RUN.name]
-    assert (RUN / "config.yaml").read_text() == saved
+    assert [path.name for path in run_folder().parent.iterdir()] == [run_folder().name]
+    assert (run_folder() / "config.yaml").read_text() == saved
     for name in ("val_loss", "test_loss"):  # at the step of the checkpoint, which is the last: behind what was there
-        assert scalars(RUN, name) == pytest.approx([*before[name], before[name][-1]], rel=1e-6)
-    assert scalars(RUN, "epoch") == before["epoch"]
+        assert scalars(run_folder(), name) == pytest.approx([*before[name], before[name][-1]], rel=1e-6)
+    assert "epoch" not in scalar_tags(run_folder())
     moved = Path(checkpoint).rename("elsewhere.ckpt")
     assert command("test", "--ckpt_path", str(moved)) == 0  # of no run: it gets a folder of its own
-    assert sorted(path.name for path in RUN.parent.iterdir()) == ["version_0", "version_1"]
+    name = run_folder().name
+    assert sorted(path.name for path in Path("lightning_logs").iterdir()) == [name, f"{name}-v1"]
 
 
 TWO_OUTPUTS = """
@@ -194,23 +197,23 @@ def test_a_model_of_several_outputs_has_a_column_for_each(command):
     Path("two_outputs.py").write_text(TWO_OUTPUTS)
     module = ["--model=two_outputs.Net", "--data=two_outputs.Rows"]
     assert command("fit", *module, *SHORT) == 0
-    assert command("predict", *module, "--ckpt_path", str(RUN / "checkpoints" / "last.ckpt")) == 0
-    header, *lines = (RUN / "predictions.csv").read_text().splitlines()
+    assert command("predict", *module, "--ckpt_path", str(run_folder() / "checkpoints" / "last.ckpt")) == 0
+    header, *lines = (run_folder() / "predictions.csv").read_text().splitlines()
     assert header == "row,prediction_0,prediction_1"
     assert [line.split(",")[0] for line in lines] == [str(number) for number in range(128)]
     assert all(float(line.split(",")[1]) == -float(line.split(",")[2]) for line in lines)
 
 
 def test_a_checkpoint_holds_plain_values_and_the_options_that_were_given(trained):
-    model = IonosphereClassifier.load_from_checkpoint(RUN / "checkpoints" / "last.ckpt", weights_only=True)
+    model = IonosphereClassifier.load_from_checkpoint(run_folder() / "checkpoints" / "last.ckpt", weights_only=True)
     assert model.hparams.optimizer["init_args"]["lr"] == 0.5
     assert model.optimizer(model.parameters()).param_groups[0]["lr"] == 0.5
     assert model(torch.zeros(2, 34)).shape == (2, 1)
 
 
 def test_a_saved_configuration_runs_again(trained, command):
-    assert command("fit", "--config", str(RUN / "config.yaml")) == 0
-    assert scalars(Path("lightning_logs/version_1"), "train_loss") == scalars(RUN, "train_loss")
+    assert command("fit", "--config", str(run_folder() / "config.yaml")) == 0
+    assert scalars(run_folder(1), "train_loss") == scalars(run_folder(), "train_loss")
 
 
 def test_in_features_follow_the_data(command):
@@ -218,7 +221,7 @@ def test_in_features_follow_the_data(command):
     Path("small.csv").write_text("\n".join(rows))
     options = ["--data=CSVDataModule", "--data.path=small.csv", "--trainer.max_epochs=1"]
     assert command("fit", *options) == 0
-    checkpoint = RUN / "checkpoints" / "last.ckpt"
+    checkpoint = run_folder() / "checkpoints" / "last.ckpt"
     assert IonosphereClassifier.load_from_checkpoint(checkpoint, weights_only=True).hparams.in_features == 3
     assert command("test", *options[:2], "--ckpt_path", str(checkpoint)) == 0
 
@@ -328,8 +331,8 @@ def test_two_processes_agree_with_one(tmp_path):
         (tmp_path / name).mkdir()
         strategy = ["--trainer.strategy=ddp"] if devices == "2" else []
         run_process("fit", *options, f"--trainer.devices={devices}", *strategy, cwd=tmp_path / name)
-    assert [path.name for path in (tmp_path / "two/lightning_logs").iterdir()] == ["version_0"]
-    one, two = (scalars(tmp_path / name / RUN, "lr/group0") for name in ("one", "two"))
+    assert [path.name for path in (tmp_path / "two/lightning_logs").iterdir()] == ["ExponentialLR-0.1"]
+    one, two = (scalars(tmp_path / name / "lightning_logs/ExponentialLR-0.1", "lr/group0") for name in ("one", "two"))
     assert one == two
     assert len(two) == 3
 

@@ -18,6 +18,7 @@ SCHEDULE = """
 from dataclasses import dataclass
 
 from lit_lrsched import Schedule
+from tests.reading import run_folder
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def test_it_trains_races_and_is_saved_by_its_path(install, command):
     install("acme_saw", SCHEDULE.format(name="AcmeSaw"), AcmeSaw="acme_saw:AcmeSaw")
     assert command("fit", "--lr_scheduler=AcmeSaw", "--trainer.max_epochs=1") == 0, command.err
     assert "learning rate followed the plan (11 of 11 steps)" in command.out
-    saved = yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())
+    saved = yaml.safe_load(Path("lightning_logs/AcmeSaw-0.1/config.yaml").read_text())
     assert saved["lr_scheduler"] == {"class_path": "acme_saw.AcmeSaw", "init_args": {"low": 0.25}}
     race = [
         "--schedules=[AcmeSaw, Constant]",

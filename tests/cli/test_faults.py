@@ -79,10 +79,10 @@ def test_the_same_race_started_twice_at_once(tmp_path):
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
-    from lit_lrsched.cli.loggers import OwnVersionLogger as _OwnVersion
+    from lit_lrsched.cli.loggers import NewRunLogger
 
-    loggers = [_OwnVersion(tmp_path, "lightning_logs") for _ in range(3)]
-    assert [Path(logger.log_dir).name for logger in loggers] == ["version_0", "version_1", "version_2"]
+    loggers = [NewRunLogger(str(tmp_path), "Cosine-0.1") for _ in range(3)]
+    assert [Path(logger.log_dir).name for logger in loggers] == ["Cosine-0.1", "Cosine-0.1-v1", "Cosine-0.1-v2"]
 
 
 def test_a_full_disk_in_a_race(command, monkeypatch):

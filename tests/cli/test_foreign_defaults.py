@@ -8,7 +8,8 @@ import pytest
 import torch
 import yaml
 
-RUN = Path("lightning_logs/version_0")
+from tests.reading import run_folder
+
 MODEL, DATA = ["--model", "tests.foreign.MLP"], ["--data", "tests.foreign.Data"]
 SHORT = ["--trainer.max_epochs=1", "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false"]
 OWN_MODEL = {"in_features": 10, "hidden": 128, "depth": 1}
@@ -20,13 +21,13 @@ def _listening(caplog):
     caplog.set_level("INFO", logger="lightning.pytorch")
 
 
-def saved(key: str, run: Path = RUN) -> dict:
-    return yaml.safe_load((run / "config.yaml").read_text())[key]["init_args"]
+def saved(key: str, number: int = 0) -> dict:
+    return yaml.safe_load((run_folder(number) / "config.yaml").read_text())[key]["init_args"]
 
 
-def built(run: Path = RUN) -> tuple[dict, dict]:
+def built(number: int = 0) -> tuple[dict, dict]:
     """What model and data were really built with, as the checkpoint has it."""
-    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint = torch.load(run_folder(number) / "checkpoints" / "last.ckpt", weights_only=True)
     parts = (checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"])
     model, data = ({name: value for name, value in part.items() if name[0] != "_"} for part in parts)
     return model, data
@@ -45,8 +46,8 @@ def test_foreign_classes_in_a_configuration_get_what_it_gives(command):
     )
     assert command("fit", "--config=mine.yaml", "--model.hidden=5", *SHORT) == 0
     assert built() == ({**OWN_MODEL, "depth": 2, "hidden": 5}, {**OWN_DATA, "rows": 64})
-    assert command("fit", "--config", str(RUN / "config.yaml")) == 0
-    assert built(Path("lightning_logs/version_1")) == built()
+    assert command("fit", "--config", str(run_folder() / "config.yaml")) == 0
+    assert built(1) == built()
 
 
 @pytest.mark.parametrize(
@@ -59,9 +60,9 @@ def test_what_is_typed_counts_wherever_it_stands(command, typed):
 
 def test_a_configuration_keeps_its_arguments_to_its_own_class(command, caplog):
     assert command("fit", *SHORT, "--model.hidden=7", "--optimizer=SGD", "--optimizer.lr=0.3") == 0
-    config = str(RUN / "config.yaml")
+    config = str(run_folder() / "config.yaml")
     assert command("fit", "--config", config, *MODEL, *DATA, "--optimizer=AdamW", "--lr_scheduler=Cosine") == 0
-    run = Path("lightning_logs/version_1")
+    run = 1
     assert built(run) == (OWN_MODEL, OWN_DATA)
     assert (saved("optimizer", run)["lr"], saved("optimizer", run)["weight_decay"]) == (1e-3, 1e-2)
     replaced = (
@@ -72,7 +73,7 @@ def test_a_configuration_keeps_its_arguments_to_its_own_class(command, caplog):
 
 def test_a_checkpoint_of_a_foreign_model_brings_its_own_arguments(command):
     assert command("fit", *MODEL, *DATA, "--model.depth=2", *SHORT) == 0
-    checkpoint = str(RUN / "checkpoints" / "last.ckpt")
+    checkpoint = str(run_folder() / "checkpoints" / "last.ckpt")
     assert command("test", *DATA, "--ckpt_path", checkpoint) == 0
     assert "test_acc" in command.out
     assert command("test", "--ckpt_path", checkpoint) == 2
@@ -122,7 +123,7 @@ def test_a_foreign_model_keeps_its_width_and_the_examples_follows_the_data(comma
     assert command("fit", *wide, *SHORT) == 0
     assert built()[0]["in_features"] == 10
     assert command("fit", *MODEL, "--data", "tests.foreign.OtherwiseWide", *SHORT) == 0
-    assert built(Path("lightning_logs/version_1"))[0]["in_features"] == 10
+    assert built(1)[0]["in_features"] == 10
     assert command("fit", *DATA, "--model.in_features=10", *SHORT) == 0  # data that do not say how wide they are
 
 

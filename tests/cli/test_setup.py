@@ -10,6 +10,7 @@ import torch
 import yaml
 
 import lit_lrsched
+from tests.reading import run_folder
 
 SHIPPED = Path(lit_lrsched.__file__).parent / "configs"
 SHORT = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
@@ -65,9 +66,9 @@ def test_arguments_of_the_optimizer_without_its_class(command):
 
 def test_a_checkpoint_of_the_users_beside_ours(command):
     assert command("fit", *SHORT) == 0
-    first = Path("lightning_logs/version_0/checkpoints/last.ckpt")
+    first = run_folder() / "checkpoints/last.ckpt"
     assert command("fit", *SHORT, "--trainer.callbacks+=ModelCheckpoint") == 0, command.err
-    keys = torch.load("lightning_logs/version_1/checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    keys = torch.load(run_folder(1) / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
     kinds = sorted(key.partition("{")[0] for key in keys if "heckpoint" in key)
     assert kinds == ["LastCheckpoint", "ModelCheckpoint"]
     # An earlier checkpoint goes on without a warning, with ours alone and with another beside it.

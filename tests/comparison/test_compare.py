@@ -42,6 +42,7 @@ from lit_lrsched import (
     WarmupCosine,
     compare,
 )
+from lit_lrsched.comparison.race import Comparison
 from lit_lrsched.comparison.records import RecordStore, _read
 from lit_lrsched.comparison.splits import splits_of
 from lit_lrsched.errors import InputError
@@ -186,19 +187,25 @@ def test_the_command(command):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_the_command_says_what_it_cannot_decide(command):
+def test_the_command_says_what_it_cannot_decide_and_as_json_too(command, monkeypatch):
+    finished: list[Comparison] = []
+    show = Comparison.show
+    monkeypatch.setattr(Comparison, "show", lambda race: [finished.append(race), show(race)])
     options = ["--schedules=[Constant, Linear]", "--lrs=[0.001,0.003]", "--momenta=[0.9]", "--trainer.max_epochs=1"]
-    assert command("compare", *options, "--seeds=5", "--optimizer=Adam", "--folder=race") == 0
+    assert command("compare", *options, "--seeds=5", "--optimizer=Adam", "--folder=race", "--json") == 0
+    found, written = json.loads(command.out), json.loads(Path("race/summary.json").read_text())
+    assert found == finished[0].as_dict() == {**written, "table": found["table"], "folder": "race"}
+    assert (found["table"], found["verdict"]) == (finished[0].table, list(finished[0].verdict))
     # Before the first run, that five seeds decide nothing.
     said = "5 seeds cannot tell schedules apart: p is never below 0.0625, and 0.05 is asked for. Give at least 6."
-    lines = command.out.splitlines()
+    lines = command.err.splitlines()
     assert lines.index(said) == lines.index("val_acc tunes: higher is better.") + 1
     # Whatever was tried is at an edge, and a wider grid is at hand.
-    assert "; widen the grid: lrs=[" in " ".join(command.out.split())
-    assert "The wider grid: --lrs '[" in command.out
+    assert "; widen the grid: lrs=[" in " ".join(command.err.split())
+    assert "The wider grid: --lrs '[" in command.err
     assert set(json.loads((Path("race") / "summary.json").read_text())["wider_lrs"]) > {0.001, 0.003}
     # The ionosphere data are split anew for every seed.
-    assert "The seeds re-split the same rows" in command.out
+    assert "The seeds re-split the same rows" in command.err
     page = (Path("race") / "report.html").read_text()
     assert "for 1 epoch with Adam." in page
     assert "call_without_instantiate_context" not in page

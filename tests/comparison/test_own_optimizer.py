@@ -17,7 +17,7 @@ from lit_lrsched import Constant, IonosphereClassifier, IonosphereDataModule, Li
 from lit_lrsched.comparison.own_optimizer import ask
 from lit_lrsched.errors import InputError
 from tests.foreign import GAN, MLP, Data, Decayed, Grouped, HeadOnly, NoOptimizer, Several
-from tests.reading import scalars
+from tests.reading import run_folder, scalars
 
 DATA = ["--data", "tests.foreign.Data", "--data.rows=64", "--data.batch_size=16"]
 QUICK = ["--seeds=1", "--trainer.max_epochs=2", "--schedules", "[Constant]"]
@@ -151,7 +151,7 @@ def test_fit_sets_up_the_groups_of_an_export(command):
     # The groups have 0.01 and 0.03, and fit gives the highest of a module's rates the one that it is given.
     assert best["optimizer"]["init_args"] == {"lr": pytest.approx(0.006), "weight_decay": pytest.approx(0.3)}
     assert command("fit", "--config=best.yaml") == 0
-    (run,) = Path("lightning_logs").glob("version_*")
+    run = run_folder()
     assert scalars(run, "lr/decay")[0] == pytest.approx(0.002, rel=1e-5)
     assert scalars(run, "lr/others")[0] == pytest.approx(0.006, rel=1e-5)
 

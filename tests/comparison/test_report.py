@@ -42,7 +42,7 @@ from lit_lrsched.comparison.report.write import summary_dict, write_report
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.custom import halve_every_epoch
 from lit_lrsched.theory import convex_bound, transfer
-from tests.reading import scalar_tags, scalars
+from tests.reading import run_folder, scalar_tags, scalars
 
 SCHEDULES = {"constant": Constant(), "cosine": Cosine(), "rex": Rex(), "linear": Linear(end=0.5)}
 METRICS = ["val_acc", "val_loss", "test_acc"]
@@ -677,14 +677,13 @@ def test_both_tabs_tell_the_same_story(tmp_path: Path) -> None:
     write_event_files(found, tmp_path / "race" / "tensorboard")
     for curve in learning_curves(found):
         row, run = curve.schedule, tmp_path / "race" / "tensorboard" / curve.schedule.schedule
-        assert session(run / "hp") == {"schedule": row.schedule, "lr": row.lr, "momentum": row.momentum}
-        assert scalar_tags(run) == {"lr/group0", "val_acc", "val_loss"}
-        assert scalar_tags(run / "hp") == {"hp/val_acc", "hp/test_acc", "hp/val_loss"}
+        assert session(run) == {"schedule": row.schedule, "lr": row.lr, "momentum": row.momentum}
+        assert scalar_tags(run) == {"lr/group0", "val_acc", "val_loss", "test_acc"}
+        assert not [path for path in run.iterdir() if path.is_dir()]
         assert scalars(run, "lr/group0") == pytest.approx(curve.rates, rel=1e-6)
         assert scalars(run, "val_acc") == pytest.approx(curve.mean, rel=1e-6)
-        assert scalars(run / "hp", "hp/test_acc") == pytest.approx([row.mean], rel=1e-6)
-        for name in ("val_acc", "val_loss"):
-            assert scalars(run / "hp", f"hp/{name}") == pytest.approx(scalars(run, name)[-1:], rel=1e-6)
+        assert scalars(run, "test_acc") == pytest.approx([row.mean], rel=1e-6)
+        assert scalars(run, "val_acc")[-1] == pytest.approx(row.validation, rel=1e-6)
 
 
 def _value(group: Any, tag: str) -> float:
@@ -708,14 +707,14 @@ def test_the_hparams_tab_has_a_row_for_each_schedule(tmp_path: Path) -> None:
     backend = backend_context.Context(TBContext(data_provider=provider))
     request = RequestContext()
     experiment = get_experiment.Handler(request, backend, "", api_pb2.GetExperimentRequest()).run()
-    assert {info.name.tag for info in experiment.metric_infos} == {"hp/val_acc", "hp/test_acc", "hp/val_loss"}
+    assert {info.name.tag for info in experiment.metric_infos} == {"lr/group0", "val_acc", "test_acc", "val_loss"}
     statuses = [api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE, api_pb2.STATUS_RUNNING]
-    column = api_pb2.ColParams(metric=api_pb2.MetricName(tag="hp/test_acc"))
+    column = api_pb2.ColParams(metric=api_pb2.MetricName(tag="test_acc"))
     query = api_pb2.ListSessionGroupsRequest(
         start_index=0, slice_size=100, allowed_statuses=statuses, col_params=[column]
     )
     groups = list_session_groups.Handler(request, backend, "", query).run().session_groups
-    rows = sorted((g.hparams["schedule"].string_value, round(_value(g, "hp/test_acc"), 5)) for g in groups)
+    rows = sorted((g.hparams["schedule"].string_value, round(_value(g, "test_acc"), 5)) for g in groups)
     assert rows == sorted([(row.schedule, round(row.mean, 5)) for row in found.summary.schedules] * 2)
 
 
@@ -869,8 +868,7 @@ def test_fit_takes_the_exported_file(command, tmp_path: Path) -> None:
     found = results(race(["constant", "cosine"]))
     export_best(tmp_path / "best.yaml", found.summary, {"cosine": Cosine()}, torch.optim.SGD, 2)
     assert command("fit", "--config", str(tmp_path / "best.yaml")) == 0, command.err
-    (run,) = (tmp_path / "lightning_logs").glob("version_*")
-    rates = scalars(run, "lr/group0")
+    rates = scalars(run_folder(), "lr/group0")
     # Cosine from 0.3 over 2 epochs of 11 steps: at their starts 0.3 * (1 + cos(0)) / 2 and 0.3 * (1 + cos(pi / 2)) / 2.
     assert len(rates) == 22
     assert rates[::11] == pytest.approx([0.3, 0.15], rel=1e-5)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from matplotlib import colors, image
 
-from tests.reading import scalars
+from tests.reading import run_folder, scalars
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "reproduce_article.py"
 LOGS = Path("lightning_logs/article")
@@ -71,7 +71,7 @@ def test_it_shows_every_epoch_and_what_came_of_it(script, command):
     for number, seed in enumerate((7, 8)):
         options = ["--config=article/linear.yaml", "--trainer.max_epochs=4", f"--seed_everything={seed}"]
         assert command("fit", *options) == 0
-        of_command = scalars(Path(f"lightning_logs/version_{number}"), "train_loss")
+        of_command = scalars(run_folder(number), "train_loss")
         assert (of_command == scalars(LOGS / "linear" / "version_0", "train_loss")) == (seed == 7)
 
 

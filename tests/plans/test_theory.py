@@ -114,9 +114,9 @@ def test_torch_schedulers_epochs_and_metrics():
 def test_a_rate_of_zero_has_no_theory():
     views = {"none": View.of(plan_of(Constant(0.0), Horizon(9))), "some": View.of(plan_of(Linear(), Horizon(9)))}
     assert best_peaks(views) == {"none": None, "some": None}
-    table, _, findings = theory(views)
-    assert [list(column.cells) for column in table.columns] == [["none", "some"], *[["-", "-"]] * 4]
-    assert findings == []
+    told = theory(views)
+    assert [list(column.cells) for column in told.table.columns] == [["none", "some"], *[["-", "-"]] * 4]
+    assert told.findings == []
 
 
 def test_the_python_of_the_document_works(in_tmp):

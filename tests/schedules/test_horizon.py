@@ -35,9 +35,7 @@ from lit_lrsched import (
     table,
 )
 from lit_lrsched.errors import InputError
-from lit_lrsched.plans.plan import plan_of
 from lit_lrsched.plans.preview import preview, show
-from lit_lrsched.plans.view import View
 from tests.training import Endless, Small, used_by
 
 STEPS = Horizon(100)
@@ -120,7 +118,7 @@ def test_a_preview_without_epochs_shows_steps(in_tmp, capsys):
     assert (axes.get_xlabel(), axes.get_xlim()) == ("step", (0, 100))
     both = preview({"a": Linear(), "b": Cosine()}, STEPS).table
     assert list(both[0])[3] == "at step"
-    shows_zero = {"": View.of(plan_of(Linear(over="50st"), STEPS))}
+    shows_zero = preview(Linear(over="50st"), STEPS)
     assert show(shows_zero, csv="ticks.csv") == 1
     out = capsys.readouterr().out
     assert out.startswith("100 steps\n")

@@ -30,6 +30,7 @@ from lit_lrsched.search import engines
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
 from lit_lrsched.search.rates import spread
 from tests.foreign import GAN, MLP, Data, Decayed, Grouped, NoOptimizer, Several
+from tests.reading import run_folder
 
 DATA = partial(Data, 16, rows=64)
 SMALL = {"epochs": 4, "points": 8, "seeds": 2}
@@ -350,7 +351,7 @@ def test_the_command(command):
     peak = yaml.safe_load(Path("peak.yaml").read_text())
     assert peak["optimizer"]["class_path"] == "torch.optim.Adam"
     assert command("fit", "--config=peak.yaml", "--trainer.max_epochs=1") == 0, command.err
-    config = yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())
+    config = yaml.safe_load((run_folder() / "config.yaml").read_text())
     assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == peak["optimizer"]["init_args"]["lr"]
     assert config["model"]["init_args"]["lr_scheduler"]["class_path"] == "lit_lrsched.Cosine"
 

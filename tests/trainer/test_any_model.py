@@ -11,9 +11,8 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from lit_lrsched import Horizon, WarmupCosine, table
 from lit_lrsched.cli.schedule_cli import ScheduleCLI
-from tests.reading import scalars
+from tests.reading import run_folder, scalars
 
-RUN = Path("lightning_logs/version_0")
 WARMUP = ["--lr_scheduler", "WarmupCosine", "--lr_scheduler.warmup", "25%"]
 SHORT = ["--trainer.max_epochs=2", "--trainer.limit_train_batches=4", "--trainer.limit_val_batches=1"]
 SHORT += ["--trainer.log_every_n_steps=1"]  # Lightning warns of intervals that are longer than an epoch
@@ -65,21 +64,21 @@ def _listening(caplog):
 def test_neither_option_leaves_the_model_alone(command, caplog):
     assert command(*BORING) == 0
     assert "takes the place" not in caplog.text
-    assert scalars(RUN, "lr/group0") == pytest.approx([0.1] * 4 + [0.01] * 4)  # its own StepLR(1)
+    assert scalars(run_folder(), "lr/group0") == pytest.approx([0.1] * 4 + [0.01] * 4)  # its own StepLR(1)
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_a_schedule_alone_keeps_the_optimizer(command, caplog):
     assert command(*BORING, *WARMUP) == 0
     assert "WarmupCosine takes the place of BoringModel's StepLR." in caplog.messages
-    assert scalars(RUN, "lr/group0") == pytest.approx([0.1 * factor for factor in FACTORS], rel=1e-6)
+    assert scalars(run_folder(), "lr/group0") == pytest.approx([0.1 * factor for factor in FACTORS], rel=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_both_are_replaced(command, caplog):
     assert command(*BORING, *WARMUP, "--optimizer", "AdamW", "--optimizer.lr", "3e-4") == 0
     assert "--optimizer takes the place of BoringModel.configure_optimizers." in caplog.messages
-    assert scalars(RUN, "lr/group0") == pytest.approx([3e-4 * factor for factor in FACTORS], rel=1e-6)
+    assert scalars(run_folder(), "lr/group0") == pytest.approx([3e-4 * factor for factor in FACTORS], rel=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
@@ -87,7 +86,7 @@ def test_an_optimizer_alone_drops_the_schedule_and_says_so(command, caplog):
     assert command(*BORING, "--optimizer", "AdamW", "--optimizer.lr", "3e-4") == 0
     replaced = "--optimizer takes the place of BoringModel.configure_optimizers, its schedule included."
     assert replaced in caplog.messages
-    assert scalars(RUN, "lr/group0") == pytest.approx([3e-4] * 8)
+    assert scalars(run_folder(), "lr/group0") == pytest.approx([3e-4] * 8)
 
 
 def test_groups_keep_their_rates_and_may_have_schedules_of_their_own(command):
@@ -98,16 +97,16 @@ def test_groups_keep_their_rates_and_may_have_schedules_of_their_own(command):
         "  momentum: {class_path: Linear, init_args: {start: 1.0, end: 0.5}}\n"
     )
     assert command(*QUIET, "--config", "groups.yaml", "--lr_logger.momentum=true") == 0
-    assert scalars(RUN, "lr/backbone") == pytest.approx([0.01 * factor for factor in FACTORS], rel=1e-6)
-    assert scalars(RUN, "lr/head") == pytest.approx([0.05] * 8)
-    assert scalars(RUN, "momentum/head") == pytest.approx([0.9 * (1 - 0.5 * step / 8) for step in range(8)])
+    assert scalars(run_folder(), "lr/backbone") == pytest.approx([0.01 * factor for factor in FACTORS], rel=1e-6)
+    assert scalars(run_folder(), "lr/head") == pytest.approx([0.05] * 8)
+    assert scalars(run_folder(), "momentum/head") == pytest.approx([0.9 * (1 - 0.5 * step / 8) for step in range(8)])
 
 
 def test_a_model_that_takes_the_options_but_not_the_groups_gets_them_from_outside(command):
     options = ["--lr_scheduler", "Constant", "--optimizer", "SGD", "--optimizer.lr=0.1", "--optimizer.momentum=0.9"]
     Path("groups.yaml").write_text("lr_groups: {momentum: {class_path: Linear, init_args: {start: 1.0, end: 0.5}}}\n")
     assert command("fit", "--config=groups.yaml", *options, *SHORT, "--lr_logger.momentum=true") == 0
-    assert scalars(RUN, "momentum/group0") == pytest.approx([0.9 * (1 - 0.5 * step / 8) for step in range(8)])
+    assert scalars(run_folder(), "momentum/group0") == pytest.approx([0.9 * (1 - 0.5 * step / 8) for step in range(8)])
 
 
 @pytest.mark.parametrize(

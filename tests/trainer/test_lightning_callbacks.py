@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ from lit_lrsched import (
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.fit_plan import configure, plan_fit
-from tests.reading import scalars
+from tests.reading import run_folder, scalars
 from tests.training import SaveAt, Used, quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -247,9 +246,9 @@ def test_through_the_command(command, caplog):
     callbacks += ["--trainer.callbacks.early_stop_threshold=null", "--trainer.log_every_n_steps=1"]
     model = ["--model", f"{__name__}.Line", "--lr_scheduler", "Cosine", "--lr_scheduler.end=0.1"]
     assert command("fit", *model, *callbacks, "--trainer.max_epochs=2", "--lr_logger.each_step=true") == 0
-    base = scalars(Path("lightning_logs/version_0"), "lr/group0")[0]
+    base = scalars(run_folder(), "lr/group0")[0]
     assert base != pytest.approx(0.1)
-    assert scalars(Path("lightning_logs/version_0"), "lr/group0") == pytest.approx(planned(base), rel=1e-6)
+    assert scalars(run_folder(), "lr/group0") == pytest.approx(planned(base), rel=1e-6)
     told = f"the base rate is {base:.6g}, set before training by LearningRateFinder)"
     assert f"learning rate followed the plan (32 of 32 steps; {told}" in command.out
 

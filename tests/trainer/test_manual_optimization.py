@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from lit_lrsched import ApplySchedule, Horizon, WarmupCosine, schedule_config, t
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.fit_plan import configure, plan_fit
-from tests.reading import scalars
+from tests.reading import run_folder, scalars
 from tests.training import BATCHES, Numbers, SaveAt, Small, Used, quiet_trainer, sgd, used_by
 
 SCHEDULE = WarmupCosine(warmup="25%", end=0.1)
@@ -111,7 +110,7 @@ def test_through_the_command(command, caplog):
     arguments += ["--lr_scheduler.end=0.1", f"--trainer.max_epochs={EPOCHS}", "--lr_logger.each_step=true"]
     arguments += ["--trainer.log_every_n_steps=1", "--trainer.limit_val_batches=0"]
     assert command("fit", *arguments) == 0
-    assert scalars(Path("lightning_logs/version_0"), "lr/group0") == pytest.approx(PLANNED, rel=1e-6)
+    assert scalars(run_folder(), "lr/group0") == pytest.approx(PLANNED, rel=1e-6)
     assert "learning rate followed the plan (32 of 32 steps)" in command.out
     assert (
         "WithData calls its scheduler's step() itself. These calls do nothing: the schedule is stepped for it after "

@@ -52,8 +52,8 @@ def test_tensorboard(tmp_path: Path, capsys) -> None:
     fit(TensorBoardLogger(tmp_path, name="", version="run"))
     run = tmp_path / "run"
     assert capsys.readouterr().out.count(RECEIPT) == 1
-    for tag in ("lr/group0", "planned_lr/group0"):
-        assert scalars(run, tag) == pytest.approx(planned(), rel=1e-6)
+    for folder in (run, run / "planned"):
+        assert scalars(folder, "lr/group0") == pytest.approx(planned(), rel=1e-6)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run)).Reload()

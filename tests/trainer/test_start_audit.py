@@ -20,6 +20,7 @@ from lit_lrsched import ApplySchedule, Linear, ScheduledLR, schedule_config
 from lit_lrsched.trainer.callbacks.start_audit import StartAudit, TrainingRefused
 from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 from lit_lrsched.trainer.fit_plan import audit_fit
+from tests.reading import run_folder
 from tests.training import Tiny, tiny_trainer
 
 ONE_CYCLE = "--lr_scheduler=OneCycleLR --lr_scheduler.max_lr=0.1"
@@ -116,22 +117,22 @@ def test_the_configuration_of_another_run_is_not_overwritten(command):
 
 def test_where_nothing_is_trained_no_configuration_is_saved(command):
     assert command("fit", "--trainer.max_epochs=1") == 0
-    saved = Path("lightning_logs/version_0/config.yaml")
+    saved = run_folder() / "config.yaml"
     before = saved.read_text()
-    checkpoint = "lightning_logs/version_0/checkpoints/last.ckpt"
+    checkpoint = str(run_folder() / "checkpoints/last.ckpt")
     assert command("fit", "--trainer.max_epochs=1", "--optimizer=Adam", "--ckpt_path", checkpoint) == 0
     assert "Nothing is left to train" in command.out
     assert saved.read_text() == before
     assert command("validate", "--ckpt_path", checkpoint) == 0
     assert saved.read_text() == before
-    assert not Path("lightning_logs/version_1").exists()
+    assert len(list(Path("lightning_logs").iterdir())) == 1
 
 
 def test_a_resumed_start_that_is_refused_leaves_the_run_as_it_was(command):
     assert command("fit", "--trainer.max_epochs=2", "--lr_scheduler=Linear") == 0
     before = sorted(Path().rglob("*"))
     resumed = ["fit", "--trainer.max_epochs=4", "--lr_scheduler=Linear", "--on_horizon_change=error"]
-    assert command(*resumed, "--ckpt_path", "lightning_logs/version_0/checkpoints/last.ckpt") == 2
+    assert command(*resumed, "--ckpt_path", str(run_folder() / "checkpoints/last.ckpt")) == 2
     assert command.err.startswith("error: the checkpoint planned 22 steps")
     assert sorted(Path().rglob("*")) == before
 

@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import Callback
 
-from tests.reading import scalars
-
-RUN = Path("lightning_logs/version_0")
+from tests.reading import run_folder, scalars
 
 
 class PressCtrlC(Callback):
@@ -48,6 +46,6 @@ def test_a_run_goes_on_where_ctrl_c_stopped_it(command, interval, step):
 
     assert command(*shlex.split(going_on[1])) == 0
     # the same folder, and every step once, at the rate that the uninterrupted run would have used
-    assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
+    assert len(list(Path("lightning_logs").iterdir())) == 1
     used = [n if interval == "step" else n - n % 11 for n in range(44)]
-    assert scalars(RUN, "lr/group0") == pytest.approx([0.1 * (1 - n / 44) for n in used], rel=1e-6)
+    assert scalars(run_folder(), "lr/group0") == pytest.approx([0.1 * (1 - n / 44) for n in used], rel=1e-6)

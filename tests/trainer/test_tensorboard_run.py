@@ -13,10 +13,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from lit_lrsched import Horizon, Schedule, schedule_config
-from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
+from lit_lrsched.trainer.callbacks.tensorboard_run import CHARTS, TensorBoardRun
 from tests.training import Tiny, tiny_trainer
-
-RUN = Path("lightning_logs/version_0")
 
 
 @pytest.fixture
@@ -42,25 +40,35 @@ def get():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore:.*pkg_resources.*")
-def test_tensorboard_shows_a_fit_and_a_race(command, request):
+@pytest.mark.filterwarnings("ignore:Resumed")
+def test_tensorboard_shows_a_resumed_fit_and_a_race(command, request):
     warmup = ["--lr_scheduler=WarmupCosine", "--lr_scheduler.warmup=20%"]
-    assert command("fit", *warmup, "--trainer.max_epochs=5", "--optimizer=SGD", "--optimizer.lr=0.3") == 0
+    options = [*warmup, "--optimizer=SGD", "--optimizer.lr=0.3"]
+    assert command("fit", *options, "--trainer.max_epochs=5") == 0
+    assert command("fit", *options, "--trainer.max_epochs=6", "--ckpt_path=last") == 0
     race = ["--schedules=[Constant, Cosine]", "--lrs=[0.1]", "--momenta=[0.9]", "--seeds=2"]
     assert command("compare", *race, "--trainer.max_epochs=2", "--folder=lightning_logs/race") == 0
     get = request.getfixturevalue("get")
 
-    run = "version_0"
+    run = "WarmupCosine-0.3"
     tags = get("data/plugin/scalars/tags")
-    assert {"lr/group0", "planned_lr/group0", "train_loss", "val_loss", "train_acc", "val_acc"} <= set(tags[run])
+    # Each once, and for its colour the plan; on the first screen are the first two groups of tags: loss and lr.
+    assert set(tags) == {run, f"{run}/planned", "race/tensorboard/Constant", "race/tensorboard/Cosine"}
+    assert {"train_loss", "val_loss", "train_acc", "val_acc"} < set(tags[run])
+    groups = sorted({tag.partition("/")[0] for tag in [*tags[run], *get("data/plugin/images/tags")[run]]})
+    assert groups[:2] == ["loss", "lr"]
+    assert set(tags[f"{run}/planned"]) == {"lr/group0"}
     used, planned = (
-        get(f"data/plugin/scalars/scalars?run={run}&tag={quote(tag)}") for tag in ("lr/group0", "planned_lr/group0")
+        get(f"data/plugin/scalars/scalars?run={quote(folder)}&tag=lr%2Fgroup0") for folder in (run, f"{run}/planned")
     )
-    assert len(used) == 55
+    assert len(used) == 66
     assert [point[1:] for point in used] == [point[1:] for point in planned]
 
     layout = get("data/plugin/custom_scalars/layout")
     charts = [chart["title"] for category in layout["category"] for chart in category["chart"]]
     assert charts == ["learning rate", "loss", "accuracy"]
+    shown = get(f"data/plugin/custom_scalars/scalars?run={run}&tag={quote(CHARTS['loss'][0])}")
+    assert set(shown["tag_to_events"]) == {"train_loss", "val_loss"}
 
     assert set(get("data/plugin/images/tags")[run]) == {"schedule"}
     text = get(f"data/plugin/text/text?run={run}&tag=configuration%2Ftext_summary")
@@ -70,18 +78,18 @@ def test_tensorboard_shows_a_fit_and_a_race(command, request):
     columns = {info["name"] for info in experiment["hparamInfos"]}
     assert {"optimizer", "lr", "momentum", "schedule", "schedule.warmup"} <= columns
     metrics = {info["name"]["tag"] for info in experiment["metricInfos"]}
-    assert {"hp/val_acc", "hp/test_acc", "hp/val_loss"} <= metrics
+    assert {"val_acc", "test_acc", "val_loss"} <= metrics
     wanted = {
         "experimentName": "",
         "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"],
-        "colParams": [{"metric": {"tag": "hp/test_acc"}}],
+        "colParams": [{"metric": {"tag": "test_acc"}}],
         "startIndex": 0,
         "sliceSize": 100,
     }
     groups = get("data/plugin/hparams/session_groups", wanted)["sessionGroups"]
     schedules = {group["hparams"]["schedule"] for group in groups}
     assert schedules == {"WarmupCosine", "Constant", "Cosine"}
-    assert all(any(value["name"]["tag"] == "hp/test_acc" for value in group["metricValues"]) for group in groups)
+    assert all(any(value["name"]["tag"] == "test_acc" for value in group["metricValues"]) for group in groups)
 
 
 @pytest.mark.parametrize("logger", ["CSVLogger", "false"])

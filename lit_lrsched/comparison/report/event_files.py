@@ -11,14 +11,14 @@ from pathlib import Path
 
 from lit_lrsched.comparison.report.results import Results, learning_curves
 from lit_lrsched.comparison.report.words import tuned_beside_rate
-from lit_lrsched.hparams import write_hparams
+from lit_lrsched.hparams import hparams_summary
 
 
 def write_event_files(results: Results, folder: Path) -> None:
     """Writes one run a schedule: its chosen setting as hyperparameters, its mean metrics, and its mean curves.
 
-    ``hp/<metric>`` are the metrics of the HParams tab. The curves stand at their epoch, counted from 0: the learning
-    rate as ``lr/group0``, the metric that chose the setting and the validation loss under their own names.
+    The curves stand at their epoch, counted from 0: the learning rate as ``lr/group0``, the metric that chose the
+    setting and the validation loss under their own names. The metric that judged has its mean alone.
 
     Args:
         results: The race.
@@ -32,18 +32,16 @@ def write_event_files(results: Results, folder: Path) -> None:
     for i, curve in enumerate(results.curves):
         row = curve.schedule
         beside = {"weight_decay": row.weight_decay} if "weight_decay" in tuned_beside_rate(results.summary) else {}
-        final = {metric: row.validation, results.summary.metric: row.mean}
         curves = {"lr/group0": curve.rates, metric: curve.mean}
         if losses and len(losses[i].mean):
-            final[loss] = float(losses[i].mean[-1])
             curves[loss] = losses[i].mean
         _write_run(
             folder / names[i],
             # With the race's own folder: TensorBoard would merge the trials of one name from several races.
             f"{row.schedule} ({folder.parent.name})",
             {"schedule": row.schedule, "lr": row.lr, "momentum": row.momentum, **beside},
-            {name: value for name, value in final.items() if value is not None},
             curves,
+            {} if row.mean is None else {results.summary.metric: row.mean},
         )
 
 
@@ -51,8 +49,8 @@ def _write_run(
     folder: Path,
     trial: str,
     hyperparameters: Mapping[str, str | float],
-    metrics: Mapping[str, float],
     curves: Mapping[str, Iterable[float]],
+    final: Mapping[str, float],
 ) -> None:
     # TensorBoard's own protobufs: torch.utils.tensorboard writes the same and takes seconds to import.
     from tensorboard.compat.proto.event_pb2 import Event
@@ -61,11 +59,21 @@ def _write_run(
 
     now = time.time()
     writer = EventFileWriter(str(folder))
-    write_hparams(folder, trial, hyperparameters, metrics)
-    for epoch, values in enumerate(zip_longest(*curves.values())):
-        logged = {name: value for name, value in zip(curves, values, strict=True) if value is not None}
-        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in logged.items()])
-        writer.add_event(Event(wall_time=now, step=epoch, summary=summary))
+
+    def write(summary: Summary, step: int = 0) -> None:
+        writer.add_event(Event(wall_time=now, step=step, summary=summary))
+
+    def scalars(values: Mapping[str, float]) -> Summary:
+        return Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+
+    write(hparams_summary(trial, hyperparameters))
+    epochs = list(zip_longest(*curves.values()))
+    for epoch, values in enumerate(epochs):
+        write(
+            scalars({name: value for name, value in zip(curves, values, strict=True) if value is not None}), step=epoch
+        )
+    if final:
+        write(scalars(final), step=len(epochs) - 1)
     writer.close()
 
 

@@ -17,7 +17,7 @@ class ScheduleReport(Callback):
     - Before training, the audit: a run whose plan is a failure is refused, warnings are printed.
     - In each logger, the learning rate that is used beside the one that was planned, every step of a short run.
     - In each logger that can take them, the plan's picture and key moments, and optimizer and schedule by name with
-      their arguments: TensorBoard, Weights & Biases, MLflow and CSV. The metrics of the HParams tab for TensorBoard.
+      their arguments: TensorBoard, Weights & Biases, MLflow and CSV. A row of the HParams tab for TensorBoard.
     - After training, the receipt: whether every step used the rate that was planned for it.
 
     What the trainer has already, as the command's has, is not done twice.

@@ -10,7 +10,7 @@ import torch
 
 from lit_lrsched.class_paths import to_plain
 from lit_lrsched.errors import InputError
-from lit_lrsched.hparams import write_hparams
+from lit_lrsched.hparams import hparams_summary
 from lit_lrsched.optim.param_groups import base_values_of
 from lit_lrsched.optim.run_plan import plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
@@ -21,27 +21,34 @@ from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.fit_plan import is_too_long_to_replay, training_loop_of
 from lit_lrsched.trainer.lightning_internals import callbacks_of, loaded_checkpoint
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
-from lit_lrsched.trainer.loggers import tensorboards, write_hyperparameters, write_plan, write_text
+from lit_lrsched.trainer.loggers import (
+    is_tensorboard,
+    tensorboards,
+    write_hyperparameters,
+    write_plan,
+    write_planned_rates,
+    write_text,
+)
 from lit_lrsched.trainer.resumed_run import resumed_run
 
 _PLANNED = 200  # points of the planned rate: enough to see a curve by, and fewer than of the rate that is used
 
 # Charts by title, and the tags that each shows.
-_CHARTS = {
-    "learning rate": ["^lr/", "^planned_lr/"],
-    "loss": ["^(train|val)_loss$"],
-    "accuracy": ["^(train|val)_acc$"],
+CHARTS = {
+    "learning rate": ["^lr/"],
+    "loss": ["^(?!loss/|test)(.*[_/])?loss$"],
+    "accuracy": ["^(?!test)(.*[_/])?acc(uracy)?$"],
 }
 
 
 class TensorBoardRun(Callback):
     """Writes what makes a run readable, under names that no model or schedule changes.
 
-    - ``planned_lr/<group>`` beside the ``lr/<group>`` that is used: about 200 points, and one an epoch;
+    - the planned rate beside the ``lr/<group>`` that is used, about 200 points: in TensorBoard under the same name in
+      the run ``planned`` inside the run, in a colour of its own; elsewhere as ``planned_lr/<group>``, as it goes on;
     - the schedule as an image with its phases, its key moments, and its configuration;
     - the receipt, where the trainer has one;
-    - for TensorBoard, a layout of three charts: learning rate, loss, accuracy; and a row of the HParams tab, with
-      ``hp/val_acc``, ``hp/test_acc``, ``hp/val_loss`` and the like.
+    - for TensorBoard, a layout of three charts: learning rate, loss, accuracy; and a row of the HParams tab.
 
     :mod:`lit_lrsched.trainer.loggers` says what each kind of logger takes.
 
@@ -51,7 +58,6 @@ class TensorBoardRun(Callback):
 
     def __init__(self) -> None:
         self._plan: Plan | None = None
-        self._hyperparameters: dict[str, Any] = {}
         self._spacing = Spacing()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,16 +72,18 @@ class TensorBoardRun(Callback):
         self._spacing = Spacing(trainer.estimated_stepping_batches, most=_PLANNED)
         if not trainer.is_global_zero or not trainer.optimizers:
             return
-        self._hyperparameters = _hyperparameters(trainer)
-        write_hyperparameters(trainer, self._hyperparameters)
+        hyperparameters = _hyperparameters(trainer)
+        write_hyperparameters(trainer, hyperparameters)
         for writer in tensorboards(trainer):
-            layout = {title: ["Multiline", tags] for title, tags in _CHARTS.items()}
+            layout = {title: ["Multiline", tags] for title, tags in CHARTS.items()}
             writer.add_custom_scalars({"run": layout})
-            rows = "\n".join(f"| {name} | {_cell(value)} |" for name, value in self._hyperparameters.items())
+            rows = "\n".join(f"| {name} | {_cell(value)} |" for name, value in hyperparameters.items())
             writer.add_text("configuration", f"| | |\n|---|---|\n{rows}")
+            row = hparams_summary(Path(writer.log_dir).name, hyperparameters)
+            writer.file_writer.add_summary(row)  # a file of its own would end TensorBoard's reading of this one
         if self._plan:
             write_plan(trainer, self._plan)
-        _write_trials(trainer, self._hyperparameters)
+            write_planned_rates(trainer, self._plan, _PLANNED)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Logs the rates planned for this step, when one is due and they change, and for the first of each epoch."""
@@ -90,23 +98,14 @@ class TensorBoardRun(Callback):
             return
         self._spacing.note(step, planned)
         for logger in trainer.loggers:
-            logger.log_metrics(planned, step=step)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the metrics of the HParams row."""
-        if self._hyperparameters:
-            _write_trials(trainer, self._hyperparameters, "val_")
+            if not is_tensorboard(logger):
+                logger.log_metrics(planned, step=step)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the receipt."""
         receipts = [one for one in callbacks_of(trainer) if isinstance(one, Receipt)]
         if trainer.is_global_zero and receipts and (text := receipts[0].text(trainer.estimated_stepping_batches)):
             write_text(trainer, "receipt", text)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Likewise, when a test follows."""
-        if self._hyperparameters:
-            _write_trials(trainer, self._hyperparameters, "test_")
 
 
 def _plan(trainer: Trainer) -> Plan | None:
@@ -167,11 +166,3 @@ def _flat(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {key: column for word, item in value.items() for key, column in _flat(f"{name}.{word}", item).items()}
     return {} if value is None else {name: value}
-
-
-def _write_trials(trainer: Trainer, hyperparameters: Mapping[str, Any], stage: str = "none") -> None:
-    """Writes the row of the HParams tab, with the metrics of a stage."""
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(stage)}
-    for writer in tensorboards(trainer):
-        run = Path(writer.log_dir)
-        write_hparams(run, run.name, hyperparameters, metrics)
