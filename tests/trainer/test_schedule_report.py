@@ -65,7 +65,7 @@ def test_tensorboard(tmp_path: Path, capsys) -> None:
     assert "| schedule | WarmupCosine |" in texts["configuration"]
     assert "| optimizer | SGD |" in texts["configuration"]
     assert texts["receipt"] == RECEIPT
-    assert list((run / "hp").iterdir())
+    assert events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"
 
 
 def test_csv(tmp_path: Path) -> None:
