@@ -193,21 +193,21 @@ def draw_ranking(evidence: Evidence) -> Figure:
         if row.schedule != "Constant":
             _line(right, place, row.improvement, row.improvement_interval, color)
     for axes, zero, label in (
-        (left, 0, "less test error than a constant rate, % (interquartile mean)"),
+        (left, 0, "less test error than a constant rate, %"),
         (right, 50, "runs that beat a constant rate, %"),
     ):
         plain(axes)
         axes.grid(axis="x", color=GRID, linewidth=0.8)
         axes.axvline(zero, color=INK, linewidth=1)
-        axes.set_xlabel(label, fontsize=9, color=SOFT)
-        axes.tick_params(labelsize=9)
+        axes.set_xlabel(label, fontsize=10, color=SOFT)
+        axes.tick_params(labelsize=10)
     left.set_ylim(len(rows) - 0.5, -0.5)
     left.set_yticks(range(len(rows)), [row.schedule for row in rows])
     left.tick_params(axis="y", labelcolor=INK)
     tasks = len(evidence.raced)
     _title(figure, f"{len(rows)} schedules on {tasks} small tasks, each at its tuned peak rate")
     words = "thin: 95 % for tasks of this kind; thick: for these tasks; grey: worse than the first beyond chance"
-    figure.supxlabel(words, x=0.01, ha="left", fontsize=8.5, color=SOFT)
+    figure.supxlabel(words, x=0.01, ha="left", fontsize=9.5, color=SOFT)
     return figure
 
 
@@ -236,16 +236,16 @@ def draw_profiles(evidence: Evidence) -> Figure:
         axes.plot(100 * thresholds, 100 * shares[i], color=color, linewidth=1.8, label=name)
         axes.fill_between(100 * thresholds, 100 * bands[0][i], 100 * bands[1][i], color=color, alpha=0.15, linewidth=0)
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set_xlabel("less test error than a constant rate with the same seed, %", fontsize=9, color=SOFT)
-    axes.set_ylabel("runs above that, %", fontsize=9, color=SOFT)
-    axes.tick_params(labelsize=9)
-    axes.legend(fontsize=9, frameon=False)
+    axes.set_xlabel("less test error than a constant rate with the same seed, %", fontsize=10, color=SOFT)
+    axes.set_ylabel("runs above that, %", fontsize=10, color=SOFT)
+    axes.tick_params(labelsize=10)
+    axes.legend(fontsize=10, frameon=False)
     _title(figure, "How often a schedule brings how much")
     figure.supxlabel(
-        "grey: the other schedules; bands: 95 % for these tasks", x=0.01, ha="left", fontsize=8.5, color=SOFT
+        "grey: the other schedules; bands: 95 % for these tasks", x=0.01, ha="left", fontsize=9.5, color=SOFT
     )
     return figure
 
 
 def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+    figure.suptitle(text, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
