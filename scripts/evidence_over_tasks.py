@@ -57,7 +57,7 @@ class Row:
 
     Args:
         schedule: Its name.
-        removed: Interquartile mean of the scores.
+        gain: Interquartile mean of the scores.
         by_seeds: Its 95 % interval for these tasks.
         by_tasks: Its 95 % interval for tasks of their kind.
         improvement: How probably a run is better than Constant's of the same seed, on average over tasks.
@@ -70,7 +70,7 @@ class Row:
     """
 
     schedule: str
-    removed: float
+    gain: float
     by_seeds: tuple[float, float]
     by_tasks: tuple[float, float]
     improvement: float
@@ -109,11 +109,11 @@ class Evidence:
     @cached_property
     def rows(self) -> list[Row]:
         """A row for each schedule, best first."""
-        removed = interquartile_mean(self.scores)
+        gain = interquartile_mean(self.scores)
         by_tasks = interquartile_mean(with_other_tasks(self.scores))
         seeds, tasks = (interval(each) for each in (interquartile_mean(with_other_seeds(self.scores)), by_tasks))
-        first = np.bincount(by_tasks.argmax(axis=1), minlength=len(removed)) / len(by_tasks)
-        order = np.argsort(-removed, kind="stable").tolist()
+        first = np.bincount(by_tasks.argmax(axis=1), minlength=len(gain)) / len(by_tasks)
+        order = np.argsort(-gain, kind="stable").tolist()
         against_best = self._against(order[0], picked=True)
         against_constant = self._against(0, picked=False)
         drawn = np.random.default_rng(0).integers(len(self.scores), size=(DRAWS, len(self.scores)))
@@ -124,7 +124,7 @@ class Evidence:
             rows.append(
                 Row(
                     schedule=self.schedules[i],
-                    removed=float(removed[i]),
+                    gain=float(gain[i]),
                     by_seeds=(float(seeds[0][i]), float(seeds[1][i])),
                     by_tasks=(float(tasks[0][i]), float(tasks[1][i])),
                     improvement=float(improvement.mean()),
@@ -158,7 +158,7 @@ class Evidence:
             told = "Nothing can be told apart: no schedule is better than a constant rate beyond chance, and none is"
             told += f" worse than {best.schedule}."
         sentences = [
-            f"**Try {best.schedule} first.** It makes {percent(best.removed)} less test error than a constant rate,",
+            f"**Try {best.schedule} first.** It makes {percent(best.gain)} less test error than a constant rate,",
             f"each at its tuned peak (95 % for tasks of this kind: {_between(best.by_tasks)}).",
             f"A run beats the constant rate's with the same seed in {percent(best.improvement)} of cases",
             f"({_between(best.improvement_interval)}).",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from textwrap import fill
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +33,7 @@ def part_of_readme(evidence: Evidence, readme: str) -> str:
         f"on test data. {evidence.answer} [Evidence](docs/evidence.md) has every task, and the limits."
     )
     picture = "![What schedules bring over a constant rate](docs/img/evidence.png)"
-    return _README.sub(lambda match: f"{match[1]}{fill(text, 120)}\n\n{picture}\n{match[2]}", readme)
+    return _README.sub(lambda match: f"{match[1]}{_wrapped(text)}\n\n{picture}\n{match[2]}", readme)
 
 
 def page(evidence: Evidence) -> str:
@@ -50,8 +50,8 @@ Which schedule should one try first? `python scripts/evidence.py` races {len(evi
 ![What schedules bring over a constant rate](img/evidence.png)
 
 What it cannot say: these are small models, trained for seconds, for a number of epochs that is known beforehand.
-Several tasks share one data set. Large models, long trainings, and trainings whose end is open may differ:
-[race your own](comparison.md).
+Several tasks share one data set, and peak rates a factor 3 apart are a coarse grid. Large models, long trainings, and
+trainings whose end is open may differ: [race your own](comparison.md).
 
 ## Over all tasks
 
@@ -112,16 +112,16 @@ def _filled(text: str) -> str:
     """Returns Markdown with its paragraphs and lists filled to 120 columns."""
     parts = []
     for part in text.strip().split("\n\n"):
-        items = re.split(r"\n(?=- )", part)
-        as_it_is = part.startswith(("#", "|", "!"))
-        parts.append(
-            part
-            if as_it_is
-            else "\n".join(
-                fill(" ".join(item.split()), 120, subsequent_indent="  " * (item[0] == "-")) for item in items
-            )
-        )
+        items = [part] if part.startswith(("#", "|", "!")) else map(_wrapped, re.split(r"\n(?=- )", part))
+        parts.append("\n".join(items))
     return "\n\n".join(parts) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    """Returns a paragraph or an item of a list in lines of 120 columns, a number and its percent sign in one."""
+    together = " ".join(text.split()).replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = textwrap.fill(together, 120, subsequent_indent="  " * text.startswith("- "), break_on_hyphens=False)
+    return lines.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _diverged(evidence: Evidence) -> str:
@@ -139,7 +139,7 @@ def _over_tasks(evidence: Evidence) -> str:
     for row in evidence.rows:
         beats = f"{percent(row.improvement)} ({_span(*row.improvement_interval)})"
         cells = [
-            *(row.schedule, percent(row.removed), _span(*row.by_seeds), _span(*row.by_tasks)),
+            *(row.schedule, percent(row.gain), _span(*row.by_seeds), _span(*row.by_tasks)),
             *("" if row.schedule == "Constant" else beats, f"{round(100 * row.first)}"),
             "" if row.against_best is None else _p(row.against_best.p_corrected),
             "" if row.against_constant is None else _p(row.against_constant.p_corrected),
@@ -182,32 +182,32 @@ def _p(p: float) -> str:
 
 
 def draw_ranking(evidence: Evidence) -> Figure:
-    """Draws for each schedule the error removed, and how probably a run is better than one of Constant."""
+    """Draws for each schedule how much less error it makes, and how probably a run is better than one of Constant."""
     rows = evidence.rows
     figure = new_figure(8, 1.5 + 0.27 * len(rows))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     for place, row in enumerate(rows):
         color = _BEHIND if row.told_apart else _AHEAD
-        _line(left, place, row.removed, row.by_tasks, color)
+        _line(left, place, row.gain, row.by_tasks, color)
         left.plot(np.array(row.by_seeds) * 100, [place, place], color=color, linewidth=4, solid_capstyle="butt")
         if row.schedule != "Constant":
             _line(right, place, row.improvement, row.improvement_interval, color)
     for axes, zero, label in (
-        (left, 0, "less test error than a constant rate, % (interquartile mean)"),
+        (left, 0, "less test error than a constant rate, %"),
         (right, 50, "runs that beat a constant rate, %"),
     ):
         plain(axes)
         axes.grid(axis="x", color=GRID, linewidth=0.8)
         axes.axvline(zero, color=INK, linewidth=1)
-        axes.set_xlabel(label, fontsize=9, color=SOFT)
-        axes.tick_params(labelsize=9)
+        axes.set_xlabel(label, fontsize=10, color=SOFT)
+        axes.tick_params(labelsize=10)
     left.set_ylim(len(rows) - 0.5, -0.5)
     left.set_yticks(range(len(rows)), [row.schedule for row in rows])
     left.tick_params(axis="y", labelcolor=INK)
     tasks = len(evidence.raced)
     _title(figure, f"{len(rows)} schedules on {tasks} small tasks, each at its tuned peak rate")
     words = "thin: 95 % for tasks of this kind; thick: for these tasks; grey: worse than the first beyond chance"
-    figure.supxlabel(words, x=0.01, ha="left", fontsize=8.5, color=SOFT)
+    figure.supxlabel(words, x=0.01, ha="left", fontsize=9.5, color=SOFT)
     return figure
 
 
@@ -236,16 +236,16 @@ def draw_profiles(evidence: Evidence) -> Figure:
         axes.plot(100 * thresholds, 100 * shares[i], color=color, linewidth=1.8, label=name)
         axes.fill_between(100 * thresholds, 100 * bands[0][i], 100 * bands[1][i], color=color, alpha=0.15, linewidth=0)
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set_xlabel("less test error than a constant rate with the same seed, %", fontsize=9, color=SOFT)
-    axes.set_ylabel("runs above that, %", fontsize=9, color=SOFT)
-    axes.tick_params(labelsize=9)
-    axes.legend(fontsize=9, frameon=False)
+    axes.set_xlabel("less test error than a constant rate with the same seed, %", fontsize=10, color=SOFT)
+    axes.set_ylabel("runs above that, %", fontsize=10, color=SOFT)
+    axes.tick_params(labelsize=10)
+    axes.legend(fontsize=10, frameon=False)
     _title(figure, "How often a schedule brings how much")
     figure.supxlabel(
-        "grey: the other schedules; bands: 95 % for these tasks", x=0.01, ha="left", fontsize=8.5, color=SOFT
+        "grey: the other schedules; bands: 95 % for these tasks", x=0.01, ha="left", fontsize=9.5, color=SOFT
     )
     return figure
 
 
 def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+    figure.suptitle(text, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)

@@ -124,9 +124,9 @@ def test_what_is_clear_is_told_apart_and_what_is_luck_is_not(raced):
     assert clear.answer.endswith("Worse than Cosine beyond chance: Linear and Constant.") or clear.answer.endswith(
         "Worse than Cosine beyond chance: Constant and Linear."
     )
-    assert best.removed == pytest.approx(0.3, abs=0.02)
+    assert best.gain == pytest.approx(0.3, abs=0.02)
     assert (best.first, best.improvement) == (1, 1)
-    assert best.by_seeds[0] < best.removed < best.by_seeds[1]
+    assert best.by_seeds[0] < best.gain < best.by_seeds[1]
     assert all(row.told_apart for row in others)
 
 
