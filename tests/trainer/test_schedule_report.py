@@ -68,6 +68,20 @@ def test_tensorboard(tmp_path: Path, capsys) -> None:
     assert list((run / "hp").iterdir())
 
 
+def test_the_row_of_hparams_has_the_metrics_of_validation_by_any_name(tmp_path: Path) -> None:
+    class Grouped(Tiny):
+        def log(self, name, *args, **options):
+            super().log(name.replace("val_", "val/"), *args, **options)
+
+    tiny_trainer(callbacks=[ScheduleReport()], logger=TensorBoardLogger(tmp_path, name="", version="run")).fit(
+        Grouped(one_group)
+    )
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    written = [EventAccumulator(str(file)).Reload().Tags()["scalars"] for file in (tmp_path / "run" / "hp").iterdir()]
+    assert {"hp/val/loss", "hp/val/acc"} <= {tag for tags in written for tag in tags}
+
+
 def test_csv(tmp_path: Path) -> None:
     fit(CSVLogger(tmp_path, name="", version="run"), ScheduleReport(), configure=of_torch)
     run = tmp_path / "run"

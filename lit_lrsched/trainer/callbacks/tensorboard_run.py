@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -22,6 +22,7 @@ from lit_lrsched.trainer.fit_plan import is_too_long_to_replay, training_loop_of
 from lit_lrsched.trainer.lightning_internals import callbacks_of, loaded_checkpoint
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
 from lit_lrsched.trainer.loggers import tensorboards, write_hyperparameters, write_plan, write_text
+from lit_lrsched.trainer.metric_names import is_of
 from lit_lrsched.trainer.resumed_run import resumed_run
 
 _PLANNED = 200  # points of the planned rate: enough to see a curve by, and fewer than of the rate that is used
@@ -95,7 +96,7 @@ class TensorBoardRun(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the metrics of the HParams row."""
         if self._hyperparameters:
-            _write_trials(trainer, self._hyperparameters, "val_")
+            _write_trials(trainer, self._hyperparameters, "val")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the receipt."""
@@ -106,7 +107,7 @@ class TensorBoardRun(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Likewise, when a test follows."""
         if self._hyperparameters:
-            _write_trials(trainer, self._hyperparameters, "test_")
+            _write_trials(trainer, self._hyperparameters, "test")
 
 
 def _plan(trainer: Trainer) -> Plan | None:
@@ -169,9 +170,11 @@ def _flat(name: str, value: Any) -> dict[str, Any]:
     return {} if value is None else {name: value}
 
 
-def _write_trials(trainer: Trainer, hyperparameters: Mapping[str, Any], stage: str = "none") -> None:
+def _write_trials(
+    trainer: Trainer, hyperparameters: Mapping[str, Any], stage: Literal["val", "test"] | None = None
+) -> None:
     """Writes the row of the HParams tab, with the metrics of a stage."""
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(stage)}
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if stage and is_of(name, stage)}
     for writer in tensorboards(trainer):
         run = Path(writer.log_dir)
         write_hparams(run, run.name, hyperparameters, metrics)
