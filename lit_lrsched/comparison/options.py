@@ -9,6 +9,7 @@ from typing import Literal, Union
 from lit_lrsched.comparison.evidence.runs import Mode
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.direction import direction_for
+from lit_lrsched.trainer.metric_names import on_test_data
 
 Engine = Literal["auto", "vectorized", "sequential"]
 
@@ -37,8 +38,8 @@ class RaceOptions:
         InputError: For less than one epoch or training, or a metric whose name does not tell which way is better,
             without a mode, or for ``ray_cpus`` and ``ray_gpus`` that Ray cannot give, or without ``ray``.
 
-    >>> RaceOptions(metric="val_loss").direction, RaceOptions(metric="val_loss").test_metric
-    ('min', 'test_loss')
+    >>> RaceOptions(metric="val/loss").direction, RaceOptions(metric="val/loss").test_metric
+    ('min', 'test/loss')
     """
 
     epochs: int = 50
@@ -70,7 +71,7 @@ class RaceOptions:
     @property
     def test_metric(self) -> str:
         """The metric that judges."""
-        return f"test_{self.metric.removeprefix('val_')}"
+        return on_test_data(self.metric)
 
 
 def check_workers(ray: str | None, cpus: float | None, gpus: float | None) -> None:

@@ -17,6 +17,7 @@ def progress_bar(trainings: int, shown: bool) -> tqdm[NoReturn]:
         dynamic_ncols=True,
         file=sys.stdout,
         mininterval=0.1 if _redraws() else 10,  # seconds; where a line stays, one now and then
+        delay=1e-6,  # not drawn before the first training counts: what is said until then has lines of its own
         disable=not shown,
     )
 

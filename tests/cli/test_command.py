@@ -122,6 +122,12 @@ SHORT = ["--trainer.max_epochs=1", "--trainer.log_every_n_steps=1"]
 FOREIGN = ["--model=tests.foreign.MLP", "--data=tests.foreign.Data", *SHORT]
 
 
+def test_the_bar_ends_with_the_last_rate_that_was_used(command):
+    assert command("fit", *FOREIGN, "--optimizer=SGD", "--optimizer.lr=0.5", "--lr_scheduler=Linear") == 0
+    steps = int(re.search(r"followed the plan \((\d+) of", command.out)[1])
+    assert re.findall(r"lr=([\d.e-]+)", command.out)[-1] == f"{0.5 / steps:.4g}"  # and not the 0 behind the last
+
+
 def test_test_data_are_for_those_who_ask(command):
     assert command("fit", "--trainer.max_epochs=1", "--test=false") == 0
     assert "test_acc" not in command.out

@@ -19,6 +19,10 @@ class RunProgressBar(TQDMProgressBar):
     Where standard output is no terminal, a line every ten seconds has to do.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._rate: dict[str, str] = {}
+
     @property
     def is_disabled(self) -> bool:
         """Whether the short bars of ``validate``, ``test`` and ``predict`` are hidden: they redraw, so in a log too."""
@@ -54,7 +58,13 @@ class RunProgressBar(TQDMProgressBar):
         """Names the epoch and shows the rate that it uses."""
         last = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
         self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}{last}", refresh=False)
+        self._note_rate(trainer)
         self._show_metrics(trainer, trainer.lightning_module)
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Notes the rate that the epoch ends with: afterwards there is that of the next step, 0 behind the last."""
+        if trainer.is_last_batch:
+            self._note_rate(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Moves the bar on."""
@@ -84,5 +94,8 @@ class RunProgressBar(TQDMProgressBar):
         """Returns what stands behind the bar: the first param group's learning rate, then the module's metrics."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        return {**self._rate, **metrics}
+
+    def _note_rate(self, trainer: Trainer) -> None:
         rates = values_of(trainer.optimizers, ["lr"])
-        return {**({"lr": f"{next(iter(rates.values())):.4g}"} if rates else {}), **metrics}
+        self._rate = {"lr": f"{next(iter(rates.values())):.4g}"} if rates else {}
