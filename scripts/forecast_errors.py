@@ -31,7 +31,7 @@ from lit_lrsched.forecasting.schedule_paths import path_of
 from lit_lrsched.schedules import Chain, Phase
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"(<!-- errors: ([\w ]+) -->\n\n?)(.*?)(\n<!-- -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- errors: ([\w ]+) -->\n).*?(<!-- -->)", re.DOTALL)
 RULE = "|---|---|---|---|---|"
 SEEN = ("cosine_24000", "constant_24000", "wsdcon_9")
 LEVELS = (0.8, 0.95)
@@ -85,7 +85,8 @@ def main() -> None:
         print(f"\n{name}\n\n{text}", flush=True)
     for path in (ROOT / "docs" / "forecast.md", ROOT / "README.md") if given.write else ():
         document = path.read_text(encoding="utf-8")
-        path.write_text(BLOCK.sub(lambda match: f"{match[1]}{parts[match[2]]}\n{match[4]}", document), encoding="utf-8")
+        filled = BLOCK.sub(lambda match: f"{match[1]}\n{parts[match[2]]}\n\n{match[3]}", document)
+        path.write_text(filled, encoding="utf-8")
 
 
 def small(folder: Path) -> tuple[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_lrsched.class_paths import from_plain, without_partial
+from lit_lrsched.class_paths import from_plain
 from lit_lrsched.errors import InputError
 from lit_lrsched.forecasting.log_columns import Column, Log, logged_path, read_csv, read_events, run_from
 from lit_lrsched.forecasting.logged_run import LoggedRun
@@ -99,12 +99,9 @@ def _planned(config: Mapping[str, Any], length: int, per_epoch: int | None, logg
     schedule = from_plain(plain)
     interval = config.get("lr_interval") or _option(config, "lr_interval")
     if not isinstance(schedule, Schedule):
-        from torch.optim.lr_scheduler import ReduceLROnPlateau
+        from lit_lrsched.optim.from_torch import FromTorch, follows_metric
 
-        from lit_lrsched.optim.from_torch import FromTorch
-
-        target = without_partial(schedule)
-        if isinstance(target, type) and issubclass(target, ReduceLROnPlateau):
+        if follows_metric(schedule):
             return None
         schedule = FromTorch(schedule, every="1st" if interval == "step" else "1ep")
         interval = "step"

@@ -87,7 +87,7 @@ def verdict(undecided: Sequence[Row], others: Sequence[Row]) -> list[str]:
             found.append(f"The surest is {surest['schedule']} at {surest['lr']:g}: {ends}.")
     elif others or len(undecided) > 1:
         behind = [row for row in others if row["schedule"] != names[0]]
-        lead = f", {percent(behind[0]['loss'] / best['loss'] - 1)} below {behind[0]['schedule']}" if behind else ""
+        lead = f", {percent(1 - best['loss'] / behind[0]['loss'])} below {behind[0]['schedule']}" if behind else ""
         found = [f"{names[0]} at the peak rate {best['lr']:g} is best: {what}{lead}."]
         if len(peaks) > 1:
             found.append(f"Its peak rate cannot be told: {listed(peaks)} are too close.")

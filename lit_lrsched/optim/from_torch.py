@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim import lr_scheduler as torch_schedulers
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lit_lrsched.class_paths import import_from
+from lit_lrsched.class_paths import import_from, without_partial
 from lit_lrsched.errors import InputError, described, did_you_mean, shown
 from lit_lrsched.optim.dummy_optimizer import DummyOptimizer, check_replayable
 from lit_lrsched.optim.param_groups import copied_lrs, get_value, lr_of
@@ -104,6 +104,12 @@ class FromTorch(Schedule):
     def _replay(self, horizon: Horizon) -> _Replay:
         ticks, stride = self._ticks(horizon)
         return _replay(self.scheduler, _in_ticks(self.arguments, horizon, stride), ticks)
+
+
+def follows_metric(scheduler: Any) -> bool:
+    """Tells a ``ReduceLROnPlateau``, or a callable that makes one, from what is a function of the step."""
+    target = without_partial(scheduler)
+    return isinstance(target, type) and issubclass(target, ReduceLROnPlateau)
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,14 @@ def test_the_surest_is_said_where_it_is_not_the_lowest():
     assert not any("surest" in sentence for sentence in verdict(rows[:1], rows[1:]))
 
 
+def test_a_lead_is_a_part_of_the_other_loss():
+    rows = [
+        {"schedule": name, "lr": 0.1, "steps": 10, "loss": loss, "low": loss, "high": loss}
+        for name, loss in (("a", 1.0), ("b", 4.0))
+    ]
+    assert verdict(rows[:1], rows[1:]) == ["a at the peak rate 0.1 is best: a loss of 1 after 10 steps, 75 % below b."]
+
+
 def test_differences_larger_than_their_error_are_told():
     shared = 0.1**2 * np.ones((3, 3)) + 0.001**2 * np.eye(3)  # all are off together, hardly from each other
     assert undecided(np.array([1.02, 1.0, 1.001]), shared, freedom=20.0).tolist() == [1, 2]
