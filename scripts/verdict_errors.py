@@ -1,6 +1,6 @@
 """Measures how often the verdict of a comparison errs, and how often it finds what is there, by simulated races.
 
-python scripts/verdict_errors.py [--races 400] [--processes 2]
+python scripts/verdict_errors.py [--races 400] [--processes 2] [--schedules 4 10] [--seeds 6 8 12 20 50]
 
 For each number of schedules and seeds, and each kind of noise:
 
@@ -15,15 +15,14 @@ from __future__ import annotations
 import argparse
 import os
 from concurrent.futures import ProcessPoolExecutor
-from itertools import product
+from itertools import product, repeat
 
 import numpy as np
 
 from lit_lrsched.comparison.evidence.runs import FloatArray
-from lit_lrsched.comparison.evidence.significance import Difference, differences_from
+from lit_lrsched.comparison.evidence.significance import PATTERNS, Difference, differences_from
 
 ALPHA = 0.05
-SCHEDULES = (4, 10)
 # How many standard deviations of a run the better schedule leads by, chosen so that there is something to miss.
 LEADS = {6: 3.0, 8: 2.2, 12: 1.7, 20: 1.2, 50: 0.7}
 NOISES = ("independent", "shared split", "unequal", "steps of 1/52")
@@ -42,11 +41,11 @@ def values_of(noise: str, schedules: int, seeds: int, lead: float, rng: np.rando
     return values
 
 
-def judged(values: FloatArray) -> tuple[int, dict[int, Difference]]:
+def judged(values: FloatArray, patterns: int) -> tuple[int, dict[int, Difference]]:
     """Returns the best and how the others compare with it."""
     best = int(values.mean(axis=1).argmax())
     others = [i for i in range(len(values)) if i != best]
-    found = differences_from(values[best], [values[i] for i in others], picked=True, alpha=ALPHA)
+    found = differences_from(values[best], [values[i] for i in others], picked=True, alpha=ALPHA, patterns=patterns)
     return best, dict(zip(others, found, strict=True))
 
 
@@ -62,16 +61,16 @@ def told_apart_by_pairs(differences: dict[int, Difference]) -> set[int]:
     return found
 
 
-def measure(noise: str, schedules: int, seeds: int, races: int) -> str:
+def measure(noise: str, schedules: int, seeds: int, races: int, patterns: int) -> str:
     """Returns a row of the table."""
     rng = np.random.default_rng([schedules, seeds, NOISES.index(noise)])
     alarms, alarms_by_pairs, found, found_by_pairs, held = 0, 0, 0, 0, 0
     scale = 2 if noise.startswith("steps") else 1
     for _ in range(races):
-        _, differences = judged(values_of(noise, schedules, seeds, 0.0, rng))
+        _, differences = judged(values_of(noise, schedules, seeds, 0.0, rng), patterns)
         alarms += any(d.p_corrected <= ALPHA for d in differences.values())
         alarms_by_pairs += bool(told_apart_by_pairs(differences))
-        best, differences = judged(values_of(noise, schedules, seeds, LEADS[seeds], rng))
+        best, differences = judged(values_of(noise, schedules, seeds, LEADS[seeds], rng), patterns)
         found += best == 0 and all(d.p_corrected <= ALPHA for d in differences.values())
         found_by_pairs += best == 0 and len(told_apart_by_pairs(differences)) == schedules - 1
         true = {i: scale * LEADS[seeds] * ((i == 0) - (best == 0)) for i in differences}
@@ -87,13 +86,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--races", type=int, default=400, help="of each kind; the standard error of 5 %% is 1.1 %%")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--schedules", type=int, nargs="+", default=[4, 10], help="how many race")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(LEADS), choices=list(LEADS))
+    parser.add_argument("--patterns", type=int, default=PATTERNS, help="the most sign patterns of a test")
     options = parser.parse_args()
     print("| schedules | seeds | noise | false alarms | by pairs | lead | found | by pairs | held |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
-    cells = list(product(SCHEDULES, LEADS, NOISES))
+    cells = list(product(options.schedules, options.seeds, NOISES))
     schedules, seeds, noises = zip(*cells, strict=True)
     with ProcessPoolExecutor(options.processes) as pool:
-        for row in pool.map(measure, noises, schedules, seeds, [options.races] * len(cells)):
+        for row in pool.map(measure, noises, schedules, seeds, repeat(options.races), repeat(options.patterns)):
             print(row, flush=True)
 
 

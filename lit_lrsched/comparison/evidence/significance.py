@@ -14,8 +14,8 @@ the same size for schedules that vary much and little. Flipping leaves the denom
 
 Both step down: the schedules told apart leave, and the rest is judged among itself.
 
-With 10 schedules and 12 seeds of independent noise, equal schedules are told apart in 3 of 100 races, and one that
-leads by 1.7 standard deviations is found in 64, against 55 when each p is multiplied by the number of pairs left; with
+With 10 schedules and 12 seeds of independent noise, equal schedules are told apart in 4 of 100 races, and one that
+leads by 1.7 standard deviations is found in 66, against 56 when each p is multiplied by the number of pairs left; with
 8 seeds and 2.2, in 41 against none. ``scripts/verdict_errors.py`` measures it, docs/comparison.md has more.
 """
 
