@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def run_all(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--all"))
+
+
+@pytest.fixture(autouse=True)
+def wandb_ends_with_the_test() -> Iterator[None]:
+    """Ends the run of W&B that a test has left open, as the end of a process does: the next one would go on with it."""
+    yield
+    if wandb := sys.modules.get("wandb"):
+        wandb.finish()
+        wandb.teardown()
 
 
 @pytest.fixture

@@ -61,10 +61,7 @@ def reader(command, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     for module in ("spirals", "train", "stock"):
         monkeypatch.delitem(sys.modules, module, raising=False)
-    yield Reader(command)
-    if wandb := sys.modules.get("wandb"):
-        wandb.finish()  # as the end of a process does
-        wandb.teardown()
+    return Reader(command)
 
 
 def test_the_script_of_slurm_queues_a_stopped_job_again_and_goes_on(in_tmp, monkeypatch):

@@ -105,7 +105,6 @@ def test_weights_and_biases(command, monkeypatch):
 
     wandb.finish()  # as the end of a process does
     assert command(*arguments) == 0, command.err
-    wandb.teardown()
     assert len(runs()) == 2
 
 

@@ -93,7 +93,6 @@ def test_weights_and_biases(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
     fit(WandbLogger(offline=True, project="mine", save_dir=tmp_path))
     wandb.finish()
-    wandb.teardown()
     (file,) = tmp_path.rglob("*.wandb")
     config, history, summary = {}, [], {}
     for data in offline_records(file):
