@@ -36,7 +36,8 @@ def where_something_happens(
     """Returns the range of rates in which whole runs find their best, from what short ones end with.
 
     It begins at the rate before the first that brings half of the largest gain, divided by how much longer whole runs
-    are: a rate that much lower takes them as far. It ends at the rate after the last that does.
+    are: a rate that much lower takes them as far. It ends at the first rate that diverged, at most two after the last
+    that brings half of the gain.
 
     Args:
         lrs: The rates of the short runs, rising, ``[L]``.
@@ -54,5 +55,5 @@ def where_something_happens(
     gains = (untrained - losses)[:tried]
     acting = np.flatnonzero(gains >= _HAPPENS * gains.max()) if (gains > 0).any() else np.arange(tried)
     first, last = (int(acting[0]), int(acting[-1])) if len(acting) else (0, 0)
-    low, high = lrs[max(first - 1, 0)] / shortened, lrs[min(last + 1, len(lrs) - 1)]
+    low, high = lrs[max(first - 1, 0)] / shortened, lrs[min(last + 2, tried, len(lrs) - 1)]
     return max(float(low), float(lrs[0])), float(high)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lit_lrsched import Constant, Cosine, IonosphereClassifier, IonosphereDataModule, compare
+from lit_lrsched import Constant, Cosine, IonosphereClassifier, IonosphereDataModule, compare, find_lr
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster, _imported
 from lit_lrsched.comparison.engine.training import Chunk
 from lit_lrsched.comparison.options import RaceOptions
@@ -130,6 +130,18 @@ def test_the_race_is_killed_and_taken_up(cluster, tmp_path):
     assert 0 < again.results.trained < 12
     assert "of a Ray cluster" in again.results.machine
     assert results(killed) == results(local)
+
+
+@with_ray
+@quiet
+def test_a_search_on_a_cluster_finds_the_same(cluster, tmp_path):
+    def search(folder: Path, ray: str | None) -> float:
+        small = {"lrs": (0.01, 1.0), "points": 5, "seeds": 2, "epochs": 1}
+        return find_lr(IonosphereClassifier, IonosphereDataModule, **small, folder=folder, ray=ray).lr
+
+    on_ray, local = tmp_path / "ray", tmp_path / "local"
+    assert search(on_ray, cluster.with_two_nodes().address) == search(local, None)
+    assert results(on_ray) == results(local)
 
 
 def gone(pids: list[int]) -> bool:
