@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lit_lrsched.trainer.callbacks.schedule_report import ScheduleReport as ScheduleReport
     from lit_lrsched.trainer.schedule_config import schedule_config as schedule_config
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name lives, besides the schedules. Names resolve on first use (PEP 562), so that importing the
 # package costs next to nothing and loads neither torch nor Lightning until a name needs them.

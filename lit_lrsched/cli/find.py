@@ -76,7 +76,7 @@ def find(
         ray_gpus: GPUs for each worker, at most 1; a fraction shares one. Default: 1 if the accelerator is a GPU.
         export: File for the configuration with the rate that was found, ready for fit --config.
         csv: File for the table.
-        png: File for the picture.
+        png: File for the picture: PNG, PDF or SVG, as its name ends.
         json: Prints the answer as one JSON document, and everything else on standard error.
 
     Raises:

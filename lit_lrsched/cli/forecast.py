@@ -9,6 +9,7 @@ from jsonargparse import Namespace, set_parsing_settings
 
 from lit_lrsched.cli.json_document import ABOUT as ABOUT_JSON
 from lit_lrsched.cli.json_document import output_for_json, print_json
+from lit_lrsched.cli.outputs import check_can_be_written
 from lit_lrsched.cli.quick_parser import QuickParser
 from lit_lrsched.errors import InputError
 from lit_lrsched.forecasting.forecast import forecast
@@ -61,7 +62,7 @@ def _parser() -> QuickParser:
     )
     parser.add_argument("--loss", type=Optional[str], help="The logged loss. Default: val_loss, loss, train_loss, ...")
     parser.add_argument("--csv", type=Optional[str], help="File for the table: every schedule, peak rate and length.")
-    parser.add_argument("--png", type=Optional[str], help="File for the picture.")
+    parser.add_argument("--png", type=Optional[str], help="File for the picture: PNG, PDF or SVG, as its name ends.")
     parser.add_argument(
         "--export", type=Optional[str], help="File for the schedule that minimises the law, ready for fit --config."
     )
@@ -70,6 +71,7 @@ def _parser() -> QuickParser:
 
 
 def _forecast(config: Namespace) -> None:
+    check_can_be_written(csv=config.csv, png=config.png, export=config.export)
     schedules = by_name(config.schedules) if config.schedules else None
     found = forecast(config.runs, schedules, config.lrs, config.steps, loss=config.loss)
     found.show()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.errors import InputError
@@ -55,6 +56,20 @@ def check_automatic(module: LightningModule, what: str) -> None:
             f"{type(module).__name__} optimizes by hand (automatic_optimization=False), so its optimizers and their "
             f"steps are its own: {what} needs a module that leaves them to the trainer"
         )
+
+
+def check_test_data(module: LightningModule, data: LightningDataModule) -> None:
+    """Refuses a module or data without a test part: a race judges schedules on data that chose nothing.
+
+    Raises:
+        InputError: When one has none.
+    """
+    for hook, owner in (("test_step", module), ("test_dataloader", data)):
+        if not is_overridden(hook, owner):
+            raise InputError(
+                f"{type(owner).__name__} has no {hook}: a race tunes each schedule on the validation data and judges "
+                "it on test data, so that what is judged has chosen nothing; add test_step and test_dataloader"
+            )
 
 
 def _fresh_model(pattern: LightningModule) -> LightningModule:

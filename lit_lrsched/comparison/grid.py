@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.comparison import defaults
-from lit_lrsched.comparison.builds import check_automatic
+from lit_lrsched.comparison.builds import check_automatic, check_test_data
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
@@ -246,6 +246,7 @@ def grid_of(
         raise InputError(f"schedules: {OWN!r} is the name of the schedule that a module brings: give yours another")
     module, data = build(next(iter(seeds), 0))
     check_automatic(module, "a race")
+    check_test_data(module, data)
     parameters = module.parameters()
     chosen = given(optimizer, parameters, replaced(module)) if optimizer else ask(module, data, epochs)
     default_lrs, default_momenta = defaults.rates_and_momenta(module, chosen.func, chosen.lr)

@@ -112,6 +112,15 @@ def test_a_diverged_run_is_kept_and_poisons_nobody(tmp_path):
     assert [record.metrics for record in records[:2]] == [record.metrics for record in alone]
 
 
+def test_what_has_no_test_data_is_refused_before_it_trains(tmp_path):
+    class Untested(IonosphereDataModule):
+        test_dataloader = LightningDataModule.test_dataloader
+
+    with pytest.raises(InputError, match=r"Untested has no test_dataloader: .* add test_step and test_dataloader"):
+        compare(IonosphereClassifier, Untested, {"constant": Constant()}, seeds=2, folder=tmp_path / "race")
+    assert not (tmp_path / "race").exists()
+
+
 class WithBatchNorm(IonosphereClassifier):
     def __init__(self) -> None:
         super().__init__()

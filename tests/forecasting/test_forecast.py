@@ -229,6 +229,7 @@ LISTED = "[{{log: a.csv, schedule: Constant, {}}}]"  # a YAML list of one foreig
     [
         ({}, [], "error: name the runs"),
         ({}, ["no.csv"], "error: no.csv does not exist"),
+        ({}, ["a.csv", "--png=p.jpg"], "png='p.jpg' cannot be written: a picture ends in .png, .pdf or .svg"),
         ({"a.csv": "step,lr\n1,0.1\n"}, ["a.csv"], "has no column that looks like a loss: it has lr"),
         ({"a.csv": "step,loss\n1,2.0\n"}, ["a.csv"], "has no column 'lr' with the learning rate"),
         ({"a.csv": "lr,loss\n1,2.0\n"}, ["a.csv"], "has no column 'step'"),

@@ -378,6 +378,7 @@ def test_the_command_on_a_module_with_a_schedule_of_its_own(command):
         (["--steps=100"], "write '100ep'"),
         (["--export=no/such/folder/peak.yaml"], "there is no folder no/such/folder"),
         (["--csv=."], "csv='.' cannot be written: it is a folder"),
+        (["--png=find.jpg"], "png='find.jpg' cannot be written: a picture ends in .png, .pdf or .svg"),
         (["--trainer.accumulate_grad_batches=2"], "a search does not honour the trainer's accumulate_grad_batches=2"),
         (["--model=tests.foreign.GAN", *OF_FOREIGN], "optimizes by hand"),
     ],
