@@ -8,9 +8,11 @@ import inspect
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from types import CellType, CodeType
 from typing import Any
 
@@ -27,9 +29,6 @@ from lit_lrsched.comparison.racing_optimizer import RacingOptimizer
 from lit_lrsched.comparison.splits import first_rows
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.optim.param_groups import get_value, momentum_of, set_value
-
-# Their code is told by their version, not looked into.
-_LIBRARIES = ("builtins", "lightning", "lit_lrsched", "pytorch_lightning", "torch", "torchmetrics")
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -232,7 +231,16 @@ def _path(value: Any) -> str:
 
 
 def _is_of_library(value: Any) -> bool:
-    return (getattr(value, "__module__", None) or "builtins").partition(".")[0] in _LIBRARIES
+    return _is_library((getattr(value, "__module__", None) or "builtins").partition(".")[0])
+
+
+@cache
+def _is_library(package: str) -> bool:
+    """Tells Python's own modules and installed packages, whose code is not looked into, from what the user writes."""
+    if package == "lit_lrsched" or package in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(package), "__file__", None) or ""
+    return not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
 
 
 def _code_of_class(kind: type, seen: frozenset[int]) -> list[Any]:
