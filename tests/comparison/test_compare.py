@@ -437,8 +437,7 @@ def test_the_code_of_python_and_of_installed_packages_is_not_looked_into():
         return Path(path).exists() or np.mean([1.0])
 
     (_, (_, (_, _, outside))) = described(uses_libraries)
-    assert outside["Path"] == ["pathlib.Path"]
-    assert len(repr(described(uses_libraries))) < 1000
+    assert outside == {}
 
 
 def test_more_seeds_rates_and_schedules_share_a_folder(tmp_path):
