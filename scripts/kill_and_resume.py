@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 EPOCHS, STEPS_PER_EPOCH = 60, 11
-RUN = Path("lightning_logs", "run")
+RUN = Path("lightning_logs", "WarmupCosine-0.1")
 CHECKPOINT = RUN / "checkpoints" / "last.ckpt"
 FIT = [
     *(sys.executable, "-m", "lit_lrsched", "fit", f"--trainer.max_epochs={EPOCHS}", "--lr_logger.each_step=true"),

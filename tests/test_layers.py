@@ -40,7 +40,7 @@ LAYERS = {
     "plans": Layer(inside="matplotlib rich tensorboard"),
     "optim": Layer("torch"),
     "trainer": Layer("torch lightning tqdm", inside="matplotlib numpy"),
-    "csv_data": Layer("torch lightning"),
+    "csv_data": Layer("torch lightning numpy"),
     "ionosphere": Layer("torch lightning torchmetrics"),
     "comparison": Layer("torch lightning torchmetrics numpy tqdm", inside="matplotlib ray rich scipy tensorboard yaml"),
     "search": Layer("torch lightning numpy tqdm", inside="matplotlib rich scipy yaml"),

@@ -7,7 +7,6 @@ from typing import Optional, Union
 
 from jsonargparse import Namespace, set_parsing_settings
 
-from lit_lrsched.cli.json_document import ABOUT as ABOUT_JSON
 from lit_lrsched.cli.json_document import output_for_json, print_json
 from lit_lrsched.cli.outputs import check_can_be_written
 from lit_lrsched.cli.quick_parser import QuickParser
@@ -66,7 +65,14 @@ def _parser() -> QuickParser:
     parser.add_argument(
         "--export", type=Optional[str], help="File for the schedule that minimises the law, ready for fit --config."
     )
-    parser.add_argument("--json", type=bool, nargs="?", const=True, default=False, help=ABOUT_JSON)
+    parser.add_argument(
+        "--json",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="Prints the answer as one JSON document, and everything else on standard error.",
+    )
     return parser
 
 

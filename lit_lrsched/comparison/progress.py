@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import NoReturn
 
 from tqdm import tqdm
@@ -23,9 +24,16 @@ def progress_bar(trainings: int, shown: bool) -> tqdm[NoReturn]:
 
 
 def count(bar: tqdm[NoReturn], trainings: float) -> None:
-    """Counts on; the last share fills the bar, since many add up to a little less or more, of which tqdm warns."""
+    """Counts on. The first share is shown at once, also where it is no terminal: the trainings run.
+
+    The last share fills the bar, since many add up to a little less or more, of which tqdm warns.
+    """
+    is_first = bar.n == 0 < trainings
     left = (bar.total or 0) - bar.n
     bar.update(trainings if left - trainings > 1e-6 else left)
+    if is_first:
+        bar.refresh()
+        bar.last_print_t = time.time()  # a bar that was never drawn would not be closed with a line of its own
 
 
 def _redraws() -> bool:

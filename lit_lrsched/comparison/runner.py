@@ -121,10 +121,7 @@ class Runner:
         with progress_bar(len(left), shown=self._ranks.rank == 0) as progress:
 
             def tell(epochs: int) -> None:
-                is_first = progress.n == 0
                 count(progress, epochs / self._options.epochs)
-                if is_first and epochs:
-                    progress.refresh()  # it runs: soon said, also where it is no terminal
 
             for chunk in self._chunks(left, tell):
                 if store is None:

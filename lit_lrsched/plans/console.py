@@ -21,9 +21,9 @@ def console_on(file: TextIO | None) -> Console:
     """
     from rich.console import Console
 
-    # A notebook asks rich for colours, and to display what is printed, whatever the file. A text has no colours.
-    colours = None if file in (None, sys.stdout) else False
     file = file or sys.stdout
+    # A notebook asks rich for colours, and to display what is printed, whatever the file. A text has no colours.
+    colours = None if file is sys.stdout or file.isatty() else False
     width = min(_WIDTH, Console(file=file).width) if file.isatty() else _WIDTH
     return Console(file=file, width=width, highlight=False, force_jupyter=False, force_terminal=colours)
 

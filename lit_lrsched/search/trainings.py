@@ -11,7 +11,7 @@ import numpy as np
 
 from lit_lrsched.comparison.definition import Definition
 from lit_lrsched.comparison.evidence.runs import RunKey
-from lit_lrsched.comparison.progress import progress_bar
+from lit_lrsched.comparison.progress import count, progress_bar
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
 from lit_lrsched.search.judgement import diverged
@@ -89,7 +89,7 @@ class Trainings:
                     store = store or RecordStore(self._folder, sorted(records[0].metrics), self._definition)
                     store.append(records)
                     done |= {record.key: record for record in records}
-                    progress.update(len(records))
+                    count(progress, len(records))
         return self._outcome(lrs, seeds, done)
 
     def finish(self) -> None:

@@ -144,7 +144,7 @@ def test_the_page_of_forecast_has_its_options_without_their_types(command, monke
     monkeypatch.setenv("COLUMNS", "80")
     assert command("forecast", "a.csv", "--help") == 0
     known = {option for action in actions_of(_parser()) for option in action.option_strings}
-    typed = re.findall(r"^  (--\w+) (?:LIST|TEXT) ", command.out, flags=re.MULTILINE)
+    typed = re.findall(r"^  (--\w+) (?:LIST|TEXT|\[true)", command.out, flags=re.MULTILINE)
     assert set(typed) == {option for option in known if re.fullmatch(r"--\w+", option)} - {"--help"}
     assert "\n  RUN  " in command.out
     assert "type:" not in command.out

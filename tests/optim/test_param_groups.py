@@ -19,7 +19,7 @@ MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "
 KEYS = ("betas", "initial_lr")
 VALUES = ("lr", "momentum", "weight_decay")
 # Recorded runs, what a finder has tried, and the arguments of a class are no param groups.
-NOT_GROUPS = ("curves", "results", "parameters", "arguments", "row", "rows", "entry", "best")
+NOT_GROUPS = ("curves", "results", "parameters", "arguments", "row", "rows", "entry", "best", "surest")
 
 
 def keys_read(source: str) -> list[str]:
