@@ -89,7 +89,7 @@ def test_losses_equal_a_plain_loop_over_the_same_batches():
 
 @pytest.mark.parametrize("name", ARTICLE)
 def test_mean_test_accuracy(name, run_all):
-    seeds = 20 if run_all else 5
+    seeds = 20 if run_all else 2
     accuracies = []
     for seed in range(seeds):
         seed_everything(seed)
