@@ -25,6 +25,7 @@ def rates_of(file: Path) -> dict[int, float]:
         return {int(row["step"]): float(row[column]) for row in csv.DictReader(rows) if row[column]}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", BY_THE_COMMAND)
 @pytest.mark.parametrize("resumed", [False, True], ids=["from the start", "resumed"])
 def test_the_command_trains_from_what_it_saved(command, name, resumed):

@@ -195,6 +195,7 @@ def parser_of_fit():
     return found[0]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_configurations_parse_print_and_parse_again(command, parser_of_fit, name):
     first = parser_of_fit.dump(parser_of_fit.parse_args(["--config", str(CONFIGS / name)]))

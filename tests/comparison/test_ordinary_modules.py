@@ -48,7 +48,7 @@ def trainings(rate: float = 0.05) -> list[Training]:
     return [Training(seed, rates * factor, name=str(factor)) for seed, factor in ((3, 1), (3, 2), (8, 1))]
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", [name for name, entry in TOGETHER.items() if not entry.random])
 def test_every_run_equals_fit(name: str) -> None:
     make = seeded(TOGETHER[name])

@@ -143,6 +143,7 @@ FACTORS = {  # of the first group, in each of the three epochs
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("configure", FACTORS, ids=lambda configure: configure.__name__)
 def test_the_engines_agree_on_it_at_another_rate(tmp_path: Path, configure: Any) -> None:
     options = {"lrs": [0.02], "weight_decays": [0.3]}

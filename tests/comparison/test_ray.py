@@ -132,6 +132,7 @@ def test_the_race_is_killed_and_taken_up(cluster, tmp_path):
     assert results(killed) == results(local)
 
 
+@pytest.mark.exhaustive
 @with_ray
 @quiet
 def test_a_search_on_a_cluster_finds_the_same(cluster, tmp_path):

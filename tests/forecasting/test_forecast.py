@@ -98,6 +98,7 @@ def test_what_is_far_is_said():
     assert "no run had a rate above 0.1 (asked: 0.4)" in verdict
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("warmup", "length"), [(0, 30), (48, 240), (200, 1000), (2160, 72_000)])
 def test_the_family_fits_its_length(warmup, length):
     rates = np.minimum(np.arange(length) / max(warmup, 1), 1.0) * np.linspace(1, 0, length) + 1e-9

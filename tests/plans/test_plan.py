@@ -108,6 +108,7 @@ CASES = [(name, interval) for name in [*CATALOGUE, *TORCH] for interval in ("ste
 CASES.remove(("ReduceLROnPlateau", "step"))
 
 
+@pytest.mark.sampled(48)
 @pytest.mark.parametrize(("name", "interval"), CASES)
 def test_the_plan_is_what_training_uses(name, interval, run_all):
     schedule = {**CATALOGUE, **TORCH}[name]

@@ -97,6 +97,7 @@ def whole_run(folder: Path, schedule: Any, interval: str) -> Whole:
     return Whole(used, module.weights.detach(), saver.paths)
 
 
+@pytest.mark.sampled(42)
 @pytest.mark.parametrize("interval", ["step", "epoch"])
 @pytest.mark.parametrize("name", EVERY)
 def test_every_schedule_from_every_step(name, interval, tmp_path, run_all):

@@ -100,6 +100,7 @@ def some(cases: list[Any], name: str, run_all: bool, count: int = 3) -> list[Any
     return cases if run_all else random.Random(name).sample(cases, count)
 
 
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("interval", ["step", "epoch"])
 @pytest.mark.parametrize("name", OURS)
 def test_our_schedules(name, interval, tmp_path, run_all):
