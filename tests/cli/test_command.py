@@ -27,6 +27,7 @@ CLOSED_FORMS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", CLOSED_FORMS)
 def test_tensorboard_holds_the_learning_rate_of_every_epoch(command, name):
     options = ["--trainer.limit_val_batches=0", "--trainer.limit_test_batches=1"]

@@ -86,6 +86,7 @@ def bits(result: dict[str, Any]) -> dict[str, bytes]:
     return {name: np.asarray(value).tobytes() for name, value in result.items()}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "name",
     [

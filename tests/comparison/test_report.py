@@ -616,6 +616,7 @@ def test_the_page_says_how_it_was_done() -> None:
 # --- The pictures -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(5)
 def test_a_report_of_any_race(any_race: Results, tmp_path: Path) -> None:
     write_report(any_race, tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}

@@ -125,6 +125,7 @@ def test_nothing_of_the_user_changes(tmp_path, monkeypatch):
     assert module._trainer is None
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("model", "options"),
     [
