@@ -44,16 +44,17 @@ def status_of(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def command(arguments: list[str], folder: Path, output: Path) -> Callable[[], None]:
-    """Returns what runs ``lit-lrsched`` in a folder and writes what it says into a file."""
+def command(arguments: list[str], folder: Path, output: Path, errors: Path | None = None) -> Callable[[], None]:
+    """Returns what runs ``lit-lrsched`` in a folder and writes what it says into a file, or errors into another."""
 
     def run() -> None:
         from lit_lrsched.__main__ import main
 
         os.chdir(folder)
-        sys.stdout = sys.stderr = output.open("w", buffering=1)
-        for number in (1, 2):
-            os.dup2(sys.stdout.fileno(), number)
+        sys.stdout = output.open("w", buffering=1)
+        sys.stderr = errors.open("w", buffering=1) if errors else sys.stdout
+        for number, stream in enumerate((sys.stdout, sys.stderr), start=1):
+            os.dup2(stream.fileno(), number)
         sys.argv = ["lit-lrsched", *arguments]
         main()
 

@@ -12,8 +12,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lit_lrsched.class_paths import to_plain
 from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
-from lit_lrsched.cli.json_document import ABOUT as ABOUT_JSON
-from lit_lrsched.cli.json_document import print_json
+from lit_lrsched.cli.json_document import add_json, print_json
 from lit_lrsched.cli.outputs import check_can_be_written
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.console import filled
@@ -36,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> list[str]:
         const=True,
         help="Whether to compile the vectorized program. Default: where it pays for itself.",
     )
-    parser.add_argument("--json", type=bool, nargs="?", const=True, default=False, help=ABOUT_JSON)
+    add_json(parser)
     return [*added, "compile", "json"]
 
 
@@ -116,6 +115,7 @@ def compare(
     from lit_lrsched.comparison.race import race
     from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
 
+    check_can_be_written(export=export)
     epochs = trainer.max_epochs or 0
     race_options = RaceOptions(
         *(epochs, metric, mode, reference, target, engine, compile, folder, budget),
@@ -141,7 +141,6 @@ def compare(
         groups=options.lr_groups,
         clip=clip_of(trainer),
     )
-    check_can_be_written(export=export)
     if export is not None:
         grid.check_export()  # before the race and not after it
     if trainer.is_global_zero:

@@ -11,8 +11,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lit_lrsched.cli.arguments import ScheduleOptions
-from lit_lrsched.cli.json_document import ABOUT as ABOUT_JSON
-from lit_lrsched.cli.json_document import print_json
+from lit_lrsched.cli.json_document import add_json, print_json
 from lit_lrsched.cli.outputs import check_can_be_written
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.console import filled
@@ -25,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> list[str]:
     """Adds the options of the search to a parser, and returns their names."""
     given = {"trainer", "model", "datamodule", "build", "parts", "options"}  # by the command, not by options
     added: list[str] = parser.add_function_arguments(find, skip={*given, "json"})
-    parser.add_argument("--json", type=bool, nargs="?", const=True, default=False, help=ABOUT_JSON)
+    add_json(parser)
     return [*added, "json"]
 
 

@@ -7,11 +7,20 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lit_lrsched.errors import InputError
 
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
 ABOUT = "Prints the answer as one JSON document, and everything else on standard error."
+
+
+def add_json(parser: ArgumentParser) -> None:
+    """Adds the option to a parser."""
+    parser.add_argument("--json", type=bool, nargs="?", const=True, default=False, help=ABOUT)
+
 
 # Of each command that keeps standard output for a document, what it will print there.
 _kept: list[list[str]] = []

@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from lit_lrsched.plans.curve import sample
 from lit_lrsched.plans.picture import picture, thumbnail
@@ -17,7 +17,7 @@ from lit_lrsched.plans.view import View
 from lit_lrsched.trainer.lightning_package import Trainer, part_of_lightning
 
 if TYPE_CHECKING:
-    from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.loggers import Logger, TensorBoardLogger
     from matplotlib.figure import Figure
 
 _kinds = part_of_lightning("loggers")
@@ -41,14 +41,14 @@ def pixels_of(plan: Plan) -> Any:
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
-def is_tensorboard(logger: Logger) -> bool:
+def is_tensorboard(logger: Logger) -> TypeGuard[TensorBoardLogger]:
     """Returns whether a logger is TensorBoard's."""
     return isinstance(logger, _kinds.TensorBoardLogger)
 
 
 def tensorboards(trainer: Trainer) -> list[Any]:
     """Returns the ``SummaryWriter`` of every TensorBoard logger."""
-    return [logger.experiment for logger in trainer.loggers if isinstance(logger, _kinds.TensorBoardLogger)]
+    return [logger.experiment for logger in trainer.loggers if is_tensorboard(logger)]
 
 
 def write_planned_rates(trainer: Trainer, plan: Plan, most: int) -> None:
@@ -79,7 +79,7 @@ def write_hyperparameters(trainer: Trainer, hyperparameters: Mapping[str, Any]) 
         if isinstance(logger, _kinds.MLFlowLogger):  # which refuses to change what an earlier part of the run has set
             known = logger.experiment.get_run(logger.run_id).data.params
             logger.log_hyperparams({name: value for name, value in own.items() if name not in known})
-        elif not isinstance(logger, _kinds.TensorBoardLogger):
+        elif not is_tensorboard(logger):
             logger.log_hyperparams(own)
 
 
@@ -90,7 +90,7 @@ def write_plan(trainer: Trainer, plan: Plan) -> None:
     ``CSVLogger`` two files: ``schedule.png`` and ``schedule.csv``.
     """
     for logger in trainer.loggers:
-        if isinstance(logger, _kinds.TensorBoardLogger):
+        if is_tensorboard(logger):
             logger.experiment.add_image("schedule", pixels_of(plan), dataformats="HWC")
         elif isinstance(logger, _kinds.WandbLogger):
             rows = _rows(plan)
@@ -107,7 +107,7 @@ def write_plan(trainer: Trainer, plan: Plan) -> None:
 def write_text(trainer: Trainer, name: str, text: str) -> None:
     """Writes a sentence on the run where it can be taken: TensorBoard's texts, a summary, a tag, or a file."""
     for logger in trainer.loggers:
-        if isinstance(logger, _kinds.TensorBoardLogger):
+        if is_tensorboard(logger):
             logger.experiment.add_text(name, text)
         elif isinstance(logger, _kinds.WandbLogger):
             logger.experiment.summary[name] = text

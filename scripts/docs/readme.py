@@ -18,7 +18,6 @@ import shlex
 import shutil
 import sys
 import tempfile
-import traceback
 from pathlib import Path
 
 import gallery as drawings
@@ -26,8 +25,9 @@ from matplotlib.image import imread
 
 import lit_lrsched.cli.command  # noqa: F401  # loads Lightning
 from lit_lrsched import Custom, FromTorch
-from lit_lrsched.__main__ import main as main_of_the_command
 from lit_lrsched.schedules.examples import EXAMPLES
+from tests.forking import command as in_a_copy
+from tests.forking import forked, status_of
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "img"
@@ -104,31 +104,12 @@ def run(command: str, folder: str) -> str:
     program, *arguments = shlex.split(command)
     if program != "lit-lrsched":
         sys.exit(f"`{command}` is no command of this package")
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        sys.stdout.flush()
-        child = os.fork()
-        if not child:
-            os.chdir(folder)
-            os.environ["COLUMNS"] = "100"
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            sys.argv = ["lit-lrsched", *arguments]
-            status = 1
-            try:
-                main_of_the_command()
-                status = 0
-            except SystemExit as stop:
-                status = stop.code if isinstance(stop.code, int) else 1
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                os._exit(status)
-        if status := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-            err.seek(0)
-            sys.exit(f"`{command}` failed with status {status}:\n{err.read()}")
-        out.seek(0)
-        return out.read()
+    with tempfile.TemporaryDirectory() as said:
+        out, err = Path(said, "out"), Path(said, "err")
+        os.environ["COLUMNS"] = "100"
+        if status := status_of(forked(in_a_copy(arguments, Path(folder), out, err))):
+            sys.exit(f"`{command}` failed with status {status}:\n{err.read_text()}")
+        return out.read_text()
 
 
 def masked(text: str) -> str:
