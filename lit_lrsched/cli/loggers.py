@@ -28,7 +28,8 @@ class RunLogger(TensorBoardLogger):
     """
 
     def __init__(self, folder: str, run: str | None = None, purge_step: int | None = None) -> None:
-        super().__init__(folder, "lightning_logs", run, default_hp_metric=False, purge_step=purge_step)
+        queue = 1000  # points that wait for TensorBoard's thread; with its ten the training waits for that instead
+        super().__init__(folder, "lightning_logs", run, default_hp_metric=False, purge_step=purge_step, max_queue=queue)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Logs metrics, but for the epoch."""

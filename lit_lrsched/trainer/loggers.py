@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -49,6 +51,37 @@ def is_tensorboard(logger: Logger) -> TypeGuard[TensorBoardLogger]:
 def tensorboards(trainer: Trainer) -> list[Any]:
     """Returns the ``SummaryWriter`` of every TensorBoard logger."""
     return [logger.experiment for logger in trainer.loggers if is_tensorboard(logger)]
+
+
+class HeldPoints:
+    """Points of scalars that go to TensorBoard together.
+
+    Its writer is a thread, to which the training gives way at each point: of a step of 1.3 ms that takes a quarter,
+    and held back for two seconds a twentieth. A point that comes later than two seconds after the last is due at once.
+    """
+
+    SECONDS = 2.0
+
+    def __init__(self) -> None:
+        self._points: list[tuple[TensorBoardLogger, Mapping[str, float], int]] = []
+        self._written = -math.inf
+
+    def add(self, logger: TensorBoardLogger, values: Mapping[str, float], step: int) -> None:
+        """Takes a point, the values by name."""
+        self._points.append((logger, values, step))
+
+    def is_due(self) -> bool:
+        """Returns whether there are points, and the last ones were written long enough ago."""
+        return bool(self._points) and time.monotonic() - self._written >= self.SECONDS
+
+    def write(self) -> None:
+        """Writes the points, so that TensorBoard can show them."""
+        for logger, values, step in self._points:
+            logger.log_metrics(values, step=step)
+        for logger in {logger for logger, _, _ in self._points}:
+            logger.experiment.flush()
+        self._points.clear()
+        self._written = time.monotonic()
 
 
 def write_planned_rates(trainer: Trainer, plan: Plan, most: int) -> None:

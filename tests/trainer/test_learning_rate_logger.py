@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import nn
 from torch.optim import SGD, Adam
@@ -17,6 +19,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR, ReduceLR
 
 from lit_lrsched import Constant, InverseTime, LearningRateLogger, schedule_config
 from lit_lrsched.optim.param_groups import values_of
+from lit_lrsched.trainer.loggers import HeldPoints
 from tests.reading import scalar_tags, scalars
 from tests.training import Tiny, tiny_trainer
 
@@ -231,6 +234,48 @@ def test_all_loggers_hold_the_same(tmp_path):
     assert in_table == [0.1, 0.05, 0.025]
     assert in_events == pytest.approx(in_table, rel=1e-6)
     assert "lr/group0" in scalar_tags(tmp_path / "board" / "version_0")
+
+
+class Watch(Callback):
+    """Notes at each step how many rates the files of the run have, and may end it."""
+
+    def __init__(self, run: Path, stops_at: int | None = None) -> None:
+        self.run, self.stops_at = run, stops_at
+        self.seen: list[int] = []
+
+    def on_train_batch_end(self, trainer, *args):
+        self.seen.append(len(scalars(self.run, "lr/group0")))
+        if trainer.global_step == self.stops_at:
+            raise RuntimeError("the run fails here")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "seen"),
+    [(0.0, [1, 2, 3, 4, 5, 6]), (math.inf, [1, 1, 1, 1, 1, 1])],
+    ids=["two seconds have passed", "less has passed"],
+)
+def test_tensorboard_gets_the_points_of_two_seconds_together(tmp_path, monkeypatch, seconds, seen):
+    monkeypatch.setattr(HeldPoints, "SECONDS", seconds)
+    watch = Watch(tmp_path / "version_0")
+    board = TensorBoardLogger(tmp_path, name="", version=0)
+    tiny_trainer(callbacks=[LearningRateLogger(), watch], logger=board, max_epochs=3).fit(Tiny(decaying, 2))
+    assert watch.seen == seen
+    assert scalars(watch.run, "lr/group0") == pytest.approx([0.1 * 0.999**step for step in range(6)], rel=1e-6)
+
+
+def test_a_run_that_fails_has_logged_what_it_used(tmp_path):
+    watch = Watch(tmp_path / "version_0", stops_at=4)
+    board = TensorBoardLogger(tmp_path, name="", version=0)
+    with pytest.raises(RuntimeError, match="the run fails here"):
+        tiny_trainer(callbacks=[LearningRateLogger(), watch], logger=board, max_epochs=3).fit(Tiny(decaying, 2))
+    assert scalars(watch.run, "lr/group0") == pytest.approx([0.1 * 0.999**step for step in range(4)], rel=1e-6)
+
+
+def test_a_loggers_own_prefix_stands_before_the_names(tmp_path):
+    fit(decaying, logger=TensorBoardLogger(tmp_path, name="", version=0, prefix="mine"))
+    assert scalars(tmp_path / "version_0", "mine-lr/group0") == pytest.approx(
+        [0.1 * 0.999**step for step in range(6)], rel=1e-6
+    )
 
 
 def test_without_a_logger_it_says_so_once_and_training_goes_on(caplog, capsys):
