@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import os
+import importlib
 import random
 import sys
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-# As the race asks for; here other tests may have computed before it could.
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+# It asks MKL how to round; here other tests may have computed before the race could.
+importlib.import_module("lit_lrsched.comparison.engine.mkl")
 
 # The models here are too small to share among threads; waiting for each other costs more than the work.
 torch.set_num_threads(1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,28 +12,27 @@ from torch.fx import GraphModule, Node
 from torch.fx.graph import CodeGen
 
 from lit_lrsched.comparison.engine.draws import DRAWN
+from lit_lrsched.comparison.engine.mkl import ROUNDS_ALIKE
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.replay import replay
+from lit_lrsched.comparison.engine.simplify import Memory, simplify
 from lit_lrsched.optim.torch_internals import (
     compiled,
     draws,
-    schema_of,
     traced,
     tree_flatten,
     tree_leaves,
     tree_unflatten,
-    unsafe_view,
 )
 
 aten = torch.ops.aten
 
-# How MKL rounds a product of small matrices depends on their address, and so on a run's place among the runs, unless it
-# is told otherwise before its first product. One who computed before sees equal results up to the last bits.
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
-
 
 def _bmm(a: Tensor, b: Tensor) -> Any:
-    # With a single row or column there is nothing for a matrix library to gain, and how it rounds them depends on
-    # their address: a run's result would depend on its place among the runs.
+    # With a single row or column there is little for a matrix library to gain, and even when it is asked to round alike
+    # everywhere, how it rounds these depends on their address.
+    if ROUNDS_ALIKE:
+        return NotImplemented
     if a.shape[2] == 1:
         return a * b
     if a.shape[1] == 1:
@@ -44,7 +43,6 @@ def _bmm(a: Tensor, b: Tensor) -> Any:
 
 
 _IN_PLACE_OF: dict[Any, Callable[..., Any]] = {aten.bmm.default: _bmm, **DRAWN}
-_VIEWS = (aten.expand.default, aten.view.default, unsafe_view())
 
 
 class Graph:
@@ -55,12 +53,14 @@ class Graph:
     Args:
         function: What to trace. It must do the same operations whatever the values in its arguments.
         args: Trees of tensors with the shapes that every run will have.
+        carried: Which of these the first output takes the place of in the next run; none by default. It may then be the
+            same memory.
 
     Raises:
         NotVectorizable: When the function branches on values.
     """
 
-    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+    def __init__(self, function: Callable[..., Any], *args: Any, carried: int | None = None) -> None:
         leaves, inside = tree_flatten(args)
 
         def flat(*leaves: Tensor) -> list[Tensor]:
@@ -76,11 +76,16 @@ class Graph:
         for node in self.module.graph.nodes:
             if draws(node):
                 raise NotVectorizable(f"a step draws random numbers by {node.target}")
-        _without_idle_operations(self.module)
-        _without_repetition(self.module)
+        first = 0 if carried is None else len(tree_leaves(args[:carried]))
+        count = 0 if carried is None else len(tree_leaves(args[carried]))
+        simplify(self.module, {place: first + place for place in range(count)})
         self.module.graph.set_codegen(CodeGen())  # takes the leaves one by one, with no tree to flatten at every call
         self.module.recompile()
-        self.run: Callable[..., list[Tensor]] = self.module.forward
+
+    @cached_property
+    def run(self) -> Callable[..., list[Tensor]]:
+        """What runs the graph: it takes the leaves of the arguments, and returns those of what the function returns."""
+        return replay(self.module)
 
     def compile(self, leaves: list[Tensor]) -> None:
         """Compiles the graph for leaves like these, and for the number of threads that torch has now.
@@ -103,7 +108,7 @@ class Graph:
     def peak_bytes(self) -> int:
         """Returns the most memory that a run holds at one time, arguments included."""
         nodes = list(self.module.graph.nodes)
-        root = _roots(self.module)
+        root = Memory(self.module).root
         last: dict[Node, int] = {}
         for place, node in enumerate(nodes):
             for used in (node, *node.all_input_nodes):
@@ -119,46 +124,6 @@ class Graph:
             peak = max(peak, held)
             held -= freed.get(place, 0)
         return peak
-
-
-def _roots(module: GraphModule) -> dict[Node, Node]:
-    """Returns for each node the one whose memory it shows."""
-    root: dict[Node, Node] = {}
-    for node in module.graph.nodes:
-        shows = False
-        if node.op == "call_function":
-            # What is no operator takes an item of the several outputs of one.
-            schema = schema_of(node.target)
-            shows = schema is None or any(argument.alias_info for argument in schema.arguments)
-        root[node] = root[node.all_input_nodes[0]] if shows else node
-    return root
-
-
-def _without_idle_operations(module: GraphModule) -> None:
-    """Takes out views that change nothing and products with 1, of which ``vmap`` leaves many."""
-    for node in list(module.graph.nodes):
-        if node.target in _VIEWS:
-            before, after = node.args[0].meta["val"], node.meta["val"]
-            idle = before.shape == after.shape and before.stride() == after.stride()
-        else:
-            idle = node.target is aten.mul.Scalar and node.args[1] == 1
-        if idle:
-            node.replace_all_uses_with(node.args[0])
-            module.graph.erase_node(node)
-
-
-def _without_repetition(module: GraphModule) -> None:
-    """Takes out what is computed twice or not used, of which metrics leave much; memory that changes is let be."""
-    root = _roots(module)
-    operations = [node for node in module.graph.nodes if schema_of(node.target) is not None]
-    changing = {root[node] for node in operations if schema_of(node.target).is_mutable}
-    first: dict[str, Node] = {}
-    for node in operations:
-        if changing.isdisjoint(root[shown] for shown in (node, *node.all_input_nodes)):
-            same = first.setdefault(f"{node.target}{node.args}{node.kwargs}", node)
-            if same is not node:
-                node.replace_all_uses_with(same)
-    module.graph.eliminate_dead_code()
 
 
 def _reason(error: Exception) -> str:

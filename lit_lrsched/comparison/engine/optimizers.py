@@ -118,7 +118,8 @@ class SGD(Update):
     def step_(self, parameter: Tensor, grad: Tensor, slots: dict[str, Tensor], *coefficients: Tensor) -> None:
         """Takes one step in place."""
         rate, momentum, share = coefficients
-        buffer = slots["buffer"].mul_(momentum).add_(grad * share if self.dampening else grad)
+        buffer = slots["buffer"]
+        torch.addcmul(grad * share if self.dampening else grad, buffer, momentum, out=buffer)
         step = torch.addcmul(grad, momentum, buffer) if self.nesterov else buffer
         parameter.addcmul_(rate, step, value=-1)
 

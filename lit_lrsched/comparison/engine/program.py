@@ -302,7 +302,7 @@ class Program:
                 return traced.graph, traced.weights
         self._pure.counts = counts = Counts(epoch, index)
         function = self._train if stage == "train" else partial(self._evaluate, stage)
-        graph = Graph(function, *self._arguments(stage, size))
+        graph = Graph(function, *self._arguments(stage, size), carried=6 if stage == "train" else 4)  # the state
         graphs.append(Traced(graph, counts, self._pure.weights))
         return graph, self._pure.weights
 
@@ -324,7 +324,7 @@ class Program:
         arguments = (stack.parameters, stack.constants, stack.state, kept, next(self._clocks(epoch, 1)))
         graph: Graph | None = None
         try:
-            graph = Graph(contiguous, *arguments)
+            graph = Graph(contiguous, *arguments, carried=2)  # the state
         except NotVectorizable:
             counts = Counts(epoch, 0)  # called run by run, it sees every epoch as it is
         graphs.append(Traced(graph, counts, {}))

@@ -1,0 +1,194 @@
+"""What a traced graph can do without: ``vmap``, ``grad`` and metrics leave much that changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
+
+from lit_lrsched.optim.torch_internals import draws, schema_of, tree_leaves, unsafe_view
+
+aten = torch.ops.aten
+
+_VIEWS = (aten.expand.default, aten.view.default, unsafe_view(), aten.transpose.int)
+_SAME_MEMORY = (aten.alias.default, aten.detach.default)
+_LIKE = (aten.ones_like.default, aten.zeros_like.default, aten.full_like.default)
+_FROM_NOTHING = (aten.scalar_tensor.default, aten.full.default, aten.zeros.default, aten.ones.default)
+
+
+class Memory:
+    """Which values of a graph share memory, and when it changes.
+
+    Attributes:
+        root: For each node the one whose memory it shows.
+        place: For each node its place in the graph.
+        changed: For each root the place of the last operation that changes it; without those that nothing changes.
+        held: How many outputs show the memory of each root.
+    """
+
+    def __init__(self, module: GraphModule) -> None:
+        self.root: dict[Node, Node] = {}
+        self.place: dict[Node, int] = {}
+        self.changed: dict[Node, int] = {}
+        for place, node in enumerate(module.graph.nodes):
+            self.place[node] = place
+            shown, changed = _shared(node)
+            self.root[node] = self.root[shown] if shown else node
+            self.changed |= {self.root[one]: place for one in changed}
+        self.held = Counter(self.root[node] for node in module.graph.output_node().all_input_nodes)
+
+    def is_private(self, node: Node) -> bool:
+        """Returns whether a node's own memory never changes and is no output's."""
+        return self.root[node] is node and node not in self.changed and node not in self.held
+
+
+def _shared(node: Node) -> tuple[Node | None, list[Node]]:
+    """Returns which argument's memory a value shows, if any, and which arguments an operation changes."""
+    schema = schema_of(node.target)
+    if schema is None:  # what is no operator takes an item of the several outputs of one
+        return (node.all_input_nodes[0] if node.op == "call_function" else None), []
+    shared: list[Node] = []
+    changed: list[Node] = []
+    for place, argument in enumerate(schema.arguments):
+        if argument.alias_info:
+            given = node.args[place] if place < len(node.args) else node.kwargs.get(argument.name)
+            nodes = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Node)]
+            shared += nodes
+            changed += nodes if argument.alias_info.is_write else []
+    if "unsafe" in schema.name:  # views that do not declare themselves
+        return node.all_input_nodes[0], changed
+    shows = any(value.alias_info for value in schema.returns)
+    return (shared[0] if shows else None), changed
+
+
+def simplify(module: GraphModule, carried: Mapping[int, int]) -> None:
+    """Takes out of a graph what changes nothing, is computed twice, or is the same in every run.
+
+    Args:
+        module: The graph, as it was traced.
+        carried: For the place of an output the place of the argument that it becomes in the next run.
+    """
+    _without_idle_operations(module)
+    _with_constants(module)
+    _without_ones(module)
+    _without_repetition(module)
+    _without_copies(module, carried)
+    module.graph.eliminate_dead_code()
+
+
+def _operations(module: GraphModule) -> list[Node]:
+    return [node for node in module.graph.nodes if schema_of(node.target) is not None]
+
+
+def _replace(module: GraphModule, node: Node, by: Node) -> None:
+    node.replace_all_uses_with(by)
+    module.graph.erase_node(node)
+
+
+def _is_like(node: Node, other: Node) -> bool:
+    """Returns whether two values have the same shape, strides and type."""
+    a, b = node.meta["val"], other.meta["val"]
+    return bool(a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype)
+
+
+def _without_idle_operations(module: GraphModule) -> None:
+    """Takes out views that change nothing and products with 1."""
+    for node in _operations(module):
+        before = node.args[0] if node.args else None
+        if not isinstance(before, Node):
+            continue
+        if node.target is aten.transpose.int and before.target is aten.transpose.int:
+            if node.args[1:] in (before.args[1:], before.args[:0:-1]):
+                _replace(module, node, before.args[0])  # type: ignore[arg-type]  # a view of a node
+        elif (
+            node.target in _SAME_MEMORY
+            or (node.target in _VIEWS and _is_like(node, before))
+            or (node.target is aten.mul.Scalar and node.args[1] == 1)
+        ):
+            _replace(module, node, before)
+
+
+def _with_constants(module: GraphModule) -> None:
+    """Computes now what depends on no argument."""
+    memory = Memory(module)
+    values: dict[Node, Any] = {}
+    for node in module.graph.nodes:
+        root = memory.root[node]
+        if root in memory.changed or root in memory.held or draws(node):
+            continue
+        if node.op == "get_attr":
+            values[node] = getattr(module, node.target)
+        elif node.target in _LIKE:
+            like = node.args[0].meta["val"]
+            empty = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device)
+            values[node] = node.target(empty, *node.args[1:], **node.kwargs)
+        elif node.target in _FROM_NOTHING:
+            values[node] = node.target(*node.args, **node.kwargs)
+        elif node.op == "call_function" and node.all_input_nodes and values.keys() >= {*node.all_input_nodes}:
+            args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = node.target(*args, **kwargs)
+    for node, value in values.items():
+        if node.op == "get_attr" or not isinstance(value, Tensor) or values.keys() >= {*node.users}:
+            continue
+        name = f"constant_{node.name}"
+        module.register_buffer(name, value)
+        with module.graph.inserting_before(node):
+            constant = module.graph.get_attr(name)
+        constant.meta["val"] = node.meta["val"]
+        node.replace_all_uses_with(constant)
+
+
+def _without_ones(module: GraphModule) -> None:
+    """Takes out products with a tensor of ones: the weights of means."""
+    memory = Memory(module)
+    for node in _operations(module):
+        if node.target is not aten.mul.Tensor or not memory.is_private(node):
+            continue
+        before, weights = node.args
+        if (
+            isinstance(before, Node)
+            and isinstance(weights, Node)
+            and weights.op == "get_attr"
+            and _is_like(node, before)
+            and memory.changed.get(memory.root[before], -1) < memory.place[node]
+            and bool((getattr(module, str(weights.target)) == 1).all())
+        ):
+            _replace(module, node, before)
+
+
+def _without_repetition(module: GraphModule) -> None:
+    """Takes out what is computed twice; memory that changes is let be, and each output keeps its own."""
+    memory = Memory(module)
+    first: dict[str, Node] = {}
+    for node in _operations(module):
+        roots = {memory.root[shown] for shown in (node, *node.all_input_nodes)}
+        if memory.root[node] not in memory.held and memory.changed.keys().isdisjoint(roots):
+            same = first.setdefault(f"{node.target}{node.args}{node.kwargs}", node)
+            if same is not node:
+                node.replace_all_uses_with(same)
+    module.graph.eliminate_dead_code()
+
+
+def _without_copies(module: GraphModule, carried: Mapping[int, int]) -> None:
+    """Returns the memory of an argument itself, rather than a copy, where it becomes that argument in the next run."""
+    memory = Memory(module)
+    arguments = [node for node in module.graph.nodes if node.op == "placeholder"]
+    (outputs,) = module.graph.output_node().args
+    for place, node in enumerate(list(outputs)):  # type: ignore[arg-type]  # a list of nodes
+        if place not in carried or node.target is not aten.clone.default or len(node.users) > 1:
+            continue
+        before, argument = node.args[0], arguments[carried[place]]
+        if (
+            memory.root[before] is argument
+            and argument not in memory.held
+            and _is_like(node, argument)
+            and memory.changed.get(argument, -1) < memory.place[node]
+            and outputs.count(node) == 1  # type: ignore[union-attr]
+        ):
+            memory.held[argument] += 1
+            _replace(module, node, before)
