@@ -5,7 +5,6 @@ A traced step cannot follow a branch on the values of its tensors, and torchmetr
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -78,27 +77,23 @@ def _unchecked_cast(metric: BaseAggregator) -> Callable[..., tuple[Tensor, Tenso
 def branchless_metrics() -> Iterator[None]:
     """Lets the metrics of classification normalize logits without their branch on values, and restores it.
 
-    The function is imported by name into every module that uses it and has no switch, so that it is replaced in each
-    of them for as long as a step is traced.
+    The function has no switch, and hundreds of modules have imported it by name: what is replaced for as long as a step
+    is traced is its code.
     """
-    original = torchmetrics.utilities.compute.normalize_logits_if_needed
-    name = original.__name__
-    users = [
-        module
-        for path, module in list(sys.modules.items())
-        if path.startswith("torchmetrics.") and vars(module).get(name) is original
-    ]
-    for user in users:
-        setattr(user, name, _normalized)
+    function = torchmetrics.utilities.compute.normalize_logits_if_needed
+    original = function.__code__
+    function.__code__ = _normalized.__code__
     try:
         yield
     finally:
-        for user in users:
-            setattr(user, name, original)
+        function.__code__ = original
 
 
 def _normalized(tensor: Tensor, normalization: str | None) -> Tensor:
-    """Equals torchmetrics' ``normalize_logits_if_needed`` without its branch on the data."""
+    """Equals torchmetrics' ``normalize_logits_if_needed`` without its branch on the data.
+
+    It runs in its place, and finds there the names that it uses: ``torch`` and ``Tensor``.
+    """
     if not normalization:
         return tensor
     probabilities = tensor.sigmoid() if normalization == "sigmoid" else tensor.softmax(dim=1)
