@@ -161,8 +161,11 @@ class Metrics:
                     if isinstance(default, Tensor):
                         key = f"metric/{path}/{name}"
                         like = self._like.get(key, default)
-                        # Some begin as one number and become several with the first data.
-                        states[key] = torch.as_tensor(getattr(metric, name)).to(like.dtype).expand(like.shape).clone()
+                        value = torch.as_tensor(getattr(metric, name))
+                        if (value.shape, value.dtype) != (like.shape, like.dtype):
+                            # Some begin as one number and become several with the first data.
+                            value = value.to(like.dtype).expand(like.shape)
+                        states[key] = value.clone()
         return states
 
     def _watched_update(self, path: str, *args: Any, **kwargs: Any) -> None:
