@@ -83,9 +83,17 @@ def main() -> None:
     )
     for name, text in parts.items():
         print(f"\n{name}\n\n{text}", flush=True)
-    for path in (ROOT / "docs" / "forecast.md", ROOT / "README.md") if given.write else ():
-        document = path.read_text(encoding="utf-8")
-        filled = BLOCK.sub(lambda match: f"{match[1]}\n{parts[match[2]]}\n\n{match[3]}", document)
+    if given.write:
+        write(parts)
+
+
+def write(parts: dict[str, str]) -> None:
+    """Writes these parts of docs/forecast.md and README.md, by name."""
+    for path in (ROOT / "docs" / "forecast.md", ROOT / "README.md"):
+        filled = BLOCK.sub(
+            lambda match: f"{match[1]}\n{parts[match[2]]}\n\n{match[3]}" if match[2] in parts else match[0],
+            path.read_text(encoding="utf-8"),
+        )
         path.write_text(filled, encoding="utf-8")
 
 

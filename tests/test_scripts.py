@@ -56,7 +56,8 @@ def test_forecasts_of_language_models_hold():
 # Those that no other test runs.
 OTHERS = (
     *("bench/fit.py", "bench/callback.py", "bench/compare.py", "bench/find.py", "docs/screenshots.py", "faults.py"),
-    *("verdict_errors.py", "budget_errors.py", "transfer_errors.py", "forecast_errors.py", "docs/forecast_race.py"),
+    *("verdict_errors.py", "budget_errors.py", "transfer_errors.py", "forecast_errors.py", "forecast_calibration.py"),
+    "docs/forecast_race.py",
 )
 
 # Starts each as a process would, but in one: they take seconds to load torch. What one brings along is taken away.

@@ -42,6 +42,22 @@ class Sizes(NamedTuple):
 
 
 USUAL = Sizes(peak=0.015, length=0.01, shape=0.005, own=0.0005)
+_USUAL_FALL = 0.025  # of the logarithm of a language model's loss over a doubling of its steps: what USUAL is for
+
+
+def usual_sizes(fitted: FittedLaw, observed: Sequence[Observations]) -> Sizes:
+    """Returns how large the parts are before any run was left out.
+
+    Where the loss still falls faster than a language model's, a law has more to get wrong of how it goes on and of what
+    a decay brings: by the root of how much faster, as with SGD on least squares (``scripts/forecast_calibration.py``).
+
+    Args:
+        fitted: The law, fitted to the runs.
+        observed: The runs.
+    """
+    fall = float(np.median([fitted.falls(each.points)[-1] for each in observed]))
+    more = max(fall / _USUAL_FALL, 1.0) ** 0.5
+    return USUAL._replace(length=more * USUAL.length, shape=more * USUAL.shape)
 
 
 class Traits(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lit_lrsched.forecasting.discrepancy import USUAL, Discrepancy, Sizes, Targets, Traits
+from lit_lrsched.forecasting.discrepancy import Discrepancy, Sizes, Targets, Traits, usual_sizes
 from lit_lrsched.forecasting.fitting import FittedLaw, Observations, fit
 from lit_lrsched.forecasting.laws import Law, Units
 from lit_lrsched.forecasting.rate_path import FloatArray
@@ -84,7 +84,7 @@ def calibrate(law: Law, observed: Sequence[Observations], units: Units) -> Calib
     if halves:  # how they would have been forecast at half their length
         rest = [halves.get(place, observed[place]) for place in everyone]
         folds.append(_fold(fitted, rest, [observed[place] for place in halves]))
-    return Calibration(fitted, folds, sizes_of(folds), _WORTH + len(observed) / 2)
+    return Calibration(fitted, folds, sizes_of(folds, usual_sizes(fitted, observed)), _WORTH + len(observed) / 2)
 
 
 def members_of_folds(observed: Sequence[Observations]) -> list[tuple[int, ...]]:
@@ -112,17 +112,21 @@ def _fold(fitted: FittedLaw, rest: Sequence[Observations], left_out: Sequence[Ob
     return Fold(Discrepancy(refitted, rest, targets), logs, np.array([each.noise[-1] for each in left_out]))
 
 
-def sizes_of(folds: Sequence[Fold]) -> Sizes:
+def sizes_of(folds: Sequence[Fold], usual: Sizes) -> Sizes:
     """Returns the sizes under which the errors of the runs left out are most likely.
 
     Errors of runs that were left out together are taken together, so that their differences count as well. A fold
-    counts as the root of its number of runs. How large the parts usually are is weighed in.
+    counts as the root of its number of runs.
+
+    Args:
+        folds: The runs left out.
+        usual: How large the parts usually are, which is weighed in.
     """
-    sizes = USUAL
+    sizes = usual
     for _ in range(2):
-        for place, usual in enumerate(USUAL):
-            tried = [sizes._replace(**{Sizes._fields[place]: usual * factor}) for factor in _FACTORS]
-            sizes = max(tried, key=lambda one: _likelihood(folds, one) + _prior(one))
+        for place, size in enumerate(usual):
+            tried = [sizes._replace(**{Sizes._fields[place]: size * factor}) for factor in _FACTORS]
+            sizes = max(tried, key=lambda one: _likelihood(folds, one) + _prior(one, usual))
     return sizes
 
 
@@ -136,5 +140,5 @@ def _likelihood(folds: Sequence[Fold], sizes: Sizes) -> float:
     return total
 
 
-def _prior(sizes: Sizes) -> float:
-    return -0.5 * float(sum((np.log(size / usual) / _DOUBT) ** 2 for size, usual in zip(sizes, USUAL, strict=True)))
+def _prior(sizes: Sizes, usual: Sizes) -> float:
+    return -0.5 * float(sum((np.log(size / at) / _DOUBT) ** 2 for size, at in zip(sizes, usual, strict=True)))

@@ -12,7 +12,10 @@ import yaml
 
 from lit_lrsched import Constant, Cosine, Horizon, InputError, Linear, LoggedRun, WarmupStableDecay, forecast, table
 from lit_lrsched.forecasting.best_schedule import family_of
+from lit_lrsched.forecasting.discrepancy import USUAL, Sizes, usual_sizes
+from lit_lrsched.forecasting.fitting import fit, observed
 from lit_lrsched.forecasting.judgement import undecided
+from lit_lrsched.forecasting.laws import BASELINE
 from lit_lrsched.forecasting.log_columns import logged_path, read_csv
 from lit_lrsched.forecasting.words import verdict
 from tests.forecasting.least_squares import expected_losses
@@ -129,6 +132,21 @@ def test_a_lead_is_a_part_of_the_other_loss():
         for name, loss in (("a", 1.0), ("b", 4.0))
     ]
     assert verdict(rows[:1], rows[1:]) == ["a at the peak rate 0.1 is best: a loss of 1 after 10 steps, 75 % below b."]
+
+
+def usual_at(floor: float) -> Sizes:
+    rates = 0.05 * np.array([table(ASKED[name], Horizon(500)) for name in ("constant", "linear")])
+    counts = np.arange(10, 501, 10)
+    runs = [LoggedRun(counts, expected_losses(row, noise=0.0, floor=floor)[counts], row) for row in rates]
+    points, units = observed(runs)
+    return usual_sizes(fit(BASELINE, points, units), points)
+
+
+def test_more_is_open_where_the_loss_falls_fast():
+    assert usual_at(floor=10.0) == USUAL  # falls by 1 % over a doubling
+    fast = usual_at(floor=0.01)  # by 30 %
+    assert fast.length / USUAL.length == fast.shape / USUAL.shape == pytest.approx((0.3 / 0.025) ** 0.5, rel=0.3)
+    assert (fast.peak, fast.own) == (USUAL.peak, USUAL.own)
 
 
 def test_differences_larger_than_their_error_are_told():

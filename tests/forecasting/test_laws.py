@@ -56,6 +56,14 @@ def test_a_law_is_its_formula(shape, law, values):
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_fall_over_a_doubling_is_that_of_the_loss():
+    fitted = FittedLaw(BASELINE, np.log([0.8, 0.1, 0.5]), UNITS)
+    path = RatePath.of(rates_of("constant"))
+    before, after = np.log(fitted.losses(path, np.array([499, 501])))
+    falls = fitted.falls(Points.of(path, np.array([500]), UNITS))
+    assert falls == pytest.approx((before - after) / np.log2(501 / 499), rel=1e-4)
+
+
 def test_two_steps_worked_out():
     # Rates 1 and 1/2 (in units), steps of 1/1000: S = 1.5e-3; the rise -1 at k = 0 and the drop 1/2 at k = 1.
     # With C = 1000, beta = gamma = 1: G_0 = 1 - 1/2.5 = 0.6; G_1: x = 1000 * 2 * 0.0005 = 1, G_1 = 0.5.
