@@ -53,6 +53,14 @@ def test_forecasts_of_language_models_hold():
         assert int(right) >= 0.95 * int(named)
 
 
+@pytest.mark.exhaustive
+def test_intervals_hold_as_often_as_they_say():
+    out = run("forecast_calibration.py")
+    shares = re.findall(r"\| all \| \d+ \| .* \| (\d+) % \| (\d+) % \|", out)
+    assert len(shares) == 2  # curves and ends
+    assert all(70 <= int(narrow) <= 90 and int(wide) >= 90 for narrow, wide in shares)
+
+
 # Those that no other test runs.
 OTHERS = (
     *("bench/fit.py", "bench/callback.py", "bench/compare.py", "bench/find.py", "docs/screenshots.py", "faults.py"),

@@ -129,7 +129,7 @@ class FittedLaw:
     def falls(self, points: Points) -> FloatArray:
         """Returns by how much the logarithm of the loss falls over a doubling of the steps, ``[points]``."""
         # The derivative by log(A) is the share of the loss that falls with the power alpha.
-        return np.log(2) * self.parameters["alpha"] * self.predict(points)[1][:, 1]
+        return np.asarray(np.log(2) * self.parameters["alpha"] * self.predict(points)[1][:, 1])
 
     def losses(self, path: RatePath, counts: FloatArray) -> FloatArray:
         """Returns the loss after so many steps of a run."""
