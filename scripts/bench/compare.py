@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -205,11 +205,41 @@ def main() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
+    curves(args.runs, args.widths)
+    sides(args.rounds, args.threads)
+
+
+def curves(numbers: Sequence[int], widths: Sequence[int]) -> None:
+    """Prints both curves; first of all, since the memory that a process has held only ever grows."""
+    each = min(alone(partial(plain, seed)) for seed in range(3))
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    print(f"{'runs':>8}{'device':>8}{'chunk':>8}{'trainings/s':>14}{'compiled':>10}{'x plain':>10}{'peak MiB':>10}")
+    for runs in numbers:
+        for device in devices:
+            elapsed, together = race(runs, device=device)
+            faster = race(runs, device=device, compile=True)[0]
+            print(
+                f"{runs:8}{device:>8}{together.chunk_size:8}{runs / elapsed:14.1f}{runs / faster:10.1f}"
+                f"{each * runs / elapsed:10.1f}{peak_mib():10.0f}"
+            )
+    print(f"\n{'width':>8}{'device':>8}{'chunk':>8}{'ms each':>14}{'plain':>10}{'x plain':>10}")
+    for width in widths:
+        one = min(alone(partial(plain, 0, width)) for _ in range(2))
+        for device in devices:
+            elapsed, together = race(64, width, device)
+            print(
+                f"{width:8}{device:>8}{together.chunk_size:8}{elapsed / 64 * 1e3:14.1f}{one * 1e3:10.1f}"
+                f"{one * 64 / elapsed:10.1f}"
+            )
+
+
+def sides(rounds: int, threads: int) -> None:
+    """Prints what a training takes on each side."""
     best: dict[str, float] = {}
     compiling, first = 0.0, np.inf
     in_jax = jax_race() if importlib.util.find_spec("jax") else None
     fit(0)
-    for turn in range(args.rounds):
+    for turn in range(rounds):
         for name, side in {"plain": plain, "fit": fit}.items():
             for seed in range(3):
                 best[name] = min(best.get(name, np.inf), alone(partial(side, seed)))
@@ -229,32 +259,12 @@ def main() -> None:
             started = time.perf_counter()
             in_jax()
             best["jax"] = min(best.get("jax", np.inf), (time.perf_counter() - started) / 1000)
-    print(f"1000 trainings, {args.threads} threads; compiling took {compiling:.1f} s")
+    print(f"\n1000 trainings, {threads} threads; compiling took {compiling:.1f} s")
     print(f"First result of the command on the terminal: {first:.1f} s after its start")
     others = ["plain", "fit", "together", *(["jax"] if in_jax else [])]
     print(f"{'':18}{'ms each':>10}" + "".join(f"{f'x {other}':>12}" for other in others))
     for name, each in best.items():
         print(f"{name:18}{each * 1e3:10.2f}" + "".join(f"{best[other] / each:12.2f}" for other in others))
-
-    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    print(f"\n{'runs':>8}{'device':>8}{'chunk':>8}{'trainings/s':>14}{'compiled':>10}{'x plain':>10}{'peak MiB':>10}")
-    for runs in args.runs:
-        for device in devices:
-            elapsed, together = race(runs, device=device)
-            faster = race(runs, device=device, compile=True)[0]
-            print(
-                f"{runs:8}{device:>8}{together.chunk_size:8}{runs / elapsed:14.1f}{runs / faster:10.1f}"
-                f"{best['plain'] * runs / elapsed:10.1f}{peak_mib():10.0f}"
-            )
-    print(f"\n{'width':>8}{'device':>8}{'chunk':>8}{'ms each':>14}{'plain':>10}{'x plain':>10}")
-    for width in args.widths:
-        one = min(alone(partial(plain, 0, width)) for _ in range(2))
-        for device in devices:
-            elapsed, together = race(64, width, device)
-            print(
-                f"{width:8}{device:>8}{together.chunk_size:8}{elapsed / 64 * 1e3:14.1f}{one * 1e3:10.1f}"
-                f"{one * 64 / elapsed:10.1f}"
-            )
 
 
 if __name__ == "__main__":
