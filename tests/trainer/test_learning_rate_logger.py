@@ -263,6 +263,19 @@ def test_tensorboard_gets_the_points_of_two_seconds_together(tmp_path, monkeypat
     assert scalars(watch.run, "lr/group0") == pytest.approx([0.1 * 0.999**step for step in range(6)], rel=1e-6)
 
 
+def test_what_a_checkpoint_has_taken_is_logged_whatever_comes_after_it(tmp_path):
+    class Saves(Callback):
+        def on_train_batch_end(self, trainer, *args):
+            if trainer.global_step == 3:
+                trainer.save_checkpoint(tmp_path / "three.ckpt")
+                seen.extend(scalars(tmp_path / "version_0", "lr/group0"))
+
+    seen: list[float] = []
+    board = TensorBoardLogger(tmp_path, name="", version=0)
+    tiny_trainer(callbacks=[LearningRateLogger(), Saves()], logger=board, max_epochs=3).fit(Tiny(decaying, 2))
+    assert seen == pytest.approx([0.1 * 0.999**step for step in range(3)], rel=1e-6)
+
+
 def test_a_run_that_fails_has_logged_what_it_used(tmp_path):
     watch = Watch(tmp_path / "version_0", stops_at=4)
     board = TensorBoardLogger(tmp_path, name="", version=0)

@@ -61,7 +61,7 @@ class LearningRateLogger(Callback):
 
     It does so at the start of each epoch, and at every step that changes one of the values. A run of more than 1,000
     steps is thinned to about as many points, which stand closer at its beginning: so a short warmup is visible.
-    TensorBoard gets the points of two seconds together, which is quicker than one by one.
+    TensorBoard gets the points of two seconds, or those before a checkpoint, together: that is quicker than one by one.
 
     The names are ``lr/<group>``, where the group is the ``name`` of the param group or ``group0``, ``group1``, ...
     They depend on neither optimizer nor scheduler, so runs with different ones share their charts. (Lightning's
@@ -113,6 +113,10 @@ class LearningRateLogger(Callback):
             self._log(trainer, changed=not self.each_step)
         if self._held.is_due():
             self._held.write()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Writes what is held: a run that is killed and goes on from this checkpoint shall have logged it."""
+        self._held.write()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes what is held, and prints the line of the last epoch, when asked."""
