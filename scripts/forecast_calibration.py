@@ -24,6 +24,7 @@ from lit_lrsched.forecasting.forecast import Forecast
 from lit_lrsched.forecasting.rate_path import FloatArray
 from lit_lrsched.forecasting.schedule_paths import path_of
 from lit_lrsched.schedules import Chain, Phase, Schedule
+from tests.forecasting.least_squares import losses_of
 
 POINTS = 50  # of a logged curve
 NOISE = 0.001  # of a logged loss, in half of the problems
@@ -59,22 +60,6 @@ class Task(NamedTuple):
     def highest(self) -> float:
         """A rate at which training is just stable."""
         return float(1 / (self.variances[0] + self.variances.sum() / 2))
-
-    def losses(self, rates: FloatArray) -> FloatArray:
-        """Returns the expected loss after each step of several runs, ``[runs, steps + 1]``.
-
-        The recursion is that of the tests (tests/forecasting/least_squares.py).
-
-        Args:
-            rates: The rate of every step, ``[runs, steps]``.
-        """
-        errors = np.repeat(self.errors[None], len(rates), axis=0)
-        losses = [errors @ self.variances]
-        for rate in rates.T[:, :, None]:
-            drawn = 2 * self.variances * errors + losses[-1][:, None] + self.noise
-            errors = errors + rate * self.variances * (rate * drawn - 2 * errors)
-            losses.append(errors @ self.variances)
-        return self.floor + np.stack(losses, axis=1) / 2
 
 
 class Run(NamedTuple):
@@ -149,7 +134,7 @@ def drawn_problem(rng: np.random.Generator) -> Problem:
     rates = np.zeros((len(paths), max(path.length for path in paths)))
     for row, path in zip(rates, paths, strict=True):
         row[: path.length] = path.rate_at(np.arange(path.length))
-    expected = task.losses(rates)
+    expected = losses_of(rates, *task)
     logged = expected * np.exp(rng.choice([0.0, NOISE]) * rng.standard_normal(expected.shape))
     last = logged[np.arange(len(paths)), [path.length for path in paths]]
     counts = [np.unique(np.linspace(1, run.steps, POINTS).round().astype(int)) for run in known]

@@ -16,11 +16,18 @@ def expected_losses(rates, noise: float = 0.5, floor: float = 1.0, power: float 
     ``floor + (l . v) / 2``.
     """
     index = np.arange(1, DIMENSIONS + 1)
-    variances = index**-power
-    errors = index**-0.5
-    losses = [floor + variances @ errors / 2]
-    for rate in rates:
-        drawn = 2 * variances**2 * errors + variances * (variances @ errors) + noise**2 * variances
-        errors = errors - 2 * rate * variances * errors + rate**2 * drawn
-        losses.append(floor + variances @ errors / 2)
-    return np.array(losses)
+    return losses_of(np.asarray(rates)[None], index**-power, index**-0.5, noise**2, floor)[0]
+
+
+def losses_of(rates: np.ndarray, variances: np.ndarray, errors: np.ndarray, noise: float, floor: float) -> np.ndarray:
+    """The same of several runs, ``[runs, steps + 1]``, from their rates ``[runs, steps]``.
+
+    Of any variances l and first errors v, ``[dimensions]``, and a variance of the noise.
+    """
+    errors = np.repeat(errors[None], len(rates), axis=0)
+    losses = [errors @ variances]
+    for rate in rates.T[:, :, None]:
+        drawn = 2 * variances * errors + losses[-1][:, None] + noise
+        errors = errors + rate * variances * (rate * drawn - 2 * errors)
+        losses.append(errors @ variances)
+    return floor + np.stack(losses, axis=1) / 2

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
 from torch.fx.graph import CodeGen
 
 from lit_lrsched.comparison.engine.draws import DRAWN
@@ -76,11 +76,9 @@ class Graph:
         for node in self.module.graph.nodes:
             if draws(node):
                 raise NotVectorizable(f"a step draws random numbers by {node.target}")
-        first = 0 if carried is None else len(tree_leaves(args[:carried]))
-        count = 0 if carried is None else len(tree_leaves(args[carried]))
-        simplify(self.module, {place: first + place for place in range(count)})
-        self.module.graph.set_codegen(CodeGen())  # takes the leaves one by one, with no tree to flatten at every call
-        self.module.recompile()
+        sizes = [len(tree_leaves(arg)) for arg in args]
+        first = sum(sizes[:carried])
+        simplify(self.module, range(first, first + (0 if carried is None else sizes[carried])))
 
     @cached_property
     def run(self) -> Callable[..., list[Tensor]]:
@@ -92,6 +90,8 @@ class Graph:
 
         ``torch.compile`` would guard every call, which takes longer than the smaller operations do.
         """
+        self.module.graph.set_codegen(CodeGen())  # takes the leaves one by one, with no tree to flatten
+        self.module.recompile()
         with torch.no_grad():
             self.run = compiled(self.module, leaves)
 
@@ -108,19 +108,16 @@ class Graph:
     def peak_bytes(self) -> int:
         """Returns the most memory that a run holds at one time, arguments included."""
         nodes = list(self.module.graph.nodes)
-        root = Memory(self.module).root
-        last: dict[Node, int] = {}
-        for place, node in enumerate(nodes):
-            for used in (node, *node.all_input_nodes):
-                last[root[used]] = len(nodes) if root[used].op == "placeholder" else place
+        memory = Memory(self.module)
         freed: dict[int, int] = {}
         held = peak = 0
         for place, node in enumerate(nodes):
-            if root[node] is node:
+            if memory.root[node] is node:
                 tensors = [leaf for leaf in tree_leaves(node.meta.get("val")) if isinstance(leaf, Tensor)]
                 size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
                 held += size
-                freed[last[node]] = freed.get(last[node], 0) + size
+                last = len(nodes) if node.op == "placeholder" else memory.last[node]
+                freed[last] = freed.get(last, 0) + size
             peak = max(peak, held)
             held -= freed.get(place, 0)
         return peak

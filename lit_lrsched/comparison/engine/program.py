@@ -302,7 +302,8 @@ class Program:
                 return traced.graph, traced.weights
         self._pure.counts = counts = Counts(epoch, index)
         function = self._train if stage == "train" else partial(self._evaluate, stage)
-        graph = Graph(function, *self._arguments(stage, size), carried=6 if stage == "train" else 4)  # the state
+        arguments = self._arguments(stage, size)
+        graph = Graph(function, *arguments, carried=len(arguments) - 2)  # the state, before the batch
         graphs.append(Traced(graph, counts, self._pure.weights))
         return graph, self._pure.weights
 

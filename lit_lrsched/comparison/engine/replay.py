@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.graph import CodeGen
 
-from lit_lrsched.comparison.engine.simplify import Memory
+from lit_lrsched.comparison.engine.simplify import Memory, is_like
 from lit_lrsched.optim.torch_internals import schema_of
 
 aten = torch.ops.aten
@@ -46,9 +45,8 @@ _WRITING: dict[Any, tuple[Any, str | None]] = {
 
 def replay(module: GraphModule) -> Callable[..., list[Tensor]]:
     """Returns a function of a graph's arguments, one by one, that does what the graph does."""
-    graph = Graph()
+    graph = Graph()  # which takes the arguments one by one, with no tree to flatten at every call
     graph.output(graph.graph_copy(module.graph, {}))
-    graph.set_codegen(CodeGen())  # takes the arguments one by one, with no tree to flatten at every call
     quick = GraphModule(module, graph)
     _in_place(quick)
     for node in graph.nodes:
@@ -61,10 +59,7 @@ def replay(module: GraphModule) -> Callable[..., list[Tensor]]:
 def _in_place(module: GraphModule) -> None:
     """Lets operations on each number write into an argument that nobody needs any more."""
     memory = Memory(module)
-    last: dict[Node, int] = {}
-    for node, place in memory.place.items():
-        for used in node.all_input_nodes:
-            last[memory.root[used]] = place
+    last = memory.last
     owner: dict[Node, Node] = {}
     for node, place in memory.place.items():
         root = memory.root[node]
@@ -77,19 +72,16 @@ def _in_place(module: GraphModule) -> None:
             node.target, name = form
             node.kwargs = {**node.kwargs, name: free} if name else node.kwargs
             owner[node] = owner[free]
-            last[owner[free]] = last.get(node, place)
+            last[owner[free]] = last[node]
 
 
 def _makes_room(argument: Node, node: Node, owner: dict[Node, Node], last: dict[Node, int], place: int) -> bool:
     """Returns whether a result may take the place of an argument."""
     whose = owner[argument]
-    before, after = argument.meta.get("val"), node.meta.get("val")
     return (
         whose.op == "call_function"  # neither an argument of the graph nor a constant
         and last[whose] == place
-        and isinstance(before, Tensor)
-        and isinstance(after, Tensor)
-        and (before.shape, before.stride(), before.dtype) == (after.shape, after.stride(), after.dtype)
+        and is_like(node, argument)
         and not any(owner[other] is whose for other in node.all_input_nodes if other is not argument)
     )
 

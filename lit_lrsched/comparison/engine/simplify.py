@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,6 +27,7 @@ class Memory:
         root: For each node the one whose memory it shows.
         place: For each node its place in the graph.
         changed: For each root the place of the last operation that changes it; without those that nothing changes.
+        last: For each root the place where its memory is made or used last.
         held: How many outputs show the memory of each root.
     """
 
@@ -35,16 +35,22 @@ class Memory:
         self.root: dict[Node, Node] = {}
         self.place: dict[Node, int] = {}
         self.changed: dict[Node, int] = {}
+        self.last: dict[Node, int] = {}
         for place, node in enumerate(module.graph.nodes):
             self.place[node] = place
             shown, changed = _shared(node)
             self.root[node] = self.root[shown] if shown else node
             self.changed |= {self.root[one]: place for one in changed}
+            self.last |= {self.root[used]: place for used in (node, *node.all_input_nodes)}
         self.held = Counter(self.root[node] for node in module.graph.output_node().all_input_nodes)
 
     def is_private(self, node: Node) -> bool:
         """Returns whether a node's own memory never changes and is no output's."""
         return self.root[node] is node and node not in self.changed and node not in self.held
+
+    def is_settled(self, node: Node, at: Node) -> bool:
+        """Returns whether the memory that a node shows no longer changes after another."""
+        return self.changed.get(self.root[node], -1) < self.place[at]
 
 
 def _shared(node: Node) -> tuple[Node | None, list[Node]]:
@@ -66,19 +72,19 @@ def _shared(node: Node) -> tuple[Node | None, list[Node]]:
     return (shared[0] if shows else None), changed
 
 
-def simplify(module: GraphModule, carried: Mapping[int, int]) -> None:
+def simplify(module: GraphModule, carried: range) -> None:
     """Takes out of a graph what changes nothing, is computed twice, or is the same in every run.
 
     Args:
         module: The graph, as it was traced.
-        carried: For the place of an output the place of the argument that it becomes in the next run.
+        carried: The places of the arguments that the first outputs become in the next run, in their order.
     """
     _without_idle_operations(module)
     _with_constants(module)
     _without_ones(module)
     _without_repetition(module)
-    _without_copies(module, carried)
     module.graph.eliminate_dead_code()
+    _without_copies(module, carried)
 
 
 def _operations(module: GraphModule) -> list[Node]:
@@ -90,7 +96,7 @@ def _replace(module: GraphModule, node: Node, by: Node) -> None:
     module.graph.erase_node(node)
 
 
-def _is_like(node: Node, other: Node) -> bool:
+def is_like(node: Node, other: Node) -> bool:
     """Returns whether two values have the same shape, strides and type."""
     a, b = node.meta["val"], other.meta["val"]
     return bool(a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype)
@@ -107,7 +113,7 @@ def _without_idle_operations(module: GraphModule) -> None:
                 _replace(module, node, before.args[0])  # type: ignore[arg-type]  # a view of a node
         elif (
             node.target in _SAME_MEMORY
-            or (node.target in _VIEWS and _is_like(node, before))
+            or (node.target in _VIEWS and is_like(node, before))
             or (node.target is aten.mul.Scalar and node.args[1] == 1)
         ):
             _replace(module, node, before)
@@ -154,8 +160,8 @@ def _without_ones(module: GraphModule) -> None:
             isinstance(before, Node)
             and isinstance(weights, Node)
             and weights.op == "get_attr"
-            and _is_like(node, before)
-            and memory.changed.get(memory.root[before], -1) < memory.place[node]
+            and is_like(node, before)
+            and memory.is_settled(before, node)
             and bool((getattr(module, str(weights.target)) == 1).all())
         ):
             _replace(module, node, before)
@@ -171,23 +177,22 @@ def _without_repetition(module: GraphModule) -> None:
             same = first.setdefault(f"{node.target}{node.args}{node.kwargs}", node)
             if same is not node:
                 node.replace_all_uses_with(same)
-    module.graph.eliminate_dead_code()
 
 
-def _without_copies(module: GraphModule, carried: Mapping[int, int]) -> None:
+def _without_copies(module: GraphModule, carried: range) -> None:
     """Returns the memory of an argument itself, rather than a copy, where it becomes that argument in the next run."""
     memory = Memory(module)
     arguments = [node for node in module.graph.nodes if node.op == "placeholder"]
     (outputs,) = module.graph.output_node().args
-    for place, node in enumerate(list(outputs)):  # type: ignore[arg-type]  # a list of nodes
-        if place not in carried or node.target is not aten.clone.default or len(node.users) > 1:
+    for place, node in zip(carried, list(outputs), strict=False):  # type: ignore[arg-type]  # a list of nodes
+        if node.target is not aten.clone.default or len(node.users) > 1:
             continue
-        before, argument = node.args[0], arguments[carried[place]]
+        before, argument = node.args[0], arguments[place]
         if (
             memory.root[before] is argument
             and argument not in memory.held
-            and _is_like(node, argument)
-            and memory.changed.get(argument, -1) < memory.place[node]
+            and is_like(node, argument)
+            and memory.is_settled(argument, node)
             and outputs.count(node) == 1  # type: ignore[union-attr]
         ):
             memory.held[argument] += 1
