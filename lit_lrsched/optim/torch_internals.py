@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +11,9 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, SequentialLR
+
+# What sees every operator that is called: torch documents it in a note, and has it in no public module.
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
 # Trees of tensors, as torch.func itself takes them apart: no public module has these functions in every version.
 from torch.utils._pytree import tree_flatten as tree_flatten
@@ -42,28 +44,6 @@ def seem_stepped(optimizer: Optimizer, step: Callable[[], Any]) -> None:
 add_param_group: Callable[[Optimizer, dict[str, Any]], None] = inspect.unwrap(Optimizer.add_param_group)
 
 
-def traced(
-    function: Callable[..., Any], leaves: list[Tensor], simpler: Mapping[Any, Callable[..., Any]]
-) -> GraphModule:
-    """Traces a function on fake tensors, with simpler forms of some operators.
-
-    Nothing is computed on fake tensors. The private option lets real ones take part, for which torch would otherwise
-    make a fake world for every operation anew.
-    """
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    trace = make_fx(function, decomposition_table=dict(simpler), tracing_mode="fake", _allow_non_fake_inputs=True)
-    # A function that cannot be traced raises, and torch logs a stack of its own beside it.
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        graph: GraphModule = trace(*leaves)
-    finally:
-        logger.setLevel(level)
-    return graph
-
-
 def draws(node: Node) -> bool:
     """Returns whether a node of a graph draws from the global generator."""
     if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
@@ -85,6 +65,15 @@ def compiled(module: GraphModule, leaves: list[Tensor]) -> Callable[..., list[Te
 def schema_of(target: Any) -> Any:
     """Returns what an operator of a graph reads and changes; None for a target that is no operator."""
     return target._schema if isinstance(target, torch._ops.OpOverload) else None
+
+
+def changed_by(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Returns the arguments that an operator is about to change."""
+    changed = []
+    for place, argument in enumerate(operator._schema.arguments):
+        if argument.alias_info and argument.alias_info.is_write:
+            changed += tree_leaves(args[place] if place < len(args) else kwargs.get(argument.name))
+    return changed
 
 
 def unsafe_view() -> Any:

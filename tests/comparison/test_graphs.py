@@ -85,7 +85,7 @@ def test_a_graph_does_what_its_function_does_time_after_time(
 
 
 def operations(function: Callable[..., Any], *args: Tensor, carried: int | None = None) -> list[str]:
-    nodes = Graph(function, *args, carried=carried).module.graph.nodes
+    nodes = Graph(function, *args, carried=carried).flat.graph.nodes
     return [schema_of(node.target).name.removeprefix("aten::") for node in nodes if schema_of(node.target)]
 
 

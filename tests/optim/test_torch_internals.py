@@ -92,9 +92,13 @@ def test_param_groups_are_added_without_the_compiler():
     assert [group["lr"] for group in one.param_groups] == [0.1, 0.1]
 
 
-def test_a_function_is_traced_and_its_operators_are_known():
-    graph = torch_internals.traced(lambda x: [(x + x).reshape(-1).add_(1)], [torch.ones(2, 2)], {})
-    schemas = [torch_internals.schema_of(node.target) for node in graph.graph.nodes if node.op == "call_function"]
-    assert any(schema is not None and schema.is_mutable for schema in schemas)
+def test_operators_are_known():
+    add_ = torch.ops.aten.add_.Tensor
+    assert torch_internals.schema_of(add_).is_mutable
     assert torch_internals.schema_of(len) is None
+    changed, other = torch.ones(2), torch.ones(2)
+    (found,) = torch_internals.changed_by(add_, (changed, other), {})
+    assert found is changed
+    (found,) = torch_internals.changed_by(torch.ops.aten.add.out, (other, other), {"out": changed})
+    assert found is changed
     assert torch_internals.unsafe_view().name() == "aten::_unsafe_view"

@@ -1,4 +1,4 @@
-"""Functions that torch.func cannot follow, in forms that it can."""
+"""Functions that torch.func cannot follow, or takes apart into many operations, in forms that it can follow."""
 
 from __future__ import annotations
 
@@ -65,6 +65,22 @@ def _embedding_bag(
     return bags.mean(1) if mode == "mean" else bags.sum(1) if mode == "sum" else bags.amax(1)
 
 
+def _binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Any = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    pos_weight: Any = None,
+) -> Any:
+    if any(given is not None for given in (weight, size_average, reduce, pos_weight)) or input.shape != target.shape:
+        return NotImplemented
+    # Three operations in place of fourteen, and as much less for the gradient.
+    losses = F.softplus(input, threshold=40.0) - input * target
+    return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
+
+
 def _one_hot(input: Tensor, num_classes: int = -1) -> Any:
     if num_classes < 0:
         return NotImplemented  # as many as the largest number demands
@@ -91,6 +107,7 @@ _FORMS: dict[Any, Any] = {
     Tensor.__setitem__: _setitem,
     F.embedding_bag: _embedding_bag,
     F.one_hot: _one_hot,
+    F.binary_cross_entropy_with_logits: _binary_cross_entropy_with_logits,
     torch.gru: gru,
     torch.lstm: lstm,
     torch.rnn_tanh: rnn_tanh,

@@ -282,7 +282,7 @@ class Program:
 
     def _trace_steps(self, stage: Stage, epoch: int, kept: Kept) -> None:
         for index in range(len(self._sizes[stage])):
-            _extend(kept, self._step_graph(stage, epoch, index)[0].example()[1])
+            _extend(kept, self._step_graph(stage, epoch, index)[0].example[1])
 
     def _trace_hooks(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> None:
         if kind == "end" or self._pure.has_start(stage, epoch):

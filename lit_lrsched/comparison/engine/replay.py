@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import Graph, Node
 
 from lit_lrsched.comparison.engine.simplify import Memory, is_like
+from lit_lrsched.comparison.engine.tracing import Flat
 from lit_lrsched.optim.torch_internals import schema_of
 
 aten = torch.ops.aten
@@ -43,22 +44,19 @@ _WRITING: dict[Any, tuple[Any, str | None]] = {
 }
 
 
-def replay(module: GraphModule) -> Callable[..., list[Tensor]]:
+def replay(flat: Flat) -> Callable[..., list[Tensor]]:
     """Returns a function of a graph's arguments, one by one, that does what the graph does."""
-    graph = Graph()  # which takes the arguments one by one, with no tree to flatten at every call
-    graph.output(graph.graph_copy(module.graph, {}))
-    quick = GraphModule(module, graph)
-    _in_place(quick)
-    for node in graph.nodes:
+    quick = flat.copy()
+    _in_place(quick.graph)
+    for node in quick.graph.nodes:
         node.target = _binding(node.target)
-    quick.recompile()
-    run: Callable[..., list[Tensor]] = quick.forward
+    run: Callable[..., list[Tensor]] = quick.module().forward
     return run
 
 
-def _in_place(module: GraphModule) -> None:
+def _in_place(graph: Graph) -> None:
     """Lets operations on each number write into an argument that nobody needs any more."""
-    memory = Memory(module)
+    memory = Memory(graph)
     last = memory.last
     owner: dict[Node, Node] = {}
     for node, place in memory.place.items():

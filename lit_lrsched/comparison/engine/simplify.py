@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
+from lit_lrsched.comparison.engine.tracing import Flat
 from lit_lrsched.optim.torch_internals import draws, schema_of, tree_leaves, unsafe_view
 
 aten = torch.ops.aten
@@ -31,18 +32,18 @@ class Memory:
         held: How many outputs show the memory of each root.
     """
 
-    def __init__(self, module: GraphModule) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.root: dict[Node, Node] = {}
         self.place: dict[Node, int] = {}
         self.changed: dict[Node, int] = {}
         self.last: dict[Node, int] = {}
-        for place, node in enumerate(module.graph.nodes):
+        for place, node in enumerate(graph.nodes):
             self.place[node] = place
             shown, changed = _shared(node)
             self.root[node] = self.root[shown] if shown else node
             self.changed |= {self.root[one]: place for one in changed}
             self.last |= {self.root[used]: place for used in (node, *node.all_input_nodes)}
-        self.held = Counter(self.root[node] for node in module.graph.output_node().all_input_nodes)
+        self.held = Counter(self.root[node] for node in graph.output_node().all_input_nodes)
 
     def is_private(self, node: Node) -> bool:
         """Returns whether a node's own memory never changes and is no output's."""
@@ -72,67 +73,64 @@ def _shared(node: Node) -> tuple[Node | None, list[Node]]:
     return (shared[0] if shows else None), changed
 
 
-def simplify(module: GraphModule, carried: range) -> None:
+def simplify(flat: Flat, carried: range) -> None:
     """Takes out of a graph what changes nothing, is computed twice, or is the same in every run.
 
     Args:
-        module: The graph, as it was traced.
+        flat: The graph, as it was traced.
         carried: The places of the arguments that the first outputs become in the next run, in their order.
     """
-    _without_idle_operations(module)
-    _with_constants(module)
-    _without_ones(module)
-    _without_repetition(module)
-    module.graph.eliminate_dead_code()
-    _without_copies(module, carried)
+    _without_idle_operations(flat)
+    _with_constants(flat)
+    _without_ones(flat)
+    _without_repetition(flat)
+    flat.graph.eliminate_dead_code()
+    _without_copies(flat, carried)
 
 
-def _operations(module: GraphModule) -> list[Node]:
-    return [node for node in module.graph.nodes if schema_of(node.target) is not None]
+def _operations(flat: Flat) -> list[Node]:
+    return [node for node in flat.graph.nodes if schema_of(node.target) is not None]
 
 
-def _replace(module: GraphModule, node: Node, by: Node) -> None:
+def _replace(flat: Flat, node: Node, by: Node) -> None:
     node.replace_all_uses_with(by)
-    module.graph.erase_node(node)
+    flat.graph.erase_node(node)
 
 
 def is_like(node: Node, other: Node) -> bool:
     """Returns whether two values have the same shape, strides and type."""
-    a, b = node.meta["val"], other.meta["val"]
-    return bool(a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype)
+    return bool(node.meta["like"] == other.meta["like"])
 
 
-def _without_idle_operations(module: GraphModule) -> None:
+def _without_idle_operations(flat: Flat) -> None:
     """Takes out views that change nothing and products with 1."""
-    for node in _operations(module):
+    for node in _operations(flat):
         before = node.args[0] if node.args else None
         if not isinstance(before, Node):
             continue
         if node.target is aten.transpose.int and before.target is aten.transpose.int:
             if node.args[1:] in (before.args[1:], before.args[:0:-1]):
-                _replace(module, node, before.args[0])  # type: ignore[arg-type]  # a view of a node
+                _replace(flat, node, before.args[0])  # type: ignore[arg-type]  # a view of a node
         elif (
             node.target in _SAME_MEMORY
             or (node.target in _VIEWS and is_like(node, before))
             or (node.target is aten.mul.Scalar and node.args[1] == 1)
         ):
-            _replace(module, node, before)
+            _replace(flat, node, before)
 
 
-def _with_constants(module: GraphModule) -> None:
+def _with_constants(flat: Flat) -> None:
     """Computes now what depends on no argument."""
-    memory = Memory(module)
+    memory = Memory(flat.graph)
     values: dict[Node, Any] = {}
-    for node in module.graph.nodes:
+    for node in flat.graph.nodes:
         root = memory.root[node]
         if root in memory.changed or root in memory.held or draws(node):
             continue
         if node.op == "get_attr":
-            values[node] = getattr(module, node.target)
+            values[node] = flat.constants[str(node.target)]
         elif node.target in _LIKE:
-            like = node.args[0].meta["val"]
-            empty = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device)
-            values[node] = node.target(empty, *node.args[1:], **node.kwargs)
+            values[node] = node.target(node.args[0].meta["like"].empty(), *node.args[1:], **node.kwargs)
         elif node.target in _FROM_NOTHING:
             values[node] = node.target(*node.args, **node.kwargs)
         elif node.op == "call_function" and node.all_input_nodes and values.keys() >= {*node.all_input_nodes}:
@@ -142,17 +140,17 @@ def _with_constants(module: GraphModule) -> None:
         if node.op == "get_attr" or not isinstance(value, Tensor) or values.keys() >= {*node.users}:
             continue
         name = f"constant_{node.name}"
-        module.register_buffer(name, value)
-        with module.graph.inserting_before(node):
-            constant = module.graph.get_attr(name)
-        constant.meta["val"] = node.meta["val"]
+        flat.constants[name] = value
+        with flat.graph.inserting_before(node):
+            constant = flat.graph.get_attr(name)
+        constant.meta["like"] = node.meta["like"]
         node.replace_all_uses_with(constant)
 
 
-def _without_ones(module: GraphModule) -> None:
+def _without_ones(flat: Flat) -> None:
     """Takes out products with a tensor of ones: the weights of means."""
-    memory = Memory(module)
-    for node in _operations(module):
+    memory = Memory(flat.graph)
+    for node in _operations(flat):
         if node.target is not aten.mul.Tensor or not memory.is_private(node):
             continue
         before, weights = node.args
@@ -162,16 +160,16 @@ def _without_ones(module: GraphModule) -> None:
             and weights.op == "get_attr"
             and is_like(node, before)
             and memory.is_settled(before, node)
-            and bool((getattr(module, str(weights.target)) == 1).all())
+            and bool((flat.constants[str(weights.target)] == 1).all())
         ):
-            _replace(module, node, before)
+            _replace(flat, node, before)
 
 
-def _without_repetition(module: GraphModule) -> None:
+def _without_repetition(flat: Flat) -> None:
     """Takes out what is computed twice; memory that changes is let be, and each output keeps its own."""
-    memory = Memory(module)
+    memory = Memory(flat.graph)
     first: dict[str, Node] = {}
-    for node in _operations(module):
+    for node in _operations(flat):
         roots = {memory.root[shown] for shown in (node, *node.all_input_nodes)}
         if memory.root[node] not in memory.held and memory.changed.keys().isdisjoint(roots):
             same = first.setdefault(f"{node.target}{node.args}{node.kwargs}", node)
@@ -179,11 +177,11 @@ def _without_repetition(module: GraphModule) -> None:
                 node.replace_all_uses_with(same)
 
 
-def _without_copies(module: GraphModule, carried: range) -> None:
+def _without_copies(flat: Flat, carried: range) -> None:
     """Returns the memory of an argument itself, rather than a copy, where it becomes that argument in the next run."""
-    memory = Memory(module)
-    arguments = [node for node in module.graph.nodes if node.op == "placeholder"]
-    (outputs,) = module.graph.output_node().args
+    memory = Memory(flat.graph)
+    arguments = [node for node in flat.graph.nodes if node.op == "placeholder"]
+    (outputs,) = flat.graph.output_node().args
     for place, node in zip(carried, list(outputs), strict=False):  # type: ignore[arg-type]  # a list of nodes
         if node.target is not aten.clone.default or len(node.users) > 1:
             continue
@@ -196,4 +194,4 @@ def _without_copies(module: GraphModule, carried: range) -> None:
             and outputs.count(node) == 1  # type: ignore[union-attr]
         ):
             memory.held[argument] += 1
-            _replace(module, node, before)
+            _replace(flat, node, before)

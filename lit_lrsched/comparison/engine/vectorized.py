@@ -128,13 +128,7 @@ class VectorizedRace:
         here = threads if self._device.type == "cpu" and sys.platform == "linux" else 1
         free = (cluster and cluster.free_memory()) or _free_memory(self._device, here)
         workers = cluster.workers if cluster else workers or here
-        # A first guess that leaves room for more than weights, gradients and momenta. Where it holds, nothing has to be
-        # traced again.
-        weights = sum(parameter.nbytes for parameter in example.parameters.values())
-        each = _rounded_up(min(chunk_size or len(trainings), math.ceil(len(trainings) / workers)))
-        guess = max(LANES, min(each, free // (4 * weights) // LANES * LANES))
-        first = self._program(example, guess)
-        self.bytes_per_run = first.peak_bytes() // guess
+        self.bytes_per_run = self._program(example, LANES).peak_bytes() // LANES
         most = _rounded_up(chunk_size or max(1, free // self.bytes_per_run))
         rounds = math.ceil(len(trainings) / (workers * most))
         self.chunk_size = _rounded_up(math.ceil(len(trainings) / (workers * rounds)))
@@ -142,7 +136,7 @@ class VectorizedRace:
         self._most_workers = workers
         self.workers = min(workers, len(self._chunks))
         self._threads = threads if self.workers == 1 and self.bytes_per_run >= _SHARED else 1
-        self._program_of_chunk = first if self.chunk_size == guess else self._program(example, self.chunk_size)
+        self._program_of_chunk = self._program(example, self.chunk_size)
         self._program_of_chunk.trace()
         self.draws = self._program_of_chunk.draws
         self.compile_seconds = 0.0
