@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lit_lrsched.comparison.engine.graphs import Graph
+from lit_lrsched.comparison.engine.program import LANES
 from lit_lrsched.comparison.engine.replay import _BINDINGS, _NUMBERWISE, _WRITING, _writing_form
 from lit_lrsched.optim.torch_internals import schema_of
 
@@ -291,3 +292,12 @@ def test_a_product_rounds_alike_wherever_its_matrices_lie(
     a, b = many(rows, inner, left), many(inner, columns, right)
     products = Graph(torch.bmm, a, b).run(a, b)[0]
     assert torch.equal(products, products[:1].expand_as(products))
+
+
+@pytest.mark.parametrize("name", ["softplus", "silu", "gelu", "mish", "elu", "tanh", "sigmoid", "logsigmoid", "exp"])
+@pytest.mark.parametrize("each", [1, 3, 6, 23])
+def test_a_function_of_each_number_rounds_alike_in_every_run(name: str, each: int) -> None:
+    function = getattr(torch.nn.functional, name, None) or getattr(torch, name)
+    values = torch.linspace(-3, 3, each).expand(3 * LANES, each).contiguous()
+    wanted = function(values[:LANES].clone())[:1]
+    assert torch.equal(function(values), wanted.expand_as(values))

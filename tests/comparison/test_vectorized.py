@@ -258,13 +258,13 @@ def test_company_changes_no_result_in_any_bit(make: Any) -> None:
 
 
 def test_processes_change_no_result() -> None:
-    trainings = [Training(seed, ramp(1)) for seed in range(20)]
+    trainings = [Training(seed, ramp(1)) for seed in range(40)]
     threads = torch.get_num_threads()
     results = []
     for workers in (1, 2):
         torch.set_num_threads(workers)
         try:
-            results.append({run: bits(result) for run, result in race(trainings, chunk_size=16).items()})
+            results.append({run: bits(result) for run, result in race(trainings, chunk_size=32).items()})
         finally:
             torch.set_num_threads(threads)
     assert results[0] == results[1]
@@ -493,9 +493,9 @@ def test_mistakes_are_told_in_one_line() -> None:
 
 def test_chunks_come_as_they_finish_and_hold_each_training_once() -> None:
     trainings = [Training(run % 3, ramp(1)) for run in range(40)]
-    together = VectorizedRace(recipe, trainings, optimizer=SGD, epochs=1, chunk_size=16)
+    together = VectorizedRace(recipe, trainings, optimizer=SGD, epochs=1, chunk_size=32)
     chunks: list[Chunk] = list(together)
-    assert together.chunk_size == 16
+    assert together.chunk_size == 32
     assert sorted(run for chunk in chunks for run in chunk.runs) == list(range(40))
     assert all(chunk.curves["val_acc"].shape == (len(chunk.runs), 1) for chunk in chunks)
 
@@ -506,7 +506,7 @@ def test_chunks_come_as_they_finish_and_hold_each_training_once() -> None:
 def test_results_do_not_depend_on_how_many_workers_there_are(workers: int) -> None:
     trainings = [Training(run % 7, ramp(1, start=0.1 + run / 100), name=str(run)) for run in range(40)]
     make = partial(recipe, module=partial(Net, dropout=0.3))
-    one, many = race(trainings, make), race(trainings, make, workers=workers, chunk_size=16)
+    one, many = race(trainings, make), race(trainings, make, workers=workers, chunk_size=32)
     for run, values in one.items():
         for name, value in values.items():
             np.testing.assert_array_equal(many[run][name], value)
@@ -514,11 +514,11 @@ def test_results_do_not_depend_on_how_many_workers_there_are(workers: int) -> No
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_epoch_is_told_no_later_than_its_chunk(workers: int) -> None:
-    trainings = [Training(0, ramp(3)) for _ in range(20)]
-    together = VectorizedRace(recipe, trainings, optimizer=SGD, epochs=3, chunk_size=16, workers=workers)
+    trainings = [Training(0, ramp(3)) for _ in range(40)]
+    together = VectorizedRace(recipe, trainings, optimizer=SGD, epochs=3, chunk_size=32, workers=workers)
     told: list[int] = []
     finished = 0
     for chunk in together.chunks(told.append):
         finished += len(chunk.runs)
-        assert 3 * finished <= sum(told) <= 3 * 20
-    assert sum(told) == 3 * 20
+        assert 3 * finished <= sum(told) <= 3 * 40
+    assert sum(told) == 3 * 40

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 from lit_lrsched.comparison.engine.draws import DRAWN
 from lit_lrsched.comparison.engine.mkl import ROUNDS_ALIKE
@@ -27,8 +28,10 @@ aten = torch.ops.aten
 
 def _bmm(a: Tensor, b: Tensor) -> Any:
     if ROUNDS_ALIKE:
-        # MKL takes a fifth of the time for a row than for a column.
-        return NotImplemented if b.shape[2] > 1 or a.shape[1] == 1 else torch.bmm(b.mT, a.mT).mT
+        if b.shape[2] > 1 or a.shape[1] == 1:
+            return NotImplemented
+        row = torch.bmm(b.transpose(1, 2), a.transpose(1, 2))  # for a column MKL takes five times as long as for a row
+        return row.transpose(1, 2)
     # With a single row or column there is little for a matrix library to gain, and even when it is asked to round alike
     # everywhere, how it rounds these depends on their address.
     if a.shape[2] == 1:
@@ -98,6 +101,18 @@ class Graph:
         (nodes,) = self.flat.graph.output_node().args  # a node may come twice: a loss that is logged as it is
         likes = [node.meta["like"] for node in tree_leaves(nodes)]
         return self.outputs([torch.zeros(like.shape, dtype=like.dtype, device=like.device) for like in likes])
+
+    def turned(self) -> list[int]:
+        """Returns which arguments, by their place, are matrices that most of its products take as transposed ones."""
+        score: dict[Node, int] = {}
+        for node in self.flat.graph.nodes:
+            if node.target is aten.bmm.default:
+                right = node.args[1]
+                is_turned = right.target is aten.transpose.int
+                matrix = right.args[0] if is_turned else right
+                score[matrix] = score.get(matrix, 0) + (1 if is_turned else -1)
+        arguments = [node for node in self.flat.graph.nodes if node.op == "placeholder"]
+        return [place for place, argument in enumerate(arguments) if score.get(argument, 0) > 0]
 
     def peak_bytes(self) -> int:
         """Returns the most memory that a run holds at one time, arguments included."""

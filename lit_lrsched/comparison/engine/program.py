@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,9 +26,9 @@ from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map, tree_structure, tree_unflatten
 
-# Vector instructions take up to 16 numbers at a time and treat the rest one by one, which may round otherwise. With a
-# multiple of 16 runs there is no rest, so that no run's result depends on how many others run beside it.
-LANES = 16
+# torch's loops take two vectors of up to 16 numbers at a time and treat the rest one by one, which may round otherwise.
+# With a multiple of 32 runs there is no rest, so that no run's result depends on how many others run beside it.
+LANES = 32
 
 # Keys of successive steps lie this far apart: room for as many draws within a step.
 _STRIDE = 1 << 24
@@ -61,17 +61,25 @@ class Stack:
         update: The optimizer.
         keys: What each run's dropout is drawn from, int64 ``[R]``.
         device: Where to put them.
+        turned: Names of the parameters whose matrices lie transposed in memory.
 
     Attributes:
         losses: The training loss of each step so far, ``[R]`` each.
     """
 
     def __init__(
-        self, members: Sequence[Member], pure: PureModule, update: GroupedUpdate, keys: Tensor, device: torch.device
+        self,
+        members: Sequence[Member],
+        pure: PureModule,
+        update: GroupedUpdate,
+        keys: Tensor,
+        device: torch.device,
+        turned: Collection[str] = (),
     ) -> None:
         self.runs = len(members)
         self.keys = keys.to(device)
         self.parameters = _side_by_side([member.parameters for member in members], device)
+        self.parameters |= {name: self.parameters[name].mT.contiguous().mT for name in turned}
         self.constants = _side_by_side([member.constants for member in members], device)
         self.slots = update.slots(self.parameters)
         start = pure.start()
@@ -93,10 +101,12 @@ class Stack:
 
     def batches(self, stage: Stage, epoch: int, sizes: tuple[int, ...]) -> Iterator[list[Tensor]]:
         """Yields an epoch's batches: their leaves, ``[R, B, ...]``."""
-        order = self._order[stage][epoch][self._which]
+        order = self._order[stage][epoch]
         for size, rows in zip(sizes, torch.split(order, list(sizes), dim=1), strict=True):
+            # Many rows for each seed, then a few long ones for each run: less to look up than all rows for each run.
             flat = rows.flatten()
-            yield [leaf.index_select(0, flat).view(self.runs, size, *leaf.shape[1:]) for leaf in self._data[stage]]
+            of_seeds = [leaf.index_select(0, flat).view(len(rows), size, *leaf.shape[1:]) for leaf in self._data[stage]]
+            yield [leaf.index_select(0, self._which) for leaf in of_seeds]
 
     def broken(self) -> Tensor:
         """Returns for each run whether a training loss or a weight became nan or infinite."""
@@ -132,6 +142,7 @@ class Program:
         device: Where the stacks lie.
         epochs: Epochs of training.
         clip: How gradients are clipped.
+        turned: Names of the parameters whose matrices lie transposed in memory.
 
     Attributes:
         draws: Whether a step draws random numbers.
@@ -146,8 +157,10 @@ class Program:
         device: torch.device,
         epochs: int,
         clip: Clip | None = None,
+        turned: Collection[str] = (),
     ) -> None:
         self._pure = pure
+        self._turned = turned
         self._update = update
         self._clip = clip
         self._sizes = member.sizes
@@ -181,12 +194,20 @@ class Program:
 
     def peak_bytes(self) -> int:
         """Returns the working set of the largest training step."""
+        return self._largest_step().peak_bytes()
+
+    def turned(self) -> list[str]:
+        """Returns the names of the parameters whose matrices would be multiplied faster if they lay transposed."""
+        names = list(self._example.parameters)
+        return [names[place] for place in self._largest_step().turned() if place < len(names)]
+
+    def _largest_step(self) -> Graph:
         sizes = self._sizes["train"]
-        return self._step_graph("train", 0, sizes.index(max(sizes)))[0].peak_bytes()
+        return self._step_graph("train", 0, sizes.index(max(sizes)))[0]
 
     def stack(self, members: Sequence[Member], keys: Tensor) -> Stack:
         """Returns R runs that start from these members."""
-        return Stack(members, self._pure, self._update, keys, self._device)
+        return Stack(members, self._pure, self._update, keys, self._device, self._turned)
 
     def train_epoch(self, stack: Stack, epoch: int, values: Values) -> dict[str, Tensor]:
         """Trains for an epoch, or for the first steps of one, and validates.

@@ -2,7 +2,7 @@
 
 The step of R runs (the module's own ``training_step`` under ``torch.func``, then the optimizer's update) is traced
 once into a graph of plain tensor operations. Replaying it costs no dispatch through ``vmap`` and ``grad``, and
-``torch.compile`` can fuse it. Runs are cut into chunks whose working set fits the cache, or the device's memory. On a
+``torch.compile`` can fuse it. Runs are cut into chunks that suit the cache, or the device's memory. On a
 CPU every one of torch's threads becomes a process that races chunks by itself, which needs no barrier after each
 small operation; a Ray cluster brings workers of its own.
 """
@@ -13,7 +13,7 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -37,8 +37,8 @@ from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.optim.torch_internals import tree_map
 from lit_lrsched.schedules.plateau import Plateau
 
-# Where the size of the cache is not told.
-_CACHE = 8 << 20
+# A core's second cache, where its size is not told.
+_CACHE = 1 << 20
 
 # A run with a smaller working set than this has no operation that is worth sharing among threads.
 _SHARED = 1 << 20
@@ -59,8 +59,8 @@ class VectorizedRace:
         epochs: Epochs of each training, with a validation at the end of each.
         device: Where to train.
         compile: Whether to compile the steps: faster, after some seconds; the machine needs a C++ compiler.
-        chunk_size: The most trainings in a chunk, rounded up to a multiple of 16. None: as many as fit the cache of
-            the CPU, or the memory of the device.
+        chunk_size: The most trainings in a chunk, rounded up to a multiple of 32. None: as many as suit the cache
+            of the CPU, or the memory of the device.
         keep_weights: Whether to return the trained parameters too.
         workers: Processes that race chunks. None: one for each of torch's threads on a CPU, else this one alone.
         cluster: Trains the chunks with its own workers; this process then finds out whether it can be done, and how.
@@ -126,17 +126,18 @@ class VectorizedRace:
 
         threads = torch.get_num_threads()
         here = threads if self._device.type == "cpu" and sys.platform == "linux" else 1
-        free = (cluster and cluster.free_memory()) or _free_memory(self._device, here)
+        room = (cluster and cluster.free_memory()) or _room(self._device)
         workers = cluster.workers if cluster else workers or here
-        self.bytes_per_run = self._program(example, LANES).peak_bytes() // LANES
-        most = _rounded_up(chunk_size or max(1, free // self.bytes_per_run))
+        first = self._program(example, LANES)
+        self.bytes_per_run = first.peak_bytes() // LANES
+        most = _rounded_up(chunk_size or max(1, room // self.bytes_per_run))
         rounds = math.ceil(len(trainings) / (workers * most))
         self.chunk_size = _rounded_up(math.ceil(len(trainings) / (workers * rounds)))
         self._chunks = self._cut(trainings)
         self._most_workers = workers
         self.workers = min(workers, len(self._chunks))
         self._threads = threads if self.workers == 1 and self.bytes_per_run >= _SHARED else 1
-        self._program_of_chunk = self._program(example, self.chunk_size)
+        self._program_of_chunk = self._program(example, self.chunk_size, first.turned())
         self._program_of_chunk.trace()
         self.draws = self._program_of_chunk.draws
         self.compile_seconds = 0.0
@@ -200,8 +201,8 @@ class VectorizedRace:
                     "given: give one for each step"
                 )
 
-    def _program(self, member: Member, runs: int) -> Program:
-        return Program(self._pure, self._update, member, runs, self._device, self._epochs, self._clip)
+    def _program(self, member: Member, runs: int, turned: Collection[str] = ()) -> Program:
+        return Program(self._pure, self._update, member, runs, self._device, self._epochs, self._clip, turned)
 
     def _module_and_rows(self, seed: int) -> tuple[LightningModule, dict[Stage, Rows]]:
         module, rows = module_and_rows(self._build, seed, self._epochs)
@@ -292,14 +293,21 @@ def _rounded_up(runs: int) -> int:
     return math.ceil(runs / LANES) * LANES
 
 
-def _free_memory(device: torch.device, workers: int) -> int:
-    """Returns half of a worker's share of the last cache, or of a device's free memory: the rest is for the data."""
-    return (torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _last_cache() // workers) // 2
+def _room(device: torch.device) -> int:
+    """Returns how many bytes the steps of a chunk may work on.
+
+    On a device half of its free memory; on a CPU four times the cache of a core, since an operation reads and writes
+    about a quarter of what a step works on.
+    """
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 4 * _second_cache()
 
 
-def _last_cache() -> int:
-    sizes = [path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
-    return max((int(size[:-1]) << 10 for size in sizes if size.endswith("K")), default=_CACHE)
+def _second_cache() -> int:
+    for cache in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        size = (cache / "size").read_text().strip()
+        if (cache / "level").read_text().strip() == "2" and size.endswith("K"):
+            return int(size[:-1]) << 10
+    return _CACHE
 
 
 def _key(training: Training) -> int:
