@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 
-from lit_lrsched.comparison.engine.batches import module_and_rows
+from lit_lrsched.comparison.engine.batches import Rows, module_and_rows
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.training import Chunk, Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
@@ -255,6 +255,33 @@ def test_company_changes_no_result_in_any_bit(make: Any) -> None:
         some = draw.sample(trainings, size)
         for run, result in race(some, make, chunk_size=chunk_size, **options).items():
             assert bits(result) == reference[some[run]]
+
+
+class Fixed(Data):
+    """The same rows for every seed, in an order of its own."""
+
+    def setup(self, stage: str) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            super().setup(stage)
+
+
+def test_data_that_is_the_same_for_all_seeds_is_held_once() -> None:
+    rows = [module_and_rows(partial(recipe, data=Fixed), seed, 2)[1]["train"] for seed in range(2)]
+    assert rows[1].data is not rows[0].data
+    shared = rows[1].sharing(rows[:1])
+    assert shared.data is rows[0].data
+    assert shared.order is rows[1].order
+    other = module_and_rows(recipe, 1, 2)[1]["train"]
+    assert other.sharing(rows) is other
+
+
+def test_seeds_that_share_their_data_equal_those_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings = [Training(seed, ramp(1)) for seed in (0, 1, 0, 2)]
+    make = partial(recipe, data=Fixed)
+    shared = {run: bits(result) for run, result in race(trainings, make).items()}
+    monkeypatch.setattr(Rows, "sharing", lambda self, others: self)
+    assert shared == {run: bits(result) for run, result in race(trainings, make).items()}
 
 
 def test_processes_change_no_result() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
+from itertools import accumulate, repeat
 from typing import Any
 
 import torch
@@ -93,11 +93,13 @@ class Stack:
         self._data: dict[Stage, list[Tensor]] = {}
         self._order: dict[Stage, Tensor] = {}
         for stage in members[0].rows:
-            leaves = [tree_leaves(member.rows[stage].data) for member in different]
-            self._data[stage] = [torch.cat(parts).to(device) for parts in zip(*leaves, strict=True)]
-            first = torch.tensor([0, *(len(parts[0]) for parts in leaves[:-1])]).cumsum(0)
-            order = torch.stack([member.rows[stage].order for member in different], dim=1)
-            self._order[stage] = (order + first[:, None]).to(device)
+            rows = [member.rows[stage] for member in different]
+            shared = {id(part.data): tree_leaves(part.data) for part in rows}  # seeds may have the same data
+            self._data[stage] = [torch.cat(parts).to(device) for parts in zip(*shared.values(), strict=True)]
+            ends = accumulate((len(leaves[0]) for leaves in shared.values()), initial=0)
+            first = dict(zip(shared, ends, strict=False))
+            order = torch.stack([part.order + first[id(part.data)] for part in rows], dim=1)
+            self._order[stage] = order.to(device)
 
     def batches(self, stage: Stage, epoch: int, sizes: tuple[int, ...]) -> Iterator[list[Tensor]]:
         """Yields an epoch's batches: their leaves, ``[R, B, ...]``."""

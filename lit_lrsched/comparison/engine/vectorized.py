@@ -13,7 +13,7 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -208,12 +208,16 @@ class VectorizedRace:
         module, rows = module_and_rows(self._build, seed, self._epochs)
         return module, {stage: part for stage, part in rows.items() if stage != "test" or self._tests}
 
-    def _member(self, seed: int) -> Member:
-        module, rows = self._module_and_rows(seed)
-        member = Member(*self._pure.tensors(module), rows)
-        if member.sizes != self._sizes:
-            raise NotVectorizable(f"seed {seed} has batches of other sizes than seed {self._trainings[0].seed}")
-        return member
+    def _members(self, seeds: Iterable[int]) -> dict[int, Member]:
+        members: dict[int, Member] = {}
+        for seed in seeds:
+            module, rows = self._module_and_rows(seed)
+            for stage, part in rows.items():
+                rows[stage] = part.sharing(member.rows[stage] for member in members.values())
+            members[seed] = Member(*self._pure.tensors(module), rows)
+            if members[seed].sizes != self._sizes:
+                raise NotVectorizable(f"seed {seed} has batches of other sizes than seed {self._trainings[0].seed}")
+        return members
 
     def _recipe(self) -> Callable[[], VectorizedRace]:
         """Returns what makes the same race in another process, which may train any of its chunks."""
@@ -242,7 +246,7 @@ class VectorizedRace:
         real = [self._trainings[run] for run in runs]
         # A chunk that is not full repeats its last training, so that all chunks have one shape.
         trainings = real + [real[-1]] * (self.chunk_size - len(real))
-        member = {seed: self._member(seed) for seed in {training.seed for training in trainings}}
+        member = self._members({training.seed for training in trainings})
         stack = self._program_of_chunk.stack(
             [member[training.seed] for training in trainings], torch.tensor([_key(training) for training in trainings])
         )
