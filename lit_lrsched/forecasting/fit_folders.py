@@ -17,8 +17,8 @@ from lit_lrsched.forecasting.schedule_paths import path_of
 from lit_lrsched.schedules.core import Horizon, Schedule
 
 
-def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, str | None]:
-    """Returns the run in a folder of ``fit``, the name of its loss, and what has to be said of it.
+def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, str | None, str | None]:
+    """Returns the run in a folder of ``fit``, the name of its loss, and what has to be said of it and its param groups.
 
     Raises:
         InputError: When there is no log in the folder, or none of the loss or the rate.
@@ -44,12 +44,12 @@ def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, str | None
     else:
         why = "its configuration has no schedule that is a function of the step"
     if planned is not None and _agrees(planned, logged_path(logged)):
-        return (*run_from(log, used, planned, offset=1), None)
+        return (*run_from(log, used, planned, offset=1), None, log.about_groups())
     if planned is not None:
         why = "the logged rates are not those of the schedule in its configuration"
     # What is logged at step s is the loss of that step, so s + 1 steps are done.
     note = f"{name}: {why}, so the rates are those logged, interpolated."
-    return (*run_from(log, used, logged_path(logged, length), offset=1), note)
+    return (*run_from(log, used, logged_path(logged, length), offset=1), note, log.about_groups())
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

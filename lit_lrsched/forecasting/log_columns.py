@@ -67,16 +67,39 @@ class Log(NamedTuple):
         Raises:
             InputError: When none was logged, or none that is a number.
         """
-        for name, column in self.columns.items():
-            if name in ("lr", "learning_rate") or name.startswith(("lr/", "lr-")):
-                if not np.isfinite(column.steps + column.values).any():
-                    raise InputError(f"{self.name} has no number in its column {name!r}: log the rate of every row")
-                return column
+        for name, column in self._rates().items():
+            if not np.isfinite(column.steps + column.values).any():
+                raise InputError(f"{self.name} has no number in its column {name!r}: log the rate of every row")
+            return column
         known = ", ".join(self.columns) or "none"
         raise InputError(
             f"{self.name} has no column 'lr' with the learning rate: it has {known}: add one, or state the schedule in "
             "a YAML list of runs"
         )
+
+    def about_groups(self) -> str | None:
+        """Returns what has to be said where param groups have rates of their own, else None."""
+        name, *others = rates = self._rates()
+        first = logged_path(rates[name])
+        ratios = []
+        for other in others:
+            steps, values = rates[other]
+            used = first.rate_at(np.clip(steps, 0, first.length - 1))
+            known = np.isfinite(values) & (steps >= 0) & (steps < first.length) & (used > 0)
+            ratios.append(values[known] / used[known])
+        if all(np.allclose(ratio, 1, rtol=1e-4) for ratio in ratios):
+            return None
+        kept = all(np.allclose(ratio, np.median(ratio), rtol=1e-3) for ratio in ratios if len(ratio))
+        words = "keep their ratio to it" if kept else "do not keep their ratio to it, which no law knows of"
+        return f"The learning rate is that of the first param group, {name}; those of {', '.join(others)} {words}."
+
+    def _rates(self) -> dict[str, Column]:
+        return {
+            name: column
+            for name, column in self.columns.items()
+            if name in ("lr", "learning_rate") or name.startswith(("lr/", "lr-"))
+            if not name.endswith(("-momentum", "-weight_decay"))  # beside them in Lightning's LearningRateMonitor
+        }
 
 
 def read_csv(path: Path, name: str) -> Log:

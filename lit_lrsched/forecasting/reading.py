@@ -87,14 +87,13 @@ def _read_path(path: Path, loss: str | None, read: Read) -> None:
         log = read_csv(path, name)
         used = log.loss(loss)
         last = np.nanmax(log.columns[used].steps, initial=1.0)
-        _add(read, *run_from(log, used, logged_path(log.rate(), int(last))), note=_late(log))
+        _add(read, *run_from(log, used, logged_path(log.rate(), int(last))), _late(log), log.about_groups())
 
 
-def _add(read: Read, run: LoggedRun, used: str, note: str | None = None) -> None:
+def _add(read: Read, run: LoggedRun, used: str, *notes: str | None) -> None:
     read.runs.append(run)
     read.losses.append(used)
-    if note is not None and note not in read.notes:
-        read.notes.append(note)
+    read.notes.extend(note for note in notes if note is not None and note not in read.notes)
 
 
 def _late(log: Log) -> str | None:
@@ -123,7 +122,7 @@ def _entries(path: Path) -> list[Mapping[str, Any]]:
     return content
 
 
-def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> tuple[LoggedRun, str]:
+def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> tuple[LoggedRun, str, str | None]:
     log = read_csv(path.parent / str(entry["log"]), str(entry["log"]))
     used = log.loss(loss or entry.get("loss"))
     column = log.columns[used]
@@ -132,7 +131,7 @@ def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> tuple[Log
     try:
         check_whole("steps", length, least=last)
         if "schedule" not in entry:
-            return run_from(log, used, logged_path(log.rate(), length))
+            return (*run_from(log, used, logged_path(log.rate(), length)), log.about_groups())
         if "lr" not in entry:
             raise InputError("there is no peak rate for the schedule: add lr")
         lr = _number(entry["lr"])
@@ -140,7 +139,7 @@ def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> tuple[Log
         path_of_run = path_of(schedule_from(entry["schedule"]), Horizon(length), lr)
     except InputError as error:
         raise InputError(f"{path}, {log.name}: {error}") from error
-    return run_from(log, used, path_of_run)
+    return (*run_from(log, used, path_of_run), None)
 
 
 def _number(value: Any) -> Any:

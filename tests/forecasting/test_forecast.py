@@ -238,6 +238,8 @@ def test_the_command_reads_what_fit_wrote(command):
     # The rates are those of the schedule, whatever was logged, but where a metric decides.
     assert command.out.count("interpolated") == 1
     assert "version_3: its configuration has no schedule that is a function of the step" in command.out
+    said = " ".join(command.out.split())
+    assert "that of the first param group, lr/first; those of lr/last keep their ratio to it." in said
 
 
 LISTED = "[{{log: a.csv, schedule: Constant, {}}}]"  # a YAML list of one foreign log

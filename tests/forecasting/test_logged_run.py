@@ -86,3 +86,22 @@ def test_a_late_log_rises_from_0(tmp_path):
     assert read.runs[0].rates[[0, 5, 10, 39]].tolist() == [0.0, 0.05, 0.1, 0.1]
     assert read.runs[0].steps.tolist() == [10, 20, 30, 40]
     assert read.notes == ["Where a log begins late, the rate is taken to rise from 0 until there."]
+
+
+@pytest.mark.parametrize(
+    ("second", "third", "words"),
+    [
+        ((0.2, 0.1), (0.2, 0.1), None),
+        ((0.1, 0.05), (0.6, 0.3), "those of lr/b, lr/c keep their ratio to it"),
+        ((0.1, 0.05), (0.6, 0.6), "those of lr/b, lr/c do not keep their ratio to it, which no law knows of"),
+    ],
+)
+def test_param_groups_with_rates_of_their_own_are_told(tmp_path, second, third, words):
+    path = tmp_path / "groups.csv"
+    rows = [
+        f"{2 * i + 1},{rate[0]},{rate[1]},{rate[2]},0.9,{3 - i}"
+        for i, rate in enumerate(zip((0.2, 0.1), second, third, strict=True))
+    ]
+    path.write_text("\n".join(["step,lr/a,lr/b,lr/c,lr-SGD-momentum,loss", *rows]))
+    notes = read_runs(path).notes
+    assert notes == ([f"The learning rate is that of the first param group, lr/a; {words}."] if words else [])
