@@ -72,7 +72,7 @@ class Cluster:
 
 def race(folder: Path, data: Callable[..., IonosphereDataModule] = IonosphereDataModule, **options):
     schedules = {"constant": Constant(), "cosine": Cosine()}
-    given = {"lrs": [0.1], "seeds": 16, "epochs": 2, "folder": folder, **options}
+    given = {"lrs": [0.1], "seeds": 32, "epochs": 2, "folder": folder, **options}
     return compare(IonosphereClassifier, data, schedules, **given)
 
 
@@ -103,8 +103,8 @@ def test_a_node_dies_in_the_middle_of_a_chunk(cluster, tmp_path, capfd, caplog):
     assert died.exists()
     assert on_ray.results.engine == "vectorized"
     assert results(tmp_path / "ray") == results(tmp_path / "local")
-    assert (on_ray.results.trained, len(stored_records(tmp_path / "ray"))) == (32, 32)
-    assert "A worker of the Ray cluster died: its 16 trainings start again elsewhere." in caplog.messages
+    assert (on_ray.results.trained, len(stored_records(tmp_path / "ray"))) == (64, 64)
+    assert "A worker of the Ray cluster died: its 32 trainings start again elsewhere." in caplog.messages
     out, err = capfd.readouterr()
     assert "raylet" not in out + err
 
