@@ -18,6 +18,7 @@ from lit_lrsched.comparison.engine.simplify import Memory, simplify
 from lit_lrsched.comparison.engine.tracing import trace
 from lit_lrsched.optim.torch_internals import (
     compiled,
+    schema_of,
     tree_flatten,
     tree_leaves,
     tree_unflatten,
@@ -44,6 +45,16 @@ def _bmm(a: Tensor, b: Tensor) -> Any:
 
 
 _IN_PLACE_OF: dict[Any, Callable[..., Any]] = {aten.bmm.default: _bmm, **DRAWN}
+
+
+# torch's loops take 32 numbers at a time and treat the rest one by one, where these round otherwise.
+UNEVEN = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("sigmoid", "silu", "silu_backward", "softplus", "softplus_backward", "mish", "mish_backward"),
+        *("pow", "exp2", "sinh", "cosh", "atanh", "atan2", "logaddexp", "logaddexp2", "ldexp", "igamma"),
+    )
+)
 
 
 class Graph:
@@ -101,6 +112,18 @@ class Graph:
         (nodes,) = self.flat.graph.output_node().args  # a node may come twice: a loss that is logged as it is
         likes = [node.meta["like"] for node in tree_leaves(nodes)]
         return self.outputs([torch.zeros(like.shape, dtype=like.dtype, device=like.device) for like in likes])
+
+    def is_even(self, rows: int) -> bool:
+        """Returns whether 16 runs leave no rest that would be rounded otherwise, with any number of rows.
+
+        Args:
+            rows: The rows of a batch, which are among the sizes of what is computed.
+        """
+        return not any(
+            node.meta["like"].shape.numel() % (32 * rows)
+            for node in self.flat.graph.nodes
+            if (schema := schema_of(node.target)) and schema.name in UNEVEN and node.args[1:] != (2,)  # a square
+        )
 
     def turned(self) -> list[int]:
         """Returns which arguments, by their place, are matrices that most of its products take as transposed ones."""

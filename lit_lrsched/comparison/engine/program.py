@@ -27,8 +27,8 @@ from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map, tree_structure, tree_unflatten
 
 # torch's loops take two vectors of up to 16 numbers at a time and treat the rest one by one, which may round otherwise.
-# With a multiple of 32 runs there is no rest, so that no run's result depends on how many others run beside it.
-LANES = 32
+# Where the number of runs leaves no rest, no run's result depends on how many others run beside it.
+LANES = 16
 
 # Keys of successive steps lie this far apart: room for as many draws within a step.
 _STRIDE = 1 << 24
@@ -194,6 +194,12 @@ class Program:
                 if kind == "step" and traced.graph:
                     traced.graph.compile(tree_leaves(self._arguments(stage, size)))
 
+    def lanes(self) -> int:
+        """Returns what the number of runs has to be a multiple of, given that this program is one of 16."""
+        largest = {stage: max(sizes) for stage, sizes in self._sizes.items()}
+        even = all(self._graph_of(stage, rows).is_even(rows) for stage, rows in largest.items())
+        return LANES if even else 2 * LANES
+
     def peak_bytes(self) -> int:
         """Returns the working set of the largest training step."""
         return self._largest_step().peak_bytes()
@@ -204,8 +210,10 @@ class Program:
         return [names[place] for place in self._largest_step().turned() if place < len(names)]
 
     def _largest_step(self) -> Graph:
-        sizes = self._sizes["train"]
-        return self._step_graph("train", 0, sizes.index(max(sizes)))[0]
+        return self._graph_of("train", max(self._sizes["train"]))
+
+    def _graph_of(self, stage: Stage, rows: int) -> Graph:
+        return self._step_graph(stage, 0, self._sizes[stage].index(rows))[0]
 
     def stack(self, members: Sequence[Member], keys: Tensor) -> Stack:
         """Returns R runs that start from these members."""
