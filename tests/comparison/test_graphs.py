@@ -345,3 +345,25 @@ def test_only_some_operators_round_the_rest_otherwise() -> None:
 )
 def test_sixteen_runs_are_enough_where_none_is_left_over(function: Callable[[Tensor], Tensor], even: bool) -> None:
     assert Graph(function, torch.ones(16, 3, 1)).is_even(3) is even
+
+
+@pytest.mark.parametrize(
+    ("function", "turned"),
+    [
+        (lambda x, w: torch.bmm(x, w.transpose(1, 2)), {1}),
+        (lambda x, w: torch.bmm(x, w), set()),
+        (lambda x, w: torch.bmm(torch.bmm(x, w.transpose(1, 2)), w), set()),
+        (lambda x, w: x + w.transpose(1, 2), set()),
+    ],
+)
+def test_matrices_that_products_take_transposed_are_told(
+    function: Callable[[Tensor, Tensor], Tensor], turned: set[int]
+) -> None:
+    assert Graph(function, torch.ones(4, 3, 3), torch.ones(4, 3, 3)).turned() == turned
+
+
+def test_arguments_that_are_viewed_in_another_shape_are_told() -> None:
+    assert Graph(
+        lambda x, w: x.view(4, 9) + w.reshape(4, 9).sum(), torch.ones(4, 3, 3), torch.ones(4, 3, 3)
+    ).viewed() == {0, 1}
+    assert Graph(lambda x, w: x * w.transpose(1, 2), torch.ones(4, 3, 3), torch.ones(4, 3, 3)).viewed() == set()

@@ -277,6 +277,27 @@ def test_few_runs_have_no_more_places_than_they_need(module: type[LightningModul
     assert VectorizedRace(make, trainings, optimizer=SGD, epochs=1).chunk_size == size
 
 
+def test_weights_lie_as_products_take_them_and_are_returned_as_the_module_has_them() -> None:
+    together = VectorizedRace(recipe, [Training(0, ramp(1))], optimizer=SGD, epochs=1, keep_weights=True)
+    (chunk,) = together
+    assert together.turned == ["net.0.weight"]  # the gradient of the other layer's input takes its weight as it is
+    assert chunk.weights["net.0.weight"].shape == (1, 34, 34)
+    assert chunk.weights["net.3.weight"].shape == (1, 1, 34)
+
+
+class Viewed(Net):
+    """Looks at a weight in another shape, which takes that it lies as the module has it."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        super().validation_step(batch, batch_idx)
+        self.log("norm", self.net[0].weight.view(-1).norm())
+
+
+def test_a_weight_that_is_viewed_in_another_shape_lies_as_it_was() -> None:
+    make = partial(recipe, module=Viewed)
+    assert VectorizedRace(make, [Training(0, ramp(1))], optimizer=SGD, epochs=1).turned == []
+
+
 class Fixed(Data):
     """The same rows for every seed, in an order of its own."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -125,17 +126,26 @@ class Graph:
             if (schema := schema_of(node.target)) and schema.name in UNEVEN and node.args[1:] != (2,)  # a square
         )
 
-    def turned(self) -> list[int]:
+    def turned(self) -> set[int]:
         """Returns which arguments, by their place, are matrices that most of its products take as transposed ones."""
-        score: dict[Node, int] = {}
+        score: Counter[Node] = Counter()
         for node in self.flat.graph.nodes:
             if node.target is aten.bmm.default:
                 right = node.args[1]
                 is_turned = right.target is aten.transpose.int
-                matrix = right.args[0] if is_turned else right
-                score[matrix] = score.get(matrix, 0) + (1 if is_turned else -1)
-        arguments = [node for node in self.flat.graph.nodes if node.op == "placeholder"]
-        return [place for place, argument in enumerate(arguments) if score.get(argument, 0) > 0]
+                score[right.args[0] if is_turned else right] += 1 if is_turned else -1
+        return {place for place, argument in self._arguments() if score[argument] > 0}
+
+    def viewed(self) -> set[int]:
+        """Returns which arguments, by their place, are viewed in another shape, which depends on how they lie."""
+        return {
+            place
+            for place, argument in self._arguments()
+            if any(user.target in (aten.view.default, aten.as_strided.default) for user in argument.users)
+        }
+
+    def _arguments(self) -> Iterator[tuple[int, Node]]:
+        return enumerate(node for node in self.flat.graph.nodes if node.op == "placeholder")
 
     def peak_bytes(self) -> int:
         """Returns the most memory that a run holds at one time, arguments included."""

@@ -196,24 +196,21 @@ class Program:
 
     def lanes(self) -> int:
         """Returns what the number of runs has to be a multiple of, given that this program is one of 16."""
-        largest = {stage: max(sizes) for stage, sizes in self._sizes.items()}
-        even = all(self._graph_of(stage, rows).is_even(rows) for stage, rows in largest.items())
+        even = all(graph.is_even(max(self._sizes[stage])) for stage, graph in self._largest_steps().items())
         return LANES if even else 2 * LANES
 
     def peak_bytes(self) -> int:
         """Returns the working set of the largest training step."""
-        return self._largest_step().peak_bytes()
+        return self._largest_steps()["train"].peak_bytes()
 
     def turned(self) -> list[str]:
         """Returns the names of the parameters whose matrices would be multiplied faster if they lay transposed."""
-        names = list(self._example.parameters)
-        return [names[place] for place in self._largest_step().turned() if place < len(names)]
+        graphs = self._largest_steps()
+        turned = graphs["train"].turned().difference(*(graph.viewed() for graph in graphs.values()))
+        return [name for place, name in enumerate(self._example.parameters) if place in turned]
 
-    def _largest_step(self) -> Graph:
-        return self._graph_of("train", max(self._sizes["train"]))
-
-    def _graph_of(self, stage: Stage, rows: int) -> Graph:
-        return self._step_graph(stage, 0, self._sizes[stage].index(rows))[0]
+    def _largest_steps(self) -> dict[Stage, Graph]:
+        return {stage: self._step_graph(stage, 0, sizes.index(max(sizes)))[0] for stage, sizes in self._sizes.items()}
 
     def stack(self, members: Sequence[Member], keys: Tensor) -> Stack:
         """Returns R runs that start from these members."""

@@ -76,6 +76,7 @@ class VectorizedRace:
         chunk_size: Trainings in a chunk.
         workers: Processes that race chunks; 1 is this process itself.
         bytes_per_run: Memory that one training adds to the working set of a step.
+        turned: Names of the parameters whose matrices lie transposed in memory, as products take them.
         compile_seconds: What compiling took; 0 without.
         draws: Whether a step draws random numbers, dropout among them: others than ``Trainer.fit`` would draw.
     """
@@ -138,7 +139,8 @@ class VectorizedRace:
         self._most_workers = workers
         self.workers = min(workers, len(self._chunks))
         self._threads = threads if self.workers == 1 and self.bytes_per_run >= _SHARED else 1
-        self._program_of_chunk = self._program(example, self.chunk_size, first.turned())
+        self.turned = first.turned()
+        self._program_of_chunk = self._program(example, self.chunk_size, self.turned)
         self._program_of_chunk.trace()
         self.draws = self._program_of_chunk.draws
         self.compile_seconds = 0.0
