@@ -177,7 +177,7 @@ def test_a_killed_worker_of_a_race(tmp_path):
     torch.set_num_threads(2)
     try:
         with pytest.raises(InputError, match="a worker process was killed"):
-            compare(IonosphereClassifier, data, {"c": Constant()}, lrs=[0.1], seeds=20, epochs=1, folder=tmp_path / "r")
+            compare(IonosphereClassifier, data, {"c": Constant()}, lrs=[0.1], seeds=40, epochs=1, folder=tmp_path / "r")
     finally:
         torch.set_num_threads(threads)
     assert not (tmp_path / "r").exists()

@@ -108,3 +108,4 @@ def main(folder: Path, ckpt_of_one_process: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     main(Path(sys.argv[1]), Path(sys.argv[2]))
+    torch.distributed.destroy_process_group()  # one that is left to the end of the process may abort it
