@@ -341,6 +341,7 @@ def test_only_some_operators_round_the_rest_otherwise() -> None:
         (lambda x: torch.cat([x, x], 1).sigmoid(), True),
         (lambda x: x.expand(16, 3, 4).sigmoid(), True),
         (lambda x: x.sum(1).sigmoid(), False),
+        (lambda x: torch.bmm(x, x.transpose(1, 2)).sigmoid(), False),
     ],
 )
 def test_sixteen_runs_are_enough_where_none_is_left_over(function: Callable[[Tensor], Tensor], even: bool) -> None:

@@ -120,11 +120,12 @@ class Graph:
         Args:
             rows: The rows of a batch, which are among the sizes of what is computed.
         """
-        return not any(
-            node.meta["like"].shape.numel() % (32 * rows)
+        uneven = [
+            node.meta["like"].shape[1:].numel()
             for node in self.flat.graph.nodes
             if (schema := schema_of(node.target)) and schema.name in UNEVEN and node.args[1:] != (2,)  # a square
-        )
+        ]
+        return all(_without_factor(size, rows) % 2 == 0 for size in uneven)
 
     def turned(self) -> set[int]:
         """Returns which arguments, by their place, are matrices that most of its products take as transposed ones."""
@@ -162,6 +163,12 @@ class Graph:
             peak = max(peak, held)
             held -= freed.get(place, 0)
         return peak
+
+
+def _without_factor(number: int, factor: int) -> int:
+    while factor > 1 and number % factor == 0:
+        number //= factor
+    return number
 
 
 def _reason(error: Exception) -> str:
