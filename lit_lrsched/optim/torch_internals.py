@@ -73,7 +73,7 @@ def changed_by(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     for place, argument in enumerate(operator._schema.arguments):
         if argument.alias_info and argument.alias_info.is_write:
             changed += tree_leaves(args[place] if place < len(args) else kwargs.get(argument.name))
-    return changed
+    return [leaf for leaf in changed if isinstance(leaf, Tensor)]
 
 
 def unsafe_view() -> Any:
