@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 # Before torch is loaded, here and in the processes that are started.
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
