@@ -67,15 +67,17 @@ class Log(NamedTuple):
         Raises:
             InputError: When none was logged, or none that is a number.
         """
-        for name, column in self._rates().items():
-            if not np.isfinite(column.steps + column.values).any():
-                raise InputError(f"{self.name} has no number in its column {name!r}: log the rate of every row")
-            return column
-        known = ", ".join(self.columns) or "none"
-        raise InputError(
-            f"{self.name} has no column 'lr' with the learning rate: it has {known}: add one, or state the schedule in "
-            "a YAML list of runs"
-        )
+        rates = self._rates()
+        if not rates:
+            known = ", ".join(self.columns) or "none"
+            raise InputError(
+                f"{self.name} has no column 'lr' with the learning rate: it has {known}: add one, or state the "
+                "schedule in a YAML list of runs"
+            )
+        name, column = next(iter(rates.items()))
+        if not np.isfinite(column.steps + column.values).any():
+            raise InputError(f"{self.name} has no number in its column {name!r}: log the rate of every row")
+        return column
 
     def about_groups(self) -> str | None:
         """Returns what has to be said where param groups have rates of their own, else None."""

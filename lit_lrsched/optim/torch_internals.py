@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -67,13 +67,25 @@ def schema_of(target: Any) -> Any:
     return target._schema if isinstance(target, torch._ops.OpOverload) else None
 
 
-def changed_by(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    """Returns the arguments that an operator is about to change."""
-    changed = []
+def name_of(target: Any) -> str:
+    """Returns the name of an operator of a graph, without its overload; an empty one for what is no operator."""
+    schema = schema_of(target)
+    return schema.name.removeprefix("aten::") if schema else ""
+
+
+def aliased(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    """Returns which of its arguments an operator may show in its results, and which of these it changes.
+
+    The arguments may be tensors, or the nodes of a graph.
+    """
+    shown, changed = [], []
     for place, argument in enumerate(operator._schema.arguments):
-        if argument.alias_info and argument.alias_info.is_write:
-            changed += tree_leaves(args[place] if place < len(args) else kwargs.get(argument.name))
-    return [leaf for leaf in changed if isinstance(leaf, Tensor)]
+        if argument.alias_info:
+            given = args[place] if place < len(args) else kwargs.get(argument.name)
+            leaves = [leaf for leaf in tree_leaves(given) if leaf is not None]
+            shown += leaves
+            changed += leaves if argument.alias_info.is_write else []
+    return shown, changed
 
 
 def unsafe_view() -> Any:

@@ -97,8 +97,14 @@ def test_operators_are_known():
     assert torch_internals.schema_of(add_).is_mutable
     assert torch_internals.schema_of(len) is None
     changed, other = torch.ones(2), torch.ones(2)
-    (found,) = torch_internals.changed_by(add_, (changed, other), {})
+    assert torch_internals.name_of(add_) == "add_"
+    assert torch_internals.name_of(len) == ""
+    shown, (found,) = torch_internals.aliased(add_, (changed, other), {})
     assert found is changed
-    (found,) = torch_internals.changed_by(torch.ops.aten.add.out, (other, other), {"out": changed})
+    assert shown == [found]
+    _, (found,) = torch_internals.aliased(torch.ops.aten.add.out, (other, other), {"out": changed})
     assert found is changed
+    (found,), none = torch_internals.aliased(torch.ops.aten.view.default, (other, [2]), {})
+    assert found is other
+    assert none == []
     assert torch_internals.unsafe_view().name() == "aten::_unsafe_view"

@@ -19,7 +19,7 @@ from lit_lrsched.comparison.engine.simplify import Memory, simplify
 from lit_lrsched.comparison.engine.tracing import trace
 from lit_lrsched.optim.torch_internals import (
     compiled,
-    schema_of,
+    name_of,
     tree_flatten,
     tree_leaves,
     tree_unflatten,
@@ -49,12 +49,9 @@ _IN_PLACE_OF: dict[Any, Callable[..., Any]] = {aten.bmm.default: _bmm, **DRAWN}
 
 
 # torch's loops take 32 numbers at a time and treat the rest one by one, where these round otherwise.
-UNEVEN = frozenset(
-    f"aten::{name}"
-    for name in (
-        *("sigmoid", "silu", "silu_backward", "softplus", "softplus_backward", "mish", "mish_backward"),
-        *("pow", "exp2", "sinh", "cosh", "atanh", "atan2", "logaddexp", "logaddexp2", "ldexp", "igamma"),
-    )
+UNEVEN = (
+    *("sigmoid", "silu", "silu_backward", "softplus", "softplus_backward", "mish", "mish_backward"),
+    *("pow", "exp2", "sinh", "cosh", "atanh", "atan2", "logaddexp", "logaddexp2", "ldexp", "igamma"),
 )
 
 
@@ -123,18 +120,17 @@ class Graph:
         uneven = [
             node.meta["like"].shape[1:].numel()
             for node in self.flat.graph.nodes
-            if (schema := schema_of(node.target)) and schema.name in UNEVEN and node.args[1:] != (2,)  # a square
+            if name_of(node.target) in UNEVEN and node.args[1:] != (2,)  # a square
         ]
         return all(_without_factor(size, rows) % 2 == 0 for size in uneven)
 
     def turned(self) -> set[int]:
         """Returns which arguments, by their place, are matrices that most of its products take as transposed ones."""
         score: Counter[Node] = Counter()
-        for node in self.flat.graph.nodes:
-            if node.target is aten.bmm.default:
-                right = node.args[1]
-                is_turned = right.target is aten.transpose.int
-                score[right.args[0] if is_turned else right] += 1 if is_turned else -1
+        for product in self.flat.graph.find_nodes(op="call_function", target=aten.bmm.default):
+            right = product.args[1]
+            is_turned = right.target is aten.transpose.int
+            score[right.args[0] if is_turned else right] += 1 if is_turned else -1
         return {place for place, argument in self._arguments() if score[argument] > 0}
 
     def viewed(self) -> set[int]:
@@ -146,7 +142,7 @@ class Graph:
         }
 
     def _arguments(self) -> Iterator[tuple[int, Node]]:
-        return enumerate(node for node in self.flat.graph.nodes if node.op == "placeholder")
+        return enumerate(self.flat.graph.find_nodes(op="placeholder"))
 
     def peak_bytes(self) -> int:
         """Returns the most memory that a run holds at one time, arguments included."""
@@ -156,7 +152,7 @@ class Graph:
         held = peak = 0
         for place, node in enumerate(nodes):
             if memory.root[node] is node:
-                size = sum(like.nbytes for like in tree_leaves(node.meta.get("like")) if like is not None)
+                size = sum(like.nbytes for like in tree_leaves(node.meta.get("like", [])))
                 held += size
                 last = len(nodes) if node.op == "placeholder" else memory.last[node]
                 freed[last] = freed.get(last, 0) + size

@@ -74,7 +74,7 @@ class Stack:
         update: GroupedUpdate,
         keys: Tensor,
         device: torch.device,
-        turned: Collection[str] = (),
+        turned: Collection[str],
     ) -> None:
         self.runs = len(members)
         self.keys = keys.to(device)
@@ -96,8 +96,8 @@ class Stack:
             rows = [member.rows[stage] for member in different]
             shared = {id(part.data): tree_leaves(part.data) for part in rows}  # seeds may have the same data
             self._data[stage] = [torch.cat(parts).to(device) for parts in zip(*shared.values(), strict=True)]
-            ends = accumulate((len(leaves[0]) for leaves in shared.values()), initial=0)
-            first = dict(zip(shared, ends, strict=False))
+            starts = accumulate((len(leaves[0]) for leaves in shared.values()), initial=0)
+            first = dict(zip(shared, starts, strict=False))
             order = torch.stack([part.order + first[id(part.data)] for part in rows], dim=1)
             self._order[stage] = order.to(device)
 

@@ -12,7 +12,7 @@ from torch.fx import Graph, Node
 
 from lit_lrsched.comparison.engine.simplify import Memory, is_like
 from lit_lrsched.comparison.engine.tracing import Flat
-from lit_lrsched.optim.torch_internals import schema_of
+from lit_lrsched.optim.torch_internals import name_of, schema_of
 
 aten = torch.ops.aten
 
@@ -87,10 +87,9 @@ def _makes_room(argument: Node, node: Node, owner: dict[Node, Node], last: dict[
 @cache
 def _writing_form(operator: Any) -> tuple[Any, str | None] | None:
     """Returns the form of an operator that writes into an argument: see above."""
-    schema = schema_of(operator)
-    if schema is None or schema.name.removeprefix("aten::") not in _NUMBERWISE:
+    if name_of(operator) not in _NUMBERWISE:
         return _WRITING.get(operator)
-    wanted = [(argument.name, str(argument.type)) for argument in schema.arguments]
+    wanted = [(argument.name, str(argument.type)) for argument in schema_of(operator).arguments]
     for name in operator.overloadpacket.overloads():
         form = getattr(operator.overloadpacket, name)
         arguments = schema_of(form).arguments
@@ -101,5 +100,4 @@ def _writing_form(operator: Any) -> tuple[Any, str | None] | None:
 
 def _binding(operator: Any) -> Any:
     """Returns what calls an operator from Python."""
-    schema = schema_of(operator)
-    return _BINDINGS.get(schema.name.removeprefix("aten::"), operator) if schema else operator
+    return _BINDINGS.get(name_of(operator), operator)

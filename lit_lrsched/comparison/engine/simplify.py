@@ -11,7 +11,7 @@ from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
 from lit_lrsched.comparison.engine.tracing import Flat
-from lit_lrsched.optim.torch_internals import draws, schema_of, tree_leaves, unsafe_view
+from lit_lrsched.optim.torch_internals import aliased, draws, schema_of, unsafe_view
 
 aten = torch.ops.aten
 
@@ -59,14 +59,7 @@ def _shared(node: Node) -> tuple[Node | None, list[Node]]:
     schema = schema_of(node.target)
     if schema is None:  # what is no operator takes an item of the several outputs of one
         return (node.all_input_nodes[0] if node.op == "call_function" else None), []
-    shared: list[Node] = []
-    changed: list[Node] = []
-    for place, argument in enumerate(schema.arguments):
-        if argument.alias_info:
-            given = node.args[place] if place < len(node.args) else node.kwargs.get(argument.name)
-            nodes = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Node)]
-            shared += nodes
-            changed += nodes if argument.alias_info.is_write else []
+    shared, changed = aliased(node.target, node.args, node.kwargs)
     if "unsafe" in schema.name:  # views that do not declare themselves
         return node.all_input_nodes[0], changed
     shows = any(value.alias_info for value in schema.returns)
@@ -180,7 +173,7 @@ def _without_repetition(flat: Flat) -> None:
 def _without_copies(flat: Flat, carried: range) -> None:
     """Returns the memory of an argument itself, rather than a copy, where it becomes that argument in the next run."""
     memory = Memory(flat.graph)
-    arguments = [node for node in flat.graph.nodes if node.op == "placeholder"]
+    arguments = list(flat.graph.find_nodes(op="placeholder"))
     (outputs,) = flat.graph.output_node().args
     for place, node in zip(carried, list(outputs), strict=False):  # type: ignore[arg-type]  # a list of nodes
         if node.target is not aten.clone.default or len(node.users) > 1:

@@ -18,7 +18,7 @@ from torch.fx.node import map_aggregate
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
-from lit_lrsched.optim.torch_internals import TorchDispatchMode, changed_by, draws
+from lit_lrsched.optim.torch_internals import TorchDispatchMode, aliased, draws
 
 aten = torch.ops.aten
 
@@ -132,7 +132,8 @@ class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of its 
             raise NotVectorizable(f"a step draws random numbers by {func}")
         if torch.Tag.dynamic_output_shape in func.tags:
             raise NotVectorizable("a step branches on the values of its tensors")
-        if any(changed.untyped_storage().data_ptr() in self._foreign for changed in changed_by(func, args, kwargs)):
+        _, changed = aliased(func, args, kwargs)
+        if any(tensor.untyped_storage().data_ptr() in self._foreign for tensor in changed):
             raise NotVectorizable("a step changes a tensor that is no parameter, no buffer and no result of its own")
         out = func(*args, **kwargs)
         if isinstance(out, Tensor):
