@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lit_lrsched.comparison.engine.graphs import UNEVEN, Graph
+from lit_lrsched.comparison.engine.even import EVEN, LANES, UNEVEN
+from lit_lrsched.comparison.engine.graphs import Graph
 from lit_lrsched.comparison.engine.replay import _BINDINGS, _NUMBERWISE, _WRITING, _writing_form
 from lit_lrsched.optim.torch_internals import name_of, schema_of
 
@@ -333,19 +334,49 @@ def test_only_some_operators_round_the_rest_otherwise() -> None:
     assert uneven - {"binary_cross_entropy_backward"} <= {*UNEVEN}  # which divides by the number of numbers
 
 
-@pytest.mark.parametrize(
-    ("function", "even"),
-    [
-        (lambda x: x.exp().tanh() ** 2, True),
-        (lambda x: x.sigmoid(), False),
-        (lambda x: torch.cat([x, x], 1).sigmoid(), True),
-        (lambda x: x.expand(16, 3, 4).sigmoid(), True),
-        (lambda x: x.sum(1).sigmoid(), False),
-        (lambda x: torch.bmm(x, x.transpose(1, 2)).sigmoid(), False),
-    ],
+def lying(tensor: Tensor, how: str) -> Tensor:
+    """Returns a view of shape ``[R, 5, 3]`` or so that lies in memory in one way or another."""
+    if how == "turned":
+        return tensor.mT.contiguous().mT
+    if how == "with gaps":
+        return tensor.repeat_interleave(2, dim=-1)[..., ::2]
+    return tensor[..., :1].expand_as(tensor) if how == "expanded" else tensor
+
+
+@given(
+    st.sampled_from([operator for operator in EVEN if not operator._schema.is_mutable]),
+    st.integers(1, 7),
+    st.integers(1, 7),
+    st.lists(st.sampled_from(["as it is", "turned", "with gaps", "expanded"]), min_size=2, max_size=2),
 )
-def test_sixteen_runs_are_enough_where_none_is_left_over(function: Callable[[Tensor], Tensor], even: bool) -> None:
-    assert Graph(function, torch.ones(16, 3, 1)).is_even(3) is even
+def test_no_run_depends_on_how_many_run_beside_it(operator: Any, rows: int, columns: int, how: list[str]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    whole = [0.9 * torch.rand(5 * LANES, rows, columns, generator=generator) + 0.01 for _ in range(2)]
+    needed = [a for a in operator._schema.arguments if not a.kwarg_only and str(a.type) in ("Tensor", "number")]
+    needed = [argument for argument in needed if not argument.has_default_value() or "softplus" in operator.name()]
+    count = sum(str(argument.type) == "Tensor" for argument in needed)
+
+    def function(*leaves: Tensor) -> Any:
+        tensors = iter([lying(tensor, one) for tensor, one in zip(leaves, how, strict=False)])
+        return operator(*[next(tensors) if str(argument.type) == "Tensor" else 0.7 for argument in needed])
+
+    found = []
+    for runs in (LANES, 2 * LANES, 5 * LANES):
+        leaves = [tensor[:runs].clone() for tensor in whole[:count]]
+        (out,) = Graph(function, *leaves).run(*leaves)
+        torch.testing.assert_close(out, function(*leaves), rtol=1e-6, atol=1e-7)
+        found.append(out[:LANES])
+    assert all(torch.equal(out, found[0]) and out.stride() == found[0].stride() for out in found)
+
+
+def test_what_is_changed_in_place_rounds_alike_too() -> None:
+    numbers = torch.rand(2 * LANES, 3)
+
+    def function(x: Tensor) -> Tensor:
+        return torch.nn.functional.silu(x * 1, inplace=True)
+
+    part = numbers[:LANES].clone()
+    assert torch.equal(Graph(function, part).run(part)[0], Graph(function, numbers).run(numbers)[0][:LANES])
 
 
 @pytest.mark.parametrize(

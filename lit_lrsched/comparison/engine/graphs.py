@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from lit_lrsched.comparison.engine.draws import DRAWN
+from lit_lrsched.comparison.engine.even import EVEN
 from lit_lrsched.comparison.engine.mkl import ROUNDS_ALIKE
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.replay import replay
@@ -19,7 +20,6 @@ from lit_lrsched.comparison.engine.simplify import Memory, simplify
 from lit_lrsched.comparison.engine.tracing import trace
 from lit_lrsched.optim.torch_internals import (
     compiled,
-    name_of,
     tree_flatten,
     tree_leaves,
     tree_unflatten,
@@ -45,14 +45,7 @@ def _bmm(a: Tensor, b: Tensor) -> Any:
     return NotImplemented
 
 
-_IN_PLACE_OF: dict[Any, Callable[..., Any]] = {aten.bmm.default: _bmm, **DRAWN}
-
-
-# torch's loops take 32 numbers at a time and treat the rest one by one, where these round otherwise.
-UNEVEN = (
-    *("sigmoid", "silu", "silu_backward", "softplus", "softplus_backward", "mish", "mish_backward"),
-    *("pow", "exp2", "sinh", "cosh", "atanh", "atan2", "logaddexp", "logaddexp2", "ldexp", "igamma"),
-)
+_IN_PLACE_OF: dict[Any, Callable[..., Any]] = {aten.bmm.default: _bmm, **DRAWN, **EVEN}
 
 
 class Graph:
@@ -111,19 +104,6 @@ class Graph:
         likes = [node.meta["like"] for node in tree_leaves(nodes)]
         return self.outputs([torch.zeros(like.shape, dtype=like.dtype, device=like.device) for like in likes])
 
-    def is_even(self, rows: int) -> bool:
-        """Returns whether 16 runs leave no rest that would be rounded otherwise, with any number of rows.
-
-        Args:
-            rows: The rows of a batch, which are among the sizes of what is computed.
-        """
-        uneven = [
-            node.meta["like"].shape[1:].numel()
-            for node in self.flat.graph.nodes
-            if name_of(node.target) in UNEVEN and node.args[1:] != (2,)  # a square
-        ]
-        return all(_without_factor(size, rows) % 2 == 0 for size in uneven)
-
     def turned(self) -> set[int]:
         """Returns which arguments, by their place, are matrices that most of its products take as transposed ones."""
         score: Counter[Node] = Counter()
@@ -159,12 +139,6 @@ class Graph:
             peak = max(peak, held)
             held -= freed.get(place, 0)
         return peak
-
-
-def _without_factor(number: int, factor: int) -> int:
-    while factor > 1 and number % factor == 0:
-        number //= factor
-    return number
 
 
 def _reason(error: Exception) -> str:

@@ -26,10 +26,6 @@ from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map, tree_structure, tree_unflatten
 
-# torch's loops take two vectors of up to 16 numbers at a time and treat the rest one by one, which may round otherwise.
-# Where the number of runs leaves no rest, no run's result depends on how many others run beside it.
-LANES = 16
-
 # Keys of successive steps lie this far apart: room for as many draws within a step.
 _STRIDE = 1 << 24
 
@@ -193,11 +189,6 @@ class Program:
             for traced in graphs:
                 if kind == "step" and traced.graph:
                     traced.graph.compile(tree_leaves(self._arguments(stage, size)))
-
-    def lanes(self) -> int:
-        """Returns what the number of runs has to be a multiple of, given that this program is one of 16."""
-        even = all(graph.is_even(max(self._sizes[stage])) for stage, graph in self._largest_steps().items())
-        return LANES if even else 2 * LANES
 
     def peak_bytes(self) -> int:
         """Returns the working set of the largest training step."""

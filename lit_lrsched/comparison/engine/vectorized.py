@@ -25,9 +25,10 @@ from lightning.pytorch import LightningModule
 
 from lit_lrsched.comparison.engine.batches import Build, Rows, module_and_rows
 from lit_lrsched.comparison.engine.clipping import Clip
+from lit_lrsched.comparison.engine.even import LANES
 from lit_lrsched.comparison.engine.hooks import Schedule
 from lit_lrsched.comparison.engine.optimizers import Values, vectorized_update
-from lit_lrsched.comparison.engine.program import LANES, Member, Program
+from lit_lrsched.comparison.engine.program import Member, Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
@@ -59,8 +60,8 @@ class VectorizedRace:
         epochs: Epochs of each training, with a validation at the end of each.
         device: Where to train.
         compile: Whether to compile the steps: faster, after some seconds; the machine needs a C++ compiler.
-        chunk_size: The most trainings in a chunk, rounded up to a multiple of 16, or of 32 where a rest would be
-            rounded otherwise. None: as many as suit the cache of the CPU, or the memory of the device.
+        chunk_size: The most trainings in a chunk, rounded up to a multiple of 16. None: as many as suit the cache
+            of the CPU, or the memory of the device.
         keep_weights: Whether to return the trained parameters too.
         workers: Processes that race chunks. None: one for each of torch's threads on a CPU, else this one alone.
         cluster: Trains the chunks with its own workers; this process then finds out whether it can be done, and how.
@@ -131,10 +132,9 @@ class VectorizedRace:
         workers = cluster.workers if cluster else workers or here
         first = self._program(example, LANES)
         self.bytes_per_run = first.peak_bytes() // LANES
-        lanes = first.lanes()
-        most = _rounded_up(chunk_size or max(1, room // self.bytes_per_run), lanes)
+        most = _rounded_up(chunk_size or max(1, room // self.bytes_per_run))
         rounds = math.ceil(len(trainings) / (workers * most))
-        self.chunk_size = _rounded_up(math.ceil(len(trainings) / (workers * rounds)), lanes)
+        self.chunk_size = _rounded_up(math.ceil(len(trainings) / (workers * rounds)))
         self._chunks = self._cut(trainings)
         self._most_workers = workers
         self.workers = min(workers, len(self._chunks))
@@ -296,8 +296,8 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _rounded_up(runs: int, lanes: int) -> int:
-    return math.ceil(runs / lanes) * lanes
+def _rounded_up(runs: int) -> int:
+    return math.ceil(runs / LANES) * LANES
 
 
 def _room(device: torch.device) -> int:
