@@ -320,9 +320,10 @@ def find(
         definition = _definition(build, engines, identity)
         folder = Path(options.folder or Path("lightning_logs") / f"find-{_digest(definition, options)}")
         with alone_in(folder):
-            low, high = options.lrs or _range(engines, definition, folder, subject.grid.optimizer.lr, options)
+            scouts = _scouts(engines, definition, folder, subject.grid.optimizer.lr, options)
+            low, high = options.lrs or _range(scouts)
             trainings = Trainings(engines, definition, folder)
-            outcome = trainings.train(spread(low, high, options.points), options.seeds)
+            outcome = trainings.train(spread(low, high, options.points), options.seeds, scouts.untrained)
             trainings.finish()
     if outcome.judged_by == TRAINING_LOSS:
         say("No metric that is logged is a validation loss: the training loss over the last tenth of the steps judges.")
@@ -338,20 +339,23 @@ def _size(options: FindOptions, own: float) -> str:
     return f"{text}, where shorter runs from {tried[0]:g} to {tried[-1]:g} show that something happens."
 
 
-def _range(
-    engines: Engines, definition: Definition, folder: Path, own: float, options: FindOptions
-) -> tuple[float, float]:
-    """Returns the lowest and the highest rate of whole runs, by the first part of runs over six decades."""
+def _scouts(engines: Engines, definition: Definition, folder: Path, own: float, options: FindOptions) -> Outcome:
+    """Trains the first part of runs: of the untrained module, and of rates over six decades where none are given."""
     engines = engines.scouting()
     looked_for = Definition({**definition.parts, **_length(engines)}, definition.schedules)
     trainings = Trainings(engines, looked_for, folder / "scouts")
-    outcome = trainings.train(scouted(own, options.points), options.seeds)
+    outcome = trainings.train([] if options.lrs else scouted(own, options.points), options.seeds)
     trainings.finish()
+    return outcome
+
+
+def _range(scouts: Outcome) -> tuple[float, float]:
+    """Returns the lowest and the highest rate of whole runs."""
     return where_something_happens(
-        outcome.lrs,
-        outcome.losses.mean(axis=1),
-        np.any(outcome.diverged, axis=1),
-        float(outcome.untrained[outcome.judged_by].mean()),
+        scouts.lrs,
+        scouts.losses.mean(axis=1),
+        np.any(scouts.diverged, axis=1),
+        float(scouts.untrained[scouts.judged_by].mean()),
         SCOUTING,
     )
 

@@ -252,9 +252,9 @@ def test_a_module_that_cannot_be_traced_has_short_runs_and_is_told_so(tmp_path, 
     (said,) = [message for message in caplog.messages if message.startswith("One Trainer.fit a run")]
     assert "of 6 steps, since a step branches on the values of its tensors" in said
     assert "short runs prefer other rates than long ones" in said
-    # The untrained module, then one rate after another with its two seeds, until both break down.
+    # A fifth of the untrained module's run, then one rate after another with its two seeds, until both break down.
     assert [len(keys) for keys in trained] == [2, 2, 2]
-    assert taken[:4] == [6] * 4
+    assert taken[:4] == [2, 2, 6, 6]
     assert all(steps < 6 for steps in taken[4:])  # those stop as soon as they break down
     assert [row["diverged"] for row in found.table] == [0, 2, 2, 2, 2]
     assert found.largest_safe == 0.01
@@ -270,18 +270,19 @@ def test_an_interrupted_search_is_taken_up(tmp_path, monkeypatch):
 
     def stopped(self, keys):
         yield next(iter(chunks(self, keys)))
-        raise KeyboardInterrupt
+        if keys[0].lr:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(Engines, "_chunks", stopped)
     folder = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         search(folder, **options)
-    assert {path.name for path in folder.iterdir()} == {"parts", "results.csv"}
+    assert {path.name for path in folder.iterdir()} == {"scouts", "parts", "results.csv"}
     assert [path.suffix for path in (folder / "parts").iterdir()] == [".npz"]
     monkeypatch.setattr(Engines, "_chunks", chunks)
     assert search(folder, **options).table == expected.table
     assert (folder / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
-    with pytest.raises(InputError, match=r"holds other runs \(.*steps=16, here 8"):
+    with pytest.raises(InputError, match=r"holds other runs \(.*steps=the first 4 of 16, here the first 2 of 8"):
         search(folder, steps="2ep", **options)
 
 
