@@ -98,16 +98,36 @@ X = torch.linspace(-1, 1, 12).view(3, 4)
     [
         (lambda x: x.transpose(0, 1).transpose(1, 0) * 2, ["mul"]),
         (lambda x: x.detach().view(3, 4) * 2, ["mul"]),
+        (lambda x: x.view(3, 4, 1).transpose(1, 2).view(3, 4) * 2, ["mul"]),
         (lambda x: (x * 2) * torch.ones_like(x) + 1, ["mul", "add"]),
+        (lambda x: x.sum(1) + x.mean(1), ["sum", "div", "add"]),
         (lambda x: x + torch.full((4,), 3.0).exp() / 2, ["add"]),
         (lambda x: (x * 2) + (x * 2), ["mul", "add"]),
         (lambda x: (x * 2, x * 3)[0], ["mul"]),
     ],
-    ids=["there and back", "views of the same", "ones", "constants", "twice", "never used"],
+    ids=[
+        "there and back",
+        "views of the same",
+        "by another way",
+        "ones",
+        "sum and mean",
+        "constants",
+        "twice",
+        "never used",
+    ],
 )
 def test_what_changes_nothing_is_left_out(function: Callable[[Tensor], Tensor], left: list[str]) -> None:
     assert operations(function, X) == left
     torch.testing.assert_close(Graph(function, X).run(X)[0], function(X))
+
+
+@given(
+    st.lists(st.integers(1, 5), min_size=3, max_size=3), st.sampled_from([[0], [1], [2], [-1], [1, 2]]), st.booleans()
+)
+def test_a_mean_is_torchs_in_every_bit(shape: list[int], dims: list[int], keepdim: bool) -> None:
+    numbers = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    (found,) = Graph(lambda x: x.mean(dims, keepdim), numbers).run(numbers)
+    assert torch.equal(found, numbers.mean(dims, keepdim))
 
 
 def test_a_product_with_ones_stays_where_its_copy_matters() -> None:

@@ -74,9 +74,13 @@ def test_each_step_is_torchs(name: str, options: dict[str, Any], doubles: None) 
     values = Values(rates, momenta, decays)
     # In two parts, as two epochs would have it.
     parts = [(slice(0, 2), 0), (slice(2, STEPS), 2)]
-    table = torch.cat([update.coefficients(Values(*(each[now] for each in values)), first) for now, first in parts])
-    for step in range(STEPS):
-        update.update_(parameters, grads[step], slots, table[step])
+    steps = [
+        step
+        for now, first in parts
+        for step in update.coefficients(Values(*(each[now] for each in values)), first, torch.float64)
+    ]
+    for grad, step in zip(grads, steps, strict=True):
+        update.update_(parameters, grad, slots, step)
 
     for run in range(RUNS):
         single = {key: nn.Parameter(value[run].clone()) for key, value in start.items()}

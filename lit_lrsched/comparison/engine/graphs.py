@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -45,7 +46,19 @@ def _bmm(a: Tensor, b: Tensor) -> Any:
     return NotImplemented
 
 
-_IN_PLACE_OF: dict[Any, Callable[..., Any]] = {aten.bmm.default: _bmm, **DRAWN, **EVEN}
+def _mean(tensor: Tensor, dims: list[int] | None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
+    if (
+        tensor.device.type != "cpu"
+        or tensor.dtype not in (torch.float32, torch.float64)
+        or dtype is not None
+        or not dims
+    ):
+        return NotImplemented
+    # As torch does it, with a sum that is often there already.
+    return tensor.sum(dims, keepdim) / math.prod(tensor.shape[dim] for dim in dims)
+
+
+_IN_PLACE_OF: dict[Any, Callable[..., Any]] = {aten.bmm.default: _bmm, aten.mean.dim: _mean, **DRAWN, **EVEN}
 
 
 class Graph:

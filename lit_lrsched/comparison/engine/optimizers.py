@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ class Update(ABC):
     """One step of an optimizer on the parameters of one param group, for all runs at once.
 
     What changes from step to step and from run to run is computed beforehand in float64, as torch's optimizers
-    compute it in Python, and enters the step as coefficients ``[C, R]``.
+    compute it in Python, and enters the step as coefficients ``[R]``.
 
     Args:
         momentum: What a momentum table drives, for runs that bring none: ``momentum``, or the first of the ``betas``.
@@ -65,30 +65,43 @@ class Update(ABC):
     def step_(self, parameter: Tensor, grad: Tensor, slots: dict[str, Tensor], *coefficients: Tensor) -> None:
         """Takes one step in place, given the coefficients of that step, ``[R, 1, ...]`` each."""
 
-    def coefficients(self, values: Values, first: int) -> Tensor:
-        """Returns the coefficients of T steps.
+    def coefficients(self, values: Values, first: int) -> list[Tensor]:
+        """Returns the coefficients of T steps, float64 ``[T, R]`` each.
 
         Args:
             values: What the group is set to.
             first: 0-based count of the steps taken before these.
-
-        Returns:
-            float64 ``[T, C, R]``.
         """
-        decay = 1 - values.rates * values.decays if self.decoupled else values.decays
-        return torch.stack([decay, *self.own_coefficients(values, first)], dim=1)
+        own = self.own_coefficients(values, first)
+        if not self.decays:
+            return own
+        return [1 - values.rates * values.decays if self.decoupled else values.decays, *own]
 
-    def update_(self, parameters: Tensors, grads: Tensors, slots: dict[str, Tensors], coefficients: Tensor) -> None:
-        """Takes one step of some parameters in place, given the coefficients ``[C, R]`` of that step."""
-        each = coefficients.unbind()
+    def update_(
+        self,
+        parameters: Tensors,
+        grads: Tensors,
+        slots: dict[str, Tensors],
+        coefficients: Mapping[int, Sequence[Tensor]],
+    ) -> None:
+        """Takes one step of some parameters in place.
+
+        Args:
+            parameters: Each ``[R, ...]``.
+            grads: Likewise.
+            slots: What the optimizer remembers.
+            coefficients: Those of that step, ``[R, 1, ...]`` each, by a parameter's number of dimensions.
+        """
         for name, parameter in parameters.items():
-            decay, *others = (c.view(-1, *[1] * (parameter.dim() - 1)) for c in each)
+            own = coefficients[parameter.dim()]
             grad = grads[name] if self.sign == 1 else -grads[name]
-            if self.decays and self.decoupled:
-                parameter.mul_(decay)
-            elif self.decays:
-                grad = torch.addcmul(grad, parameter, decay)
-            self.step_(parameter, grad, slots[name], *others)
+            if self.decays:
+                decay, *own = own
+                if self.decoupled:
+                    parameter.mul_(decay)
+                else:
+                    grad = torch.addcmul(grad, parameter, decay)
+            self.step_(parameter, grad, slots[name], *own)
 
 
 @dataclass(frozen=True)
@@ -320,38 +333,46 @@ class GroupedUpdate:
     """One step of an optimizer with param groups, for all runs at once.
 
     Args:
-        groups: Each group's update, and the names of its parameters.
+        groups: Each group's update, and the numbers of dimensions of its parameters ``[R, ...]``, by name.
     """
 
-    def __init__(self, groups: Sequence[tuple[Update, Sequence[str]]]) -> None:
+    def __init__(self, groups: Sequence[tuple[Update, Mapping[str, int]]]) -> None:
         self.updates = [update for update, _ in groups]
         self.momenta = [update.momentum for update in self.updates]
         self.weight_decays = [update.weight_decay for update in self.updates]
-        self._names = [names for _, names in groups]
+        self._names = [list(parameters) for _, parameters in groups]
+        self._dims = [sorted({*parameters.values()}) for _, parameters in groups]
         self._owner = {name: update for update, names in groups for name in names}
         still = Values(*[torch.zeros(1, 1, dtype=torch.float64)] * 3)
-        self._widths = [update.coefficients(still, 0).shape[1] for update in self.updates]
+        self._widths = [len(update.coefficients(still, 0)) for update in self.updates]
 
     def slots(self, parameters: Tensors) -> dict[str, Tensors]:
         """Returns what the optimizer remembers for each parameter, before the first step."""
         return {name: self._owner[name].slots(parameter) for name, parameter in parameters.items()}
 
-    def coefficients(self, values: Values, first: int) -> Tensor:
-        """Returns the coefficients of T steps, float64 ``[T, C, R]``: those of one group after those of another.
+    def coefficients(self, values: Values, first: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, ...]]:
+        """Yields the coefficients of each of T steps, as :meth:`update_` takes them: ``[R, 1, ...]`` each.
 
         Args:
             values: What the groups are set to, ``[T, R, groups]``.
             first: 0-based count of the steps taken before these.
+            dtype: What they are computed with.
         """
-        each = zip(*(table.unbind(-1) for table in values), strict=True)
-        found = zip(self.updates, each, strict=True)
-        return torch.cat([update.coefficients(Values(*group), first) for update, group in found], dim=1)
+        each: list[Sequence[Tensor]] = []
+        groups = zip(*(table.unbind(-1) for table in values), strict=True)
+        for update, dims, group in zip(self.updates, self._dims, groups, strict=True):
+            own = [table.to(dtype) for table in update.coefficients(Values(*group), first)]
+            each += [table.view(*table.shape, *[1] * (dim - 1)).unbind() for dim in dims for table in own]
+        return zip(*each, strict=True)
 
-    def update_(self, parameters: Tensors, grads: Tensors, slots: dict[str, Tensors], coefficients: Tensor) -> None:
-        """Takes one step in place, given the coefficients ``[C, R]`` of that step."""
-        parts = torch.split(coefficients, self._widths)
-        for update, names, part in zip(self.updates, self._names, parts, strict=True):
-            update.update_({name: parameters[name] for name in names if name in parameters}, grads, slots, part)
+    def update_(
+        self, parameters: Tensors, grads: Tensors, slots: dict[str, Tensors], coefficients: Iterable[Tensor]
+    ) -> None:
+        """Takes one step in place, given the coefficients of that step."""
+        given = iter(coefficients)
+        for update, names, dims, width in zip(self.updates, self._names, self._dims, self._widths, strict=True):
+            own = {dim: [next(given) for _ in range(width)] for dim in dims}
+            update.update_({name: parameters[name] for name in names if name in parameters}, grads, slots, own)
 
 
 def vectorized_update(
@@ -387,7 +408,8 @@ def vectorized_update(
             "decoupled": type(optimizer) in _DECOUPLED or bool(group.get("decoupled_weight_decay")),
             "sign": -1 if group.get("maximize") else 1,
         }
-        groups.append((kind(**settings), [names[parameter] for parameter in group["params"]]))
+        dims = {names[parameter]: parameter.dim() + 1 for parameter in group["params"]}
+        groups.append((kind(**settings), dims))
     return GroupedUpdate(groups)
 
 

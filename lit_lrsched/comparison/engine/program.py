@@ -87,7 +87,7 @@ class Stack:
         place = {id(member): i for i, member in enumerate(different)}
         self._which = torch.tensor([place[id(member)] for member in members], device=device)
         self._data: dict[Stage, list[Tensor]] = {}
-        self._order: dict[Stage, Tensor] = {}
+        self._order: dict[Stage, Tensor] = {}  # [epochs, rows]: batch by batch, and seed by seed within each
         for stage in members[0].rows:
             rows = [member.rows[stage] for member in different]
             shared = {id(part.data): tree_leaves(part.data) for part in rows}  # seeds may have the same data
@@ -95,15 +95,16 @@ class Stack:
             starts = accumulate((len(leaves[0]) for leaves in shared.values()), initial=0)
             first = dict(zip(shared, starts, strict=False))
             order = torch.stack([part.order + first[id(part.data)] for part in rows], dim=1)
-            self._order[stage] = order.to(device)
+            batches = torch.split(order, list(rows[0].sizes), dim=2)
+            self._order[stage] = torch.cat([batch.flatten(1) for batch in batches], dim=1).to(device)
 
     def batches(self, stage: Stage, epoch: int, sizes: tuple[int, ...]) -> Iterator[list[Tensor]]:
         """Yields an epoch's batches: their leaves, ``[R, B, ...]``."""
         order = self._order[stage][epoch]
-        for size, rows in zip(sizes, torch.split(order, list(sizes), dim=1), strict=True):
+        seeds = len(order) // sum(sizes)
+        for size, rows in zip(sizes, torch.split(order, [seeds * size for size in sizes]), strict=True):
             # Many rows for each seed, then a few long ones for each run: less to look up than all rows for each run.
-            flat = rows.flatten()
-            of_seeds = [leaf.index_select(0, flat).view(len(rows), size, *leaf.shape[1:]) for leaf in self._data[stage]]
+            of_seeds = [leaf.index_select(0, rows).view(seeds, size, *leaf.shape[1:]) for leaf in self._data[stage]]
             yield [leaf.index_select(0, self._which) for leaf in of_seeds]
 
     def broken(self) -> Tensor:
@@ -220,8 +221,8 @@ class Program:
         """
         self._call_hooks("start", stack, "train", epoch)
         fixed = tree_leaves((stack.parameters, stack.constants, stack.slots))
-        table = self._coefficients(stack, values, epoch * len(self._sizes["train"]))
-        self._take_steps(stack, "train", epoch, ([*fixed, row, stack.keys] for row in table))
+        steps = self._coefficients(stack, values, epoch * len(self._sizes["train"]))
+        self._take_steps(stack, "train", epoch, ([*fixed, *step, stack.keys] for step in steps))
         if "val" in self._sizes:
             self._evaluate_stage(stack, "val", epoch)
         self._call_hooks("end", stack, "train", epoch)
@@ -363,7 +364,7 @@ class Program:
             return stack.parameters, stack.constants, stack.keys, clock, stack.state, batch
         groups = len(self._update.updates)
         still = torch.zeros(1, stack.runs, groups, dtype=torch.float64, device=self._device)
-        coefficients = self._coefficients(stack, Values(still, still, still), 0)[0]
+        coefficients = next(self._coefficients(stack, Values(still, still, still), 0))
         return stack.parameters, stack.constants, stack.slots, coefficients, stack.keys, clock, stack.state, batch
 
     def _clocks(self, epoch: int, steps: int) -> Iterator[Tensor]:
@@ -376,7 +377,7 @@ class Program:
         parameters: Tensors,
         constants: Tensors,
         slots: dict[str, Tensors],
-        coefficients: Tensor,
+        coefficients: tuple[Tensor, ...],
         keys: Tensor,
         clock: Tensor,
         state: Tensors,
@@ -418,9 +419,9 @@ class Program:
             yield
         self.draws |= draws.calls > 0
 
-    def _coefficients(self, stack: Stack, values: Values, first: int) -> Tensor:
+    def _coefficients(self, stack: Stack, values: Values, first: int) -> Iterator[tuple[Tensor, ...]]:
         dtype = next(iter(stack.parameters.values())).dtype
-        return self._update.coefficients(values, first).to(dtype)
+        return self._update.coefficients(values, first, dtype)
 
 
 def _side_by_side(trees: Sequence[Tensors], device: torch.device) -> Tensors:

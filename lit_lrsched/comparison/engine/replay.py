@@ -50,7 +50,11 @@ def replay(flat: Flat) -> Callable[..., list[Tensor]]:
     _in_place(quick.graph)
     for node in quick.graph.nodes:
         node.target = _binding(node.target)
-    run: Callable[..., list[Tensor]] = quick.module().forward
+    module = quick.module()
+    for name, constant in list(module.named_buffers()):  # what a module's own dictionary holds is found sooner
+        delattr(module, name)
+        vars(module)[name] = constant
+    run: Callable[..., list[Tensor]] = module.forward
     return run
 
 

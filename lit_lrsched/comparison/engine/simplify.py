@@ -96,20 +96,36 @@ def is_like(node: Node, other: Node) -> bool:
 
 
 def _without_idle_operations(flat: Flat) -> None:
-    """Takes out views that change nothing and products with 1."""
+    """Takes out views that show what is there, and products with 1."""
     for node in _operations(flat):
         before = node.args[0] if node.args else None
         if not isinstance(before, Node):
             continue
-        if node.target is aten.transpose.int and before.target is aten.transpose.int:
-            if node.args[1:] in (before.args[1:], before.args[:0:-1]):
-                _replace(flat, node, before.args[0])  # type: ignore[arg-type]  # a view of a node
-        elif (
-            node.target in _SAME_MEMORY
-            or (node.target in _VIEWS and is_like(node, before))
-            or (node.target is aten.mul.Scalar and node.args[1] == 1)
-        ):
+        if node.target in _VIEWS:
+            shown = _shown(node)
+            if shown is not node:
+                _replace(flat, node, shown)
+        elif node.target in _SAME_MEMORY or (node.target is aten.mul.Scalar and node.args[1] == 1):
             _replace(flat, node, before)
+
+
+def _shown(view: Node) -> Node:
+    """Returns the first of the values that a view is a view of, and looks like; the view itself if there is none."""
+    found = before = view
+    while before.target in _VIEWS:
+        before = before.args[0]  # type: ignore[assignment]  # a view of a node
+        if _looks_like(view, before):
+            found = before
+    return found
+
+
+def _looks_like(node: Node, other: Node) -> bool:
+    """Returns whether two views of the same memory show the same: where a size is 1 the stride says nothing."""
+    one, another = node.meta["like"], other.meta["like"]
+    strides = [
+        [stride for size, stride in zip(like.shape, like.strides, strict=True) if size > 1] for like in (one, another)
+    ]
+    return bool(one.shape == another.shape and one.dtype == another.dtype and strides[0] == strides[1])
 
 
 def _with_constants(flat: Flat) -> None:
