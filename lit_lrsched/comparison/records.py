@@ -169,7 +169,7 @@ class RecordStore:
         writer.writerow([*_KEY, *map(_column, self._metrics), "diverged"])
         for record in records:
             values = [float(record.metrics[name]) for name in self._metrics]
-            writer.writerow([*dataclasses.astuple(record.key), *values, bool(record.diverged)])
+            writer.writerow([*(getattr(record.key, name) for name in _KEY), *values, bool(record.diverged)])
         return text.getvalue().encode()
 
 

@@ -72,6 +72,7 @@ class Runner:
         self._cluster = cluster_of(options.ray, options.ray_cpus, options.ray_gpus, ranks.device)
         self._chosen = False  # the engine
         self._program: VectorizedRace | None = None  # built once, whatever the number of rounds
+        self._store: RecordStore | None = None  # of this process, once it has trained
         self.engine = "vectorized"
         self.reason = "every step of the module is a pure function of its parameters and the batch"
         self.seconds = 0.0
@@ -98,10 +99,9 @@ class Runner:
         with alone_in(self._folder, self._ranks.rank), self._cluster or nullcontext():
             self._ranks.launch(partial(self._train, keys))
             with self._ranks.first_alone() as first:
-                if first:
-                    self._gather()
+                gathered = self._gather() if first else None
         self.seconds += time.perf_counter() - started
-        stored = stored_records(self._folder, self._definition)
+        stored = gathered or stored_records(self._folder, self._definition)
         return [stored[key] for key in keys]
 
     def _train(self, keys: Sequence[RunKey]) -> None:
@@ -117,27 +117,29 @@ class Runner:
             rank_zero_info(f"Taking up {self._folder}: {len(keys) - missing} runs are done, {missing} are left.")
         place = self._folder if self._ranks.count == 1 else self._folder / _SHARES / str(self._ranks.rank)
         names = stored_metrics(place)
-        store = RecordStore(place, names, self._definition) if names else None
+        self._store = RecordStore(place, names, self._definition) if names else None
         with progress_bar(len(left), shown=self._ranks.rank == 0) as progress:
 
             def tell(epochs: int) -> None:
                 count(progress, epochs / self._options.epochs)
 
             for chunk in self._chunks(left, tell):
-                if store is None:
+                if self._store is None:
                     self._check_metric(chunk)
-                    store = RecordStore(place, sorted({**chunk.curves, **chunk.final}), self._definition)
-                store.append(list(_records(chunk, left, self._options.epochs)))
+                    self._store = RecordStore(place, [*(chunk.curves | chunk.final)], self._definition)
+                self._store.append(list(_records(chunk, left, self._options.epochs)))
 
-    def _gather(self) -> None:
-        """Brings the shares of all processes together, and writes the final files."""
+    def _gather(self) -> dict[RunKey, Record]:
+        """Brings the shares of all processes together, writes the final files, and returns all records."""
         shares = self._shares()
-        names = next(filter(None, map(stored_metrics, (self._folder, *shares))))
-        store = RecordStore(self._folder, names, self._definition)
+        store = self._store
+        if store is None or shares:
+            names = next(filter(None, map(stored_metrics, (self._folder, *shares))))
+            store = RecordStore(self._folder, names, self._definition)
         for share in shares:
             store.take_in(share)
         shutil.rmtree(self._folder / _SHARES, ignore_errors=True)
-        store.finish()
+        return {record.key: record for record in store.finish()}
 
     def _shares(self) -> list[Path]:
         return sorted((self._folder / _SHARES).glob("*"))

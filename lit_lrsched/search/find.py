@@ -322,9 +322,8 @@ def find(
         with alone_in(folder):
             scouts = _scouts(engines, definition, folder, subject.grid.optimizer.lr, options)
             low, high = options.lrs or _range(scouts)
-            trainings = Trainings(engines, definition, folder)
-            outcome = trainings.train(spread(low, high, options.points), options.seeds, scouts.untrained)
-            trainings.finish()
+            rates = spread(low, high, options.points)
+            outcome = Trainings(engines, definition, folder).train(rates, options.seeds, scouts.untrained)
     if outcome.judged_by == TRAINING_LOSS:
         say("No metric that is logged is a validation loss: the training loss over the last tenth of the steps judges.")
     return Found(judge(outcome.lrs, outcome.losses, outcome.diverged), outcome, subject, options, folder)
@@ -343,10 +342,8 @@ def _scouts(engines: Engines, definition: Definition, folder: Path, own: float, 
     """Trains the first part of runs: of the untrained module, and of rates over six decades where none are given."""
     engines = engines.scouting()
     looked_for = Definition({**definition.parts, **_length(engines)}, definition.schedules)
-    trainings = Trainings(engines, looked_for, folder / "scouts")
-    outcome = trainings.train([] if options.lrs else scouted(own, options.points), options.seeds)
-    trainings.finish()
-    return outcome
+    rates = [] if options.lrs else scouted(own, options.points)
+    return Trainings(engines, looked_for, folder / "scouts").train(rates, options.seeds)
 
 
 def _range(scouts: Outcome) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import numpy as np
 from lit_lrsched.comparison.definition import Definition
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.progress import count, progress_bar
-from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
+from lit_lrsched.comparison.records import Record, RecordStore, stored_records
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
 from lit_lrsched.search.judgement import diverged
 from lit_lrsched.search.rates import BoolArray, FloatArray
@@ -77,7 +77,7 @@ class Trainings:
     def train(
         self, lrs: Iterable[float], seeds: Sequence[int], untrained: Mapping[str, FloatArray] | None = None
     ) -> Outcome:
-        """Trains what the folder does not hold yet, and returns what became of all.
+        """Trains what the folder does not hold yet, puts the files together, and returns what became of all.
 
         Args:
             lrs: The rates, rising.
@@ -87,7 +87,7 @@ class Trainings:
         rates = np.array([*lrs], dtype=np.float64)
         wanted = self._keys([*([0.0] if untrained is None else []), *rates], seeds)
         done = stored_records(self._folder, self._definition)
-        names = stored_metrics(self._folder)
+        names = next((list(record.metrics) for record in done.values()), None)
         store = RecordStore(self._folder, names, self._definition) if names else None
         left = [key for key in wanted if key not in done]
         with progress_bar(len(left), shown=bool(left)) as progress:
@@ -95,15 +95,13 @@ class Trainings:
                 if self._engines.reason and self._breaks_below(batch[0].lr, wanted, done):
                     break  # this rate would break down too, after minutes perhaps
                 for records in self._engines.train(batch):
-                    store = store or RecordStore(self._folder, sorted(records[0].metrics), self._definition)
+                    store = store or RecordStore(self._folder, list(records[0].metrics), self._definition)
                     store.append(records)
                     done |= {record.key: record for record in records}
                     count(progress, len(records))
+        if store is not None:
+            store.finish()
         return self._outcome(rates, seeds, done, untrained)
-
-    def finish(self) -> None:
-        """Puts the files of the chunks together."""
-        RecordStore(self._folder, stored_metrics(self._folder) or [], self._definition).finish()
 
     def _keys(self, lrs: Iterable[float], seeds: Sequence[int]) -> list[RunKey]:
         """Returns the keys of runs; a rate of 0 is the untrained module."""
