@@ -342,7 +342,7 @@ def _scouts(engines: Engines, definition: Definition, folder: Path, own: float, 
     """Trains the first part of runs: of the untrained module, and of rates over six decades where none are given."""
     engines = engines.scouting()
     looked_for = Definition({**definition.parts, **_length(engines)}, definition.schedules)
-    rates = [] if options.lrs else scouted(own, options.points)
+    rates = scouted(own, options.points)[: 0 if options.lrs else None]
     return Trainings(engines, looked_for, folder / "scouts").train(rates, options.seeds)
 
 
