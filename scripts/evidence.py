@@ -38,7 +38,7 @@ from lit_lrsched import (
 from lit_lrsched.plans.figures import save
 
 ROOT = Path(__file__).resolve().parents[1]
-SEEDS = 12
+SEEDS = 20
 COSTS = "costs.json"
 FACTORS = (1 / 9, 1 / 3, 1.0, 3.0, 9.0)  # of a task's rate
 
