@@ -27,7 +27,7 @@ class Memory:
     Attributes:
         root: For each node the one whose memory it shows.
         place: For each node its place in the graph.
-        changed: For each root the place of the last operation that changes it; without those that nothing changes.
+        changed: For each root the places of the operations that change it; without those that nothing changes.
         last: For each root the place where its memory is made or used last.
         held: How many outputs show the memory of each root.
     """
@@ -35,13 +35,14 @@ class Memory:
     def __init__(self, graph: Graph) -> None:
         self.root: dict[Node, Node] = {}
         self.place: dict[Node, int] = {}
-        self.changed: dict[Node, int] = {}
+        self.changed: dict[Node, list[int]] = {}
         self.last: dict[Node, int] = {}
         for place, node in enumerate(graph.nodes):
             self.place[node] = place
             shown, changed = _shared(node)
             self.root[node] = self.root[shown] if shown else node
-            self.changed |= {self.root[one]: place for one in changed}
+            for one in changed:
+                self.changed.setdefault(self.root[one], []).append(place)
             self.last |= {self.root[used]: place for used in (node, *node.all_input_nodes)}
         self.held = Counter(self.root[node] for node in graph.output_node().all_input_nodes)
 
@@ -51,7 +52,11 @@ class Memory:
 
     def is_settled(self, node: Node, at: Node) -> bool:
         """Returns whether the memory that a node shows no longer changes after another."""
-        return self.changed.get(self.root[node], -1) < self.place[at]
+        return self.changed.get(self.root[node], [-1])[-1] < self.place[at]
+
+    def is_still(self, node: Node, places: range) -> bool:
+        """Returns whether the memory that a node shows does not change at any of some places."""
+        return not any(place in places for place in self.changed.get(self.root[node], ()))
 
 
 def _shared(node: Node) -> tuple[Node | None, list[Node]]:
