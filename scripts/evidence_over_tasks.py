@@ -157,15 +157,35 @@ class Evidence:
         else:
             told = "Nothing can be told apart: no schedule is better than a constant rate beyond chance, and none is"
             told += f" worse than {best.schedule}."
+        share, alike = self._also_leading
+        if alike:
+            first = (
+                f"**Try {best.schedule} first**, or {listed(alike, 'or')}: one of these leads in {percent(share)} of"
+            )
+            first += f" resampled sets of tasks, {best.schedule} in {percent(best.first)}."
+        else:
+            first = f"**Try {best.schedule} first.** It leads in {percent(best.first)} of resampled sets of tasks."
         sentences = [
-            f"**Try {best.schedule} first.** It makes {percent(best.gain)} less test error than a constant rate,",
+            first,
+            f"{best.schedule} makes {percent(best.gain)} less test error than a constant rate,",
             f"each at its tuned peak (95 % for tasks of this kind: {_between(best.by_tasks)}).",
             f"A run beats the constant rate's with the same seed in {percent(best.improvement)} of cases",
             f"({_between(best.improvement_interval)}).",
-            f"It leads in {percent(best.first)} of resampled sets of tasks.",
             told,
         ]
         return " ".join(sentences)
+
+    @property
+    def _also_leading(self) -> tuple[float, list[str]]:
+        """In what share of resampled sets of tasks the best leads, or one of as few others as make this 95 %."""
+        best, *others = self.rows
+        share, alike = best.first, set[str]()
+        for row in sorted(others, key=lambda row: -row.first):
+            if share >= 1 - ALPHA:
+                break
+            share += row.first
+            alike.add(row.schedule)
+        return share, [row.schedule for row in others if row.schedule in alike]
 
 
 def errors_of(race: Comparison, schedules: Sequence[str]) -> FloatArray:
@@ -196,13 +216,13 @@ def percent(share: float) -> str:
     return f"{round(100 * share)} %"
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], word: str = "and") -> str:
     """Returns names as words.
 
-    >>> listed([]), listed(["a"]), listed(["a", "b", "c"])
-    ('', 'a', 'a, b and c')
+    >>> listed([]), listed(["a"]), listed(["a", "b", "c"], "or")
+    ('', 'a', 'a, b or c')
     """
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
 def _between(ends: tuple[float, float]) -> str:
