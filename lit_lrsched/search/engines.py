@@ -147,9 +147,9 @@ class Engines:
         )
 
     def _traced(self, options: FindOptions) -> VectorizedRace:
-        """Builds the program once."""
+        """Builds the program once, for the rates and the untrained module."""
         like = self.grid.keys()[0]
-        keys = [dataclasses.replace(like, seed=seed) for seed in options.seeds for _ in range(options.points)]
+        keys = [dataclasses.replace(like, seed=seed) for seed in options.seeds for _ in range(options.points + 1)]
         return VectorizedRace(
             self._build,
             self._trainings(keys),

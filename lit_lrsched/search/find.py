@@ -320,10 +320,9 @@ def find(
         definition = _definition(build, engines, identity)
         folder = Path(options.folder or Path("lightning_logs") / f"find-{_digest(definition, options)}")
         with alone_in(folder):
-            scouts = _scouts(engines, definition, folder, subject.grid.optimizer.lr, options)
-            low, high = options.lrs or _range(scouts)
+            low, high = options.lrs or _range(engines, definition, folder, subject.grid.optimizer.lr, options)
             rates = spread(low, high, options.points)
-            outcome = Trainings(engines, definition, folder).train(rates, options.seeds, scouts.untrained)
+            outcome = Trainings(engines, definition, folder).train(rates, options.seeds)
     if outcome.judged_by == TRAINING_LOSS:
         say("No metric that is logged is a validation loss: the training loss over the last tenth of the steps judges.")
     return Found(judge(outcome.lrs, outcome.losses, outcome.diverged), outcome, subject, options, folder)
@@ -338,21 +337,19 @@ def _size(options: FindOptions, own: float) -> str:
     return f"{text}, where shorter runs from {tried[0]:g} to {tried[-1]:g} show that something happens."
 
 
-def _scouts(engines: Engines, definition: Definition, folder: Path, own: float, options: FindOptions) -> Outcome:
-    """Trains the first part of runs: of the untrained module, and of rates over six decades where none are given."""
+def _range(
+    engines: Engines, definition: Definition, folder: Path, own: float, options: FindOptions
+) -> tuple[float, float]:
+    """Returns the lowest and the highest rate of whole runs, by the first part of runs over six decades."""
     engines = engines.scouting()
     looked_for = Definition({**definition.parts, **_length(engines)}, definition.schedules)
-    rates = scouted(own, options.points)[: 0 if options.lrs else None]
-    return Trainings(engines, looked_for, folder / "scouts").train(rates, options.seeds)
-
-
-def _range(scouts: Outcome) -> tuple[float, float]:
-    """Returns the lowest and the highest rate of whole runs."""
+    rates = scouted(own, options.points)
+    outcome = Trainings(engines, looked_for, folder / "scouts").train(rates, options.seeds)
     return where_something_happens(
-        scouts.lrs,
-        scouts.losses.mean(axis=1),
-        np.any(scouts.diverged, axis=1),
-        float(scouts.untrained[scouts.judged_by].mean()),
+        outcome.lrs,
+        outcome.losses.mean(axis=1),
+        np.any(outcome.diverged, axis=1),
+        float(outcome.untrained[outcome.judged_by].mean()),
         SCOUTING,
     )
 

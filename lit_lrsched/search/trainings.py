@@ -74,18 +74,12 @@ class Trainings:
         self._definition = definition
         self._folder = folder
 
-    def train(
-        self, lrs: Iterable[float], seeds: Sequence[int], untrained: Mapping[str, FloatArray] | None = None
-    ) -> Outcome:
-        """Trains what the folder does not hold yet, puts the files together, and returns what became of all.
+    def train(self, lrs: FloatArray, seeds: Sequence[int]) -> Outcome:
+        """Trains what the folder does not hold yet, the untrained module included, and returns what became of all.
 
-        Args:
-            lrs: The rates, rising.
-            seeds: The seeds.
-            untrained: What the untrained module ends with, ``[S]`` by name; None to find out here.
+        The files of its chunks are put together then.
         """
-        rates = np.array([*lrs], dtype=np.float64)
-        wanted = self._keys([*([0.0] if untrained is None else []), *rates], seeds)
+        wanted = [*self._keys([0.0], seeds), *self._keys(lrs, seeds)]
         done = stored_records(self._folder, self._definition)
         names = next((list(record.metrics) for record in done.values()), None)
         store = RecordStore(self._folder, names, self._definition) if names else None
@@ -101,7 +95,7 @@ class Trainings:
                     count(progress, len(records))
         if store is not None:
             store.finish()
-        return self._outcome(rates, seeds, done, untrained)
+        return self._outcome(lrs, seeds, done)
 
     def _keys(self, lrs: Iterable[float], seeds: Sequence[int]) -> list[RunKey]:
         """Returns the keys of runs; a rate of 0 is the untrained module."""
@@ -113,23 +107,16 @@ class Trainings:
         lower = {key.lr for key in wanted if key.lr < lr}
         return any(all(key in done and done[key].diverged for key in wanted if key.lr == one) for one in lower)
 
-    def _outcome(
-        self,
-        lrs: FloatArray,
-        seeds: Sequence[int],
-        done: Mapping[RunKey, Record],
-        untrained: Mapping[str, FloatArray] | None,
-    ) -> Outcome:
-        def ends(rates: Iterable[float], name: str) -> FloatArray:
-            rows = [self._keys([lr], seeds) for lr in rates]
-            found = [[done[key].metrics[name] if key in done else np.nan for key in row] for row in rows]
-            return np.array(found).reshape(-1, len(seeds))
-
-        names = list(next(iter(done.values())).metrics)
-        broken = [[key not in done or done[key].diverged for key in self._keys([lr], seeds)] for lr in lrs]
+    def _outcome(self, lrs: FloatArray, seeds: Sequence[int], done: Mapping[RunKey, Record]) -> Outcome:
+        rows = [self._keys([lr], seeds) for lr in lrs]
+        (start,) = [[done[key] for key in self._keys([0.0], seeds)]]
+        names = list(start[0].metrics)
         return Outcome(
             lrs,
-            {name: ends(lrs, name) for name in names},
-            {name: ends([0.0], name)[0] for name in names} if untrained is None else untrained,
-            np.array(broken, dtype=bool).reshape(-1, len(seeds)),
+            {
+                name: np.array([[done[key].metrics[name] if key in done else np.nan for key in row] for row in rows])
+                for name in names
+            },
+            {name: np.array([record.metrics[name] for record in start]) for name in names},
+            np.array([[key not in done or done[key].diverged for key in row] for row in rows]),
         )
