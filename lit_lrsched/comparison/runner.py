@@ -215,6 +215,7 @@ class Runner:
             compile=self._compiles(),
             cluster=self._cluster,
             clip=self._grid.clip,
+            regardless=self._options.engine == "vectorized",
         )
 
     def _compiles(self) -> bool:

@@ -160,6 +160,7 @@ class Engines:
             clip=self.grid.clip,
             steps=self.horizon.steps,
             tests=False,
+            regardless=options.engine == "vectorized",
         )
 
     def _trainings(self, keys: Sequence[RunKey]) -> list[Training]:

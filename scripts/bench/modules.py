@@ -9,6 +9,9 @@ encoder. A training is 50 epochs of 240 rows in batches of 24, with a validation
 
 Sides take turns, and the best of the rounds counts for each, since other programs on the machine only ever slow one
 down.
+
+``--sizes`` asks instead how large a module may be before nothing is gained: 32 trainings of 3 epochs, by modules that
+grow, against `Trainer.fit` with all threads. The first column is what a step works on for each run.
 """
 
 from __future__ import annotations
@@ -40,10 +43,10 @@ SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 class LastOutput(nn.Module):
     """A GRU and a linear layer on its last output."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
-        self.rnn = nn.GRU(8, 16, batch_first=True)
-        self.head = nn.Linear(16, 2)
+        self.rnn = nn.GRU(8, width, batch_first=True)
+        self.head = nn.Linear(width, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits of sequences ``[B, T, 8]``."""
@@ -53,14 +56,14 @@ class LastOutput(nn.Module):
 class Encoder(nn.Module):
     """A transformer encoder and a linear layer on the mean of its outputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 8) -> None:
         super().__init__()
-        layer = nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=32, dropout=0.0, batch_first=True)
+        layer = nn.TransformerEncoderLayer(width, nhead=2, dim_feedforward=4 * width, dropout=0.0, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, num_layers=2)
-        self.head = nn.Linear(8, 2)
+        self.head = nn.Linear(width, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns logits of sequences ``[B, T, 8]``."""
+        """Returns logits of sequences ``[B, T, width]``."""
         return self.head(self.encoder(x).mean(dim=1))  # type: ignore[no-any-return]
 
 
@@ -76,12 +79,32 @@ def convolutions() -> nn.Module:
     return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(16, 2))
 
 
+def wide(width: int) -> nn.Module:
+    """Returns a multilayer perceptron with two hidden layers."""
+    hidden = (nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+    return nn.Sequential(*hidden, nn.Linear(width, 2))
+
+
+def pictures(channels: int) -> nn.Module:
+    """Returns a convolutional network as tutorials have it for pictures of 28 by 28."""
+    first = (nn.Conv2d(1, channels, 3), nn.ReLU(), nn.Conv2d(channels, 2 * channels, 3), nn.ReLU(), nn.MaxPool2d(2))
+    dense = (nn.Linear(288 * channels, 4 * channels), nn.ReLU(), nn.Linear(4 * channels, 2))
+    return nn.Sequential(*first, nn.Flatten(), *dense)
+
+
 #: By name, what builds the network, and the shape of a row.
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "perceptron": (perceptron, (34,)),
     "gru": (LastOutput, (12, 8)),
     "convolutions": (convolutions, (1, 8, 8)),
     "transformer": (Encoder, (12, 8)),
+}
+#: Likewise, of modules that grow.
+GROWING: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    **{f"perceptron {width}": (partial(wide, width), (64,)) for width in (100, 300, 1000, 2000)},
+    **{f"gru {width}": (partial(LastOutput, width), (20, 8)) for width in (64, 256)},
+    **{f"convolutions {channels}": (partial(pictures, channels), (1, 28, 28)) for channels in (8, 16, 32)},
+    **{f"transformer {width}": (partial(Encoder, width), (16, width)) for width in (32, 128, 256)},
 }
 
 
@@ -130,7 +153,7 @@ class Rows(LightningDataModule):
 
 def recipe(seed: int, name: str) -> tuple[Classifier, Rows]:
     """Seeds everything and builds module and data."""
-    build, shape = NETWORKS[name]
+    build, shape = (NETWORKS | GROWING)[name]
     seed_everything(seed, verbose=False)
     return Classifier(build()), Rows(shape)
 
@@ -154,11 +177,11 @@ def plain(name: str) -> None:
             (logits.argmax(1) == y_val).float().mean().item()
 
 
-def fit(name: str) -> None:
+def fit(name: str, epochs: int = EPOCHS) -> None:
     """Trains once, with Lightning."""
     module, data = recipe(0, name)
     trainer = Trainer(
-        max_epochs=EPOCHS,
+        max_epochs=epochs,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -169,15 +192,16 @@ def fit(name: str) -> None:
     trainer.fit(module, data)
 
 
-def race(name: str, runs: int) -> None:
-    """Trains all together."""
-    rates = np.linspace(0.1, 0.05, EPOCHS * (ROWS // BATCH))
+def race(name: str, runs: int, epochs: int = EPOCHS) -> VectorizedRace:
+    """Trains all together; returns the race."""
+    rates = np.linspace(0.1, 0.05, epochs * (ROWS // BATCH))
     trainings = [Training(run % SEEDS, 0.99 ** (run // SEEDS) * rates) for run in range(runs)]
-    together = VectorizedRace(partial(recipe, name=name), trainings, optimizer=SGD, epochs=EPOCHS)
+    together = VectorizedRace(partial(recipe, name=name), trainings, optimizer=SGD, epochs=epochs, regardless=True)
     assert sum(len(chunk.runs) for chunk in together) == runs
+    return together
 
 
-def timed(side: Callable[[], None], threads: int) -> float:
+def timed(side: Callable[[], object], threads: int) -> float:
     """Returns how long a side takes on so many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -188,6 +212,21 @@ def timed(side: Callable[[], None], threads: int) -> float:
     return elapsed
 
 
+def sizes(threads: int, rounds: int) -> None:
+    """Prints what is gained by modules that grow."""
+    runs, epochs = 32, 3
+    print(f"{runs} trainings, {threads} threads, ms each")
+    print(f"{'':18}{'MiB':>8}{'fit':>10}{'together':>10}{'x fit':>10}", flush=True)
+    for name in GROWING:
+        fit(name, 1)
+        each = race(name, runs, 1).bytes_per_run / 2**20
+        alone = together = np.inf
+        for _ in range(rounds):
+            alone = min(alone, *(timed(partial(fit, name, epochs), threads) for _ in range(3)))
+            together = min(together, timed(partial(race, name, runs, epochs), threads) / runs)
+        print(f"{name:18}{each:8.1f}{1e3 * alone:10.1f}{1e3 * together:10.1f}{alone / together:10.1f}", flush=True)
+
+
 def main() -> None:
     """Runs all sides and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -195,11 +234,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--networks", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--sizes", action="store_true")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
+    if args.sizes:
+        sizes(args.threads, args.rounds)
+        return
     print(f"{args.runs} trainings, {args.threads} threads, ms each")
     print(f"{'':14}{'plain':>10}{'fit':>10}{'together':>10}{'x plain':>10}{'x fit':>10}", flush=True)
     for name in args.networks:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,14 +31,15 @@ from lit_lrsched.comparison.engine.program import Member, Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
+from lit_lrsched.comparison.engine.room import room, workers_with_room
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
 from lit_lrsched.comparison.engine.workers import Tell, in_processes
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.optim.torch_internals import tree_map
 from lit_lrsched.schedules.plateau import Plateau
 
-# A core's second cache, where its size is not told.
-_CACHE = 1 << 20
+# Runs of a program that only shows what a run works on, and how.
+_FEW = 2
 
 # A run with a smaller working set than this has no operation that is worth sharing among threads.
 _SHARED = 1 << 20
@@ -68,9 +68,10 @@ class VectorizedRace:
         clip: How gradients are clipped before each step.
         steps: Optimizer steps of each training, where it ends within the last of its epochs; it is validated then.
         tests: Whether each is tested at its end, where there is anything to test it on.
+        regardless: Whether to train together even where that gains nothing.
 
     Raises:
-        NotVectorizable: When the trainings cannot share a program; the reason, in one line.
+        NotVectorizable: When the trainings cannot share a program, or gain nothing by it; the reason, in one line.
         InputError: When the rates do not fit the number of steps.
 
     Attributes:
@@ -98,6 +99,7 @@ class VectorizedRace:
         clip: Clip | None = None,
         steps: int | None = None,
         tests: bool = True,
+        regardless: bool = False,
     ) -> None:
         self._build = build
         self._trainings = trainings
@@ -128,11 +130,13 @@ class VectorizedRace:
 
         threads = torch.get_num_threads()
         here = threads if self._device.type == "cpu" and sys.platform == "linux" else 1
-        room = (cluster and cluster.free_memory()) or _room(self._device)
+        space = (cluster and cluster.free_memory()) or room(self._device)
         workers = cluster.workers if cluster else workers or here
-        first = self._program(example, LANES)
-        self.bytes_per_run = first.peak_bytes() // LANES
-        most = _rounded_up(chunk_size or max(1, room // self.bytes_per_run))
+        first = self._program(example, _FEW)
+        self.bytes_per_run = first.peak_bytes() // _FEW
+        if not cluster:
+            workers = workers_with_room(self._device, workers, self.bytes_per_run, regardless)
+        most = _rounded_up(chunk_size or max(1, space // self.bytes_per_run))
         rounds = math.ceil(len(trainings) / (workers * most))
         self.chunk_size = _rounded_up(math.ceil(len(trainings) / (workers * rounds)))
         self._chunks = self._cut(trainings)
@@ -238,6 +242,7 @@ class VectorizedRace:
             clip=self._clip,
             steps=self._steps,
             tests=self._tests,
+            regardless=True,
         )
 
     def train(self, runs: list[int], tell: Tell = _nobody) -> Chunk:
@@ -298,23 +303,6 @@ def _threads(count: int) -> Iterator[None]:
 
 def _rounded_up(runs: int) -> int:
     return math.ceil(runs / LANES) * LANES
-
-
-def _room(device: torch.device) -> int:
-    """Returns how many bytes the steps of a chunk may work on.
-
-    On a device half of its free memory; on a CPU four times the cache of a core, since an operation reads and writes
-    about a quarter of what a step works on.
-    """
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 4 * _second_cache()
-
-
-def _second_cache() -> int:
-    for cache in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        size = (cache / "size").read_text().strip()
-        if (cache / "level").read_text().strip() == "2" and size.endswith("K"):
-            return int(size[:-1]) << 10
-    return _CACHE
 
 
 def _key(training: Training) -> int:
