@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
 
 from lit_lrsched import Constant, compare, find_lr
-from lit_lrsched.comparison.engine import room
+from lit_lrsched.comparison.engine import batches, room
+from lit_lrsched.comparison.engine.batches import module_and_rows
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.room import free_memory, workers_with_room
 from tests.foreign import MLP, Data
@@ -45,7 +49,8 @@ def test_here_it_is_told() -> None:
     if not Path("/proc/meminfo").exists():
         pytest.skip("the system does not tell")
     free = free_memory()
-    assert free is not None and free > 0
+    assert free is not None
+    assert free > 0
 
 
 @pytest.mark.parametrize(("free", "workers"), [(None, 4), (4 * 48 * MB, 4), (4 * 48 * MB - 1, 3), (48 * MB, 1)])
@@ -53,20 +58,22 @@ def test_as_many_processes_train_as_have_the_memory(
     monkeypatch: pytest.MonkeyPatch, free: int | None, workers: int
 ) -> None:
     monkeypatch.setattr(room, "free_memory", lambda: free)
-    assert workers_with_room(CPU, 4, MB, regardless=False) == workers  # three times 16 runs of a MiB
+    assert workers_with_room(CPU, 4, MB, 0, regardless=False) == workers  # three times 16 runs of a MiB
 
 
 def test_without_memory_for_one_it_is_refused_whatever_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "free_memory", lambda: 48 * MB - 1)
-    with pytest.raises(NotVectorizable, match="16 runs side by side take about 48 MiB, and 48 MiB are free"):
-        workers_with_room(CPU, 4, MB, regardless=True)
+    with pytest.raises(
+        NotVectorizable, match="16 runs side by side and their data take about 48 MiB, and 48 MiB are free"
+    ):
+        workers_with_room(CPU, 4, MB, 0, regardless=True)
 
 
 def test_the_more_processes_the_larger_a_module_that_gains() -> None:
     with pytest.raises(NotVectorizable, match="works on 25 MiB for each run, and from 24 MiB on runs gain nothing"):
-        workers_with_room(CPU, 2, 25 * MB, regardless=False)
-    assert workers_with_room(CPU, 2, 25 * MB, regardless=True) == 2
-    assert workers_with_room(CPU, 3, 25 * MB, regardless=False) == 3
+        workers_with_room(CPU, 2, 25 * MB, 0, regardless=False)
+    assert workers_with_room(CPU, 2, 25 * MB, 0, regardless=True) == 2
+    assert workers_with_room(CPU, 3, 25 * MB, 0, regardless=False) == 3
 
 
 @pytest.mark.parametrize("search", [False, True])
@@ -86,3 +93,52 @@ def test_what_gains_nothing_trains_by_itself_unless_asked_for(
     caplog.clear()
     run(folder=tmp_path / "asked for", engine="vectorized")
     assert "Trainer.fit" not in caplog.text
+
+
+class Counted(Dataset[Any]):
+    """A thousand rows of ten numbers that notes how often one is fetched."""
+
+    def __init__(self, augmented: bool = False) -> None:
+        self.augmented = augmented
+        self.fetched = 0
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
+        self.fetched += 1
+        numbers = torch.rand(10) if self.augmented else torch.full((10,), place / 1000)
+        return numbers, numbers[:1]
+
+
+def rows_of(dataset: Dataset[Any], **options: Any) -> Any:
+    class Given(Data):
+        def train_dataloader(self) -> Any:
+            return DataLoader(dataset, batch_size=20, **options)
+
+    return module_and_rows(lambda seed: (MLP(), Given()), 0, epochs=2)
+
+
+def test_rows_that_change_are_found_before_all_are_fetched() -> None:
+    with pytest.raises(NotVectorizable, match="change from one fetch to the next"):
+        rows_of(dataset := Counted(augmented=True))
+    assert dataset.fetched == 2 * 20
+
+
+def test_rows_that_the_memory_cannot_hold_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = 3 * 1000 * 11 * 4
+    monkeypatch.setattr(batches, "free_memory", lambda: needed - 1)
+    with pytest.raises(NotVectorizable, match="its 1,000 rows take about 0 MiB, and 0 MiB are free"):
+        rows_of(dataset := Counted())
+    assert dataset.fetched == 2 * 20
+    monkeypatch.setattr(batches, "free_memory", lambda: needed)
+    rows_of(dataset)
+
+
+def test_batches_that_are_padded_are_told() -> None:
+    class Sequences(Counted):
+        def __getitem__(self, place: int) -> Any:
+            return torch.ones(1 + place % 25)
+
+    with pytest.raises(NotVectorizable, match="a batch depends on which rows it holds"):
+        rows_of(Sequences(), collate_fn=lambda items: pad_sequence(items, batch_first=True))

@@ -16,10 +16,14 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from lit_lrsched.comparison.engine.hooks import STEP_OF
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
+from lit_lrsched.comparison.engine.room import free_memory, in_mebibytes
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map
 
 #: Seeds everything, then builds the module and its data, in the order in which one run of that seed would.
 Build = Callable[[int], tuple[LightningModule, LightningDataModule]]
+
+# How often a process holds the rows: as they were fetched, with those of another seed, and side by side.
+_COPIES = 3
 
 _Epoch = tuple[list[int], tuple[int, ...]]  # the rows of an epoch in order, and the sizes of its batches
 
@@ -42,6 +46,11 @@ class Rows:
         """Returns the first batch of the first epoch."""
         rows = self.order[0, : self.sizes[0]]
         return tree_map(lambda tensor: tensor[rows], self.data)
+
+    def few(self) -> Rows:
+        """Returns batches of the same sizes with few rows: enough to write down what a step does."""
+        count = max(self.sizes)
+        return replace(self, data=tree_map(lambda tensor: tensor[:count], self.data), order=self.order % count)
 
     def sharing(self, others: Iterable[Rows]) -> Rows:
         """Returns the same rows with the data of another, where it is equal, so that it is held in memory once."""
@@ -119,15 +128,28 @@ def _rows(loader: DataLoader[Any], epochs: list[_Epoch]) -> Rows:
     sizes = epochs[0][1]
     if not sizes or any(epoch[1] != sizes for epoch in epochs):
         raise NotVectorizable("its epochs differ in their batches, or have none")
+    first = epochs[0][0][: sizes[0]]
     before = torch.get_rng_state()
-    data = _fetched(loader, range(len(loader.dataset)))  # type: ignore[arg-type]
+    batch, again = _fetched(loader, first), _fetched(loader, first)  # before all rows, which may take long to fetch
+    if not _equal(batch, again) or not torch.equal(before, torch.get_rng_state()):
+        raise NotVectorizable("its rows change from one fetch to the next (random augmentation, for example)")
+    count = len(loader.dataset)  # type: ignore[arg-type]  # it has a length: its rows were drawn
+    needed, free = _COPIES * count * bytes_of(batch) // len(first), free_memory()
+    if free is not None and needed > free:
+        raise NotVectorizable(
+            f"its {count:,} rows take about {in_mebibytes(needed)}, and {in_mebibytes(free)} are free"
+        )
+    data = _fetched(loader, range(count))
     order = torch.from_numpy(np.array([epoch[0] for epoch in epochs]))  # five times as fast as torch.tensor
     rows = Rows(data, order, sizes)
-    again = _fetched(loader, epochs[0][0][: sizes[0]])
-    same = all(map(_equal, tree_leaves(rows.first_batch()), tree_leaves(again)))
-    if not same or not torch.equal(before, torch.get_rng_state()):
-        raise NotVectorizable("its rows change from one fetch to the next (random augmentation, for example)")
+    if not _equal(batch, rows.first_batch()):
+        raise NotVectorizable("a batch depends on which rows it holds (padding to the longest, for example)")
     return rows
+
+
+def bytes_of(data: Any) -> int:
+    """Returns the bytes that the tensors of a tree take."""
+    return sum(leaf.nbytes for leaf in tree_leaves(data))
 
 
 def _fetched(loader: DataLoader[Any], rows: Any) -> Any:
@@ -141,5 +163,8 @@ def _fetched(loader: DataLoader[Any], rows: Any) -> Any:
     return batch
 
 
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
+def _equal(batch: Any, other: Any) -> bool:
+    leaves, others = tree_leaves(batch), tree_leaves(other)
+    return len(leaves) == len(others) and all(
+        a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(leaves, others, strict=True)
+    )

@@ -16,7 +16,7 @@ _CACHE = 1 << 20
 # (`scripts/bench/modules.py --sizes`).
 _GAINS = 12 << 20
 
-# What a process takes, in working sets of its chunk: the runs, the numbers in between, and copies while tracing.
+# How often a process holds its chunk and the data: while tracing, as fetched, and side by side.
 _SETS = 3
 
 
@@ -29,13 +29,16 @@ def room(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 4 * _second_cache()
 
 
-def workers_with_room(device: torch.device, workers: int, bytes_per_run: int, regardless: bool) -> int:
+def workers_with_room(
+    device: torch.device, workers: int, bytes_per_run: int, bytes_of_rows: int, regardless: bool
+) -> int:
     """Returns how many processes of this machine may train chunks at the same time.
 
     Args:
         device: Where they train.
         workers: How many there are at most.
         bytes_per_run: What a step works on for each run.
+        bytes_of_rows: What the data of one seed take.
         regardless: Whether to train together even where that gains nothing.
 
     Raises:
@@ -44,16 +47,17 @@ def workers_with_room(device: torch.device, workers: int, bytes_per_run: int, re
     on_cpu = device.type == "cpu"
     if on_cpu and bytes_per_run > workers * _GAINS and not regardless:
         raise NotVectorizable(
-            f"a step works on {_megabytes(bytes_per_run)} for each run, and from {_megabytes(workers * _GAINS)} on "
+            f"a step works on {in_mebibytes(bytes_per_run)} for each run, and from {in_mebibytes(workers * _GAINS)} on "
             "runs gain nothing side by side here"
         )
-    needed = (_SETS if on_cpu else 1) * LANES * bytes_per_run
+    needed = (_SETS if on_cpu else 1) * (LANES * bytes_per_run + bytes_of_rows)
     free = free_memory() if on_cpu else room(device)
     if free is None or needed * workers <= free:
         return workers
     if needed > free:
         raise NotVectorizable(
-            f"{LANES} runs side by side take about {_megabytes(needed)}, and {_megabytes(free)} are free"
+            f"{LANES} runs side by side and their data take about {in_mebibytes(needed)}, and {in_mebibytes(free)} are "
+            "free"
         )
     return free // needed
 
@@ -97,5 +101,10 @@ def _second_cache() -> int:
     return _CACHE
 
 
-def _megabytes(count: int) -> str:
+def in_mebibytes(count: int) -> str:
+    """Returns a number of bytes as text.
+
+    >>> in_mebibytes(3 << 30)
+    '3,072 MiB'
+    """
     return f"{count / 2**20:,.0f} MiB"

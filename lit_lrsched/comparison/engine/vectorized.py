@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 
-from lit_lrsched.comparison.engine.batches import Build, Rows, module_and_rows
+from lit_lrsched.comparison.engine.batches import Build, Rows, bytes_of, module_and_rows
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.even import LANES
 from lit_lrsched.comparison.engine.hooks import Schedule
@@ -126,7 +126,7 @@ class VectorizedRace:
         }
         schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs)
         self._pure = PureModule(module, trained, probes, schedule)
-        example = Member(*self._pure.tensors(module), rows)
+        example = Member(*self._pure.tensors(module), {stage: part.few() for stage, part in rows.items()})
 
         threads = torch.get_num_threads()
         here = threads if self._device.type == "cpu" and sys.platform == "linux" else 1
@@ -135,7 +135,8 @@ class VectorizedRace:
         first = self._program(example, _FEW)
         self.bytes_per_run = first.peak_bytes() // _FEW
         if not cluster:
-            workers = workers_with_room(self._device, workers, self.bytes_per_run, regardless)
+            data = sum(bytes_of(part.data) for part in rows.values())
+            workers = workers_with_room(self._device, workers, self.bytes_per_run, data, regardless)
         most = _rounded_up(chunk_size or max(1, space // self.bytes_per_run))
         rounds = math.ceil(len(trainings) / (workers * most))
         self.chunk_size = _rounded_up(math.ceil(len(trainings) / (workers * rounds)))
