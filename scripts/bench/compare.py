@@ -8,7 +8,7 @@ A training is the worked example: 50 epochs of the ionosphere data in batches of
   every seed's data count as part of the race, compiling is told beside it.
 - compare, 20 and 100 seeds: ``compare()`` in Python, from the call to the last file of its report.
 - command, 20 and 100 seeds: ``lit-lrsched compare`` of the same race, from the start of its process to the end; and
-  when its first result was on the terminal.
+  when its first result was on the terminal, after the start of the process and after its first line.
 - jax: the same race in JAX (``jax_race.py``), compiled beforehand, where JAX is installed.
 
 Sides take turns, and the best of the rounds counts for each, since other programs on the machine only ever slow one
@@ -130,8 +130,8 @@ def front_door(seeds: int) -> float:
         return time.perf_counter() - started
 
 
-def command(seeds: int) -> tuple[float, float]:
-    """Races 1,000 trainings by the command; returns its seconds, and those until its first result was shown."""
+def command(seeds: int) -> tuple[float, float, float]:
+    """Races 1,000 trainings by the command; returns its seconds, and those until its first line and first result."""
     lrs = ",".join(map(str, LRS[: 1000 // (seeds * len(SCHEDULES))]))
     with tempfile.TemporaryDirectory() as folder:
         typed = ["compare", "--seeds", str(seeds), "--lrs", lrs, "--momenta", "0.9", "--folder", "race"]
@@ -143,13 +143,14 @@ def command(seeds: int) -> tuple[float, float]:
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         assert process.stdout is not None
-        shown, first = b"", 0.0
+        shown, line, first = b"", 0.0, 0.0
         while piece := os.read(process.stdout.fileno(), 65536):
             shown += piece
+            line = line or time.perf_counter() - started
             if not first and re.search(rb"[1-9]\d*/1000", shown):
                 first = time.perf_counter() - started
         assert process.wait() == 0
-        return time.perf_counter() - started, first
+        return time.perf_counter() - started, line, first
 
 
 def jax_race() -> Callable[[], object]:
@@ -236,7 +237,7 @@ def curves(numbers: Sequence[int], widths: Sequence[int]) -> None:
 def sides(rounds: int, threads: int) -> None:
     """Prints what a training takes on each side."""
     best: dict[str, float] = {}
-    compiling, first = 0.0, np.inf
+    compiling, first, after = 0.0, np.inf, np.inf
     in_jax = jax_race() if importlib.util.find_spec("jax") else None
     fit(0)
     for turn in range(rounds):
@@ -248,8 +249,8 @@ def sides(rounds: int, threads: int) -> None:
             best[name] = min(best.get(name, np.inf), elapsed / 1000)
             compiling = compiling if turn else max(compiling, together.compile_seconds)
         for seeds in (20, 100):
-            elapsed, shown = command(seeds)
-            first = min(first, shown)
+            elapsed, line, shown = command(seeds)
+            first, after = min(first, shown), min(after, shown - line)
             for name, seconds in {
                 f"compare, {seeds} seeds": front_door(seeds),
                 f"command, {seeds} seeds": elapsed,
@@ -260,7 +261,7 @@ def sides(rounds: int, threads: int) -> None:
             in_jax()
             best["jax"] = min(best.get("jax", np.inf), (time.perf_counter() - started) / 1000)
     print(f"\n1000 trainings, {threads} threads; compiling took {compiling:.1f} s")
-    print(f"First result of the command on the terminal: {first:.1f} s after its start")
+    print(f"First result of the command: {first:.1f} s after its start, {after:.1f} s after its first line")
     others = ["plain", "fit", "together", *(["jax"] if in_jax else [])]
     print(f"{'':18}{'ms each':>10}" + "".join(f"{f'x {other}':>12}" for other in others))
     for name, each in best.items():
