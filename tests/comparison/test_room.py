@@ -40,9 +40,13 @@ def test_the_least_that_is_left_counts(files: dict[str, str]) -> None:
     assert free_memory() == 2 * MB
     files["/sys/fs/cgroup/memory.max"] = f"{MB + 5}\n"
     assert free_memory() == MB
+    files["/sys/fs/cgroup/memory.stat"] = "anon 2\ninactive_file 3\n"  # of files, which give way
+    assert free_memory() == MB + 3
     old = "/sys/fs/cgroup/memory/memory"
     files |= {f"{old}.limit_in_bytes": "1000\n", f"{old}.usage_in_bytes": "400\n"}
     assert free_memory() == 600
+    files["/sys/fs/cgroup/memory/memory.stat"] = "inactive_file 7\ntotal_inactive_file 50\n"
+    assert free_memory() == 650
 
 
 def test_here_it_is_told() -> None:

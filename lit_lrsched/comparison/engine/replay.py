@@ -24,22 +24,8 @@ _NUMBERWISE = (
     *("gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or", "logical_not"),
 )
 _OTHERS = (
-    *(
-        "relu",
-        "relu_",
-        "clone",
-        "bmm",
-        "baddbmm",
-        "sum",
-        "mean",
-        "amax",
-        "amin",
-        "argmax",
-        "cat",
-        "stack",
-        "index_select",
-    ),
-    *("gather", "transpose", "permute", "select", "unsqueeze", "squeeze", "unbind", "split_with_sizes"),
+    *("relu", "relu_", "clone", "bmm", "baddbmm", "sum", "mean", "amax", "amin", "argmax", "cat", "stack"),
+    *("index_select", "gather", "transpose", "permute", "select", "unsqueeze", "squeeze", "unbind", "split_with_sizes"),
 )
 # Likewise methods of tensors.
 _METHODS = (

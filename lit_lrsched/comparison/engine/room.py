@@ -64,26 +64,25 @@ def workers_with_room(
 
 def free_memory() -> int | None:
     """Returns the bytes of memory that this process may still take; None where the system does not tell."""
-    found = [_available(), *_left_of_group()]
-    return min((number for number in found if number is not None), default=None)
+    free = [found << 10 for found in _numbers("/proc/meminfo", "MemAvailable:")]
+    group = "/sys/fs/cgroup"  # where a container sets a limit; what it holds of files gives way
+    free += _left(f"{group}/memory.max", f"{group}/memory.current", f"{group}/memory.stat", "inactive_file")
+    group = f"{group}/memory"  # of the first version
+    limit, usage = f"{group}/memory.limit_in_bytes", f"{group}/memory.usage_in_bytes"
+    free += _left(limit, usage, f"{group}/memory.stat", "total_inactive_file")
+    return min(free, default=None)
 
 
-def _available() -> int | None:
-    for line in _text("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return None
+def _left(limit: str, usage: str, stat: str, gives_way: str) -> list[int]:
+    most, taken = (_text(path).strip() for path in (limit, usage))
+    if not (most.isdecimal() and taken.isdecimal()):
+        return []
+    return [int(most) - int(taken) + sum(_numbers(stat, gives_way))]
 
 
-def _left_of_group() -> list[int]:
-    """Returns what a container leaves to its processes, where it sets a limit."""
-    group = "/sys/fs/cgroup"
-    pairs = [
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ]
-    texts = [[_text(f"{group}/{name}").strip() for name in pair] for pair in pairs]
-    return [int(most) - int(taken) for most, taken in texts if most.isdecimal() and taken.isdecimal()]
+def _numbers(path: str, name: str) -> list[int]:
+    """Returns the number behind a name at the start of a line; nothing where there is none."""
+    return [int(line.split()[1]) for line in _text(path).splitlines() if line.startswith(f"{name} ")]
 
 
 def _text(path: str) -> str:
