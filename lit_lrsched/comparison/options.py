@@ -25,7 +25,7 @@ class RaceOptions:
         reference: The schedule that the others are held against. None: the one called ``constant``, if it races.
         target: Validation metric for the time to target. None: where the reference ends.
         engine: ``"vectorized"``: all runs in one program. ``"sequential"``: one ``Trainer.fit`` a run. ``"auto"``:
-            vectorized where the module allows it.
+            vectorized where the module allows it and gains by it.
         compile: Whether to compile the vectorized program. None: where that pays for itself.
         folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race.
         budget: The most trainings; seeds are added where the answer is open. None: the full grid.

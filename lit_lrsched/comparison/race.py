@@ -208,7 +208,7 @@ def compare(
         groups: Schedules for momentum, weight decay and single param groups, beside every schedule but the module's
             own: see :class:`~lit_lrsched.ScheduledLR`.
         engine: ``"vectorized"``: all runs in one program. ``"sequential"``: one ``Trainer.fit`` a run. ``"auto"``:
-            vectorized where the module allows it.
+            vectorized where the module allows it and gains by it.
         compile: Whether to compile the vectorized program. None: where that pays for itself.
         trainer: Says where to train: on its accelerator and, with a strategy like ``ddp``, on several devices, each
             of which takes its share of the runs; and how gradients are clipped. What else would change training is

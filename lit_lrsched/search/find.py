@@ -206,7 +206,7 @@ def find_lr(
         monitor: Metric that a metric-driven schedule follows. None: the one that it names itself.
         groups: Schedules for momentum, weight decay and single param groups: see :class:`~lit_lrsched.ScheduledLR`.
         engine: ``"vectorized"``: all runs in one program. ``"sequential"``: one ``Trainer.fit`` a run. ``"auto"``:
-            vectorized where the module allows it.
+            vectorized where the module allows it and gains by it.
         trainer: Says where to train, on one device, and how gradients are clipped. What else would change training is
             refused. None: on the accelerator that is there.
         folder: Where the runs are kept. None: a folder of ``lightning_logs`` whose name follows from the search, so

@@ -30,7 +30,7 @@ class FindOptions:
             steps at a warmed-up constant rate where runs are trained one by one.
         epochs: Epochs of the whole run.
         engine: ``"vectorized"``: all runs in one program. ``"sequential"``: one ``Trainer.fit`` a run. ``"auto"``:
-            vectorized where the module allows it.
+            vectorized where the module allows it and gains by it.
         folder: Where the runs are kept. None: a folder of ``lightning_logs`` whose name follows from the search.
         ray: The Ray cluster that trains: ``"auto"``, ``"local"`` or an address. None: this machine's processes.
         ray_cpus: CPUs for each worker of the cluster. None: 1.
