@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -14,14 +15,18 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from lit_lrsched import Constant, compare, find_lr
-from lit_lrsched.comparison.engine import batches, room
+from lit_lrsched.comparison.builds import build_from
+from lit_lrsched.comparison.engine import room, vectorized
 from lit_lrsched.comparison.engine.batches import module_and_rows
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.room import free_memory, workers_with_room
+from lit_lrsched.comparison.engine.training import Training
+from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from tests.foreign import MLP, Data
 
 CPU = torch.device("cpu")
 MB = 1 << 20
+SGD = partial(torch.optim.SGD, lr=0.1)
 
 
 @pytest.fixture
@@ -115,12 +120,12 @@ class Counted(Dataset[Any]):
         return numbers, numbers[:1]
 
 
-def rows_of(dataset: Dataset[Any], **options: Any) -> Any:
+def rows_of(dataset: Dataset[Any], free: int | None = None, **options: Any) -> Any:
     class Given(Data):
         def train_dataloader(self) -> Any:
             return DataLoader(dataset, batch_size=20, **options)
 
-    return module_and_rows(lambda seed: (MLP(), Given()), 0, epochs=2)
+    return module_and_rows(lambda seed: (MLP(), Given()), 0, epochs=2, free=free)
 
 
 def test_rows_that_change_are_found_before_all_are_fetched() -> None:
@@ -129,14 +134,25 @@ def test_rows_that_change_are_found_before_all_are_fetched() -> None:
     assert dataset.fetched == 2 * 20
 
 
-def test_rows_that_the_memory_cannot_hold_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_the_memory_cannot_hold_are_not_fetched() -> None:
     needed = 3 * 1000 * 11 * 4
-    monkeypatch.setattr(batches, "free_memory", lambda: needed - 1)
     with pytest.raises(NotVectorizable, match="its 1,000 rows take about 0 MiB, and 0 MiB are free"):
-        rows_of(dataset := Counted())
+        rows_of(dataset := Counted(), free=needed - 1)
     assert dataset.fetched == 2 * 20
-    monkeypatch.setattr(batches, "free_memory", lambda: needed)
-    rows_of(dataset)
+    rows_of(dataset, free=needed)
+
+
+def test_a_race_asks_for_the_memory_before_it_fetches_and_not_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(free: int) -> int:
+        once = iter([free])
+        monkeypatch.setattr(vectorized, "free_memory", lambda: next(once))
+        trainings = [Training(seed, np.full(4, 0.01)) for seed in range(3)]
+        build = build_from(MLP, Data)
+        return sum(len(chunk.runs) for chunk in VectorizedRace(build, trainings, optimizer=SGD, epochs=2, workers=1))
+
+    assert trained(1 << 40) == 3
+    with pytest.raises(NotVectorizable, match="rows take about"):
+        trained(1)
 
 
 def test_batches_that_are_padded_are_told() -> None:

@@ -16,14 +16,11 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from lit_lrsched.comparison.engine.hooks import STEP_OF
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
-from lit_lrsched.comparison.engine.room import free_memory, in_mebibytes
+from lit_lrsched.comparison.engine.room import COPIES, check_memory
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map
 
 #: Seeds everything, then builds the module and its data, in the order in which one run of that seed would.
 Build = Callable[[int], tuple[LightningModule, LightningDataModule]]
-
-# How often a process holds the rows: as they were fetched, with those of another seed, and side by side.
-_COPIES = 3
 
 _Epoch = tuple[list[int], tuple[int, ...]]  # the rows of an epoch in order, and the sizes of its batches
 
@@ -61,7 +58,9 @@ class Rows:
         return self
 
 
-def module_and_rows(build: Build, seed: int, epochs: int) -> tuple[LightningModule, dict[Stage, Rows]]:
+def module_and_rows(
+    build: Build, seed: int, epochs: int, free: int | None = None
+) -> tuple[LightningModule, dict[Stage, Rows]]:
     """Builds a module and the rows of all epochs, drawing from the global generator exactly as ``Trainer.fit`` does.
 
     Lightning's sanity check leaves the generator as it was. Then, every epoch, each loader's iterator draws one
@@ -71,12 +70,13 @@ def module_and_rows(build: Build, seed: int, epochs: int) -> tuple[LightningModu
         build: Seeds everything and builds the module and its data.
         seed: What to seed with.
         epochs: How many epochs to draw.
+        free: Bytes of memory that are free for the rows. None: they are fetched whatever they take.
 
     Returns:
         The module with its initial weights, and the rows of each stage that the module and its data define.
 
     Raises:
-        NotVectorizable: When batches are not rows of a data set of fixed size and content.
+        NotVectorizable: When batches are not rows of a data set of fixed size and content, or too many to hold.
     """
     with isolate_rng():
         module, data = build(seed)
@@ -93,7 +93,7 @@ def module_and_rows(build: Build, seed: int, epochs: int) -> tuple[LightningModu
             data.setup("test")
             loaders["test"] = _loader(data.test_dataloader())
             drawn["test"] = [_drawn(loaders["test"])]
-        rows = {stage: _rows(loader, drawn[stage]) for stage, loader in loaders.items()}
+        rows = {stage: _rows(loader, drawn[stage], free) for stage, loader in loaders.items()}
     return module, rows  # type: ignore[return-value]
 
 
@@ -124,7 +124,7 @@ def _drawn(loader: DataLoader[Any]) -> _Epoch:
     return rows[: sum(sizes)], sizes
 
 
-def _rows(loader: DataLoader[Any], epochs: list[_Epoch]) -> Rows:
+def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None) -> Rows:
     sizes = epochs[0][1]
     if not sizes or any(epoch[1] != sizes for epoch in epochs):
         raise NotVectorizable("its epochs differ in their batches, or have none")
@@ -134,11 +134,8 @@ def _rows(loader: DataLoader[Any], epochs: list[_Epoch]) -> Rows:
     if not _equal(batch, again) or not torch.equal(before, torch.get_rng_state()):
         raise NotVectorizable("its rows change from one fetch to the next (random augmentation, for example)")
     count = len(loader.dataset)  # type: ignore[arg-type]  # it has a length: its rows were drawn
-    needed, free = _COPIES * count * bytes_of(batch) // len(first), free_memory()
-    if free is not None and needed > free:
-        raise NotVectorizable(
-            f"its {count:,} rows take about {in_mebibytes(needed)}, and {in_mebibytes(free)} are free"
-        )
+    if free is not None:
+        check_memory(f"its {count:,} rows", COPIES * count * bytes_of(batch) // len(first), free)
     data = _fetched(loader, range(count))
     order = torch.from_numpy(np.array([epoch[0] for epoch in epochs]))  # five times as fast as torch.tensor
     rows = Rows(data, order, sizes)

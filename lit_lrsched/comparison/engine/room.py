@@ -16,8 +16,8 @@ _CACHE = 1 << 20
 # (`scripts/bench/modules.py --sizes`).
 _GAINS = 12 << 20
 
-# How often a process holds its chunk and the data: while tracing, as fetched, and side by side.
-_SETS = 3
+#: How often a process holds its chunk and the data: while tracing, as fetched, and side by side.
+COPIES = 3
 
 
 def room(device: torch.device) -> int:
@@ -47,19 +47,30 @@ def workers_with_room(
     on_cpu = device.type == "cpu"
     if on_cpu and bytes_per_run > workers * _GAINS and not regardless:
         raise NotVectorizable(
-            f"a step works on {in_mebibytes(bytes_per_run)} for each run, and from {in_mebibytes(workers * _GAINS)} on "
-            "runs gain nothing side by side here"
+            f"a step works on {_in_mebibytes(bytes_per_run)} for each run, and from {_in_mebibytes(workers * _GAINS)} "
+            "on runs gain nothing side by side here"
         )
-    needed = (_SETS if on_cpu else 1) * (LANES * bytes_per_run + bytes_of_rows)
+    needed = (COPIES if on_cpu else 1) * (LANES * bytes_per_run + bytes_of_rows)
     free = free_memory() if on_cpu else room(device)
-    if free is None or needed * workers <= free:
+    if free is None:
         return workers
+    check_memory(f"{LANES} runs side by side and their data", needed, free)
+    return min(workers, free // needed)
+
+
+def check_memory(what: str, needed: int, free: int) -> None:
+    """Checks that something fits in the memory that is free.
+
+    Args:
+        what: The subject of what is told, in the plural.
+        needed: The bytes that it takes.
+        free: The bytes that are free.
+
+    Raises:
+        NotVectorizable: When it does not.
+    """
     if needed > free:
-        raise NotVectorizable(
-            f"{LANES} runs side by side and their data take about {in_mebibytes(needed)}, and {in_mebibytes(free)} are "
-            "free"
-        )
-    return free // needed
+        raise NotVectorizable(f"{what} take about {_in_mebibytes(needed)}, and {_in_mebibytes(free)} are free")
 
 
 def free_memory() -> int | None:
@@ -100,10 +111,5 @@ def _second_cache() -> int:
     return _CACHE
 
 
-def in_mebibytes(count: int) -> str:
-    """Returns a number of bytes as text.
-
-    >>> in_mebibytes(3 << 30)
-    '3,072 MiB'
-    """
+def _in_mebibytes(count: int) -> str:
     return f"{count / 2**20:,.0f} MiB"

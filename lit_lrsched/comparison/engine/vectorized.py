@@ -31,7 +31,7 @@ from lit_lrsched.comparison.engine.program import Member, Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
-from lit_lrsched.comparison.engine.room import room, workers_with_room
+from lit_lrsched.comparison.engine.room import free_memory, room, workers_with_room
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
 from lit_lrsched.comparison.engine.workers import Tell, in_processes
 from lit_lrsched.errors import InputError, did_you_mean
@@ -112,7 +112,7 @@ class VectorizedRace:
         self._keep_weights = keep_weights
         self._clip = clip
         self._tests = tests
-        module, rows = self._module_and_rows(trainings[0].seed)
+        module, rows = self._module_and_rows(trainings[0].seed, free_memory())
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
         self._steps = epochs * len(self._sizes["train"]) if steps is None else steps
         self._check_steps()
@@ -212,8 +212,8 @@ class VectorizedRace:
     def _program(self, member: Member, runs: int, turned: Collection[str] = ()) -> Program:
         return Program(self._pure, self._update, member, runs, self._device, self._epochs, self._clip, turned)
 
-    def _module_and_rows(self, seed: int) -> tuple[LightningModule, dict[Stage, Rows]]:
-        module, rows = module_and_rows(self._build, seed, self._epochs)
+    def _module_and_rows(self, seed: int, free: int | None = None) -> tuple[LightningModule, dict[Stage, Rows]]:
+        module, rows = module_and_rows(self._build, seed, self._epochs, free)
         return module, {stage: part for stage, part in rows.items() if stage != "test" or self._tests}
 
     def _members(self, seeds: Iterable[int]) -> dict[int, Member]:
