@@ -175,7 +175,12 @@ class RecordStore:
 
 def stored_metrics(folder: Path) -> list[str] | None:
     """Returns the names of the metrics that a folder's records have; None when it holds none yet."""
-    return next((list(record.metrics) for record in stored_records(folder).values()), None)
+    return metrics_of(stored_records(folder))
+
+
+def metrics_of(records: Mapping[RunKey, Record]) -> list[str] | None:
+    """Returns the names of the metrics that records have; None when there are none yet."""
+    return next((list(record.metrics) for record in records.values()), None)
 
 
 def stored_records(folder: Path, definition: Definition | None = None) -> dict[RunKey, Record]:

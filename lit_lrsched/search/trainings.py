@@ -12,7 +12,7 @@ import numpy as np
 from lit_lrsched.comparison.definition import Definition
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.progress import count, progress_bar
-from lit_lrsched.comparison.records import Record, RecordStore, stored_records
+from lit_lrsched.comparison.records import Record, RecordStore, metrics_of, stored_records
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
 from lit_lrsched.search.judgement import diverged
 from lit_lrsched.search.rates import BoolArray, FloatArray
@@ -81,7 +81,7 @@ class Trainings:
         """
         wanted = [*self._keys([0.0], seeds), *self._keys(lrs, seeds)]
         done = stored_records(self._folder, self._definition)
-        names = next((list(record.metrics) for record in done.values()), None)
+        names = metrics_of(done)
         store = RecordStore(self._folder, names, self._definition) if names else None
         left = [key for key in wanted if key not in done]
         with progress_bar(len(left), shown=bool(left)) as progress:

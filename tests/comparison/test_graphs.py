@@ -389,7 +389,7 @@ def lying(tensor: Tensor, how: str) -> Tensor:
 
 
 @given(
-    st.sampled_from([operator for operator in EVEN if not operator._schema.is_mutable]),
+    st.sampled_from([operator for operator in EVEN if not schema_of(operator).is_mutable]),
     st.integers(1, 7),
     st.integers(1, 7),
     st.lists(st.sampled_from(["as it is", "turned", "with gaps", "expanded"]), min_size=2, max_size=2),
@@ -397,7 +397,7 @@ def lying(tensor: Tensor, how: str) -> Tensor:
 def test_no_run_depends_on_how_many_run_beside_it(operator: Any, rows: int, columns: int, how: list[str]) -> None:
     generator = torch.Generator().manual_seed(1)
     whole = [0.9 * torch.rand(5 * LANES, rows, columns, generator=generator) + 0.01 for _ in range(2)]
-    needed = [a for a in operator._schema.arguments if not a.kwarg_only and str(a.type) in ("Tensor", "number")]
+    needed = [a for a in schema_of(operator).arguments if not a.kwarg_only and str(a.type) in ("Tensor", "number")]
     needed = [argument for argument in needed if not argument.has_default_value() or "softplus" in operator.name()]
     count = sum(str(argument.type) == "Tensor" for argument in needed)
 

@@ -47,12 +47,8 @@ def _bmm(a: Tensor, b: Tensor) -> Any:
 
 
 def _mean(tensor: Tensor, dims: list[int] | None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
-    if (
-        tensor.device.type != "cpu"
-        or tensor.dtype not in (torch.float32, torch.float64)
-        or dtype is not None
-        or not dims
-    ):
+    is_plain = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+    if not is_plain or dtype is not None or not dims:
         return NotImplemented
     # As torch does it, with a sum that is often there already.
     return tensor.sum(dims, keepdim) / math.prod(tensor.shape[dim] for dim in dims)

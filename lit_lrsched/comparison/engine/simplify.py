@@ -119,18 +119,9 @@ def _shown(view: Node) -> Node:
     found = before = view
     while before.target in _VIEWS:
         before = before.args[0]  # type: ignore[assignment]  # a view of a node
-        if _looks_like(view, before):
+        if is_like(view, before):
             found = before
     return found
-
-
-def _looks_like(node: Node, other: Node) -> bool:
-    """Returns whether two views of the same memory show the same: where a size is 1 the stride says nothing."""
-    one, another = node.meta["like"], other.meta["like"]
-    strides = [
-        [stride for size, stride in zip(like.shape, like.strides, strict=True) if size > 1] for like in (one, another)
-    ]
-    return bool(one.shape == another.shape and one.dtype == another.dtype and strides[0] == strides[1])
 
 
 def _with_constants(flat: Flat) -> None:

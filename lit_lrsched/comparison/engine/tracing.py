@@ -35,7 +35,9 @@ class Like:
     @classmethod
     def of(cls, tensor: Tensor) -> Like:
         """Returns what is known of a tensor."""
-        return cls(tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
+        # Where a size is 1 the stride says nothing.
+        strides = tuple(stride if size > 1 else 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        return cls(tensor.shape, strides, tensor.dtype, tensor.device)
 
     @property
     def nbytes(self) -> int:
