@@ -76,6 +76,13 @@ def test_a_tensor_from_elsewhere_is_a_constant() -> None:
         assert float(made) == 6
 
 
+def test_rows_that_numbers_choose_are_taken_down() -> None:
+    order = torch.tensor([2, 0, 1])
+    traced = flat(lambda x, order: [x[order], x[1, order]], X, order)
+    for found, wanted in zip(traced.module().forward(X + 1, order), ((X + 1)[order], (X + 1)[1, order]), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
 def _branches(x: Tensor) -> Any:
     return [x + 1] if x.sum() > 0 else [x]
 

@@ -132,7 +132,7 @@ class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of its 
         node = self.graph.call_function(func, arguments, keywords)
         if draws(node):
             raise NotVectorizable(f"a step draws random numbers by {func}")
-        if torch.Tag.dynamic_output_shape in func.tags:
+        if _shape_follows_values(func, args):
             raise NotVectorizable("a step branches on the values of its tensors")
         _, changed = aliased(func, args, kwargs)
         if any(tensor.untyped_storage().data_ptr() in self._foreign for tensor in changed):
@@ -148,3 +148,10 @@ class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of its 
         elif out is not None:
             raise NotVectorizable("a step branches on the values of its tensors")
         return out
+
+
+def _shape_follows_values(operator: Any, args: Any) -> bool:
+    """Returns whether the shape of what an operator returns depends on the numbers in its arguments."""
+    if operator is aten.index.Tensor:  # a mask chooses as many as it holds, numbers choose one each
+        return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+    return torch.Tag.dynamic_output_shape in operator.tags
