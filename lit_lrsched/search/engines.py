@@ -160,6 +160,7 @@ class Engines:
             clip=self.grid.clip,
             steps=self.horizon.steps,
             tests=False,
+            only_ends=True,
             regardless=options.engine == "vectorized",
         )
 

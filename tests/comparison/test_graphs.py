@@ -177,6 +177,39 @@ def test_a_state_is_copied_where_it_has_to_be(
     assert found[0] is not found[1]
 
 
+def test_what_becomes_of_a_state_is_told() -> None:
+    def function(state: dict[str, Tensor], x: Tensor) -> Any:
+        after = {
+            "kept": state["kept"].clone(),
+            "read": state["read"].clone(),
+            "shown": state["shown"].clone(),
+            "added to": state["added to"].add_(x).clone(),
+            "highest": torch.maximum(state["highest"], x),
+            "set anew": torch.empty_like(state["set anew"]).copy_(torch.ones(())),
+            "moved": state["kept"] + 0,
+        }
+        return after, state["read"] + x, state["shown"]
+
+    state = dict.fromkeys(("kept", "read", "shown", "added to", "highest", "set anew", "moved"), torch.zeros(3, 4))
+    found = Graph(function, state, X, carried=0).effects
+    names = list(state)
+    changed, used, renewed = ({names[place] for place in places} for places in found)
+    assert changed >= {"added to", "highest", "set anew", "moved"}
+    assert changed.isdisjoint({"kept", "read"})
+    assert used >= changed | {"read", "shown", "kept"}
+    assert renewed == {"set anew"}
+
+
+def test_what_is_written_through_a_view_is_no_renewal() -> None:
+    def function(state: Tensor, x: Tensor) -> list[Tensor]:
+        fresh = torch.zeros_like(state)
+        fresh[0].copy_(x[0])
+        return [fresh]
+
+    assert Graph(function, torch.zeros(3, 4), X, carried=0).effects.renewed == set()
+    assert Graph(lambda state, x: [torch.zeros_like(state)], X, X, carried=0).effects.renewed == {0}
+
+
 def test_results_take_the_place_of_what_nobody_needs() -> None:
     def function(x: Tensor) -> Tensor:
         return ((x + 1).relu() * x).exp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable
@@ -17,12 +18,26 @@ from hypothesis import strategies as st
 from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 
 from lit_lrsched import Constant, compare
+from lit_lrsched.comparison.engine import vectorized
 from lit_lrsched.comparison.engine.counts import Count, Counts
+from lit_lrsched.comparison.engine.program import Program
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.training import Training
-from tests.comparison.ordinary_modules import ALONE, CLASSES, TOGETHER, VAE, BatchNormMLP, Branching, Ordinary, Rows
+from lit_lrsched.schedules.plateau import Plateau
+from tests.comparison.ordinary_modules import (
+    ALONE,
+    CLASSES,
+    TOGETHER,
+    VAE,
+    BatchNormMLP,
+    Branching,
+    Classifier,
+    Ordinary,
+    Rows,
+)
 from tests.comparison.test_vectorized import alone, race
 
 pytestmark = [
@@ -48,7 +63,6 @@ def trainings(rate: float = 0.05) -> list[Training]:
     return [Training(seed, rates * factor, name=str(factor)) for seed, factor in ((3, 1), (3, 2), (8, 1))]
 
 
-@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", [name for name, entry in TOGETHER.items() if not entry.random])
 def test_every_run_equals_fit(name: str) -> None:
     make = seeded(TOGETHER[name])
@@ -107,6 +121,93 @@ def test_company_changes_no_result_in_any_bit(name: str) -> None:
             [some[place] for place in chosen], make, optimizer=SGD, epochs=EPOCHS, chunk_size=chunk_size
         ).items():
             assert bits(result) == bits(reference[chosen[run]])
+
+
+def validations(make: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[int, Any]:
+    """Returns how often a chunk was validated, and what came out."""
+    called: list[int] = []
+
+    class Counting(Program):
+        def _evaluate_stage(self, stack: Any, stage: Any, epoch: int) -> None:
+            called.append(epoch)
+            super()._evaluate_stage(stack, stage, epoch)
+
+    monkeypatch.setattr(vectorized, "Program", Counting)
+    result = race(trainings(), make, optimizer=SGD, epochs=EPOCHS, workers=1, tests=False, **options)
+    return len(called), result
+
+
+LEFT_OUT = ["BatchNormMLP", "LoggedAccuracy", "Collected", "EveryThirdBatch", "VAE"]
+KEPT = ["Ranked", "ListsOfOutputs", "Templated"]  # their lists are emptied by hand, or by hooks that run for each run
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("name", [*LEFT_OUT, *KEPT])
+def test_where_only_ends_are_wanted_validations_are_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    every, whole = validations(seeded(TOGETHER[name]), monkeypatch)
+    count, ends = validations(seeded(TOGETHER[name]), monkeypatch, only_ends=True)
+    assert (every, count) == (EPOCHS, 1 if name in LEFT_OUT else EPOCHS)
+    for run, result in whole.items():
+        for key, value in result.items():
+            last = np.atleast_1d(value)[-1], np.atleast_1d(ends[run][key])[-1]
+            np.testing.assert_array_equal(*last, err_msg=key)
+
+
+class BestSoFar(Classifier):
+    """Logs the best accuracy so far."""
+
+    def build(self) -> None:
+        super().build()
+        self.register_buffer("best", torch.zeros(()))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        self.best.copy_(torch.maximum(self.best, (self(x).argmax(1) == y).float().mean()))
+        self.log("val_best", self.best)
+
+
+class OneMetric(Classifier):
+    """Training and validation share a metric, so that validation resets it."""
+
+    def build(self) -> None:
+        super().build()
+        self.mean = MeanMetric()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = F.cross_entropy(self(batch[0]), batch[1])
+        self.mean.update(loss)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.mean.update(F.cross_entropy(self(batch[0]), batch[1]))
+        self.log("val_loss", self.mean)
+
+
+class TrainedByValidation(Classifier):
+    """Validation sets what the next epoch's loss is multiplied by."""
+
+    def build(self) -> None:
+        super().build()
+        self.register_buffer("factor", torch.ones(()))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return self.factor * F.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.factor.fill_(1.0).mul_(F.cross_entropy(self(batch[0]), batch[1]))
+        self.log("val_loss", self.factor)
+
+
+@pytest.mark.parametrize("module", [BestSoFar, OneMetric, TrainedByValidation])
+def test_validations_that_something_depends_on_are_not_left_out(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = seeded(Ordinary(module, "table"))
+    assert validations(make, monkeypatch, only_ends=True)[0] == EPOCHS
+
+
+def test_a_schedule_that_follows_a_metric_needs_every_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    following = [dataclasses.replace(one, plateau=Plateau(monitor="val_loss")) for one in trainings()]
+    monkeypatch.setitem(globals(), "trainings", lambda: following)
+    assert validations(seeded(TOGETHER["BatchNormMLP"]), monkeypatch, only_ends=True)[0] == EPOCHS
 
 
 def test_a_diverged_run_keeps_its_statistics_to_itself() -> None:

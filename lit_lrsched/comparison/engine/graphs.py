@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from lit_lrsched.comparison.engine.draws import DRAWN
+from lit_lrsched.comparison.engine.effects import Effects, effects
 from lit_lrsched.comparison.engine.even import EVEN
 from lit_lrsched.comparison.engine.mkl import ROUNDS_ALIKE
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
@@ -87,7 +88,8 @@ class Graph:
             raise NotVectorizable(_reason(error)) from error
         sizes = [len(tree_leaves(arg)) for arg in args]
         first = sum(sizes[:carried])
-        simplify(self.flat, range(first, first + (0 if carried is None else sizes[carried])))
+        self._carried = range(first, first + (0 if carried is None else sizes[carried]))
+        simplify(self.flat, self._carried)
 
     @cached_property
     def run(self) -> Callable[..., list[Tensor]]:
@@ -101,6 +103,11 @@ class Graph:
         """
         with torch.no_grad():
             self.run = compiled(self.flat.module(), leaves)
+
+    @cached_property
+    def effects(self) -> Effects:
+        """What it does with the leaves of what it carries."""
+        return effects(self.flat.graph, self._carried)
 
     def outputs(self, leaves: list[Tensor]) -> Any:
         """Returns the leaves of a run as the tree that the function returned."""

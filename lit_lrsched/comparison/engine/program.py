@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import accumulate, repeat
 from typing import Any
 
@@ -18,6 +18,7 @@ from lit_lrsched.comparison.engine.batches import Rows
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.counts import Counts
 from lit_lrsched.comparison.engine.draws import KeyedDraws
+from lit_lrsched.comparison.engine.effects import Effects
 from lit_lrsched.comparison.engine.forms import Followable
 from lit_lrsched.comparison.engine.graphs import Graph
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors
@@ -208,13 +209,35 @@ class Program:
         """Returns R runs that start from these members."""
         return Stack(members, self._pure, self._update, keys, self._device, self._turned)
 
-    def train_epoch(self, stack: Stack, epoch: int, values: Values) -> dict[str, Tensor]:
+    @cached_property
+    def validates_idly(self) -> bool:
+        """Whether a validation leaves nothing that training, or a later validation, comes to depend on."""
+        if "val" not in self._sizes:
+            return True
+        used = set[int]().union(*(effects.used for effects in self._effects("train", "start", "step", "end")))
+        changed = set[int]().union(*(effects.changed for effects in self._effects("val", "start", "step", "end")))
+        renewed = set.intersection(*(effects.renewed for effects in self._effects("val", "end")))
+        steps = [graph for graph in self._graphs("val", "step") if graph]
+        kept = {name for graph in steps for name, items in graph.example[1].items() if items}
+        return changed <= renewed - used and kept <= self._pure.emptied["end", "val"]
+
+    def _graphs(self, stage: Stage, *kinds: str) -> list[Graph | None]:
+        found = [graphs for (kind, of, _), graphs in self._traced.items() if of == stage and kind in kinds]
+        return [traced.graph for graphs in found for traced in graphs]
+
+    def _effects(self, stage: Stage, *kinds: str) -> list[Effects]:
+        everything = set(range(len(self._example.state)))
+        anything = Effects(everything, everything, set())  # what hooks may do that are called run by run
+        return [graph.effects if graph else anything for graph in self._graphs(stage, *kinds)]
+
+    def train_epoch(self, stack: Stack, epoch: int, values: Values, validates: bool = True) -> dict[str, Tensor]:
         """Trains for an epoch, or for the first steps of one, and validates.
 
         Args:
             stack: The runs.
             epoch: 0-based epoch.
             values: What its groups are set to, ``[steps, R, groups]``.
+            validates: Whether it validates.
 
         Returns:
             Everything that was logged so far, its last value, ``[R]`` by name.
@@ -223,7 +246,7 @@ class Program:
         fixed = tree_leaves((stack.parameters, stack.constants, stack.slots))
         steps = self._coefficients(stack, values, epoch * len(self._sizes["train"]))
         self._take_steps(stack, "train", epoch, ([*fixed, *step, stack.keys] for step in steps))
-        if "val" in self._sizes:
+        if validates and "val" in self._sizes:
             self._evaluate_stage(stack, "val", epoch)
         self._call_hooks("end", stack, "train", epoch)
         return dict(stack.logged)

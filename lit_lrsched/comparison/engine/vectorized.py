@@ -13,7 +13,7 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -68,6 +68,8 @@ class VectorizedRace:
         clip: How gradients are clipped before each step.
         steps: Optimizer steps of each training, where it ends within the last of its epochs; it is validated then.
         tests: Whether each is tested at its end, where there is anything to test it on.
+        only_ends: Whether only what they end with is wanted: validations before the last are then left out, where
+            nothing depends on them.
         regardless: Whether to train together even where that gains nothing.
 
     Raises:
@@ -99,6 +101,7 @@ class VectorizedRace:
         clip: Clip | None = None,
         steps: int | None = None,
         tests: bool = True,
+        only_ends: bool = False,
         regardless: bool = False,
     ) -> None:
         self._build = build
@@ -112,6 +115,9 @@ class VectorizedRace:
         self._keep_weights = keep_weights
         self._clip = clip
         self._tests = tests
+        self._only_ends = only_ends
+        self._known: dict[int, Member] = {}
+        self._drawn = epochs  # so many are drawn of every seed, also where a later race is shorter
         module, rows = self._module_and_rows(trainings[0].seed, free_memory())
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
         self._steps = epochs * len(self._sizes["train"]) if steps is None else steps
@@ -213,18 +219,22 @@ class VectorizedRace:
         return Program(self._pure, self._update, member, runs, self._device, self._epochs, self._clip, turned)
 
     def _module_and_rows(self, seed: int, free: int | None = None) -> tuple[LightningModule, dict[Stage, Rows]]:
-        module, rows = module_and_rows(self._build, seed, self._epochs, free)
+        module, rows = module_and_rows(self._build, seed, self._drawn, free)
         return module, {stage: part for stage, part in rows.items() if stage != "test" or self._tests}
 
-    def _members(self, seeds: Iterable[int]) -> dict[int, Member]:
-        members: dict[int, Member] = {}
-        for seed in seeds:
+    def _members(self, seeds: Set[int]) -> dict[int, Member]:
+        """Returns what the trainings of each seed share, which is kept until a chunk has other seeds."""
+        members = self._known
+        for seed in members.keys() - seeds:
+            del members[seed]
+        for seed in seeds - members.keys():
             module, rows = self._module_and_rows(seed)
             for stage, part in rows.items():
                 rows[stage] = part.sharing(member.rows[stage] for member in members.values())
-            members[seed] = Member(*self._pure.tensors(module), rows)
-            if members[seed].sizes != self._sizes:
+            member = Member(*self._pure.tensors(module), rows)
+            if member.sizes != self._sizes:
                 raise NotVectorizable(f"seed {seed} has batches of other sizes than seed {self._trainings[0].seed}")
+            members[seed] = member
         return members
 
     def _recipe(self) -> Callable[[], VectorizedRace]:
@@ -243,6 +253,7 @@ class VectorizedRace:
             clip=self._clip,
             steps=self._steps,
             tests=self._tests,
+            only_ends=self._only_ends,
             regardless=True,
         )
 
@@ -255,9 +266,9 @@ class VectorizedRace:
         real = [self._trainings[run] for run in runs]
         # A chunk that is not full repeats its last training, so that all chunks have one shape.
         trainings = real + [real[-1]] * (self.chunk_size - len(real))
-        member = self._members({training.seed for training in trainings})
+        members = self._members({training.seed for training in trainings})
         stack = self._program_of_chunk.stack(
-            [member[training.seed] for training in trainings], torch.tensor([_key(training) for training in trainings])
+            [members[training.seed] for training in trainings], torch.tensor([_key(training) for training in trainings])
         )
         tables = [training.tables(self._update.momenta, self._update.weight_decays) for training in trainings]
         rates, momenta, decays = (np.stack(one, axis=1) for one in zip(*tables, strict=True))
@@ -266,11 +277,13 @@ class VectorizedRace:
         states = {run: plateau.start() for run, plateau in plateaus.items()}
         factors = np.ones(len(trainings))
         per_epoch = len(self._sizes["train"])
+        only_last = self._only_ends and not plateaus and self._program_of_chunk.validates_idly
         for epoch in range(self._epochs):
             now = slice(epoch * per_epoch, min((epoch + 1) * per_epoch, self._steps))
             rates[now] *= factors[:, None]
             set_to = Values(*(torch.from_numpy(table[now]).to(self._device) for table in (rates, momenta, decays)))
-            values = self._program_of_chunk.train_epoch(stack, epoch, set_to)
+            validates = not only_last or epoch == self._epochs - 1
+            values = self._program_of_chunk.train_epoch(stack, epoch, set_to, validates)
             logged = {name: value.double().cpu().numpy() for name, value in values.items()}
             for name, value in logged.items():
                 # What is logged for the first time has had no value before.
