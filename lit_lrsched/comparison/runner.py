@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -148,48 +149,59 @@ class Runner:
         first, self._chosen = not self._chosen, True
         if first:
             self._program = self._choose(keys)
+        left = list(range(len(keys)))
         if self._program is not None:
-            yield from (self._program if first else self._program.then(self._trainings(keys))).chunks(tell)
-            return
+            try:
+                for chunk in (self._program if first else self._program.then(self._trainings(keys))).chunks(tell):
+                    yield chunk
+                    left = [run for run in left if run not in chunk.runs]
+            except NotVectorizable as error:  # a later seed may be of another kind
+                self._program = None
+                self._take_sequential(str(error))
+        yield from self._one_by_one(keys, left, tell, is_first=first)
+
+    def _one_by_one(self, keys: Sequence[RunKey], runs: Sequence[int], tell: Tell, is_first: bool) -> Iterator[Chunk]:
+        """Trains some of the runs, each by a ``Trainer.fit``."""
         started = time.perf_counter()
         for chunk in race_one_by_one(
             self._build,
-            [key.seed for key in keys],
-            [self._grid.configure(key) for key in keys],
+            [keys[run].seed for run in runs],
+            [self._grid.configure(keys[run]) for run in runs],
             epochs=self._options.epochs,
             device=self._device,
             cluster=self._cluster,
             clip=self._grid.clip,
         ):
-            if first and chunk.runs == [0] and len(keys) > 1 and not self._cluster:
+            if is_first and chunk.runs == [0] and len(runs) > 1 and not self._cluster:
                 each = time.perf_counter() - started
-                left = timedelta(seconds=round(each * (len(keys) - 1)))
-                rank_zero_info(f"The first run took {each:.1f} s: the other {len(keys) - 1} take about {left}.")
+                left = timedelta(seconds=round(each * (len(runs) - 1)))
+                rank_zero_info(f"The first run took {each:.1f} s: the other {len(runs) - 1} take about {left}.")
             tell(self._options.epochs)
-            yield chunk
+            yield replace(chunk, runs=[runs[run] for run in chunk.runs])
 
     def _choose(self, keys: Sequence[RunKey]) -> VectorizedRace | None:
         """Chooses the engine and says which; returns the program of the first runs, and None where there is none."""
         if self._options.engine == "sequential":
-            self.reason = "it was asked for"
-        else:
-            try:
-                race = self._vectorized(keys)
-            except NotVectorizable as reason:
-                if self._options.engine == "vectorized":
-                    raise InputError(f"the module cannot be vectorized, {reason}: leave engine at auto") from None
-                self.reason = str(reason)
-            else:
-                rank_zero_info(
-                    f"Engine: vectorized, {race.chunk_size} runs at a time in {race.workers} "
-                    f"process{'es' if race.workers > 1 else ''}{' of a Ray cluster' if self._cluster else ''}."
-                )
-                if race.draws:
-                    rank_zero_info("Random numbers in a step (dropout, noise): the draws differ from Trainer.fit's.")
-                return race
-        self.engine = "sequential"
-        rank_zero_info(f"Engine: sequential, one Trainer.fit a run, since {self.reason}.")
-        return None
+            self._take_sequential("it was asked for")
+            return None
+        try:
+            race = self._vectorized(keys)
+        except NotVectorizable as error:
+            self._take_sequential(str(error))
+            return None
+        rank_zero_info(
+            f"Engine: vectorized, {race.chunk_size} runs at a time in {race.workers} "
+            f"process{'es' if race.workers > 1 else ''}{' of a Ray cluster' if self._cluster else ''}."
+        )
+        if race.draws:
+            rank_zero_info("Random numbers in a step (dropout, noise): the draws differ from Trainer.fit's.")
+        return race
+
+    def _take_sequential(self, reason: str) -> None:
+        if self._options.engine == "vectorized":
+            raise InputError(f"the module cannot be vectorized, {reason}: leave engine at auto")
+        self.engine, self.reason = "sequential", reason
+        rank_zero_info(f"Engine: sequential, one Trainer.fit a run, since {reason}.")
 
     def horizon(self) -> Horizon | None:
         """Returns how long a run lasts; None where the data do not tell."""

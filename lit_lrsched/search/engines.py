@@ -150,7 +150,7 @@ class Engines:
         """Builds the program once, for the rates and the untrained module."""
         like = self.grid.keys()[0]
         keys = [dataclasses.replace(like, seed=seed) for seed in options.seeds for _ in range(options.points + 1)]
-        return VectorizedRace(
+        program = VectorizedRace(
             self._build,
             self._trainings(keys),
             optimizer=self.grid.optimizer,
@@ -163,6 +163,8 @@ class Engines:
             only_ends=True,
             regardless=options.engine == "vectorized",
         )
+        program.know(options.seeds)
+        return program
 
     def _trainings(self, keys: Sequence[RunKey]) -> list[Training]:
         own = self.grid.optimizer.lr

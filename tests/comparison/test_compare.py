@@ -48,6 +48,7 @@ from lit_lrsched.comparison.race import Comparison
 from lit_lrsched.comparison.records import RecordStore, _read
 from lit_lrsched.comparison.splits import splits_of
 from lit_lrsched.errors import InputError
+from tests.foreign import MLP, Data
 from tests.forking import command as run_command
 from tests.forking import forked, status_of
 
@@ -85,6 +86,30 @@ def test_the_engines_agree_run_by_run(tmp_path):
     for one, other in zip(fast, slow, strict=True):
         assert one.curves["lr"] == pytest.approx(other.curves["lr"], rel=1e-12), one.key
         assert one.metrics == pytest.approx(other.metrics, abs=1e-4), one.key
+
+
+class OfOtherLength(Data):
+    """Every third seed has fewer rows."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(batch_size=16, rows=64 if seed % 3 < 2 else 50)
+
+
+def test_where_a_later_seed_cannot_share_the_program_the_rest_trains_one_by_one(tmp_path, caplog):
+    caplog.set_level("INFO")
+    options = {"lrs": [0.01, 0.1], "seeds": 6, "epochs": 2, "metric": "val_loss"}
+    both = {"linear": Linear(), "constant": Constant()}
+    mixed = compare(MLP, OfOtherLength, both, folder=tmp_path / "mixed", **options)
+    alone = compare(MLP, OfOtherLength, both, folder=tmp_path / "alone", engine="sequential", **options)
+    reason = "seed 2 has batches of other sizes than seed 0"
+    assert (mixed.results.engine, mixed.results.reason) == ("sequential", reason)
+    assert f"Engine: sequential, one Trainer.fit a run, since {reason}." in caplog.text
+    assert "Engine: vectorized" in caplog.text
+    assert [record.key for record in mixed.results.records] == [record.key for record in alone.results.records]
+    for one, other in zip(mixed.results.records, alone.results.records, strict=True):
+        np.testing.assert_allclose(one.curves["val_loss"], other.curves["val_loss"], atol=1e-5)
+    with pytest.raises(InputError, match=f"cannot be vectorized, {reason}: leave engine at auto"):
+        compare(MLP, OfOtherLength, both, folder=tmp_path / "asked", engine="vectorized", **options)
 
 
 def test_other_runs_change_no_result(tmp_path):

@@ -506,6 +506,51 @@ def test_what_cannot_share_a_program_is_told_why(reason: str) -> None:
     assert "\n" not in str(told.value)
 
 
+class Masked(Net):
+    """Holds what its initial draws made, outside of its buffers."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        super().__init__()
+        self.held = make()
+        self.example_input_array = torch.randn(1, 34)
+
+    def training_step(self, batch: Any) -> Tensor:
+        return loss_of(self, batch)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.rand(34),
+        lambda: [torch.rand(3)],
+        lambda: float(torch.rand(())),
+        lambda: {"of": torch.rand(3).numpy()},
+        lambda: {int(torch.randint(1000, ()))},
+    ],
+)
+def test_what_seeds_do_not_share_outside_of_parameters_and_buffers_is_told(make: Callable[[], Any]) -> None:
+    both = [Training(seed, ramp(1)) for seed in (0, 1)]
+    with pytest.raises(NotVectorizable, match=r"all runs would share self\.held, and seed 1 has another than seed 0"):
+        race(both, partial(recipe, module=partial(Masked, make)), workers=1)
+    race(both[:1], partial(recipe, module=partial(Masked, make)), workers=1)
+
+
+def test_what_seeds_share_is_no_reason_to_train_alone() -> None:
+    both = [Training(seed, ramp(1)) for seed in (0, 1)]
+    for make in (lambda: torch.ones(2), lambda: [1, {"a": (2.5, {3})}], lambda: float("nan"), nn.Identity, object):
+        race(both, partial(recipe, module=partial(Masked, make)), workers=1)
+
+
+def test_an_attribute_that_shows_a_parameter_is_told() -> None:
+    class Showing(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shown = self.net[0].weight.detach()
+
+    with pytest.raises(NotVectorizable, match=r"self\.shown shows the memory of a parameter"):
+        race([Training(0, ramp(1))], partial(recipe, module=Showing))
+
+
 @pytest.mark.parametrize(
     ("dataset", "reason"), [(Augmented(), "change from one fetch to the next"), (Stream(), "a stream, not rows")]
 )

@@ -268,6 +268,18 @@ def test_a_module_that_cannot_be_traced_has_short_runs_and_is_told_so(tmp_path, 
     assert trained == []
 
 
+class OfOtherLength(Data):
+    def __init__(self, seed: int) -> None:
+        super().__init__(batch_size=16, rows=64 - seed)
+
+
+def test_seeds_that_cannot_share_a_program_are_found_before_it_trains(tmp_path, caplog):
+    caplog.set_level("INFO")
+    found = search(tmp_path / "found", data=OfOtherLength, epochs=1, points=5)
+    assert "One Trainer.fit a run of 1 epoch, since seed 1 has batches of other sizes than seed 0." in caplog.text
+    assert len(found.table) == 5
+
+
 def test_an_interrupted_search_is_taken_up(tmp_path, monkeypatch):
     options = {"lrs": (1e-3, 1e-1), "points": 20}
     expected = search(tmp_path / "whole", **options)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import NamedTuple
 
-import torch
-from torch.fx import Graph, Node
+from torch.fx import Graph
 
-from lit_lrsched.comparison.engine.simplify import LIKE, Memory
+from lit_lrsched.comparison.engine.memory import Memory
 from lit_lrsched.optim.torch_internals import tree_leaves
-
-_OF_SHAPE = (*LIKE, torch.ops.aten.empty_like.default)  # what they are given has a shape, and no other part in it
 
 
 class Effects(NamedTuple):
@@ -39,32 +35,11 @@ def effects(graph: Graph, carried: range) -> Effects:
     arguments = graph.find_nodes(op="placeholder")
     outputs = tree_leaves(graph.output_node().args)
     found = Effects(set(), set(), set())
-    made_of = _made_of(memory)
     for place, (argument, after) in enumerate(zip((arguments[i] for i in carried), outputs, strict=False)):
         if after is not argument or argument in memory.changed:
             found.changed.add(place)
         if place in found.changed or len(argument.users) > 1 or outputs.count(argument) > 1:
             found.used.add(place)
-        if all(node.op != "placeholder" for node in _all_of(memory.root[after], made_of)):
+        if all(node.op != "placeholder" for node in memory.origins(after)):
             found.renewed.add(place)
-    return found
-
-
-def _made_of(memory: Memory) -> dict[Node, set[Node]]:
-    """Returns for the root of each memory those of the values that are computed, or written, into it."""
-    made_of: dict[Node, set[Node]] = {}
-    for node in memory.place:
-        parts: Collection[Node] = () if node.target in _OF_SHAPE else node.all_input_nodes
-        made_of.setdefault(memory.root[node], set()).update(memory.root[part] for part in parts)
-    return made_of
-
-
-def _all_of(node: Node, made_of: dict[Node, set[Node]]) -> set[Node]:
-    """Returns a value, what it is made of, what this is made of, and so on."""
-    found, left = set[Node](), [node]
-    while left:
-        node = left.pop()
-        if node not in found:
-            found.add(node)
-            left += made_of[node]
     return found

@@ -15,10 +15,11 @@ from torch.fx import Node
 from lit_lrsched.comparison.engine.draws import DRAWN
 from lit_lrsched.comparison.engine.effects import Effects, effects
 from lit_lrsched.comparison.engine.even import EVEN
+from lit_lrsched.comparison.engine.memory import Memory
 from lit_lrsched.comparison.engine.mkl import ROUNDS_ALIKE
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.replay import replay
-from lit_lrsched.comparison.engine.simplify import Memory, simplify
+from lit_lrsched.comparison.engine.simplify import simplify
 from lit_lrsched.comparison.engine.tracing import trace
 from lit_lrsched.optim.torch_internals import (
     compiled,

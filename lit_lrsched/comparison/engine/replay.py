@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from lit_lrsched.comparison.engine.simplify import Memory, is_like
+from lit_lrsched.comparison.engine.memory import Memory
+from lit_lrsched.comparison.engine.simplify import is_like
 from lit_lrsched.comparison.engine.tracing import Flat
 from lit_lrsched.optim.torch_internals import name_of, schema_of
 

@@ -2,73 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Graph, Node
+from torch.fx import Node
 from torch.fx.node import map_arg
 
+from lit_lrsched.comparison.engine.memory import Memory
 from lit_lrsched.comparison.engine.tracing import Flat
-from lit_lrsched.optim.torch_internals import aliased, draws, schema_of, unsafe_view
+from lit_lrsched.optim.torch_internals import draws, schema_of, unsafe_view
 
 aten = torch.ops.aten
 
 _VIEWS = (aten.expand.default, aten.view.default, unsafe_view(), aten.transpose.int)
 _SAME_MEMORY = (aten.alias.default, aten.detach.default)
-LIKE = (aten.ones_like.default, aten.zeros_like.default, aten.full_like.default)
+_LIKE = (aten.ones_like.default, aten.zeros_like.default, aten.full_like.default)
 _FROM_NOTHING = (aten.scalar_tensor.default, aten.full.default, aten.zeros.default, aten.ones.default)
-
-
-class Memory:
-    """Which values of a graph share memory, and when it changes.
-
-    Attributes:
-        root: For each node the one whose memory it shows.
-        place: For each node its place in the graph.
-        changed: For each root the places of the operations that change it; without those that nothing changes.
-        last: For each root the place where its memory is made or used last.
-        held: How many outputs show the memory of each root.
-    """
-
-    def __init__(self, graph: Graph) -> None:
-        self.root: dict[Node, Node] = {}
-        self.place: dict[Node, int] = {}
-        self.changed: dict[Node, list[int]] = {}
-        self.last: dict[Node, int] = {}
-        for place, node in enumerate(graph.nodes):
-            self.place[node] = place
-            shown, changed = _shared(node)
-            self.root[node] = self.root[shown] if shown else node
-            for one in changed:
-                self.changed.setdefault(self.root[one], []).append(place)
-            self.last |= {self.root[used]: place for used in (node, *node.all_input_nodes)}
-        self.held = Counter(self.root[node] for node in graph.output_node().all_input_nodes)
-
-    def is_private(self, node: Node) -> bool:
-        """Returns whether a node's own memory never changes and is no output's."""
-        return self.root[node] is node and node not in self.changed and node not in self.held
-
-    def is_settled(self, node: Node, at: Node) -> bool:
-        """Returns whether the memory that a node shows no longer changes after another."""
-        return self.changed.get(self.root[node], [-1])[-1] < self.place[at]
-
-    def is_still(self, node: Node, places: range) -> bool:
-        """Returns whether the memory that a node shows does not change at any of some places."""
-        return not any(place in places for place in self.changed.get(self.root[node], ()))
-
-
-def _shared(node: Node) -> tuple[Node | None, list[Node]]:
-    """Returns which argument's memory a value shows, if any, and which arguments an operation changes."""
-    schema = schema_of(node.target)
-    if schema is None:  # what is no operator takes an item of the several outputs of one
-        return (node.all_input_nodes[0] if node.op == "call_function" else None), []
-    shared, changed = aliased(node.target, node.args, node.kwargs)
-    if "unsafe" in schema.name:  # views that do not declare themselves
-        return node.all_input_nodes[0], changed
-    shows = any(value.alias_info for value in schema.returns)
-    return (shared[0] if shows else None), changed
 
 
 def simplify(flat: Flat, carried: range) -> None:
@@ -134,7 +84,7 @@ def _with_constants(flat: Flat) -> None:
             continue
         if node.op == "get_attr":
             values[node] = flat.constants[str(node.target)]
-        elif node.target in LIKE:
+        elif node.target in _LIKE:
             values[node] = node.target(node.args[0].meta["like"].empty(), *node.args[1:], **node.kwargs)
         elif node.target in _FROM_NOTHING:
             values[node] = node.target(*node.args, **node.kwargs)

@@ -17,8 +17,9 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_aggregate
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from lit_lrsched.comparison.engine.memory import Memory
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
-from lit_lrsched.optim.torch_internals import TorchDispatchMode, aliased, draws
+from lit_lrsched.optim.torch_internals import TorchDispatchMode, aliased, draws, tree_leaves
 
 aten = torch.ops.aten
 
@@ -81,7 +82,8 @@ def trace(function: Callable[..., list[Any]], leaves: list[Tensor], forms: Mappi
         forms: By operator, a function that is traced in its place, unless it returns ``NotImplemented``.
 
     Raises:
-        NotVectorizable: When the function asks for a value, draws random numbers, or changes a tensor of its own.
+        NotVectorizable: When the function asks for a value that depends on its arguments, draws random numbers, or
+            changes a tensor of its own.
     """
     recording = _Recording(forms)
     copies = [leaf.detach().clone() for leaf in leaves]
@@ -132,12 +134,13 @@ class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of its 
         node = self.graph.call_function(func, arguments, keywords)
         if draws(node):
             raise NotVectorizable(f"a step draws random numbers by {func}")
-        if _shape_follows_values(func, args):
-            raise NotVectorizable("a step branches on the values of its tensors")
         _, changed = aliased(func, args, kwargs)
         if any(tensor.untyped_storage().data_ptr() in self._foreign for tensor in changed):
             raise NotVectorizable("a step changes a tensor that is no parameter, no buffer and no result of its own")
         out = func(*args, **kwargs)
+        told = _told_by(func, args, kwargs, out)
+        if told and not self._is_fixed(map_aggregate(told, self.node_of)):
+            raise NotVectorizable("a step branches on the values of its tensors")
         if isinstance(out, Tensor):
             self.know(out, node)
         elif isinstance(out, (list, tuple)):
@@ -145,13 +148,19 @@ class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of its 
             node.meta["like"] = [Like.of(part) for part in tensors.values()]
             for place, part in tensors.items():
                 self.know(part, self.graph.call_function(operator.getitem, (node, place)))
-        elif out is not None:
-            raise NotVectorizable("a step branches on the values of its tensors")
         return out
 
+    def _is_fixed(self, nodes: Any) -> bool:
+        """Returns whether nodes compute the same whatever the arguments are."""
+        memory = Memory(self.graph)
+        return all(origin.op != "placeholder" for node in nodes for origin in memory.origins(node))
 
-def _shape_follows_values(operator: Any, args: Any) -> bool:
-    """Returns whether the shape of what an operator returns depends on the numbers in its arguments."""
+
+def _told_by(operator: Any, args: Any, kwargs: Any, out: Any) -> list[Tensor]:
+    """Returns the tensors whose numbers decide what else an operator returned than numbers in tensors."""
     if operator is aten.index.Tensor:  # a mask chooses as many as it holds, numbers choose one each
-        return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
-    return torch.Tag.dynamic_output_shape in operator.tags
+        return [index for index in args[1] if index is not None and index.dtype in (torch.bool, torch.uint8)]
+    is_known = out is None or isinstance(out, (Tensor, list, tuple))
+    if is_known and torch.Tag.dynamic_output_shape not in operator.tags:
+        return []
+    return [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]

@@ -13,7 +13,7 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -25,6 +25,7 @@ from lightning.pytorch import LightningModule
 from lit_lrsched.comparison.engine.batches import Build, Rows, bytes_of, module_and_rows
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.even import LANES
+from lit_lrsched.comparison.engine.held import held
 from lit_lrsched.comparison.engine.hooks import Schedule
 from lit_lrsched.comparison.engine.optimizers import Values, vectorized_update
 from lit_lrsched.comparison.engine.program import Member, Program
@@ -122,6 +123,7 @@ class VectorizedRace:
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
         self._steps = epochs * len(self._sizes["train"]) if steps is None else steps
         self._check_steps()
+        self._held = held(module)
         module.to(self._device)
         real = optimizer(module.parameters())
         names = {parameter: name for name, parameter in module.named_parameters()}
@@ -222,13 +224,21 @@ class VectorizedRace:
         module, rows = module_and_rows(self._build, seed, self._drawn, free)
         return module, {stage: part for stage, part in rows.items() if stage != "test" or self._tests}
 
+    def know(self, seeds: Iterable[int]) -> None:
+        """Builds what the trainings of each seed share, which is kept until a chunk has other seeds.
+
+        Raises:
+            NotVectorizable: When one of them has to train alone.
+        """
+        self._members({*seeds})
+
     def _members(self, seeds: Set[int]) -> dict[int, Member]:
-        """Returns what the trainings of each seed share, which is kept until a chunk has other seeds."""
         members = self._known
         for seed in members.keys() - seeds:
             del members[seed]
         for seed in seeds - members.keys():
             module, rows = self._module_and_rows(seed)
+            self._check_held(module, seed)
             for stage, part in rows.items():
                 rows[stage] = part.sharing(member.rows[stage] for member in members.values())
             member = Member(*self._pure.tensors(module), rows)
@@ -236,6 +246,15 @@ class VectorizedRace:
                 raise NotVectorizable(f"seed {seed} has batches of other sizes than seed {self._trainings[0].seed}")
             members[seed] = member
         return members
+
+    def _check_held(self, module: LightningModule, seed: int) -> None:
+        """Refuses a module that differs from that of the first seed in more than numbers of parameters and buffers."""
+        now = held(module)
+        names = sorted(name for name in now.keys() | self._held.keys() if now.get(name) != self._held.get(name))
+        if names:
+            raise NotVectorizable(
+                f"all runs would share self.{names[0]}, and seed {seed} has another than seed {self._trainings[0].seed}"
+            )
 
     def _recipe(self) -> Callable[[], VectorizedRace]:
         """Returns what makes the same race in another process, which may train any of its chunks."""
