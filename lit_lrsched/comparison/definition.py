@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch.nn.parameter import is_lazy
 
 from lit_lrsched.class_paths import import_path, without_partial
 from lit_lrsched.comparison.engine.batches import Build
@@ -149,7 +150,10 @@ def _schedule(schedule: Any) -> Part:
 def _module(module: LightningModule) -> Any:
     return [
         described(module),
-        [[name, list(p.shape), str(p.dtype), p.requires_grad] for name, p in module.named_parameters()],
+        [
+            [name, None if is_lazy(p) else list(p.shape), str(p.dtype), p.requires_grad]
+            for name, p in module.named_parameters()
+        ],
         sorted({digest_of(described(type(part))) for part in module.modules()}),
     ]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 from torch.fx import GraphModule, Node
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, SequentialLR
@@ -91,3 +92,21 @@ def aliased(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tu
 def unsafe_view() -> Any:
     """Returns the operator that ``reshape`` becomes in a graph, which has no public name."""
     return torch.ops.aten._unsafe_view.default
+
+
+def distributions_check(values: bool) -> bool:
+    """Sets whether distributions check their arguments, and returns whether they did, which no public name tells."""
+    before: bool = Distribution._validate_args
+    Distribution.set_default_validate_args(values)
+    return before
+
+
+def writes_into_shared(error: BaseException | None) -> bool:
+    """Returns whether torch.func failed since each run would have written into a tensor that all of them share."""
+    said = ("there exists a Tensor `other` in extra_args", "doesn't match the broadcast shape", "inplace randomness")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in said)
+
+
+def weight_norm() -> Any:
+    """Returns the function behind the parametrization of this name, which has no public name of its own."""
+    return torch._weight_norm

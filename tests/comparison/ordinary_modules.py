@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -533,6 +534,135 @@ class Denoising(Classifier):
         return loss
 
 
+def hot_by_hand(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    hot = torch.zeros(len(x), CLASSES, device=x.device).scatter_(1, y[:, None], 1.0)
+    return F.mse_loss(module(x), hot)
+
+
+def filled_by_hand(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    outputs = torch.empty(len(x), 2, CLASSES)
+    for place in range(2):
+        outputs[:, place] = module(x) * (place + 1)
+    hot = torch.zeros(len(x), CLASSES)
+    hot[torch.arange(len(x)), y] = 1.0
+    return F.mse_loss(outputs.mean(1), hot)
+
+
+def added_up(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    loss = torch.tensor(0.0)
+    for part in (x, 2 * x):
+        loss += F.cross_entropy(module(part), y)
+    return loss
+
+
+def contrastive(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    z = F.normalize(module(x), dim=1)
+    alike = z @ z.T
+    others = alike[~torch.eye(len(x), dtype=torch.bool, device=x.device)].view(len(x), -1)
+    return others.logsumexp(1).mean() - alike[torch.arange(len(x)), torch.arange(len(x)).roll(1)].mean()
+
+
+def mixed(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    order = torch.arange(len(x)).flip(0)
+    return F.cross_entropy(module(0.7 * x + 0.3 * x[order]), y) + F.cross_entropy(module(x), y[order])
+
+
+def by_distributions(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    logits = module(x)
+    near = torch.distributions.Normal(logits, logits.exp() + 0.1)
+    prior = torch.distributions.Normal(torch.zeros_like(logits), torch.ones_like(logits))
+    likely = torch.distributions.Categorical(logits=logits).log_prob(y)
+    return torch.distributions.kl_divergence(near, prior).mean() - likely.mean()
+
+
+def by_the_trainer(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    trainer = module.trainer
+    if trainer.training:
+        for place, group in enumerate(module.optimizers().param_groups):
+            module.log(f"lr_{place}", group["lr"])
+        module.log("lr", trainer.optimizers[0].param_groups[0]["lr"], on_step=False, on_epoch=True)
+    share = (module.global_step + trainer.current_epoch) / (trainer.max_epochs * trainer.num_training_batches)
+    return F.cross_entropy(module(x), y) * (1 + share)
+
+
+def distilled(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    logits, teacher = module(x).log_softmax(1), (2 * x[:, :CLASSES]).log_softmax(1)
+    pairs = [(F.kl_div(logits, teacher.exp(), reduction=reduction)) for reduction in ("batchmean", "sum")]
+    return sum(pairs, F.kl_div(logits, teacher, reduction="none", log_target=True).mean())
+
+
+def triplets(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    z = module(x)
+    three = z, z.roll(1, 0), z.roll(2, 0)
+    return F.triplet_margin_loss(*three) + F.triplet_margin_loss(*three, margin=0.5, p=1, swap=True, reduction="sum")
+
+
+#: Losses in ways that torch.func cannot follow as they stand.
+LOSSES = {
+    loss.__name__: loss
+    for loss in (
+        *(hot_by_hand, filled_by_hand, added_up, contrastive, mixed, distilled, triplets),
+        *(by_distributions, by_the_trainer),
+    )
+}
+
+
+class WithLoss(Classifier):
+    """Trains and validates with one of them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.loss_of = LOSSES[name]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.loss_of(self, *batch)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", self.loss_of(self, *batch))
+
+
+class ChannelsLast(Classifier):
+    def build(self) -> None:
+        self.features = nn.Conv2d(2, 4, 3).to(memory_format=torch.channels_last)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.features(x.to(memory_format=torch.channels_last))
+        return self.head(x.contiguous(memory_format=torch.channels_last).mean((2, 3)))
+
+
+class Cells(Classifier):
+    """Steps through a sequence by hand."""
+
+    def build(self) -> None:
+        self.cells = nn.ModuleList(
+            [nn.GRUCell(4, 5), nn.LSTMCell(5, 5, bias=False), nn.RNNCell(5, 5), nn.RNNCell(5, 5, nonlinearity="relu")]
+        )
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states: list[Any] = [None] * 4
+        for step in x.unbind(1):
+            for place, cell in enumerate(self.cells):
+                states[place] = cell(step, states[place])
+                step = states[place][0] if place == 1 else states[place]
+        return self.head(step)
+
+
+class Parametrized(Classifier):
+    def build(self) -> None:
+        first = nn.utils.parametrizations.weight_norm(nn.Linear(8, 6))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the older way, which many still have
+            second = nn.utils.weight_norm(nn.Linear(6, 6), dim=None)
+        self.pair = nn.Bilinear(6, 6, CLASSES)
+        self.net = nn.Sequential(first, nn.ReLU(), second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.net(x)
+        return self.pair(z, z.roll(1, 0))
+
+
 class VAE(Classifier):
     def build(self) -> None:
         self.encoder = nn.Linear(8, 4)
@@ -624,6 +754,9 @@ TOGETHER = {
         Ordinary(BatchNormConv, "images"),
         Ordinary(InstanceNormConv, "images"),
         Ordinary(ResNetLike, "images"),
+        Ordinary(ChannelsLast, "images"),
+        Ordinary(Cells, "sequences"),
+        Ordinary(Parametrized, "table"),
         Ordinary(GRUClassifier, "sequences"),
         Ordinary(LSTMClassifier, "sequences"),
         Ordinary(RNNClassifier, "sequences"),

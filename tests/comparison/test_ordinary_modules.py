@@ -30,6 +30,7 @@ from lit_lrsched.schedules.plateau import Plateau
 from tests.comparison.ordinary_modules import (
     ALONE,
     CLASSES,
+    LOSSES,
     TOGETHER,
     VAE,
     BatchNormMLP,
@@ -37,6 +38,7 @@ from tests.comparison.ordinary_modules import (
     Classifier,
     Ordinary,
     Rows,
+    WithLoss,
 )
 from tests.comparison.test_vectorized import alone, race
 
@@ -75,6 +77,72 @@ def test_every_run_equals_fit(name: str) -> None:
         assert {key for key in single.keys() - logged if "." not in key} == {"rates"}
         for key in logged:
             np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_that_torch_func_cannot_follow_as_they_stand(name: str) -> None:
+    def make(seed: int) -> Any:
+        seed_everything(seed, verbose=False)
+        return WithLoss(name), Rows("table")
+
+    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
+    for run, training in enumerate(trainings()):
+        single = alone(training, make, SGD, EPOCHS)
+        for key in ("val_loss", "test_acc", "rates", *(key for key in single if key.startswith(("lr", "net")))):
+            np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [lambda like: torch.empty(like.shape).normal_(), lambda like: torch.distributions.Normal(like, 1).rsample()],
+)
+def test_each_run_draws_for_itself_into_a_tensor_that_a_step_makes(drawn: Callable[[Tensor], Tensor]) -> None:
+    class Noisy(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            logits = self(batch[0])
+            self.log("noise", (drawn(logits) - logits).mean(), on_step=False, on_epoch=True)
+            return F.cross_entropy(logits, batch[1])
+
+    make = seeded(Ordinary(Noisy, "table"))
+    found = race([dataclasses.replace(trainings()[0], name=str(run)) for run in range(3)], make, epochs=EPOCHS)
+    assert len({float(value) for run in range(3) for value in found[run]["noise"]}) == 3 * EPOCHS
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (lambda module: module.trainer.callback_metrics, r"a step uses self\.trainer\.callback_metrics"),
+        (lambda module: module.optimizers().step(), r"a step uses self\.optimizers\(\)\.step"),
+        (lambda module: module.optimizers().param_groups[0]["momentum"], "uses the momentum of a param group"),
+        (lambda module: module.manual_backward, r"a step uses self\.manual_backward"),
+    ],
+)
+def test_what_else_a_step_asks_of_its_trainer_is_told(asked: Callable[[Any], Any], told: str) -> None:
+    class Asking(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            asked(self)
+            return F.cross_entropy(self(batch[0]), batch[1])
+
+    with pytest.raises(NotVectorizable, match=told):
+        race(trainings(), seeded(Ordinary(Asking, "table")), epochs=EPOCHS)
+
+
+def test_a_rate_that_is_looked_at_elsewhere_is_told() -> None:
+    class Looking(Classifier):
+        def on_train_epoch_end(self) -> None:
+            self.log("lr", self.optimizers().param_groups[0]["lr"])
+
+    with pytest.raises(NotVectorizable, match="a learning rate is looked at outside of training_step"):
+        race(trainings(), seeded(Ordinary(Looking, "table")), epochs=EPOCHS)
+
+
+def test_a_layer_whose_first_batch_makes_it_is_told() -> None:
+    class Lazy(Classifier):
+        def build(self) -> None:
+            self.net = nn.LazyLinear(CLASSES)
+
+    with pytest.raises(NotVectorizable, match=r"net\.weight is made by the first batch"):
+        race(trainings(), seeded(Ordinary(Lazy, "table")), epochs=EPOCHS)
 
 
 @pytest.mark.parametrize("reason", ALONE)

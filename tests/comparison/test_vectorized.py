@@ -490,7 +490,7 @@ REFUSED = {
     r"changes the parameter 'net.0.weight' itself": variant(training_step=clipping),
     r"logs 'loss' twice": variant(training_step=repeating),
     r"for over 64 values of batch_idx or current_epoch": variant(training_step=by_step),
-    r"uses self.trainer": variant(training_step=lambda self, batch: self.trainer.max_epochs),
+    r"uses self.trainer.callbacks": variant(training_step=lambda self, batch: self.trainer.callbacks),
     r"overrides on_train_batch_end": variant(on_train_batch_end=lambda *_: None),
     r"draws random numbers in on_train_epoch_end": variant(
         on_train_epoch_end=lambda self: self.log("a", torch.rand(()))

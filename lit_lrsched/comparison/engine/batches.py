@@ -78,7 +78,7 @@ def module_and_rows(
     Raises:
         NotVectorizable: When batches are not rows of a data set of fixed size and content, or too many to hold.
     """
-    with isolate_rng():
+    with isolate_rng(), torch.enable_grad():  # as everybody builds modules
         module, data = build(seed)
         data.prepare_data()
         data.setup("fit")

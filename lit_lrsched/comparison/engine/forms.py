@@ -10,11 +10,30 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from lit_lrsched.comparison.engine.norms import batch_norm, instance_norm
-from lit_lrsched.comparison.engine.recurrent import dropped, gru, lstm, rnn_relu, rnn_tanh
+from lit_lrsched.comparison.engine.recurrent import (
+    dropped,
+    gru,
+    gru_cell,
+    lstm,
+    lstm_cell,
+    rnn_relu,
+    rnn_relu_cell,
+    rnn_tanh,
+    rnn_tanh_cell,
+)
+from lit_lrsched.optim.torch_internals import distributions_check, weight_norm
 
 
 class Followable(TorchFunctionMode):
-    """Computes the same by other operations: see the table below."""
+    """Computes the same by other operations: see the table below. Distributions do not look at their arguments."""
+
+    def __enter__(self) -> Any:
+        self._checks = distributions_check(False)
+        return super().__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        distributions_check(self._checks)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         form = _FORMS.get(func)
@@ -23,6 +42,29 @@ class Followable(TorchFunctionMode):
             if out is not NotImplemented:
                 return out
         return func(*args, **(kwargs or {}))
+
+
+class OwnTensors(TorchFunctionMode):
+    """Gives each run a tensor of its own where a step makes one for all runs alike, so that they may write into it.
+
+    Args:
+        like: A tensor of which each run has its own.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        super().__init__()
+        self._like = like
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func not in _MAKING:
+            return out
+        return self._like.new_empty(out.shape, dtype=out.dtype, device=out.device).copy_(out)
+
+
+_MAKING = frozenset(
+    getattr(torch, name + suffix) for name in ("zeros", "ones", "full", "empty") for suffix in ("", "_like")
+) | {torch.tensor}
 
 
 def _randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None, **_: Any) -> Any:
@@ -78,7 +120,55 @@ def _binary_cross_entropy_with_logits(
         return NotImplemented
     # Three operations in place of fourteen, and as much less for the gradient.
     losses = F.softplus(input, threshold=40.0) - input * target
+    return _reduced(losses, reduction)
+
+
+def _reduced(losses: Tensor, reduction: str) -> Tensor:
     return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
+
+
+def _kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Any:
+    if size_average is not None or reduce is not None:
+        return NotImplemented
+    losses = target.exp() * (target - input) if log_target else torch.xlogy(target, target) - target * input
+    return losses.sum() / len(input) if reduction == "batchmean" else _reduced(losses, reduction)
+
+
+def _triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Any:
+    if size_average is not None or reduce is not None:
+        return NotImplemented
+    near, far = (F.pairwise_distance(anchor, other, p, eps) for other in (positive, negative))
+    if swap:
+        far = torch.minimum(far, F.pairwise_distance(positive, negative, p, eps))
+    return _reduced((margin + near - far).clamp_min(0), reduction)
+
+
+def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    product = torch.einsum("...i,oij,...j->...o", input1, weight, input2)
+    return product if bias is None else product + bias
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    over = [other for other in range(v.dim()) if dim == -1 or other != dim]
+    return v * (g / v.square().sum(over, keepdim=True).sqrt())
 
 
 def _one_hot(input: Tensor, num_classes: int = -1) -> Any:
@@ -95,7 +185,25 @@ def _setitem(tensor: Tensor, index: Any, value: Any) -> Any:
     return None
 
 
+def _scatter_(tensor: Tensor, dim: int, index: Tensor, src: Any = None, **kwargs: Any) -> Any:
+    if "reduce" in kwargs:
+        return NotImplemented
+    return tensor.copy_(torch.scatter(tensor, dim, index, kwargs.get("value", src)))
+
+
+def _in_any_format(function: Any) -> Any:
+    def form(*args: Any, memory_format: Any = None, **kwargs: Any) -> Any:
+        # It says how numbers lie in memory, and knows no dimension of runs.
+        return NotImplemented if memory_format is None else function(*args, **kwargs)
+
+    return form
+
+
 _FORMS: dict[Any, Any] = {
+    Tensor.to: _in_any_format(Tensor.to),
+    Tensor.contiguous: _in_any_format(Tensor.contiguous),
+    torch.clone: _in_any_format(torch.clone),
+    Tensor.clone: _in_any_format(Tensor.clone),
     F.batch_norm: batch_norm,
     F.instance_norm: instance_norm,
     F.dropout: dropped,
@@ -105,9 +213,18 @@ _FORMS: dict[Any, Any] = {
     torch.bincount: _bincount,
     Tensor.bincount: _bincount,
     Tensor.__setitem__: _setitem,
+    Tensor.scatter_: _scatter_,
     F.embedding_bag: _embedding_bag,
     F.one_hot: _one_hot,
     F.binary_cross_entropy_with_logits: _binary_cross_entropy_with_logits,
+    F.kl_div: _kl_div,
+    F.triplet_margin_loss: _triplet_margin_loss,
+    F.bilinear: _bilinear,
+    weight_norm(): _weight_norm,
+    torch.gru_cell: gru_cell,
+    torch.lstm_cell: lstm_cell,
+    torch.rnn_tanh_cell: rnn_tanh_cell,
+    torch.rnn_relu_cell: rnn_relu_cell,
     torch.gru: gru,
     torch.lstm: lstm,
     torch.rnn_tanh: rnn_tanh,

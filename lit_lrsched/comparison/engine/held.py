@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
@@ -28,9 +29,13 @@ def held(module: LightningModule) -> dict[str, Any]:
         module: The module.
 
     Raises:
-        NotVectorizable: When an attribute shows the memory of a parameter or buffer, which would change with it.
+        NotVectorizable: When an attribute shows the memory of a parameter or buffer, which would change with it, or a
+            parameter is not made yet.
     """
     tensors = dict([*module.named_parameters(), *module.named_buffers()])
+    for name, tensor in tensors.items():
+        if is_lazy(tensor):
+            raise NotVectorizable(f"{name} is made by the first batch (of a lazy layer)")
     found: dict[str, Any] = {
         name: (tensor.shape, tensor.dtype, tensor.requires_grad) for name, tensor in tensors.items()
     }

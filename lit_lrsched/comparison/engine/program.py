@@ -25,7 +25,13 @@ from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
-from lit_lrsched.optim.torch_internals import tree_leaves, tree_map, tree_structure, tree_unflatten
+from lit_lrsched.optim.torch_internals import (
+    tree_leaves,
+    tree_map,
+    tree_structure,
+    tree_unflatten,
+    writes_into_shared,
+)
 
 # Keys of successive steps lie this far apart: room for as many draws within a step.
 _STRIDE = 1 << 24
@@ -245,7 +251,8 @@ class Program:
         self._call_hooks("start", stack, "train", epoch)
         fixed = tree_leaves((stack.parameters, stack.constants, stack.slots))
         steps = self._coefficients(stack, values, epoch * len(self._sizes["train"]))
-        self._take_steps(stack, "train", epoch, ([*fixed, *step, stack.keys] for step in steps))
+        given = ([*fixed, *step, rates, stack.keys] for step, rates in zip(steps, values.rates.unbind(), strict=True))
+        self._take_steps(stack, "train", epoch, given)
         if validates and "val" in self._sizes:
             self._evaluate_stage(stack, "val", epoch)
         self._call_hooks("end", stack, "train", epoch)
@@ -346,7 +353,13 @@ class Program:
         self._pure.counts = counts = Counts(epoch, index)
         function = self._train if stage == "train" else partial(self._evaluate, stage)
         arguments = self._arguments(stage, size)
-        graph = Graph(function, *arguments, carried=len(arguments) - 2)  # the state, before the batch
+        try:
+            graph = Graph(function, *arguments, carried=len(arguments) - 2)  # the state, before the batch
+        except NotVectorizable as error:
+            if self._pure.own_tensors or not writes_into_shared(error.__cause__):
+                raise
+            self._pure.own_tensors = True
+            graph = Graph(function, *arguments, carried=len(arguments) - 2)
         graphs.append(Traced(graph, counts, self._pure.weights))
         return graph, self._pure.weights
 
@@ -388,7 +401,8 @@ class Program:
         groups = len(self._update.updates)
         still = torch.zeros(1, stack.runs, groups, dtype=torch.float64, device=self._device)
         coefficients = next(self._coefficients(stack, Values(still, still, still), 0))
-        return stack.parameters, stack.constants, stack.slots, coefficients, stack.keys, clock, stack.state, batch
+        own = stack.parameters, stack.constants, stack.slots
+        return *own, coefficients, still[0], stack.keys, clock, stack.state, batch
 
     def _clocks(self, epoch: int, steps: int) -> Iterator[Tensor]:
         """Yields epoch and batch index of each step, int64 ``[2]``."""
@@ -401,6 +415,7 @@ class Program:
         constants: Tensors,
         slots: dict[str, Tensors],
         coefficients: tuple[Tensor, ...],
+        rates: Tensor,
         keys: Tensor,
         clock: Tensor,
         state: Tensors,
@@ -408,10 +423,10 @@ class Program:
     ) -> tuple[Tensors, Kept]:
         """Takes one step of all runs: parameters and slots change in place, the new state is returned."""
         loss = grad_and_value(self._pure.loss, has_aux=True)
-        gradients = vmap(loss, in_dims=(0, 0, 0, 0, None), randomness="different")
+        gradients = vmap(loss, in_dims=(0, 0, 0, 0, None, 0), randomness="different")
         with self._followed("train", keys, clock):
             grads, (_, after) = gradients(
-                parameters, constants, state, tree_unflatten(batch, self._structure["train"]), clock
+                parameters, constants, state, tree_unflatten(batch, self._structure["train"]), clock, rates
             )
         if self._clip is not None:
             grads = self._clip(grads)

@@ -7,7 +7,7 @@ import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch.func import functional_call
 from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.counts import Count, Counts
+from lit_lrsched.comparison.engine.forms import OwnTensors
 from lit_lrsched.comparison.engine.hooks import (
     END_OF,
     FIRST,
@@ -30,7 +31,15 @@ from lit_lrsched.comparison.engine.hooks import (
     Schedule,
 )
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
-from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Reduction, Stage, recording_class
+from lit_lrsched.comparison.engine.recorder import (
+    Logged,
+    NotVectorizable,
+    Recorder,
+    Reduction,
+    Stage,
+    TrainerView,
+    recording_class,
+)
 from lit_lrsched.comparison.engine.torchmetrics_internals import branchless_metrics
 from lit_lrsched.optim.torch_internals import tree_leaves
 
@@ -71,6 +80,7 @@ class PureModule:
     Args:
         module: The module, freshly built.
         trained: The parameters that its optimizer updates.
+        groups: How many param groups they are in.
         batches: One batch of every stage that shall run.
         schedule: How often its steps run.
 
@@ -84,10 +94,16 @@ class PureModule:
         counts: Where the next call stands; set before a call, asked after it.
         weights: What the last step logged, and with which weight.
         emptied: Which lists are empty after the hooks at the start and at the end of each stage's epochs.
+        own_tensors: Whether each run has its own of the tensors that a step makes for all runs alike.
     """
 
     def __init__(
-        self, module: LightningModule, trained: set[Tensor], batches: dict[Stage, Any], schedule: Schedule
+        self,
+        module: LightningModule,
+        trained: set[Tensor],
+        groups: int,
+        batches: dict[Stage, Any],
+        schedule: Schedule,
     ) -> None:
         if not module.automatic_optimization:
             raise NotVectorizable("it optimizes by hand (automatic_optimization=False)")
@@ -96,6 +112,7 @@ class PureModule:
                 raise NotVectorizable(f"it overrides {hook}")
         self._stages = list(batches)
         self._schedule = schedule
+        self._groups = groups
         self._hooks = {hook for hooks in (FIRST, *START_OF.values(), *END_OF.values()) for hook in hooks}
         self._hooks = {hook for hook in self._hooks if is_overridden(hook, module)}
         self._takes_index = {
@@ -105,6 +122,7 @@ class PureModule:
         self._module = module
         module.__class__ = recording_class(type(module))
         vars(module)["_steps_per_epoch"] = schedule.steps["train"]
+        vars(module)["_trainer_view"] = TrainerView(cast("Recorder", module), schedule.steps["train"], schedule.epochs)
         self._steps = _Steps(module)
         self._metrics = Metrics(module)
         self.logs: dict[Stage, dict[str, Reduction]] = {stage: {} for stage in batches}
@@ -112,6 +130,7 @@ class PureModule:
         self.counts = Counts(0, 0)
         self.weights: dict[str, int] = {}
         self.emptied: dict[tuple[str, Stage], set[str]] = {}
+        self.own_tensors = False
         self._lists: set[str] = set()
         self._changing: set[str] = set()
         used = self._probe(batches)
@@ -141,7 +160,7 @@ class PureModule:
         return state
 
     def loss(
-        self, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor
+        self, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor, rates: Tensor
     ) -> tuple[Tensor, tuple[Tensors, Kept]]:
         """Returns the loss that ``training_step`` returns, the new state, and what was appended to lists.
 
@@ -151,8 +170,9 @@ class PureModule:
             state: The state before the step.
             batch: The batch.
             clock: Epoch and batch index, int64 ``[2]``.
+            rates: The learning rates of the step, ``[groups]``.
         """
-        output, state, kept = self._step("train", parameters, constants, state, batch, clock)
+        output, state, kept = self._step("train", parameters, constants, state, batch, clock, rates)
         loss = _loss_of(output)
         return loss, ({**state, "loss/train": loss.detach()}, kept)
 
@@ -224,13 +244,20 @@ class PureModule:
         return (*(FIRST if self.is_first(stage, epoch) else ()), *START_OF[stage])
 
     def _step(
-        self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor
+        self,
+        stage: Stage,
+        parameters: Tensors,
+        constants: Tensors,
+        state: Tensors,
+        batch: Any,
+        clock: Tensor,
+        rates: Tensor | None = None,
     ) -> tuple[Any, Tensors, Kept]:
         self.counts.clock = clock
         self._metrics.load(state)
         for name in self._lists:
             setattr(self._module, name, _Appended())
-        output, state, recorded = self._call(stage, [STEP_OF[stage]], parameters, constants, state, batch)
+        output, state, recorded = self._call(stage, [STEP_OF[stage]], parameters, constants, state, batch, rates=rates)
         states, kept = self._metrics.saved()
         state |= states
         for name in self._lists:
@@ -256,17 +283,26 @@ class PureModule:
         return taken
 
     def _call(
-        self, stage: Stage, methods: Sequence[str], parameters: Tensors, constants: Tensors, state: Tensors, *batch: Any
+        self,
+        stage: Stage,
+        methods: Sequence[str],
+        parameters: Tensors,
+        constants: Tensors,
+        state: Tensors,
+        *batch: Any,
+        rates: Tensor | None = None,
     ) -> tuple[Any, Tensors, dict[str, Logged]]:
         """Calls methods with the module's tensors set; returns the last output, the state and what was logged."""
         recorder: Any = self._module
         recorder._recorded, recorder._recorded_stage, recorder._recorded_step = {}, stage, bool(batch)
         recorder._counts = counts = self.counts
+        recorder._rates = rates
         tensors = {f"module.{name}": tensor for name, tensor in (*parameters.items(), *constants.items())}
         for name in self._changing:
             tensors[f"module.{name}"] = state[f"buffer/{name}"]
         index = (Count(counts, lambda epoch, index: index),) if batch and self._takes_index[stage] else ()
-        with branchless_metrics(), nullcontext() if stage == "train" else self._evaluating():
+        made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
+        with branchless_metrics(), made, nullcontext() if stage == "train" else self._evaluating():
             output = functional_call(self._steps, tensors, (methods, *batch, *index))
         # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
         state = {**state, **{f"buffer/{name}": tensors[f"module.{name}"] for name in self._changing}}
@@ -351,7 +387,8 @@ class PureModule:
                 raise NotVectorizable(f"a step differs for over {MOST_VARIANTS} values of batch_idx or current_epoch")
             self.counts = Counts(*place)
             lengths = {name: length for name, (_, length) in _attributes(module).items()}
-            output, _, recorded = self._call(stage, [STEP_OF[stage]], {}, {}, {}, batch)
+            rates = torch.zeros(self._groups) if stage == "train" else None
+            output, _, recorded = self._call(stage, [STEP_OF[stage]], {}, {}, {}, batch, rates=rates)
             for name, logged in recorded.items():
                 if isinstance(logged.value, Metric):
                     self._logged_metrics[stage][name] = logged.value

@@ -1,4 +1,4 @@
-"""What a step logs, recorded without a trainer; and what a step must not ask a trainer for."""
+"""What a step logs, recorded without a trainer; and what a step can ask a trainer for."""
 
 from __future__ import annotations
 
@@ -84,6 +84,8 @@ class Recorder:
     _recorded_step: bool  # whether it is a step rather than another hook
     _counts: Counts
     _steps_per_epoch: int
+    _rates: Tensor | None  # the learning rates, [groups]; None where it is no training step
+    _trainer_view: TrainerView
 
     def log(
         self,
@@ -133,6 +135,21 @@ class Recorder:
         steps, training = self._steps_per_epoch, self._recorded_stage == "train" and self._recorded_step
         return Count(self._counts, lambda epoch, index: epoch * steps + (index if training else steps))
 
+    @property
+    def trainer(self) -> TrainerView:
+        """What stands for the trainer."""
+        return self._trainer_view
+
+    def optimizers(self, use_pl_optimizer: bool = True) -> OptimizerView:
+        """Returns what stands for the optimizer."""
+        if self._rates is None:
+            raise NotVectorizable("a learning rate is looked at outside of training_step")
+        return OptimizerView(self._rates)
+
+    def lr_schedulers(self) -> OptimizerView:
+        """Returns what stands for the scheduler."""
+        return self.optimizers()
+
     def _number(self, name: str, value: Any) -> Tensor:
         if isinstance(value, UnknownValue):
             raise NotVectorizable(f"{name!r} is logged, and {value.reason}")
@@ -162,6 +179,102 @@ def recording_class(kind: type[LightningModule]) -> type[LightningModule]:
     return type(kind.__name__, (Recorder, kind), names)
 
 
+class TrainerView:
+    """Stands for the trainer while a step is traced.
+
+    Args:
+        module: The module whose step it is.
+        steps: Batches of an epoch of training.
+        epochs: Epochs of training.
+    """
+
+    is_global_zero = True
+    sanity_checking = False
+    world_size = 1
+    global_rank = local_rank = node_rank = 0
+    logger = None
+
+    def __init__(self, module: Recorder, steps: int, epochs: int) -> None:
+        self._module = module
+        self.max_epochs = epochs
+        self.num_training_batches = steps
+
+    @property
+    def current_epoch(self) -> Any:
+        """The epoch."""
+        return self._module.current_epoch
+
+    @property
+    def global_step(self) -> Any:
+        """The optimizer steps taken so far."""
+        return self._module.global_step
+
+    @property
+    def training(self) -> bool:
+        """Whether it trains."""
+        return self._module._recorded_stage == "train"
+
+    @property
+    def validating(self) -> bool:
+        """Whether it validates."""
+        return self._module._recorded_stage == "val"
+
+    @property
+    def testing(self) -> bool:
+        """Whether it tests."""
+        return self._module._recorded_stage == "test"
+
+    @property
+    def optimizers(self) -> list[OptimizerView]:
+        """The optimizer, of which only the rates can be seen."""
+        return [self._module.optimizers()]
+
+    def __getattr__(self, name: str) -> Any:
+        raise _refused(f"trainer.{name}", name)
+
+
+class OptimizerView:
+    """Stands for the optimizer, or what steps its schedule, while a step is traced.
+
+    Args:
+        rates: The learning rates of the step, ``[groups]``.
+    """
+
+    def __init__(self, rates: Tensor) -> None:
+        self._rates = rates
+
+    @property
+    def optimizer(self) -> OptimizerView:
+        """The optimizer that Lightning wraps."""
+        return self
+
+    @property
+    def param_groups(self) -> list[_Group]:
+        """The param groups."""
+        return [_Group(rate) for rate in self._rates.unbind()]
+
+    def get_last_lr(self) -> list[Tensor]:
+        """Returns the rates."""
+        return list(self._rates.unbind())
+
+    def __getattr__(self, name: str) -> Any:
+        raise _refused(f"optimizers().{name}", name)
+
+
+class _Group:
+    def __init__(self, rate: Tensor) -> None:
+        self._rate = rate
+
+    def __getitem__(self, key: str) -> Tensor:
+        if key != "lr":
+            raise NotVectorizable(f"a step uses the {key} of a param group")
+        return self._rate
+
+
+def _refused(what: str, name: str) -> Exception:
+    return AttributeError(name) if name.startswith("__") else NotVectorizable(f"a step uses self.{what}")
+
+
 def _refusal(what: str) -> property:
     def refuse(self: Any) -> Any:
         raise NotVectorizable(f"a step uses self.{what}")
@@ -169,5 +282,5 @@ def _refusal(what: str) -> property:
     return property(refuse)
 
 
-for _name in ("trainer", "fabric", "optimizers", "lr_schedulers", "manual_backward"):
+for _name in ("fabric", "manual_backward"):
     setattr(Recorder, _name, _refusal(_name))

@@ -33,6 +33,33 @@ def rnn_relu(*args: Any) -> Any:
     return _layers(_plain_cell(torch.relu), 1, *args)
 
 
+def gru_cell(input: Tensor, state: Tensor, *weights: Tensor | None) -> Tensor:
+    """Computes ``torch.gru_cell``: the new state."""
+    return _one_step(_gru_cell, input, (state,), weights)[0]
+
+
+def lstm_cell(input: Tensor, states: Sequence[Tensor], *weights: Tensor | None) -> tuple[Tensor, ...]:
+    """Computes ``torch.lstm_cell``: the new state and cell."""
+    return _one_step(_lstm_cell, input, tuple(states), weights)
+
+
+def rnn_tanh_cell(input: Tensor, state: Tensor, *weights: Tensor | None) -> Tensor:
+    """Computes ``torch.rnn_tanh_cell``: the new state."""
+    return _one_step(_plain_cell(torch.tanh), input, (state,), weights)[0]
+
+
+def rnn_relu_cell(input: Tensor, state: Tensor, *weights: Tensor | None) -> Tensor:
+    """Computes ``torch.rnn_relu_cell``: the new state."""
+    return _one_step(_plain_cell(torch.relu), input, (state,), weights)[0]
+
+
+def _one_step(
+    cell: Cell, input: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    given = [weight for weight in weights if weight is not None]
+    return _layer(cell, input[None], state, given, biased=len(given) == 4, backward=False)[1]
+
+
 def _layers(
     cell: Cell,
     states: int,

@@ -133,7 +133,7 @@ class VectorizedRace:
             stage: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for stage, part in rows.items()
         }
         schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs)
-        self._pure = PureModule(module, trained, probes, schedule)
+        self._pure = PureModule(module, trained, len(real.param_groups), probes, schedule)
         example = Member(*self._pure.tensors(module), {stage: part.few() for stage, part in rows.items()})
 
         threads = torch.get_num_threads()
