@@ -663,6 +663,24 @@ class Parametrized(Classifier):
         return self.pair(z, z.roll(1, 0))
 
 
+class Pretrained(Classifier):
+    """Adds encodings of positions, and ends in a frozen layer: both are the same for every seed."""
+
+    def build(self) -> None:
+        same = torch.Generator().manual_seed(0)
+        self.embed = nn.Embedding(12, 8)
+        self.register_buffer("positions", torch.randn(1000, 8, generator=same))
+        self.inner = nn.Linear(8, 8)
+        self.head = nn.Linear(8, CLASSES).requires_grad_(False)
+        with torch.no_grad():
+            for parameter in self.head.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=same))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x) + torch.sigmoid(self.positions[: x.shape[1]])
+        return self.head(self.inner(x).relu().mean(1))
+
+
 class VAE(Classifier):
     def build(self) -> None:
         self.encoder = nn.Linear(8, 4)
@@ -756,6 +774,7 @@ TOGETHER = {
         Ordinary(ResNetLike, "images"),
         Ordinary(ChannelsLast, "images"),
         Ordinary(Cells, "sequences"),
+        Ordinary(Pretrained, "tokens"),
         Ordinary(Parametrized, "table"),
         Ordinary(GRUClassifier, "sequences"),
         Ordinary(LSTMClassifier, "sequences"),

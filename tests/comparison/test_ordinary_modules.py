@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -174,6 +175,7 @@ def bits(result: dict[str, Any]) -> dict[str, bytes]:
     [
         "BatchNormMLP",
         "GRUClassifier",
+        "Pretrained",
         *(
             pytest.param(name, marks=pytest.mark.exhaustive)
             for name in ("InstanceNormConv", "Ranked", "VAE", "BatchNormConv")
@@ -276,6 +278,29 @@ def test_a_schedule_that_follows_a_metric_needs_every_validation(monkeypatch: py
     following = [dataclasses.replace(one, plateau=Plateau(monitor="val_loss")) for one in trainings()]
     monkeypatch.setitem(globals(), "trainings", lambda: following)
     assert validations(seeded(TOGETHER["BatchNormMLP"]), monkeypatch, only_ends=True)[0] == EPOCHS
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, within its compiler
+def test_what_is_the_same_for_every_seed_lies_in_memory_once(run_all: bool) -> None:
+    make = seeded(TOGETHER["Pretrained"])
+    together = vectorized.VectorizedRace(make, trainings(), optimizer=SGD, epochs=EPOCHS)
+    assert together.bytes_per_run < 1000 * 8 * 4
+    if not run_all or shutil.which("g++") is None:
+        return
+    some = race(trainings(), make, optimizer=SGD, epochs=EPOCHS, compile=True)
+    for run, result in race(trainings(), make, optimizer=SGD, epochs=EPOCHS).items():
+        np.testing.assert_allclose(some[run]["val_loss"], result["val_loss"], atol=1e-6)
+
+
+def test_a_later_seed_with_another_constant_is_told() -> None:
+    class Later(Classifier):
+        def build(self) -> None:
+            super().build()
+            self.register_buffer("scale", torch.tensor(2.0 if torch.initial_seed() == 5 else 1.0))
+
+    three = [Training(seed, trainings()[0].rates) for seed in (3, 4, 5)]
+    with pytest.raises(NotVectorizable, match="all runs would share scale, and seed 5 has another than the first two"):
+        race(three, seeded(Ordinary(Later, "table")), epochs=EPOCHS, workers=1)
 
 
 def test_a_diverged_run_keeps_its_statistics_to_itself() -> None:

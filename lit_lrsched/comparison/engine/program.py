@@ -65,6 +65,7 @@ class Stack:
         keys: What each run's dropout is drawn from, int64 ``[R]``.
         device: Where to put them.
         turned: Names of the parameters whose matrices lie transposed in memory.
+        shared: Names of the constants that are the same for all members, and lie in memory once.
 
     Attributes:
         losses: The training loss of each step so far, ``[R]`` each.
@@ -78,29 +79,33 @@ class Stack:
         keys: Tensor,
         device: torch.device,
         turned: Collection[str],
+        shared: Collection[str],
     ) -> None:
         self.runs = len(members)
         self.keys = keys.to(device)
         self.parameters = _side_by_side([member.parameters for member in members], device)
         self.parameters |= {name: self.parameters[name].mT.contiguous().mT for name in turned}
-        self.constants = _side_by_side([member.constants for member in members], device)
+        constants = members[0].constants
+        self.constants = {name: constants[name].to(device).expand(self.runs, *constants[name].shape) for name in shared}
+        rest = constants.keys() - self.constants.keys()
+        self.constants |= _side_by_side([{name: member.constants[name] for name in rest} for member in members], device)
         self.slots = update.slots(self.parameters)
         start = pure.start()
         self.state = _side_by_side([start | member.buffers for member in members], device)
         self.kept: Kept = {}
         self.logged: Tensors = {}
         self.losses: list[Tensor] = []
-        different = list({id(member): member for member in members}.values())
-        place = {id(member): i for i, member in enumerate(different)}
+        of_seeds = list({id(member): member for member in members}.values())
+        place = {id(member): i for i, member in enumerate(of_seeds)}
         self._which = torch.tensor([place[id(member)] for member in members], device=device)
         self._data: dict[Stage, list[Tensor]] = {}
         self._order: dict[Stage, Tensor] = {}  # [epochs, rows]: batch by batch, and seed by seed within each
         for stage in members[0].rows:
-            rows = [member.rows[stage] for member in different]
-            shared = {id(part.data): tree_leaves(part.data) for part in rows}  # seeds may have the same data
-            self._data[stage] = [torch.cat(parts).to(device) for parts in zip(*shared.values(), strict=True)]
-            starts = accumulate((len(leaves[0]) for leaves in shared.values()), initial=0)
-            first = dict(zip(shared, starts, strict=False))
+            rows = [member.rows[stage] for member in of_seeds]
+            different = {id(part.data): tree_leaves(part.data) for part in rows}  # seeds may have the same data
+            self._data[stage] = [torch.cat(parts).to(device) for parts in zip(*different.values(), strict=True)]
+            starts = accumulate((len(leaves[0]) for leaves in different.values()), initial=0)
+            first = dict(zip(different, starts, strict=False))
             order = torch.stack([part.order + first[id(part.data)] for part in rows], dim=1)
             batches = torch.split(order, list(rows[0].sizes), dim=2)
             self._order[stage] = torch.cat([batch.flatten(1) for batch in batches], dim=1).to(device)
@@ -149,6 +154,7 @@ class Program:
         epochs: Epochs of training.
         clip: How gradients are clipped.
         turned: Names of the parameters whose matrices lie transposed in memory.
+        shared: Names of the constants that are the same for all runs.
 
     Attributes:
         draws: Whether a step draws random numbers.
@@ -164,9 +170,11 @@ class Program:
         epochs: int,
         clip: Clip | None = None,
         turned: Collection[str] = (),
+        shared: Collection[str] = (),
     ) -> None:
         self._pure = pure
         self._turned = turned
+        self._shared = shared
         self._update = update
         self._clip = clip
         self._sizes = member.sizes
@@ -199,8 +207,9 @@ class Program:
                     traced.graph.compile(tree_leaves(self._arguments(stage, size)))
 
     def peak_bytes(self) -> int:
-        """Returns the working set of the largest training step."""
-        return self._largest_steps()["train"].peak_bytes()
+        """Returns the working set of the largest training step, without what all runs share."""
+        constants = self._example.constants
+        return self._largest_steps()["train"].peak_bytes() - sum(constants[name][0].nbytes for name in self._shared)
 
     def turned(self) -> list[str]:
         """Returns the names of the parameters whose matrices would be multiplied faster if they lay transposed."""
@@ -213,7 +222,7 @@ class Program:
 
     def stack(self, members: Sequence[Member], keys: Tensor) -> Stack:
         """Returns R runs that start from these members."""
-        return Stack(members, self._pure, self._update, keys, self._device, self._turned)
+        return Stack(members, self._pure, self._update, keys, self._device, self._turned, self._shared)
 
     @cached_property
     def validates_idly(self) -> bool:

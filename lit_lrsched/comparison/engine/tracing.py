@@ -6,6 +6,7 @@ without values, as ``make_fx`` does, takes thirty times as long.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,7 +44,9 @@ class Like:
     @property
     def nbytes(self) -> int:
         """Bytes that the numbers take."""
-        return self.shape.numel() * self.dtype.itemsize
+        # Along a stride of 0 all are the same one; a size of 1 counts for nothing either.
+        sizes = [size for size, stride in zip(self.shape, self.strides, strict=True) if stride or not size]
+        return math.prod(sizes) * self.dtype.itemsize
 
     def empty(self) -> Tensor:
         """Returns a tensor like this, with any numbers."""
@@ -86,7 +89,7 @@ def trace(function: Callable[..., list[Any]], leaves: list[Tensor], forms: Mappi
             changes a tensor of its own.
     """
     recording = _Recording(forms)
-    copies = [leaf.detach().clone() for leaf in leaves]
+    copies = [_copy(leaf.detach()) for leaf in leaves]
     for place, copy in enumerate(copies):
         recording.know(copy, recording.graph.placeholder(f"arg{place}"))
     with recording:
@@ -154,6 +157,14 @@ class _Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of its 
         """Returns whether nodes compute the same whatever the arguments are."""
         memory = Memory(self.graph)
         return all(origin.op != "placeholder" for node in nodes for origin in memory.origins(node))
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """Returns a copy that lies in memory as its pattern does: once where all along a dimension are the same."""
+    once = tensor
+    for dim, stride in enumerate(tensor.stride()):
+        once = once.narrow(dim, 0, 1) if stride == 0 and tensor.shape[dim] else once
+    return once.clone().expand(tensor.shape)
 
 
 def _told_by(operator: Any, args: Any, kwargs: Any, out: Any) -> list[Tensor]:

@@ -21,12 +21,14 @@ from functools import partial
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_lrsched.comparison.engine.batches import Build, Rows, bytes_of, module_and_rows
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.even import LANES
 from lit_lrsched.comparison.engine.held import held
 from lit_lrsched.comparison.engine.hooks import Schedule
+from lit_lrsched.comparison.engine.metrics import Tensors
 from lit_lrsched.comparison.engine.optimizers import Values, vectorized_update
 from lit_lrsched.comparison.engine.program import Member, Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
@@ -135,6 +137,7 @@ class VectorizedRace:
         schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs)
         self._pure = PureModule(module, trained, len(real.param_groups), probes, schedule)
         example = Member(*self._pure.tensors(module), {stage: part.few() for stage, part in rows.items()})
+        self._shared = self._same_constants(example)
 
         threads = torch.get_num_threads()
         here = threads if self._device.type == "cpu" and sys.platform == "linux" else 1
@@ -218,7 +221,9 @@ class VectorizedRace:
                 )
 
     def _program(self, member: Member, runs: int, turned: Collection[str] = ()) -> Program:
-        return Program(self._pure, self._update, member, runs, self._device, self._epochs, self._clip, turned)
+        return Program(
+            self._pure, self._update, member, runs, self._device, self._epochs, self._clip, turned, self._shared.keys()
+        )
 
     def _module_and_rows(self, seed: int, free: int | None = None) -> tuple[LightningModule, dict[Stage, Rows]]:
         module, rows = module_and_rows(self._build, seed, self._drawn, free)
@@ -242,10 +247,27 @@ class VectorizedRace:
             for stage, part in rows.items():
                 rows[stage] = part.sharing(member.rows[stage] for member in members.values())
             member = Member(*self._pure.tensors(module), rows)
+            for name, tensor in self._shared.items():
+                if not torch.equal(tensor, member.constants[name]):
+                    raise NotVectorizable(
+                        f"all runs would share {name}, and seed {seed} has another than the first two"
+                    )
+                member.constants[name] = tensor
             if member.sizes != self._sizes:
                 raise NotVectorizable(f"seed {seed} has batches of other sizes than seed {self._trainings[0].seed}")
             members[seed] = member
         return members
+
+    def _same_constants(self, example: Member) -> Tensors:
+        """Returns the constants that are the same for the first two seeds, such as encodings of positions."""
+        first = {name: tensor.cpu() for name, tensor in example.constants.items()}
+        seeds = [training.seed for training in self._trainings if training.seed != self._trainings[0].seed]
+        if not seeds or not first:
+            return first
+        with isolate_rng(), torch.enable_grad():
+            module, _ = self._build(seeds[0])
+        constants = self._pure.tensors(module)[2]
+        return {name: tensor for name, tensor in first.items() if torch.equal(tensor, constants[name])}
 
     def _check_held(self, module: LightningModule, seed: int) -> None:
         """Refuses a module that differs from that of the first seed in more than numbers of parameters and buffers."""
