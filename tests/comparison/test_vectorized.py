@@ -368,15 +368,17 @@ def test_compiled_equals_traced(run_all: bool) -> None:
         assert_equal(compiled[run], traced[run], atol=1e-6)
 
 
-def test_rows_are_what_the_loaders_yield() -> None:
-    _, data = recipe(4)
+@pytest.mark.parametrize("options", [{}, {"num_workers": 1, "persistent_workers": True}])
+def test_rows_are_what_the_loaders_yield(options: Any) -> None:
+    make = partial(recipe, data=partial(Data, **options))
+    _, data = make(4)
     data.setup("fit")
     loader, validation = data.train_dataloader(), data.val_dataloader()
     expected = []
     for _ in range(3):
         expected.append([x for x, _ in loader])
         list(validation)
-    _, rows = module_and_rows(recipe, 4, 3)
+    _, rows = module_and_rows(make, 4, 3)
     for epoch, batches in enumerate(expected):
         drawn = rows["train"].data[0][rows["train"].order[epoch]].split(rows["train"].sizes)
         assert all(map(torch.equal, drawn, batches))
@@ -561,6 +563,21 @@ def test_data_that_are_not_rows_are_told(dataset: Any, reason: str) -> None:
 
     with pytest.raises(NotVectorizable, match=reason):
         race([Training(0, ramp(1))], partial(recipe, data=Other))
+
+
+def test_a_list_of_one_loader_makes_lists_of_batches_in_training_alone() -> None:
+    class Listed(Data):
+        def val_dataloader(self) -> Any:
+            return [super().val_dataloader()]
+
+    class AllListed(Listed):
+        def train_dataloader(self) -> Any:
+            return [super().train_dataloader()]
+
+    training = Training(0, ramp(1))
+    assert_equal(race([training], partial(recipe, data=Listed))[0], race([training])[0], atol=0)
+    with pytest.raises(NotVectorizable, match="its batches come from a list, not from one DataLoader"):
+        race([training], partial(recipe, data=AllListed))
 
 
 def test_other_optimizers_are_told() -> None:

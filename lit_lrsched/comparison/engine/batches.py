@@ -84,15 +84,15 @@ def module_and_rows(
         data.setup("fit")
         loaders = {"train": _loader(data.train_dataloader())}
         if _has(module, data, "val"):
-            loaders["val"] = _loader(data.val_dataloader())
+            loaders["val"] = _loader(_only(data.val_dataloader()))
         drawn: dict[str, list[_Epoch]] = {stage: [] for stage in loaders}
-        for _ in range(epochs):
+        for epoch in range(epochs):
             for stage, loader in loaders.items():
-                drawn[stage].append(_drawn(loader))
+                drawn[stage].append(_drawn(loader, epoch))
         if _has(module, data, "test"):
             data.setup("test")
-            loaders["test"] = _loader(data.test_dataloader())
-            drawn["test"] = [_drawn(loaders["test"])]
+            loaders["test"] = _loader(_only(data.test_dataloader()))
+            drawn["test"] = [_drawn(loaders["test"], 0)]
         rows = {stage: _rows(loader, drawn[stage], free) for stage, loader in loaders.items()}
     return module, rows  # type: ignore[return-value]
 
@@ -101,9 +101,12 @@ def _has(module: LightningModule, data: LightningDataModule, stage: Stage) -> bo
     return is_overridden(STEP_OF[stage], module) and is_overridden(f"{stage}_dataloader", data)
 
 
+def _only(loaders: Any) -> Any:
+    # In training a list of one loader makes lists of one batch.
+    return loaders[0] if isinstance(loaders, (list, tuple)) and len(loaders) == 1 else loaders
+
+
 def _loader(loader: Any) -> DataLoader[Any]:
-    if isinstance(loader, (list, tuple)) and len(loader) == 1:
-        loader = loader[0]
     if not isinstance(loader, DataLoader):
         raise NotVectorizable(f"its batches come from a {type(loader).__name__}, not from one DataLoader")
     if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
@@ -111,8 +114,9 @@ def _loader(loader: Any) -> DataLoader[Any]:
     return loader
 
 
-def _drawn(loader: DataLoader[Any]) -> _Epoch:
-    torch.empty((), dtype=torch.int64).random_(generator=loader.generator)  # as the loader's iterator does
+def _drawn(loader: DataLoader[Any], epoch: int) -> _Epoch:
+    if epoch == 0 or not loader.persistent_workers:  # as the loader's iterator does, when it is made
+        torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
     batches = loader.batch_sampler
     if type(batches) is not BatchSampler:
         listed = [list(batch) for batch in batches or ()]
