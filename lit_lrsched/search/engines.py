@@ -130,7 +130,10 @@ class Engines:
 
     def _chunks(self, keys: Sequence[RunKey]) -> Iterator[Chunk]:
         if self._program is not None:
-            yield from self._program.then(self._trainings(keys), self.steps)
+            try:
+                yield from self._program.then(self._trainings(keys), self.steps)
+            except NotVectorizable as error:  # a hook may come to it in a later epoch
+                raise InputError(f"the module cannot be vectorized, {error}: give engine='sequential'") from None
             return
         yield from race_one_by_one(
             self._build,

@@ -681,6 +681,16 @@ class Pretrained(Classifier):
         return self.head(self.inner(x).relu().mean(1))
 
 
+class FrozenStatistics(Classifier):
+    """Linear layers in a row, and statistics that every epoch keeps as they are."""
+
+    def build(self) -> None:
+        self.net = nn.Sequential(nn.Linear(8, 10), nn.BatchNorm1d(10), nn.Linear(10, 6), nn.Linear(6, CLASSES))
+
+    def on_train_epoch_start(self) -> None:
+        self.net[1].eval()
+
+
 class VAE(Classifier):
     def build(self) -> None:
         self.encoder = nn.Linear(8, 4)
@@ -775,6 +785,7 @@ TOGETHER = {
         Ordinary(ChannelsLast, "images"),
         Ordinary(Cells, "sequences"),
         Ordinary(Pretrained, "tokens"),
+        Ordinary(FrozenStatistics, "table"),
         Ordinary(Parametrized, "table"),
         Ordinary(GRUClassifier, "sequences"),
         Ordinary(LSTMClassifier, "sequences"),

@@ -237,8 +237,13 @@ A, B, BIAS = (
         (lambda a, b, bias: (product := torch.bmm(a, b)) + bias * product, False),
         (lambda a, b, bias: (torch.bmm(a, b), a.add_(1))[0] + bias, False),
         (lambda a, b, bias: (a.add_(1), torch.bmm(a, b) + bias, a.add_(1))[1], True),
+        (lambda a, b, bias: torch.bmm(torch.bmm(a, b) + bias, b.transpose(1, 2)) + bias[..., :5], True),
+        (lambda a, b, bias: torch.bmm((torch.bmm(a, b) + bias).view(3, 4, 6), b.transpose(1, 2)) + bias[..., :5], True),
     ],
-    ids=["bias", "the other way round", "twice the product", "used twice", "changed meanwhile", "changed otherwise"],
+    ids=[
+        *("bias", "the other way round", "twice the product", "used twice", "changed meanwhile", "changed otherwise"),
+        *("two in a row", "a view between two"),
+    ],
 )
 def test_a_product_adds_what_is_added_to_it(function: Callable[..., Tensor], is_one: bool) -> None:
     graph = Graph(function, A, B, BIAS)

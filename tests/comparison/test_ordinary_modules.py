@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
-from lit_lrsched import Constant, compare
+from lit_lrsched import Constant, InputError, compare, find_lr
 from lit_lrsched.comparison.engine import vectorized
 from lit_lrsched.comparison.engine.counts import Count, Counts
 from lit_lrsched.comparison.engine.program import Program
@@ -126,6 +126,93 @@ def test_what_else_a_step_asks_of_its_trainer_is_told(asked: Callable[[Any], Any
 
     with pytest.raises(NotVectorizable, match=told):
         race(trainings(), seeded(Ordinary(Asking, "table")), epochs=EPOCHS)
+
+
+class Calls(nn.Module):
+    """Computes otherwise from its third call on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x if self.calls < 3 else 2 * x
+
+
+class Changing(Classifier):
+    """Changes how it computes, in an epoch that is not the first."""
+
+    def build(self) -> None:
+        self.first = nn.Linear(8, 8).requires_grad_(False)
+        self.norm, self.drop, self.beta = nn.BatchNorm1d(8), nn.Dropout(0.0), 1.0
+        self.net = nn.Sequential(self.first, self.norm, self.drop, nn.Linear(8, CLASSES))
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == 1:
+            self.change()
+
+    def change(self) -> None:
+        """Does it."""
+
+
+def unfreeze(module: Any) -> None:
+    module.first.requires_grad_(True)
+
+
+def unfreeze_one(module: Any) -> None:
+    module.first.weight.requires_grad = True
+
+
+def fix_statistics(module: Any) -> None:
+    module.norm.eval()
+
+
+def drop(module: Any) -> None:
+    module.drop.p = 0.5
+
+
+def set_beta(module: Any) -> None:
+    module.beta = 2.0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (unfreeze, "it sets requires_grad while it trains"),
+        (unfreeze_one, "it sets requires_grad while it trains"),
+        (fix_statistics, r"on_train_epoch_start changes self\.norm\.training"),
+        (drop, r"on_train_epoch_start changes self\.drop\.p"),
+        (set_beta, r"on_train_epoch_start changes self\.beta"),
+    ],
+)
+def test_a_module_that_changes_how_it_computes_is_told(change: Any, told: str) -> None:
+    kind = type("Changing", (Changing,), {"change": change})
+    with pytest.raises(NotVectorizable, match=told):
+        race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
+    race(trainings(), seeded(Ordinary(Changing, "table")), epochs=EPOCHS)
+
+
+def test_a_layer_that_counts_its_calls_is_told() -> None:
+    class Counted(Classifier):
+        def build(self) -> None:
+            self.net = nn.Sequential(nn.Linear(8, CLASSES), Calls())
+
+    with pytest.raises(NotVectorizable, match=r"training_step changes self\.net\.1\.calls"):
+        race(trainings(), seeded(Ordinary(Counted, "table")), epochs=EPOCHS)
+
+
+def test_a_hook_that_branches_and_then_changes_the_module_ends_the_program_in_a_line(tmp_path: Path) -> None:
+    class Late(Changing):
+        def on_validation_epoch_end(self) -> None:
+            if self.first.weight.sum() < 1e9 and self.current_epoch == 1:  # called run by run
+                self.beta = 2.0
+
+    options: dict[str, Any] = {"epochs": EPOCHS, "lrs": [0.05], "metric": "val_acc"}
+    raced = compare(Late, partial(Rows, "table"), {"constant": Constant()}, seeds=2, folder=tmp_path / "1", **options)
+    assert raced.results.reason == "on_validation_epoch_end changes self.beta"
+    with pytest.raises(InputError, match=r"on_validation_epoch_end changes self\.beta: give engine='sequential'"):
+        find_lr(Late, partial(Rows, "table"), lrs=(0.01, 0.1), points=5, seeds=2, epochs=EPOCHS, folder=tmp_path / "2")
 
 
 def test_a_rate_that_is_looked_at_elsewhere_is_told() -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from lit_lrsched.comparison.engine.norms import batch_norm, instance_norm
+from lit_lrsched.comparison.engine.recorder import ChangesItself
 from lit_lrsched.comparison.engine.recurrent import (
     dropped,
     gru,
@@ -41,6 +42,15 @@ class Followable(TorchFunctionMode):
             out = form(*args, **(kwargs or {}))
             if out is not NotImplemented:
                 return out
+        return func(*args, **(kwargs or {}))
+
+
+class FixedGradients(TorchFunctionMode):
+    """Refuses to change which tensors have a gradient: a program is made for those that have one at its start."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.requires_grad_, Tensor.requires_grad.__set__):  # type: ignore[attr-defined]
+            raise ChangesItself("it sets requires_grad while it trains")
         return func(*args, **(kwargs or {}))
 
 

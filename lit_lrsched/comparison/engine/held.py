@@ -1,4 +1,4 @@
-"""What a module holds beside the numbers in its parameters and buffers: in one program all runs share it."""
+"""What a module holds beside the numbers in its parameters and buffers: in one program all runs and steps share it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 
+_SETTINGS = (bool, int, float, str)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device, torch.Size)
 # What every module has, and what Lightning uses to log a graph: often drawn anew for every module.
 _LEFT_OUT = frozenset([*vars(nn.Module()), "_example_input_array"])
@@ -51,6 +52,16 @@ def held(module: LightningModule) -> dict[str, Any]:
             if is_fixed and value.untyped_storage().data_ptr() in memory:
                 raise NotVectorizable(f"self.{place} shows the memory of a parameter or buffer")
             found[place] = _plain(value)
+    return found
+
+
+def settings(module: LightningModule) -> dict[str, Any]:
+    """Returns what decides how the layers of a module compute, by name: numbers and text in attributes, and modes."""
+    found: dict[str, Any] = {}
+    for path, part in module.named_modules():
+        if not isinstance(part, Metric):
+            own = {name: value for name, value in vars(part).items() if type(value) in _SETTINGS and name[0] != "_"}
+            found |= {f"{path}.{name}" if path else name: repr(value) for name, value in own.items()}
     return found
 
 

@@ -24,7 +24,7 @@ from lit_lrsched.comparison.engine.graphs import Graph
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
 from lit_lrsched.comparison.engine.pure_module import PureModule
-from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
+from lit_lrsched.comparison.engine.recorder import ChangesItself, NotVectorizable, Stage
 from lit_lrsched.optim.torch_internals import (
     tree_leaves,
     tree_map,
@@ -391,6 +391,8 @@ class Program:
         graph: Graph | None = None
         try:
             graph = Graph(contiguous, *arguments, carried=2)  # the state
+        except ChangesItself:
+            raise
         except NotVectorizable:
             counts = Counts(epoch, 0)  # called run by run, it sees every epoch as it is
         graphs.append(Traced(graph, counts, {}))

@@ -20,7 +20,8 @@ from torch.func import functional_call
 from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.counts import Count, Counts
-from lit_lrsched.comparison.engine.forms import OwnTensors
+from lit_lrsched.comparison.engine.forms import FixedGradients, OwnTensors
+from lit_lrsched.comparison.engine.held import settings
 from lit_lrsched.comparison.engine.hooks import (
     END_OF,
     FIRST,
@@ -32,6 +33,7 @@ from lit_lrsched.comparison.engine.hooks import (
 )
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
 from lit_lrsched.comparison.engine.recorder import (
+    ChangesItself,
     Logged,
     NotVectorizable,
     Recorder,
@@ -131,6 +133,7 @@ class PureModule:
         self.weights: dict[str, int] = {}
         self.emptied: dict[tuple[str, Stage], set[str]] = {}
         self.own_tensors = False
+        self._started = False  # whether the first hooks were called, which may set how layers compute
         self._lists: set[str] = set()
         self._changing: set[str] = set()
         used = self._probe(batches)
@@ -302,8 +305,13 @@ class PureModule:
             tensors[f"module.{name}"] = state[f"buffer/{name}"]
         index = (Count(counts, lambda epoch, index: index),) if batch and self._takes_index[stage] else ()
         made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
-        with branchless_metrics(), made, nullcontext() if stage == "train" else self._evaluating():
+        with branchless_metrics(), FixedGradients(), made, nullcontext() if stage == "train" else self._evaluating():
+            before = settings(self._module)
             output = functional_call(self._steps, tensors, (methods, *batch, *index))
+            after = settings(self._module)
+        if self._started and after != before:
+            changed = min(name for name in {**before, **after} if before.get(name) != after.get(name))
+            raise ChangesItself(f"{methods[-1]} changes self.{changed}")
         # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
         state = {**state, **{f"buffer/{name}": tensors[f"module.{name}"] for name in self._changing}}
         return output, state, recorder._recorded
@@ -337,6 +345,7 @@ class PureModule:
         with isolate_rng(), torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a metric of one batch may have little to go by
             self._probe_hooks("start", "train", self._starts("train", 0))
+            self._started = True
             self._probe_steps("train", batches["train"], used)
             if "val" in batches:
                 self._probe_stage("val", batches["val"])

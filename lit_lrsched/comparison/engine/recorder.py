@@ -21,6 +21,10 @@ class NotVectorizable(Exception):
     """Why runs of this module cannot be trained in one program, in one line."""
 
 
+class ChangesItself(NotVectorizable):
+    """A module that changes how it computes while it trains."""
+
+
 @dataclass(frozen=True)
 class UnknownValue:
     """Stands for a value that a traced step cannot know; of use as long as nobody looks at it.

@@ -69,6 +69,7 @@ def _added_by_products(graph: Graph) -> None:
                 with graph.inserting_before(node):
                     both = graph.call_function(aten.baddbmm.default, (bias, *product.args))
                 both.meta["like"] = node.meta["like"]
+                memory.root[both], memory.place[both] = memory.root[node], memory.place[node]
                 node.replace_all_uses_with(both)
                 graph.erase_node(node)
                 graph.erase_node(product)
