@@ -23,6 +23,9 @@ from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_structure as tree_structure
 from torch.utils._pytree import tree_unflatten as tree_unflatten
 
+COMPILED_NUMBER = "_torchdynamo_wrapper_id"
+"""Under this name every compiled module has a number of its own."""
+
 
 def parts_of(scheduler: LRScheduler) -> list[LRScheduler]:
     """Returns the schedulers inside a ``SequentialLR`` or ``ChainedScheduler``: no public name leads to them."""

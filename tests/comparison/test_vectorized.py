@@ -20,6 +20,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 
 from lit_lrsched.comparison.engine.batches import Rows, module_and_rows
+from lit_lrsched.comparison.engine.held import held
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.training import Chunk, Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
@@ -541,6 +542,13 @@ def test_what_seeds_share_is_no_reason_to_train_alone() -> None:
     both = [Training(seed, ramp(1)) for seed in (0, 1)]
     for make in (lambda: torch.ones(2), lambda: [1, {"a": (2.5, {3})}], lambda: float("nan"), nn.Identity, object):
         race(both, partial(recipe, module=partial(Masked, make)), workers=1)
+
+
+@pytest.mark.exhaustive  # loads torch's compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_numbers_of_compiled_layers_are_no_reason_to_train_alone() -> None:
+    one, other = (held(Masked(lambda: torch.compile(nn.Linear(2, 2), backend="eager"))) for _ in range(2))
+    assert one == other
 
 
 def test_an_attribute_that_shows_a_parameter_is_told() -> None:

@@ -14,11 +14,12 @@ from torch.nn.parameter import is_lazy
 from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.optim.torch_internals import COMPILED_NUMBER
 
 _SETTINGS = (bool, int, float, str)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device, torch.Size)
 # What every module has, and what Lightning uses to log a graph: often drawn anew for every module.
-_LEFT_OUT = frozenset([*vars(nn.Module()), "_example_input_array"])
+_LEFT_OUT = frozenset([*vars(nn.Module()), "_example_input_array", COMPILED_NUMBER])
 
 
 def held(module: LightningModule) -> dict[str, Any]:
