@@ -24,6 +24,7 @@ from lit_lrsched.comparison.own_optimizer import ask, replaced, unscheduled
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, as_plateau, drive_in_proportion
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, given, set_momentum, set_to
 from lit_lrsched.comparison.rates import RateTables
+from lit_lrsched.comparison.trainer_options import own_callbacks_left_out
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.group_schedules import check_groups
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
@@ -249,6 +250,7 @@ def grid_of(
     check_test_data(module, data)
     parameters = module.parameters()
     chosen = given(optimizer, parameters, replaced(module)) if optimizer else ask(module, data, epochs)
+    chosen = dataclasses.replace(chosen, notes=(*chosen.notes, *own_callbacks_left_out(module)))
     default_lrs, default_momenta = defaults.rates_and_momenta(module, chosen.func, chosen.lr)
     return Grid(
         {**schedules, OWN: chosen.schedule} if chosen.schedule else schedules,

@@ -7,9 +7,10 @@ weights nor what is measured is not looked at: loggers, checkpoints, bars, sanit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     DeviceStatsMonitor,
     LearningRateMonitor,
@@ -20,6 +21,7 @@ from lightning.pytorch.callbacks import (
     Timer,
 )
 from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.errors import InputError
@@ -84,5 +86,18 @@ def check_trainer(trainer: Trainer, epochs: int, what: str) -> list[str]:
     callbacks: list[Callback] = callbacks_of(trainer)
     if any(isinstance(one, Timer) for one in callbacks):
         raise InputError(f"{what} has no clock to end its runs by: leave max_time out, the Timer")
-    others = list(dict.fromkeys(type(one).__name__ for one in callbacks if not isinstance(one, _IDLE)))
-    return [f"The trainer's {', '.join(others)} {'is' if len(others) == 1 else 'are'} left out."] if others else []
+    return _left_out("The trainer's", callbacks)
+
+
+def own_callbacks_left_out(module: LightningModule) -> list[str]:
+    """Returns what there is to say of the callbacks that a module brings: as those of a trainer they are left out."""
+    if not is_overridden("configure_callbacks", module):
+        return []
+    brought = module.configure_callbacks()
+    callbacks = [brought] if isinstance(brought, Callback) else list(brought)
+    return _left_out(f"{type(module).__name__}'s own", callbacks)
+
+
+def _left_out(whose: str, callbacks: Sequence[Callback]) -> list[str]:
+    names = list(dict.fromkeys(type(one).__name__ for one in callbacks if not isinstance(one, _IDLE)))
+    return [f"{whose} {', '.join(names)} {'is' if len(names) == 1 else 'are'} left out."] if names else []

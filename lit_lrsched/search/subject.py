@@ -18,6 +18,7 @@ from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.own_optimizer import ask_with_schedule, replaced, takes
 from lit_lrsched.comparison.own_schedule import OwnSchedule
 from lit_lrsched.comparison.racing_optimizer import given
+from lit_lrsched.comparison.trainer_options import own_callbacks_left_out
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike, name_of
 from lit_lrsched.schedules.durations import steps_in
@@ -100,6 +101,7 @@ def subject_of(
         own = ask_with_schedule(module, data, epochs, horizon.steps)
         if schedule is not None and own.schedule is not None:
             notes.append(f"The schedule takes the place of {name}'s {own.schedule.name}.")
+    notes += own_callbacks_left_out(module)
     chosen: AnySchedule | OwnSchedule = checked_schedule("schedule", schedule) if schedule is not None else Constant()
     label = name_of(chosen) if schedule is not None else "constant"
     if schedule is None and own.schedule is not None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
@@ -42,6 +43,7 @@ from lit_lrsched import (
     Plateau,
     WarmupCosine,
     compare,
+    find_lr,
 )
 from lit_lrsched.comparison.definition import described
 from lit_lrsched.comparison.race import Comparison
@@ -86,6 +88,40 @@ def test_the_engines_agree_run_by_run(tmp_path):
     for one, other in zip(fast, slow, strict=True):
         assert one.curves["lr"] == pytest.approx(other.curves["lr"], rel=1e-12), one.key
         assert one.metrics == pytest.approx(other.metrics, abs=1e-4), one.key
+
+
+class Watched(MLP):
+    """Brings callbacks: one that ends training, one that trains nothing."""
+
+    def configure_callbacks(self):
+        return [EarlyStopping("val_loss", min_delta=9.0, patience=1), LearningRateMonitor()]
+
+
+@pytest.mark.parametrize("engine", ["vectorized", "sequential"])
+def test_the_callbacks_of_a_module_are_left_out_and_told(tmp_path, caplog, engine):
+    caplog.set_level("INFO")
+    options = {"lrs": [0.1], "seeds": 2, "epochs": 4, "metric": "val_loss", "engine": engine}
+    watched = compare(Watched, Data, {"linear": Linear()}, folder=tmp_path / "watched", **options)
+    assert "Watched's own EarlyStopping is left out." in caplog.text
+    plain = compare(MLP, Data, {"linear": Linear()}, folder=tmp_path / "plain", **options)
+    for one, other in zip(watched.results.records, plain.results.records, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
+        assert len(one.curves["val_loss"]) == 4
+    found = find_lr(Watched, Data, lrs=(0.01, 0.1), points=5, seeds=2, epochs=1, folder=tmp_path / "found")
+    assert "Watched's own EarlyStopping is left out." in found.subject.opening()
+
+
+class Ending(MLP):
+    def on_train_epoch_end(self):
+        self.trainer.should_stop = self.current_epoch == 1
+
+
+def test_a_module_that_ends_its_training_itself_is_refused(tmp_path, caplog):
+    caplog.set_level("INFO")
+    told = "Ending ends its training itself, after epoch 2 of 4, and runs are compared at one length"
+    with pytest.raises(InputError, match=told):
+        compare(Ending, Data, {"linear": Linear()}, lrs=[0.1], seeds=2, epochs=4, metric="val_loss", folder=tmp_path)
+    assert "one Trainer.fit a run, since it sets self.trainer.should_stop." in caplog.text
 
 
 class OfOtherLength(Data):

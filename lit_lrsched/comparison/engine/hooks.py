@@ -31,7 +31,6 @@ REFUSED_HOOKS = (
     *("on_after_batch_transfer", "on_train_batch_start", "on_train_batch_end", "on_validation_batch_start"),
     *("on_validation_batch_end", "on_validation_model_eval", "on_validation_model_train"),
     *("on_test_batch_start", "on_test_batch_end", "on_test_model_eval"),
-    "configure_callbacks",
 )
 
 # More graphs than this take longer to trace than they save.

@@ -192,6 +192,9 @@ class TrainerView:
         epochs: Epochs of training.
     """
 
+    _module: Recorder
+    max_epochs: int
+    num_training_batches: int
     is_global_zero = True
     sanity_checking = False
     world_size = 1
@@ -199,9 +202,7 @@ class TrainerView:
     logger = None
 
     def __init__(self, module: Recorder, steps: int, epochs: int) -> None:
-        self._module = module
-        self.max_epochs = epochs
-        self.num_training_batches = steps
+        vars(self).update(_module=module, max_epochs=epochs, num_training_batches=steps)
 
     @property
     def current_epoch(self) -> Any:
@@ -235,6 +236,9 @@ class TrainerView:
 
     def __getattr__(self, name: str) -> Any:
         raise _refused(f"trainer.{name}", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise ChangesItself(f"it sets self.trainer.{name}")
 
 
 class OptimizerView:

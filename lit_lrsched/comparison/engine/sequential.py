@@ -20,6 +20,7 @@ from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.training import Chunk
+from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import get_value
 from lit_lrsched.trainer.interrupts import interrupts_of_lightning
 
@@ -97,8 +98,14 @@ class _OneByOne:
         )
         own = module.configure_optimizers
         cast("Any", module).configure_optimizers = lambda: self.configure[run](module, trainer, own)
+        cast("Any", module).configure_callbacks = list  # none: see trainer_options
         with interrupts_of_lightning():
             trainer.fit(module, data)
+        if not trace.stopped and len(trace.epochs) < self.epochs:
+            raise InputError(
+                f"{type(module).__name__} ends its training itself, after epoch {len(trace.epochs)} of {self.epochs}, "
+                "and runs are compared at one length: let it train on, without trainer.should_stop"
+            )
         broken = not all(parameter.isfinite().all() for parameter in module.parameters())
         # Lightning validates where it is told to stop, not where its steps are up within an epoch.
         ends_within = not trace.stopped and self.steps is not None and self.steps % trainer.num_training_batches > 0

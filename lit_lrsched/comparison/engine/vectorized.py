@@ -30,11 +30,12 @@ from lit_lrsched.comparison.engine.held import held
 from lit_lrsched.comparison.engine.hooks import Schedule
 from lit_lrsched.comparison.engine.metrics import Tensors
 from lit_lrsched.comparison.engine.optimizers import Values, vectorized_update
-from lit_lrsched.comparison.engine.program import Member, Program
+from lit_lrsched.comparison.engine.program import Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
 from lit_lrsched.comparison.engine.room import free_memory, room, workers_with_room
+from lit_lrsched.comparison.engine.stack import Member
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
 from lit_lrsched.comparison.engine.workers import Tell, in_processes
 from lit_lrsched.errors import InputError, did_you_mean
@@ -259,13 +260,14 @@ class VectorizedRace:
         return members
 
     def _same_constants(self, example: Member) -> Tensors:
-        """Returns the constants that are the same for the first two seeds, such as encodings of positions."""
+        """Returns the constants that are the same for two seeds, such as encodings of positions."""
         first = {name: tensor.cpu() for name, tensor in example.constants.items()}
-        seeds = [training.seed for training in self._trainings if training.seed != self._trainings[0].seed]
-        if not seeds or not first:
+        if not first:
             return first
+        seed = self._trainings[0].seed
+        other = next((training.seed for training in self._trainings if training.seed != seed), seed + 1)
         with isolate_rng(), torch.enable_grad():
-            module, _ = self._build(seeds[0])
+            module, _ = self._build(other)
         constants = self._pure.tensors(module)[2]
         return {name: tensor for name, tensor in first.items() if torch.equal(tensor, constants[name])}
 

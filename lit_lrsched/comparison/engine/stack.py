@@ -1,0 +1,109 @@
+"""Many runs side by side: their parameters, state and batches as tensors ``[R, ...]``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from lit_lrsched.comparison.engine.batches import Rows
+from lit_lrsched.comparison.engine.metrics import Kept, Tensors
+from lit_lrsched.comparison.engine.optimizers import GroupedUpdate
+from lit_lrsched.comparison.engine.pure_module import PureModule
+from lit_lrsched.comparison.engine.recorder import Stage
+from lit_lrsched.optim.torch_internals import tree_leaves
+
+
+@dataclass(frozen=True)
+class Member:
+    """All that trainings of one seed share."""
+
+    parameters: Tensors
+    buffers: Tensors
+    constants: Tensors
+    rows: dict[Stage, Rows]
+
+    @property
+    def sizes(self) -> dict[Stage, tuple[int, ...]]:
+        """Rows in each batch of an epoch, by stage."""
+        return {stage: rows.sizes for stage, rows in self.rows.items()}
+
+
+class Stack:
+    """R members side by side on a device, and what becomes of them.
+
+    Args:
+        members: The member that each run starts from; the same object where runs share a seed.
+        pure: The module.
+        update: The optimizer.
+        keys: What each run's dropout is drawn from, int64 ``[R]``.
+        device: Where to put them.
+        turned: Names of the parameters whose matrices lie transposed in memory.
+        shared: Names of the constants that are the same for all members, and lie in memory once.
+
+    Attributes:
+        losses: The training loss of each step so far, ``[R]`` each.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        pure: PureModule,
+        update: GroupedUpdate,
+        keys: Tensor,
+        device: torch.device,
+        turned: Collection[str],
+        shared: Collection[str],
+    ) -> None:
+        self.runs = len(members)
+        self.keys = keys.to(device)
+        self.parameters = side_by_side([member.parameters for member in members], device)
+        self.parameters |= {name: self.parameters[name].mT.contiguous().mT for name in turned}
+        constants = members[0].constants
+        self.constants = {name: constants[name].to(device).expand(self.runs, *constants[name].shape) for name in shared}
+        rest = constants.keys() - self.constants.keys()
+        self.constants |= side_by_side([{name: member.constants[name] for name in rest} for member in members], device)
+        self.slots = update.slots(self.parameters)
+        start = pure.start()
+        self.state = side_by_side([start | member.buffers for member in members], device)
+        self.kept: Kept = {}
+        self.logged: Tensors = {}
+        self.losses: list[Tensor] = []
+        of_seeds = list({id(member): member for member in members}.values())
+        place = {id(member): i for i, member in enumerate(of_seeds)}
+        self._which = torch.tensor([place[id(member)] for member in members], device=device)
+        self._data: dict[Stage, list[Tensor]] = {}
+        self._order: dict[Stage, Tensor] = {}  # [epochs, rows]: batch by batch, and seed by seed within each
+        for stage in members[0].rows:
+            rows = [member.rows[stage] for member in of_seeds]
+            different = {id(part.data): tree_leaves(part.data) for part in rows}  # seeds may have the same data
+            self._data[stage] = [torch.cat(parts).to(device) for parts in zip(*different.values(), strict=True)]
+            starts = accumulate((len(leaves[0]) for leaves in different.values()), initial=0)
+            first = dict(zip(different, starts, strict=False))
+            order = torch.stack([part.order + first[id(part.data)] for part in rows], dim=1)
+            batches = torch.split(order, list(rows[0].sizes), dim=2)
+            self._order[stage] = torch.cat([batch.flatten(1) for batch in batches], dim=1).to(device)
+
+    def batches(self, stage: Stage, epoch: int, sizes: tuple[int, ...]) -> Iterator[list[Tensor]]:
+        """Yields an epoch's batches: their leaves, ``[R, B, ...]``."""
+        order = self._order[stage][epoch]
+        seeds = len(order) // sum(sizes)
+        for size, rows in zip(sizes, torch.split(order, [seeds * size for size in sizes]), strict=True):
+            # Many rows for each seed, then a few long ones for each run: less to look up than all rows for each run.
+            of_seeds = [leaf.index_select(0, rows).view(seeds, size, *leaf.shape[1:]) for leaf in self._data[stage]]
+            yield [leaf.index_select(0, self._which) for leaf in of_seeds]
+
+    def broken(self) -> Tensor:
+        """Returns for each run whether a training loss or a weight became nan or infinite."""
+        finite = torch.stack(self.losses).isfinite().all(dim=0)
+        for parameter in self.parameters.values():
+            finite &= parameter.reshape(self.runs, -1).isfinite().all(dim=1)
+        return ~finite
+
+
+def side_by_side(trees: Sequence[Tensors], device: torch.device) -> Tensors:
+    """Returns tensors ``[R, ...]`` of those of R runs, by name."""
+    return {name: torch.stack([tree[name] for tree in trees]).to(device) for name in trees[0]}
