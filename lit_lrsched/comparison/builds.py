@@ -33,6 +33,16 @@ def build_from(
     return build
 
 
+def drawn_anew(model: Any) -> list[str]:
+    """Returns what there is to say of a model that is given as an instance: how every seed gets weights of its own."""
+    if not isinstance(model, LightningModule):
+        return []
+    return [
+        f"{type(model).__name__} is an instance: every seed draws its weights anew, layer by layer (reset_parameters); "
+        "a class or a function keeps what __init__ or a checkpoint sets."
+    ]
+
+
 def training_loader(build: Build, seed: int) -> Any:
     """Returns the loader of the training data that belong to a seed."""
     _, data = build(seed)

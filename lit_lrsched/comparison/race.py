@@ -19,7 +19,7 @@ from lightning.pytorch.strategies import Strategy
 from lit_lrsched.class_paths import import_from, without_partial
 from lit_lrsched.comparison.best_peaks import best_peaks
 from lit_lrsched.comparison.budget import check_budget, spend
-from lit_lrsched.comparison.builds import build_from
+from lit_lrsched.comparison.builds import build_from, drawn_anew
 from lit_lrsched.comparison.defaults import seeds_of
 from lit_lrsched.comparison.definition import definition_of, digest_of
 from lit_lrsched.comparison.engine.batches import Build
@@ -181,7 +181,8 @@ def compare(
     same peak rates on validation data, and judged on test data that chose nothing.
 
     Args:
-        model: The module's class, or a function that makes one; an instance serves as the pattern for fresh ones.
+        model: The module's class, or a function that makes one. An instance serves as the pattern for fresh ones: each
+            of its layers draws its weights anew (``reset_parameters``).
         data: The data module's class, or a function that makes one. One that takes ``seed`` gets the run's seed, so
             that the split varies with it. An instance serves as the pattern.
         schedules: What races, by name: schedules, functions ``(step, horizon) -> float``, or callables that take an
@@ -246,7 +247,7 @@ def compare(
     build = build_from(model, data)
     with quietly():  # of accelerators and tips, which are not about the race
         trainer = trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)
-    said = check_trainer(trainer, epochs, "a race")
+    said = [*check_trainer(trainer, epochs, "a race"), *drawn_anew(model)]
     grid = grid_of(
         build,
         schedules,

@@ -17,7 +17,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from lit_lrsched.comparison.builds import build_from
+from lit_lrsched.comparison.builds import build_from, drawn_anew
 from lit_lrsched.comparison.defaults import seeds_of
 from lit_lrsched.comparison.definition import Definition, Part, definition_of, digest_of
 from lit_lrsched.comparison.engine.batches import Build
@@ -189,7 +189,8 @@ def find_lr(
     caller's is changed: neither a module given as an instance nor the state of the random generators.
 
     Args:
-        model: The module's class, or a function that makes one; an instance serves as the pattern for fresh ones.
+        model: The module's class, or a function that makes one. An instance serves as the pattern for fresh ones: each
+            of its layers draws its weights anew (``reset_parameters``).
         data: The data module's class, or a function that makes one. One that takes ``seed`` gets the run's seed, so
             that the split varies with it. An instance serves as the pattern.
         schedule: A schedule, a function ``(step, horizon) -> float``, or a callable that takes an optimizer and returns
@@ -242,7 +243,7 @@ def find_lr(
     )
     with quietly():  # of accelerators and tips, which are not about the search
         trainer = trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)
-    said = check_trainer(trainer, epochs, "a search")
+    said = [*check_trainer(trainer, epochs, "a search"), *drawn_anew(model)]
     return find(
         build_from(model, data),
         options,

@@ -216,11 +216,20 @@ def test_what_tuning_brings_over_the_rate_that_one_starts_from(tmp_path):
     assert race(tmp_path / "other", {"constant": Constant()}).results.gain is None
 
 
-def test_an_instance_serves_as_the_pattern(tmp_path):
+def test_an_instance_serves_as_the_pattern_and_is_told_so(tmp_path, caplog):
+    caplog.set_level("INFO")
     model, data = IonosphereClassifier(hidden=5), IonosphereDataModule()
     result = compare(model, data, {"constant": Constant()}, lrs=[0.1], seeds=2, epochs=1, folder=tmp_path)
     first, second = result.results.records
     assert first.metrics != second.metrics
+    told = "IonosphereClassifier is an instance: every seed draws its weights anew"
+    assert told in caplog.text
+    caplog.clear()
+    find_lr(MLP(), Data, lrs=(0.01, 0.1), points=5, seeds=2, epochs=1, folder=tmp_path / "found")
+    assert "MLP is an instance: every seed draws its weights anew" in caplog.text
+    caplog.clear()
+    find_lr(MLP, Data, lrs=(0.01, 0.1), points=5, seeds=2, epochs=1, folder=tmp_path / "class")
+    assert "is an instance" not in caplog.text
 
 
 @pytest.mark.parametrize(
