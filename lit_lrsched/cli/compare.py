@@ -113,6 +113,7 @@ def compare(
     from lit_lrsched.comparison.grid import grid_of
     from lit_lrsched.comparison.options import RaceOptions
     from lit_lrsched.comparison.race import race
+    from lit_lrsched.comparison.report.words import counted
     from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
 
     check_can_be_written(export=export)
@@ -144,10 +145,11 @@ def compare(
     if export is not None:
         grid.check_export()  # before the race and not after it
     if trainer.is_global_zero:
+        seeds_in_words = counted(len(grid.seeds), "seed")
         if budget is None:
-            print(f"{len(grid.keys())} trainings: {grid.size()} x {len(grid.seeds)} seeds, {epochs} epochs each.")
+            print(f"{len(grid.keys())} trainings: {grid.size()} x {seeds_in_words}, {epochs} epochs each.")
         else:
-            print(f"At most {budget} trainings: {grid.size()} x up to {len(grid.seeds)} seeds, {epochs} epochs each.")
+            print(f"At most {budget} trainings: {grid.size()} x up to {seeds_in_words}, {epochs} epochs each.")
         print(filled(" ".join([grid.opening(), *said])))
         print(f"{metric} tunes: {'higher' if race_options.direction == 'max' else 'lower'} is better.")
     finished = race(

@@ -24,6 +24,7 @@ from lit_lrsched.comparison.own_optimizer import ask, replaced, unscheduled
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, as_plateau, drive_in_proportion
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, given, set_momentum, set_to
 from lit_lrsched.comparison.rates import RateTables
+from lit_lrsched.comparison.report.words import counted
 from lit_lrsched.comparison.trainer_options import own_callbacks_left_out
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.group_schedules import check_groups
@@ -100,9 +101,12 @@ class Grid:
 
     def size(self) -> str:
         """Returns in words how many settings there are."""
-        text = f"{len(self.schedules)} schedules x {len(self.lrs)} rates x {len(self.momenta)} momenta"
-        decays = f" x {len(self.weight_decays)} weight decays" if self.weight_decays != (None,) else ""
-        return text + decays
+        axes = [counted(len(self.schedules), "schedule"), counted(len(self.lrs), "rate")]
+        if self.momenta != (None,):
+            axes.append(counted(len(self.momenta), "momentum", "momenta"))
+        if self.weight_decays != (None,):
+            axes.append(counted(len(self.weight_decays), "weight decay"))
+        return " x ".join(axes)
 
     def opening(self) -> str:
         """Returns in a few sentences what races."""

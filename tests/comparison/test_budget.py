@@ -253,7 +253,7 @@ def test_the_command_finds_a_planted_winner_and_goes_on_with_more(command):
     assert "2 seeds for each of 6 settings and 6 more for each of 2 schedules take 24" in command.err
     assert not Path("lightning_logs").exists()
     assert command("compare", *options, "--budget=30") == 0
-    assert "At most 30 trainings: 2 schedules x 3 rates x 1 momenta x up to 24 seeds, 3 epochs each." in command.out
+    assert "At most 30 trainings: 2 schedules x 3 rates x 1 momentum x up to 24 seeds, 3 epochs each." in command.out
     assert "of a budget of 30; the full grid with" in command.out
     (folder,) = Path("lightning_logs").iterdir()
     before = set((folder / "results.csv").read_text().splitlines())

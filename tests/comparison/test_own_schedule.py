@@ -316,7 +316,7 @@ def test_the_command(command: Any) -> None:
     assert command("compare", *model, *one, "--config=groups.yaml", "--folder=race") == 0, command.err
     out = " ".join(command.out.split())
     # The ten by default, torch's among them wrapped, and the module's own.
-    assert "22 trainings: 11 schedules x 1 rates x 1 momenta x 2 weight decays x 1 seeds" in out
+    assert "22 trainings: 11 schedules x 1 rate x 2 weight decays x 1 seed" in out
     assert "weight decays 0.1, 0.2." in out
     assert "Its own schedule, CosineAnnealingLR, races as 'own'. Schedules of their own: lr/others." in out
     assert "Engine: sequential" not in command.out
