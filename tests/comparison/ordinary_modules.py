@@ -681,11 +681,19 @@ class Pretrained(Classifier):
         return self.head(self.inner(x).relu().mean(1))
 
 
+class Sized(nn.Module):
+    """Notes how wide its input is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.width = x.shape[1]
+        return x / self.width
+
+
 class FrozenStatistics(Classifier):
     """Linear layers in a row, and statistics that every epoch keeps as they are."""
 
     def build(self) -> None:
-        self.net = nn.Sequential(nn.Linear(8, 10), nn.BatchNorm1d(10), nn.Linear(10, 6), nn.Linear(6, CLASSES))
+        self.net = nn.Sequential(nn.Linear(8, 10), nn.BatchNorm1d(10), Sized(), nn.Linear(10, 6), nn.Linear(6, CLASSES))
 
     def on_train_epoch_start(self) -> None:
         self.net[1].eval()

@@ -133,7 +133,7 @@ class PureModule:
         self.weights: dict[str, int] = {}
         self.emptied: dict[tuple[str, Stage], set[str]] = {}
         self.own_tensors = False
-        self._started = False  # whether the first hooks were called, which may set how layers compute
+        self._called: set[str] = set()
         self._lists: set[str] = set()
         self._changing: set[str] = set()
         used = self._probe(batches)
@@ -309,7 +309,9 @@ class PureModule:
             before = settings(self._module)
             output = functional_call(self._steps, tensors, (methods, *batch, *index))
             after = settings(self._module)
-        if self._started and after != before:
+        # The first call of a method may set how layers compute, as it may when training starts.
+        is_first, self._called = not self._called.issuperset(methods), self._called.union(methods)
+        if after != before and not is_first:
             changed = min(name for name in {**before, **after} if before.get(name) != after.get(name))
             raise ChangesItself(f"{methods[-1]} changes self.{changed}")
         # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
@@ -345,7 +347,6 @@ class PureModule:
         with isolate_rng(), torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a metric of one batch may have little to go by
             self._probe_hooks("start", "train", self._starts("train", 0))
-            self._started = True
             self._probe_steps("train", batches["train"], used)
             if "val" in batches:
                 self._probe_stage("val", batches["val"])
