@@ -25,6 +25,16 @@ _states = part_of_lightning("trainer.states")
 _launchers = part_of_lightning("strategies.launchers")
 
 
+def idle_logger() -> Any:
+    """Returns a logger that takes what a module logs by hand, and keeps nothing: Lightning has it for trial runs."""
+    return part_of_lightning("loggers.logger").DummyLogger()
+
+
+def log_no_hyperparameters(data: LightningDataModule) -> None:
+    """Keeps a trainer with a logger from merging them with the module's, and refusing those that differ."""
+    data._log_hyperparams = False
+
+
 def begin_fit(trainer: Trainer, model: LightningModule, datamodule: LightningDataModule | None) -> None:
     """Takes the steps of ``Trainer.fit`` that come before ``configure_optimizers`` and launch no processes.
 

@@ -111,6 +111,30 @@ def test_the_callbacks_of_a_module_are_left_out_and_told(tmp_path, caplog, engin
     assert "Watched's own EarlyStopping is left out." in found.subject.opening()
 
 
+class Drawing(MLP):
+    """Logs by hand to the logger that it takes for granted, and has a hyperparameter that its data has too."""
+
+    def __init__(self):
+        super().__init__()
+        self.save_hyperparameters({"rows": 3})
+
+    def on_train_start(self):
+        self.logger.log_hyperparams({"of": "mine"})
+
+    def on_validation_epoch_end(self):
+        self.logger.experiment.add_image("rows", torch.zeros(1, 2, 2), self.current_epoch)
+        self.trainer.logger.log_metrics({"epoch": 1.0}, step=self.global_step)
+
+
+@pytest.mark.parametrize("engine", ["vectorized", "sequential"])
+def test_what_a_module_logs_by_hand_is_taken_and_not_kept(tmp_path, engine):
+    options = {"lrs": [0.1], "seeds": 2, "epochs": 2, "metric": "val_loss", "engine": engine}
+    drawing = compare(Drawing, Data, {"linear": Linear()}, folder=tmp_path / "drawing", **options)
+    plain = compare(MLP, Data, {"linear": Linear()}, folder=tmp_path / "plain", **options)
+    for one, other in zip(drawing.results.records, plain.results.records, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
+
+
 class Ending(MLP):
     def on_train_epoch_end(self):
         self.trainer.should_stop = self.current_epoch == 1
@@ -257,7 +281,7 @@ def test_the_command(command):
     )
     options = ["--lrs=[0.1,0.3]", "--momenta=[0.9]", "--seeds=6", "--trainer.max_epochs=3", "--export=best.yaml"]
     assert command("compare", "--config=race.yaml", *options) == 0
-    assert "24 trainings: 2 schedules x 2 rates x 6 seeds, 3 epochs each." in command.out
+    assert "24 trainings: 2 schedules x 2 rates x 1 momentum x 6 seeds, 3 epochs each." in command.out
     assert max(map(len, command.out.splitlines())) <= 100
     (folder,) = Path("lightning_logs").iterdir()
     written = {path.name for path in folder.iterdir()}

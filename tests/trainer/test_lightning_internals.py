@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 import pytest
+from lightning.pytorch import LightningDataModule
 
 from lit_lrsched.trainer import lightning_internals
 from tests.training import Tiny, tiny_trainer
@@ -32,6 +33,7 @@ NAMES = [
     "trainer.fit_loop._load_combined_loader_states",
     "trainer.fit_loop._data_fetcher",
     "trainer.callbacks",
+    "data._log_hyperparams",
     "_launchers._MultiProcessingLauncher",
     "_launchers._SubprocessScriptLauncher",
 ]
@@ -45,7 +47,8 @@ def trainer() -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_installed_version_has_it(name, trainer):
     start, _, rest = name.partition(".")
-    attrgetter(rest)(trainer if start == "trainer" else getattr(lightning_internals, start))
+    objects = {"trainer": trainer, "data": LightningDataModule()}
+    attrgetter(rest)(objects[start] if start in objects else getattr(lightning_internals, start))
 
 
 def test_the_list_is_whole():

@@ -13,6 +13,7 @@ from torchmetrics import Metric, MetricCollection
 
 from lit_lrsched.comparison.engine.counts import Count, Counts
 from lit_lrsched.comparison.engine.torchmetrics_internals import value_of_batch
+from lit_lrsched.trainer.lightning_internals import idle_logger
 
 Stage = Literal["train", "val", "test"]
 
@@ -144,6 +145,11 @@ class Recorder:
         """What stands for the trainer."""
         return self._trainer_view
 
+    @property
+    def logger(self) -> Any:
+        """A logger that keeps nothing."""
+        return idle_logger()
+
     def optimizers(self, use_pl_optimizer: bool = True) -> OptimizerView:
         """Returns what stands for the optimizer."""
         if self._rates is None:
@@ -199,7 +205,6 @@ class TrainerView:
     sanity_checking = False
     world_size = 1
     global_rank = local_rank = node_rank = 0
-    logger = None
 
     def __init__(self, module: Recorder, steps: int, epochs: int) -> None:
         vars(self).update(_module=module, max_epochs=epochs, num_training_batches=steps)
@@ -213,6 +218,11 @@ class TrainerView:
     def global_step(self) -> Any:
         """The optimizer steps taken so far."""
         return self._module.global_step
+
+    @property
+    def logger(self) -> Any:
+        """A logger that keeps nothing."""
+        return self._module.logger
 
     @property
     def training(self) -> bool:

@@ -23,6 +23,7 @@ from lit_lrsched.comparison.engine.training import Chunk
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import get_value
 from lit_lrsched.trainer.interrupts import interrupts_of_lightning
+from lit_lrsched.trainer.lightning_internals import idle_logger, log_no_hyperparameters
 
 #: Returns what ``configure_optimizers`` of one run's module returns, given the module, its trainer and its own method.
 Configure = Callable[[LightningModule, Trainer, Callable[[], Any]], Any]
@@ -85,6 +86,7 @@ class _OneByOne:
 
     def _train(self, run: int) -> Chunk:
         module, data = self.build(self.seeds[run])
+        log_no_hyperparameters(data)
         trace = _Trace(self.stop_after, self.stop_broken)
         trainer = bare_trainer(
             self.epochs,
@@ -132,7 +134,8 @@ def bare_trainer(epochs: int, steps: int | None = None, **options: Any) -> Train
     return Trainer(
         max_epochs=epochs,
         max_steps=-1 if steps is None else steps,
-        logger=False,
+        logger=idle_logger(),  # a module may use its logger itself
+        log_every_n_steps=0,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
