@@ -30,6 +30,7 @@ from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import RaceOptions
 from lit_lrsched.comparison.progress import count, progress_bar
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
+from lit_lrsched.comparison.used_rates import check_rates
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.schedules.core import Horizon
 from lit_lrsched.trainer.lightning_package import rank_zero_info
@@ -176,6 +177,10 @@ class Runner:
                 each = time.perf_counter() - started
                 left = timedelta(seconds=round(each * (len(runs) - 1)))
                 rank_zero_info(f"The first run took {each:.1f} s: the other {len(runs) - 1} take about {left}.")
+            steps, rest = divmod(len(chunk.rates[0]), self._options.epochs)
+            if not rest:
+                key = keys[runs[chunk.runs[0]]]
+                check_rates(self._grid, key, chunk.rates[0], Horizon(len(chunk.rates[0]), steps))
             tell(self._options.epochs)
             yield replace(chunk, runs=[runs[run] for run in chunk.runs])
 

@@ -20,6 +20,7 @@ from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.records import Record
+from lit_lrsched.comparison.used_rates import check_rates
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.compose import Chain, Phase
 from lit_lrsched.schedules.core import Horizon
@@ -135,7 +136,7 @@ class Engines:
             except NotVectorizable as error:  # a hook may come to it in a later epoch
                 raise InputError(f"the module cannot be vectorized, {error}: give engine='sequential'") from None
             return
-        yield from race_one_by_one(
+        for chunk in race_one_by_one(
             self._build,
             [key.seed for key in keys],
             [self.grid.configure(key) for key in keys],
@@ -147,7 +148,9 @@ class Engines:
             tests=False,
             stop_after=self.steps if self.steps < self.horizon.steps else None,
             stop_broken=True,
-        )
+        ):
+            check_rates(self.grid, keys[chunk.runs[0]], chunk.rates[0], self.horizon)
+            yield chunk
 
     def _traced(self, options: FindOptions) -> VectorizedRace:
         """Builds the program once, for the rates and the untrained module."""
@@ -190,9 +193,8 @@ class Engines:
 
 
 def _records(chunk: Chunk, keys: Sequence[RunKey]) -> Iterator[Record]:
-    last = max(1, chunk.losses.shape[1] // 10)
     for place, run in enumerate(chunk.runs):
-        losses = chunk.losses[place]
+        taken = chunk.losses[place][~np.isnan(chunk.losses[place])]
         ends = {name: float(values[place, -1]) for name, values in chunk.curves.items()}
-        ends[TRAINING_LOSS] = float(losses[-last:].mean())
-        yield Record(keys[run], ends, {}, bool(chunk.diverged[place]) or not bool(np.isfinite(losses).all()))
+        ends[TRAINING_LOSS] = float(taken[-max(1, len(taken) // 10) :].mean()) if len(taken) else math.nan
+        yield Record(keys[run], ends, {}, bool(chunk.diverged[place]) or not bool(np.isfinite(taken).all()))

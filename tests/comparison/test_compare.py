@@ -50,6 +50,7 @@ from lit_lrsched.comparison.race import Comparison
 from lit_lrsched.comparison.records import RecordStore, _read
 from lit_lrsched.comparison.splits import splits_of
 from lit_lrsched.errors import InputError
+from lit_lrsched.search.engines import TRAINING_LOSS
 from tests.foreign import MLP, Data
 from tests.forking import command as run_command
 from tests.forking import forked, status_of
@@ -133,6 +134,43 @@ def test_what_a_module_logs_by_hand_is_taken_and_not_kept(tmp_path, engine):
     plain = compare(MLP, Data, {"linear": Linear()}, folder=tmp_path / "plain", **options)
     for one, other in zip(drawing.results.records, plain.results.records, strict=True):
         assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
+
+
+class SteppingByHand(MLP):
+    """Keeps a scheduler to itself, and steps it after every epoch."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        self.by_hand = StepLR(optimizer, 1, gamma=0.5)
+        return optimizer
+
+    def on_train_epoch_end(self):
+        self.by_hand.step()
+
+
+def test_a_module_that_sets_rates_itself_is_refused(tmp_path, caplog):
+    caplog.set_level("INFO")
+    told = "the module sets learning rates itself: at step 2 a run of linear at 0.2 used"
+    with pytest.raises(InputError, match=told):
+        compare(SteppingByHand, Data, {"linear": Linear()}, lrs=[0.2], seeds=2, epochs=3, folder=tmp_path / "compared")
+    reason = "a step cannot be called by itself (AttributeError: 'SteppingByHand' object has no attribute 'by_hand')"
+    assert reason in caplog.text
+    told = "the module sets learning rates itself: at step 2 a run of constant at 0.01 used 0.005, and not 0.01"
+    with pytest.raises(InputError, match=told):
+        find_lr(SteppingByHand, Data, lrs=(0.01, 0.1), points=5, seeds=2, epochs=3, folder=tmp_path / "found")
+
+
+class Skipping(MLP):
+    """Has no loss for every other batch."""
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) if batch_idx % 2 == 0 else None
+
+
+def test_steps_that_a_module_skips_are_no_divergence(tmp_path):
+    found = find_lr(Skipping, partial(Data, 16), lrs=(0.001, 0.1), points=5, seeds=2, epochs=2, folder=tmp_path)
+    assert not found.outcome.broken.any()
+    assert np.isfinite(found.outcome.metrics[TRAINING_LOSS]).all()
 
 
 class Ending(MLP):

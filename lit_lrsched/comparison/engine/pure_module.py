@@ -136,7 +136,13 @@ class PureModule:
         self._called: set[str] = set()
         self._lists: set[str] = set()
         self._changing: set[str] = set()
-        used = self._probe(batches)
+        try:
+            used = self._probe(batches)
+        except NotVectorizable:
+            raise
+        except Exception as error:  # of a step that misses what a trainer brings; what else is wrong with it, fit tells
+            text = next(iter(str(error).splitlines()), "")
+            raise NotVectorizable(f"a step cannot be called by itself ({type(error).__name__}: {text})") from error
         parameters = dict(module.named_parameters())
         self.trained = [name for name, p in parameters.items() if p in trained and p.requires_grad and name in used]
         if not self.trained:

@@ -171,8 +171,9 @@ class _Trace(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.losses.append(float(outputs["loss"]) if outputs else np.nan)  # nothing where a step was skipped
-        is_broken = self._stop_broken and outputs and not np.isfinite(self.losses[-1])
+        loss = float(outputs["loss"]) if outputs else None  # nothing where a step was skipped
+        self.losses.append(np.nan if loss is None else loss if np.isfinite(loss) else np.inf)
+        is_broken = self._stop_broken and self.losses[-1] == np.inf
         if is_broken or len(self.losses) == self._stop_after:
             self.stopped = trainer.should_stop = True
 
