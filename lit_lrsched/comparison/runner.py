@@ -150,16 +150,17 @@ class Runner:
         first, self._chosen = not self._chosen, True
         if first:
             self._program = self._choose(keys)
-        left = list(range(len(keys)))
+        done: set[int] = set()
         if self._program is not None:
             try:
                 for chunk in (self._program if first else self._program.then(self._trainings(keys))).chunks(tell):
+                    done.update(chunk.runs)
                     yield chunk
-                    left = [run for run in left if run not in chunk.runs]
+                return
             except NotVectorizable as error:  # a later seed may be of another kind
                 self._program = None
                 self._take_sequential(str(error))
-        yield from self._one_by_one(keys, left, tell, is_first=first)
+        yield from self._one_by_one(keys, [run for run in range(len(keys)) if run not in done], tell, is_first=first)
 
     def _one_by_one(self, keys: Sequence[RunKey], runs: Sequence[int], tell: Tell, is_first: bool) -> Iterator[Chunk]:
         """Trains some of the runs, each by a ``Trainer.fit``."""

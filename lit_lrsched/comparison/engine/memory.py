@@ -12,10 +12,14 @@ from lit_lrsched.optim.torch_internals import aliased, schema_of
 
 aten = torch.ops.aten
 
+#: Operators that make a tensor of one number in the shape of another.
+LIKE = (aten.ones_like.default, aten.zeros_like.default, aten.full_like.default)
+
 # Operators that take from a tensor its shape alone.
 _OF_SHAPE = (
-    *(aten.empty_like.default, aten.zeros_like.default, aten.ones_like.default, aten.full_like.default),
-    *(aten.new_empty.default, aten.new_zeros.default, aten.new_ones.default, aten.new_full.default),
+    *LIKE,
+    *(aten.empty_like.default, aten.new_empty.default, aten.new_zeros.default, aten.new_ones.default),
+    aten.new_full.default,
 )
 
 

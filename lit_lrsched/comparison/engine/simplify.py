@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from lit_lrsched.comparison.engine.memory import Memory
+from lit_lrsched.comparison.engine.memory import LIKE, Memory
 from lit_lrsched.comparison.engine.tracing import Flat
 from lit_lrsched.optim.torch_internals import draws, schema_of, unsafe_view
 
@@ -17,7 +17,6 @@ aten = torch.ops.aten
 
 _VIEWS = (aten.expand.default, aten.view.default, unsafe_view(), aten.transpose.int)
 _SAME_MEMORY = (aten.alias.default, aten.detach.default)
-_LIKE = (aten.ones_like.default, aten.zeros_like.default, aten.full_like.default)
 _FROM_NOTHING = (aten.scalar_tensor.default, aten.full.default, aten.zeros.default, aten.ones.default)
 
 
@@ -84,7 +83,7 @@ def _with_constants(flat: Flat) -> None:
             continue
         if node.op == "get_attr":
             values[node] = flat.constants[str(node.target)]
-        elif node.target in _LIKE:
+        elif node.target in LIKE:
             values[node] = node.target(node.args[0].meta["like"].empty(), *node.args[1:], **node.kwargs)
         elif node.target in _FROM_NOTHING:
             values[node] = node.target(*node.args, **node.kwargs)
