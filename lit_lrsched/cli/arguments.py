@@ -95,7 +95,8 @@ def add_schedule_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--lr_groups",
         type=Optional[dict[str, Schedule]],
-        help="Schedules for the rest, by what they drive: momentum, weight_decay, or one group's: lr/backbone.",
+        help="Schedules for the rest, by what they drive: momentum, weight_decay, or one group's: "
+        "--lr_groups.lr/backbone Linear.",
     )
     parser.add_argument(
         "--on_horizon_change",

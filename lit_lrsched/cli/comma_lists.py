@@ -38,6 +38,8 @@ def _takes_list(kind: Any, single: bool) -> bool:
     (True, False)
     >>> _takes_list(Union[int, list[int]], single=True), _takes_list(Union[int, list[int]], single=False)
     (False, True)
+    >>> _takes_list(Union[dict[str, int], list[str]], True), _takes_list(Union[dict[str, int], None], True)
+    (True, False)
     """
     origin = typing.get_origin(kind)
     if origin in (Union, types.UnionType):
@@ -45,7 +47,7 @@ def _takes_list(kind: Any, single: bool) -> bool:
         others = [one for one in kinds if not _takes_list(one, single)]
         if single:
             others = [one for one in others if typing.get_origin(one) is not dict]
-            return bool(kinds) and not others
+            return not others and any(_takes_list(one, single) for one in kinds)
         return len(others) < len(kinds) and not {str, Any} & set(others)
     kind = origin or kind
     if kind in (Iterable, Collection):

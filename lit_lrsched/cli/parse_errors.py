@@ -138,6 +138,8 @@ def _of_values(message: str, key: str) -> str | None:
     names = [match[1] for reason in reasons if (match := re.search(r"dot import path string: (\w+)$", reason))]
     last = key.rpartition(".")[2]
     family = [getattr(sys.modules[module], name) for module, name in _FAMILIES.get(last, ()) if module in sys.modules]
+    if last == "schedules" and names[:1] == ["own"]:
+        return f"{key}: the schedule that a module brings races as 'own' without being named: leave it out"
     if family and names and "Multiple subclasses" not in message:
         offered = set(installed()) if _SCHEDULE in _FAMILIES[last] else set()
         hint = did_you_mean(names[0], _names_below(family) | offered)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
 
 from lit_lrsched.optim.kept_scheduler import kept_by
 from lit_lrsched.optim.param_groups import base_lr_of
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import title_of
+
+_MOST_RATES = 3
 
 
 class StartLine(Callback):
@@ -26,8 +29,15 @@ class StartLine(Callback):
 
 
 def _optimizers(trainer: Trainer) -> str:
-    names = (f"{type(one).__name__} (lr {base_lr_of(one.param_groups[0]):g})" for one in trainer.optimizers)
-    return " and ".join(names) or "no optimizer"
+    return " and ".join(f"{type(one).__name__} (lr {_rates(one)})" for one in trainer.optimizers) or "no optimizer"
+
+
+def _rates(optimizer: Optimizer) -> str:
+    """Returns the rates of the param groups: each once, or of many the lowest and the highest."""
+    rates = list(dict.fromkeys(base_lr_of(group) for group in optimizer.param_groups))
+    if len(rates) > _MOST_RATES:
+        return f"{min(rates):g} to {max(rates):g} in {len(optimizer.param_groups)} param groups"
+    return ", ".join(f"{rate:g}" for rate in rates)
 
 
 def _schedules(trainer: Trainer) -> str:

@@ -162,6 +162,7 @@ def test_a_mistake_in_the_rest(command, road, arguments, told):
         ("compare --momenta 0.9,1.5", ["momenta: 1.5"]),
         ("compare --seeds 0", ["seeds is empty"]),
         ("compare --schedules Linear,WarmupLinear", ["WarmupLinear needs warmup", "init_args: {warmup: VALUE}"]),
+        ("compare --schedules own,Linear", ["a module brings races as 'own' without being named: leave it out"]),
         ("compare --schedules WarmupLinear,Linear", ["WarmupLinear needs warmup", "init_args: {warmup: VALUE}"]),
         ("compare --schedules Linear,Cosin", ["'Cosin' (did you mean 'Cosine'?)"]),
         ("preview --schedules WarmupLinear,StepLR", ["WarmupLinear needs warmup"]),

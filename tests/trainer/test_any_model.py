@@ -44,6 +44,16 @@ class Quiet(LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)]
 
 
+class ManyGroups(Quiet):
+    """Five param groups with four rates."""
+
+    def configure_optimizers(self):
+        layers = [self.backbone.weight, self.backbone.bias, self.head.weight, self.head.bias]
+        extra = torch.nn.Parameter(torch.zeros(1))
+        rates = [0.1, 0.2, 0.3, 0.4, 0.4]
+        return torch.optim.SGD([{"params": [p], "lr": lr} for p, lr in zip([*layers, extra], rates, strict=True)])
+
+
 QUIET = [
     "fit",
     "--model",
@@ -100,6 +110,21 @@ def test_groups_keep_their_rates_and_may_have_schedules_of_their_own(command):
     assert scalars(run_folder(), "lr/backbone") == pytest.approx([0.01 * factor for factor in FACTORS], rel=1e-6)
     assert scalars(run_folder(), "lr/head") == pytest.approx([0.05] * 8)
     assert scalars(run_folder(), "momentum/head") == pytest.approx([0.9 * (1 - 0.5 * step / 8) for step in range(8)])
+
+
+def test_the_schedule_of_a_group_is_typed_under_its_name(command):
+    options = ["--lr_scheduler=Constant", "--lr_groups.lr/head", "Linear", "--lr_groups.lr/head.end=0.5"]
+    assert command(*QUIET, *options) == 0
+    assert scalars(run_folder(), "lr/backbone") == pytest.approx([0.01] * 8)
+    assert scalars(run_folder(), "lr/head") == pytest.approx([0.1 * (1 - 0.5 * step / 8) for step in range(8)])
+
+
+def test_the_first_line_has_the_rates_of_all_groups(command):
+    assert command(*QUIET, *WARMUP) == 0
+    assert "with SGD (lr 0.01, 0.1) and WarmupCosine(warmup=25%)," in command.out
+    model = ["--model=tests.trainer.test_any_model.ManyGroups"]
+    assert command(*QUIET, *model) == 0
+    assert "with SGD (lr 0.1 to 0.4 in 5 param groups) and no schedule," in command.out
 
 
 def test_a_model_that_takes_the_options_but_not_the_groups_gets_them_from_outside(command):
