@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lit_lrsched.csv_data.reading import read_sheet
+from lit_lrsched.csv_data.reading import read_table
 from lit_lrsched.csv_data.splitting import Split, parse_split, split_rows
 from lit_lrsched.errors import InputError
 
@@ -189,10 +189,8 @@ class CSVDataModule(LightningDataModule):
         return self._loaded
 
     def _read(self) -> tuple[tuple[str, str], dict[Part, Rows]]:
-        sheet = read_sheet(self.path, self.target, self.header)
-        x = sheet.features()
-        class_names = sheet.classes(self.positive)
-        positives = [cells[sheet.target] == class_names[1] for cells in sheet.rows]
+        table = read_table(self.path, self.target, self.positive, self.header)
+        x, positives = table.x, table.positives
         parts = split_rows(positives, self.split, self.seed, self.stratify)
         names: tuple[Part, ...] = ("train", "validation", "test")
         for name, part in zip(names, parts, strict=True):
@@ -206,4 +204,4 @@ class CSVDataModule(LightningDataModule):
             x = _standardize(x, x[torch.tensor(parts[0])])
         everything = Rows(x.float(), torch.tensor(positives).float().unsqueeze(1))
         loaded = {name: Rows(*everything.__getitems__(part)) for name, part in zip(names, parts, strict=True)}
-        return class_names, {**loaded, "predict": everything}
+        return table.class_names, {**loaded, "predict": everything}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import reprlib
 from collections import Counter
@@ -18,6 +19,21 @@ from lit_lrsched.errors import InputError, did_you_mean
 
 _MISSING = frozenset({"", "?", "na", "nan", "null"})
 _FLOAT32_MAX = torch.finfo(torch.float32).max
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a file says.
+
+    Args:
+        x: Features, float64 ``[N, F]``.
+        positives: Which rows are of the positive class, ``[N]``.
+        class_names: The two labels, the negative one first.
+    """
+
+    x: Tensor
+    positives: list[bool]
+    class_names: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -129,9 +145,9 @@ def _label_order(label: str) -> tuple[bool, float, str, str]:
     return number is None, number or 0.0, label.casefold(), label
 
 
-def _read_text(path: str) -> str:
+def _read_bytes(path: str) -> bytes:
     try:
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except FileNotFoundError:
         siblings = [sibling.name for sibling in Path(path).parent.glob("*")]
         near = did_you_mean(Path(path).name, siblings)
@@ -140,6 +156,9 @@ def _read_text(path: str) -> str:
         raise InputError(f"{path}: is a directory: give the path of a CSV file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}): give the path of a CSV file") from None
+
+
+def _text_of(content: bytes, path: str) -> str:
     try:
         return content.decode("utf-8-sig")  # spreadsheets put a byte order mark in front
     except UnicodeDecodeError as error:
@@ -149,11 +168,11 @@ def _read_text(path: str) -> str:
         ) from None
 
 
-def _read_cells(path: str) -> tuple[list[int], list[list[str]]]:
-    """Reads a rectangle of cells, blank lines left out, with the line that each row ends on."""
+def _cells_of(text: str, path: str) -> tuple[list[int], list[list[str]]]:
+    """Returns a rectangle of cells, blank lines left out, with the line that each row ends on."""
     lines: list[int] = []
     rows: list[list[str]] = []
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), skipinitialspace=True, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     try:
         for row in reader:
             cells = [*map(str.strip, row)]
@@ -178,18 +197,36 @@ def _read_cells(path: str) -> tuple[list[int], list[list[str]]]:
     return lines, rows
 
 
-def read_sheet(path: str, target: int | str, header: Literal["auto"] | bool) -> Sheet:
-    """Reads a file and finds its header and its target column.
+# The table that was read last, by the content of its file: a comparison reads the same one for each of its seeds.
+_last: dict[tuple[object, ...], Table] = {}
+
+
+def read_table(path: str, target: int | str, positive: str | None, header: Literal["auto"] | bool) -> Table:
+    """Reads a file with two classes.
 
     Args:
         path: The file.
         target: The label's column: an index, or a name.
+        positive: The positive label. None: the one that comes last in order.
         header: Whether the first row holds column names.
 
     Raises:
-        InputError: When the file cannot be read, is not a rectangle of cells, or has no such column.
+        InputError: When the file cannot be read, is not a rectangle of cells, has no such column or a cell that cannot
+            be used, or labels that are not of two classes.
     """
-    lines, rows = _read_cells(path)
+    content = _read_bytes(path)
+    key = (path, hashlib.blake2b(content).digest(), target, positive, header)
+    if key not in _last:
+        sheet = _sheet_of(_text_of(content, path), path, target, header)
+        x, class_names = sheet.features(), sheet.classes(positive)
+        _last.clear()
+        _last[key] = Table(x, [cells[sheet.target] == class_names[1] for cells in sheet.rows], class_names)
+    return _last[key]
+
+
+def _sheet_of(text: str, path: str, target: int | str, header: Literal["auto"] | bool) -> Sheet:
+    """Finds the header and the target column."""
+    lines, rows = _cells_of(text, path)
     width = len(rows[0])
     if isinstance(target, str):
         if not header:

@@ -51,6 +51,16 @@ def row_numbers(data):
     return [loader.dataset.x[:, 0].int().tolist() for loader in loaders(data)]
 
 
+def test_a_file_that_has_changed_is_read_anew(write):
+    options = {"path": write(TEN), "standardize": False}
+    before, again = (CSVDataModule(**options) for _ in range(2))
+    assert before.predict_dataloader().dataset.x.equal(again.predict_dataloader().dataset.x)
+    write(TEN.replace("0.5", "0.7"))
+    assert CSVDataModule(**options).predict_dataloader().dataset.x[:, 1].tolist() == [pytest.approx(0.7)] * 10
+    assert CSVDataModule(**options, positive="a").class_names == ("b", "a")
+    assert CSVDataModule(**options).class_names == ("a", "b")
+
+
 def refusal(*args, **kwargs):
     with pytest.raises(InputError) as caught:
         CSVDataModule(*args, **kwargs).prepare_data()
