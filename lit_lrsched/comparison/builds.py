@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
+from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.errors import InputError
+
+WITHOUT_LENGTH = "its training data has no length"
+"""Why runs are trained one by one on a stream."""
 
 
 def build_from(
@@ -43,12 +47,27 @@ def drawn_anew(model: Any) -> list[str]:
     ]
 
 
-def training_loader(build: Build, seed: int) -> Any:
-    """Returns the loader of the training data that belong to a seed."""
+def batches_per_epoch(build: Build, seed: int) -> int | None:
+    """Returns how many batches an epoch of training has, as a trainer counts them; None where the data have no length.
+
+    Args:
+        build: Takes a seed and returns the module and its data.
+        seed: The seed.
+    """
     _, data = build(seed)
     data.prepare_data()
     data.setup("fit")
-    return data.train_dataloader()
+    loader = data.train_dataloader()
+    if isinstance(loader, (CombinedLoader, Mapping, list, tuple)):
+        loader = loader if isinstance(loader, CombinedLoader) else CombinedLoader(loader, "max_size_cycle")
+        iter(loader)  # which has no length before
+    try:
+        return len(loader)
+    except TypeError:
+        return None
+    finally:
+        if isinstance(loader, CombinedLoader):
+            loader.reset()
 
 
 def check_automatic(module: LightningModule, what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, checked, de
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import undo_schedulers
 from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
-from lit_lrsched.trainer.fit_plan import Configured, configure
+from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure
 from lit_lrsched.trainer.lightning_internals import optimizers_in
 
 
@@ -85,9 +86,14 @@ def _described(
 
 
 def _configured(module: LightningModule, data: LightningDataModule, epochs: int, steps: int | None) -> Configured:
+    trainer = bare_trainer(epochs, steps, accelerator="cpu", devices=1)
     try:
         with quietly():
-            return configure(bare_trainer(epochs, steps, accelerator="cpu", devices=1), module, data)
+            return configure(trainer, module, data)
+    except DoesNotFit:
+        if steps is None and trainer.num_training_batches == math.inf:
+            raise InputError("the training data has no length, so a race has no end: give data with a length") from None
+        raise
     except RuntimeError as error:
         if "multiple optimizers" not in str(error):
             raise

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from lit_lrsched.comparison.builds import training_loader
+from lit_lrsched.comparison.builds import WITHOUT_LENGTH, batches_per_epoch
 from lit_lrsched.comparison.definition import Definition
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ranks import Ranks
@@ -211,17 +211,14 @@ class Runner:
 
     def horizon(self) -> Horizon | None:
         """Returns how long a run lasts; None where the data do not tell."""
-        try:
-            return self._horizon(self._grid.seeds[0])
-        except (TypeError, RuntimeError):  # of loaders without a length, which train one run at a time
-            return None
-
-    def _horizon(self, seed: int) -> Horizon:
-        per_epoch = len(training_loader(self._build, seed))
-        return Horizon(self._options.epochs * per_epoch, per_epoch)
+        per_epoch = batches_per_epoch(self._build, self._grid.seeds[0])
+        return None if per_epoch is None else Horizon(self._options.epochs * per_epoch, per_epoch)
 
     def _trainings(self, keys: Sequence[RunKey]) -> list[Training]:
-        return self._grid.trainings(keys, self._horizon(keys[0].seed))
+        horizon = self.horizon()
+        if horizon is None:
+            raise NotVectorizable(WITHOUT_LENGTH)
+        return self._grid.trainings(keys, horizon)
 
     def _vectorized(self, keys: Sequence[RunKey]) -> VectorizedRace:
         return VectorizedRace(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lit_lrsched.comparison.builds import WITHOUT_LENGTH
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
@@ -27,12 +28,10 @@ from lit_lrsched.schedules.core import Horizon
 from lit_lrsched.schedules.decays import Linear
 from lit_lrsched.schedules.shapes import Constant
 from lit_lrsched.search.options import FindOptions
+from lit_lrsched.search.subject import SHORT, epochs_in
 
 TRAINING_LOSS = "training loss"
 """Under this name a run keeps its mean training loss over the last tenth of its steps."""
-
-SHORT = 100
-"""Steps of a run where runs are trained one by one."""
 
 SCOUTING = 5
 """How many times shorter runs are that only look where something happens."""
@@ -87,7 +86,7 @@ class Engines:
                 if options.engine == "vectorized":
                     raise InputError(f"the module cannot be vectorized, {error}: leave engine at auto") from None
                 self.reason = str(error)
-        self.is_short = self.reason is not None and options.steps is None and horizon.steps > SHORT
+        self.is_short = self.reason is not None and options.steps is None and (self._is_stream or horizon.steps > SHORT)
         if self.is_short:
             self.grid = dataclasses.replace(grid, schedules={"warmed-up constant": WARMED_UP}, interval="step")
             self.horizon, self.steps = dataclasses.replace(horizon, steps=SHORT), SHORT
@@ -100,7 +99,7 @@ class Engines:
 
     def opening(self) -> str:
         """Returns in a few sentences how runs are trained."""
-        epochs, rest = divmod(self.horizon.steps, self.horizon.steps_per_epoch or 1)
+        epochs, rest = divmod(self.horizon.steps, self.horizon.steps_per_epoch or math.inf)
         length = f"{self.horizon.steps} steps" if rest else f"{epochs} epoch{'s' * (epochs != 1)}"
         if self.reason is None:
             drawn = " Random numbers in a step (dropout, noise): the draws differ from Trainer.fit's."
@@ -109,14 +108,22 @@ class Engines:
         if self.is_short:
             text += (
                 " At a rate that is warmed up and then constant: short runs prefer other rates than long ones, and a"
-                " schedule that decays bears higher ones; steps='100%' trains the whole run."
+                " schedule that decays bears higher ones; "
             )
+            if self._is_stream:
+                text += f"steps, like '{10 * SHORT}st', trains so long under the schedule."
+            else:
+                text += "steps='100%' trains the whole run."
         return text
 
     @property
+    def _is_stream(self) -> bool:
+        return self.horizon.steps_per_epoch is None
+
+    @property
     def epochs(self) -> int:
-        """The epochs that a run begins."""
-        return math.ceil(self.horizon.steps / (self.horizon.steps_per_epoch or 1))
+        """The epochs that a run begins; -1 where these have no length."""
+        return epochs_in(self.horizon)
 
     def batches(self, keys: Sequence[RunKey]) -> list[list[RunKey]]:
         """Returns what is trained at a time: everything in one program, otherwise a rate with its seeds."""
@@ -154,6 +161,8 @@ class Engines:
 
     def _traced(self, options: FindOptions) -> VectorizedRace:
         """Builds the program once, for the rates and the untrained module."""
+        if self._is_stream:
+            raise NotVectorizable(WITHOUT_LENGTH)
         like = self.grid.keys()[0]
         keys = [dataclasses.replace(like, seed=seed) for seed in options.seeds for _ in range(options.points + 1)]
         program = VectorizedRace(

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_NOTHING = 0.01  # by how little a rate changes the loss that does nothing
 _SEEDED = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")  # where Lightning notes the seed
 
 
@@ -326,7 +327,21 @@ def find(
             outcome = Trainings(engines, definition, folder).train(rates, options.seeds)
     if outcome.judged_by == TRAINING_LOSS:
         say("No metric that is logged is a validation loss: the training loss over the last tenth of the steps judges.")
+    if outcome.diverged[0].any():
+        _check_gain(outcome, engines.steps)
     return Found(judge(outcome.lrs, outcome.losses, outcome.diverged), outcome, subject, options, folder)
+
+
+def _check_gain(outcome: Outcome, steps: int) -> None:
+    """Refuses a search in which no rate gains, so that the least loss counts as divergence, at the lowest one too."""
+    losses, start = outcome.losses.mean(axis=1), float(outcome.untrained[outcome.judged_by].mean())
+    does_nothing = bool(np.isclose(losses[0], start, rtol=_NOTHING, atol=0.0))
+    if does_nothing and not (losses < start).any():
+        raise InputError(
+            f"no rate from {outcome.lrs[0]:g} to {outcome.lrs[-1]:g} brings {outcome.judged_by} below the untrained "
+            f"module's, {start:.4g}, within {steps} steps: train longer, or look whether what is validated is what is "
+            "trained"
+        )
 
 
 def _size(options: FindOptions, own: float) -> str:

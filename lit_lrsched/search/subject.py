@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lit_lrsched.comparison.builds import check_automatic, training_loader
+from lit_lrsched.comparison.builds import batches_per_epoch, check_automatic
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
@@ -21,10 +21,13 @@ from lit_lrsched.comparison.racing_optimizer import given
 from lit_lrsched.comparison.trainer_options import own_callbacks_left_out
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike, name_of
-from lit_lrsched.schedules.durations import steps_in
+from lit_lrsched.schedules.durations import Duration, steps_in
 from lit_lrsched.schedules.shapes import Constant
 from lit_lrsched.search.options import FindOptions
 from lit_lrsched.trainer.schedule_config import AnySchedule, checked_schedule
+
+SHORT = 100
+"""Steps of a run where runs are trained one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,21 +59,33 @@ class Subject:
 
 
 def horizon_of(build: Build, options: FindOptions) -> Horizon:
-    """Returns how long each run is that is trained as ``Trainer.fit`` would.
+    """Returns how long each run is that is trained as ``Trainer.fit`` would; on data without a length, in steps alone.
 
     Raises:
-        InputError: When the data have no length, or ``steps`` are more than the whole run.
+        InputError: When ``steps`` are more than the whole run, or of data without a length no number of steps.
     """
-    loader = training_loader(build, options.seeds[0])
-    try:
-        per_epoch = len(loader)
-    except TypeError:
-        raise InputError("the training data has no length, so a search knows no end: give data with a length") from None
+    per_epoch = batches_per_epoch(build, options.seeds[0])
+    if per_epoch is None:
+        return Horizon(SHORT if options.steps is None else _steps_of_a_stream(options.steps))
     whole = Horizon(options.epochs * per_epoch, per_epoch)
     steps = max(1, steps_in(options.steps, whole))
     if steps > whole.steps:
         raise InputError(f"steps={options.steps!r} is more than the whole run of {whole.steps}: give more epochs")
     return dataclasses.replace(whole, steps=steps)
+
+
+def epochs_in(horizon: Horizon) -> int:
+    """Returns the epochs that a run begins; -1, which is any number, where these have no length."""
+    return math.ceil(horizon.steps / horizon.steps_per_epoch) if horizon.steps_per_epoch else -1
+
+
+def _steps_of_a_stream(steps: Duration) -> int:
+    if not str(steps).endswith("st"):
+        raise InputError(
+            f"steps={steps!r} is a share of a length, and the training data has none: give a number of steps, like "
+            f"'{SHORT}st'"
+        )
+    return max(1, steps_in(steps, Horizon(1)))
 
 
 def subject_of(
@@ -97,8 +112,7 @@ def subject_of(
     if optimizer is not None:
         own = given(optimizer, module.parameters(), replaced(module))
     else:
-        epochs = math.ceil(horizon.steps / (horizon.steps_per_epoch or 1))
-        own = ask_with_schedule(module, data, epochs, horizon.steps)
+        own = ask_with_schedule(module, data, epochs_in(horizon), horizon.steps)
         if schedule is not None and own.schedule is not None:
             notes.append(f"The schedule takes the place of {name}'s {own.schedule.name}.")
     notes += own_callbacks_left_out(module)

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lit_lrsched import Linear, WarmupCosine, find_lr
 from lit_lrsched.comparison.builds import build_from
@@ -26,7 +26,7 @@ from lit_lrsched.comparison.engine.training import Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.records import stored_records
 from lit_lrsched.errors import InputError
-from lit_lrsched.search import engines
+from lit_lrsched.search import engines, subject
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
 from lit_lrsched.search.rates import spread
 from tests.foreign import GAN, MLP, Data, Decayed, Grouped, NoOptimizer, Several
@@ -329,6 +329,70 @@ def test_mistakes(tmp_path, options, told):
     with pytest.raises(InputError, match=told) as refused:
         search(tmp_path / "found", **options)
     assert "\n" not in str(refused.value)
+
+
+class Stream(IterableDataset):
+    """Rows of ten, one after another; nobody knows how many."""
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(50):
+            x = torch.randn(10, generator=generator)
+            yield x, (x[:1] > 0).float()
+
+
+class Streamed(Data):
+    def train_dataloader(self):
+        return DataLoader(Stream(), batch_size=10)
+
+
+@pytest.mark.parametrize(("steps", "taken", "schedule"), [(None, 8, "warmed-up constant"), ("12st", 12, "constant")])
+def test_data_without_a_length_are_searched_by_steps(tmp_path, monkeypatch, caplog, steps, taken, schedule):
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    for module in (engines, subject):
+        monkeypatch.setattr(module, "SHORT", 8)
+    lengths = []
+    monkeypatch.setattr(engines, "check_rates", lambda grid, key, used, horizon: lengths.append((len(used), grid)))
+    found = search(tmp_path, data=Streamed, steps=steps, lrs=(1e-4, 0.1), points=5)
+    assert found.outcome.judged_by == "val_loss"
+    assert {length for length, _ in lengths} == {taken}
+    assert {name for _, grid in lengths for name in grid.schedules} == {schedule}
+    said = " ".join(caplog.messages)
+    assert f"One Trainer.fit a run of {taken} steps, since its training data has no length." in said
+    assert ("steps, like '80st', trains so long under the schedule" in said) == (steps is None)
+
+
+@pytest.mark.parametrize("steps", ["10%", "2ep"])
+def test_of_data_without_a_length_there_is_no_share(tmp_path, steps):
+    with pytest.raises(InputError, match=f"steps='{steps}' is a share of a length, .*: give a number of steps, like"):
+        search(tmp_path, data=Streamed, steps=steps)
+
+
+def test_a_run_that_ends_within_an_epoch_needs_no_validation(tmp_path):
+    class TrainingAlone(Data):
+        val_dataloader = LightningDataModule.val_dataloader
+
+    found = search(tmp_path, data=TrainingAlone, engine="sequential", steps="3st", lrs=(1e-4, 0.1), points=5)
+    assert found.outcome.judged_by == TRAINING_LOSS
+
+
+class Contrary(MLP):
+    """Begins without an opinion, and is validated on the opposite of what it trains."""
+
+    def __init__(self):
+        super().__init__()
+        nn.init.zeros_(self.network[-1].weight)
+        nn.init.zeros_(self.network[-1].bias)
+
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        super().validation_step((x, 1 - y), batch_idx)
+
+
+def test_where_training_gains_nothing_no_rate_is_named(tmp_path):
+    told = r"no rate from 1e-05 to 0\.1 brings val_loss below the untrained module's, 0\.6931, within 16 steps: train"
+    with pytest.raises(InputError, match=told):
+        search(tmp_path, model=Contrary, lrs=(1e-5, 0.1))
 
 
 def test_what_is_exported(found, tmp_path):

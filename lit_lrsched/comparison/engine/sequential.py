@@ -113,7 +113,7 @@ class _OneByOne:
         ends_within = not trace.stopped and self.steps is not None and self.steps % trainer.num_training_batches > 0
         final: Mapping[str, float] = {}
         with interrupts_of_lightning():
-            if ends_within and is_overridden("validation_step", module):
+            if ends_within and trainer.enable_validation:
                 trace.epochs[-1].update(trainer.validate(module, data, verbose=False)[0])
             if self.tests and is_overridden("test_step", module):
                 (final,) = trainer.test(module, data, verbose=False)
