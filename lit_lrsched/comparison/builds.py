@@ -10,7 +10,9 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import nn
 
+from lit_lrsched.comparison.engine.bare_trainer import set_up
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.errors import InputError
 
@@ -27,14 +29,32 @@ def build_from(
     Args:
         model: The module's class, a function that makes one, or an instance as the pattern.
         data: Likewise; what takes ``seed`` gets the seed.
+
+    Raises:
+        InputError: For anything else; when it is called, where a function makes anything else.
     """
+    if isinstance(model, nn.Module) or not callable(model):
+        _check("model", model, LightningModule)
+    if not callable(data):
+        _check("data", data, LightningDataModule)
 
     def build(seed: int) -> tuple[LightningModule, LightningDataModule]:
         seed_everything(seed, verbose=False)
         module = _fresh_model(model) if isinstance(model, LightningModule) else model()
-        return module, _fresh_data(data, seed)
+        made = module, _fresh_data(data, seed)
+        _check("model", made[0], LightningModule)
+        _check("data", made[1], LightningDataModule)
+        return made
 
     return build
+
+
+def _check(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise InputError(
+            f"{name} is of the class {type(value).__name__}: give a {kind.__name__}, its class, or a function that "
+            "makes one"
+        )
 
 
 def drawn_anew(model: Any) -> list[str]:
@@ -55,9 +75,8 @@ def batches_per_epoch(build: Build, seed: int) -> int | None:
         seed: The seed.
     """
     _, data = build(seed)
-    data.prepare_data()
-    data.setup("fit")
-    loader = data.train_dataloader()
+    with set_up(data, "fit"):
+        loader = data.train_dataloader()
     if isinstance(loader, (CombinedLoader, Mapping, list, tuple)):
         loader = loader if isinstance(loader, CombinedLoader) else CombinedLoader(loader, "max_size_cycle")
         iter(loader)  # which has no length before

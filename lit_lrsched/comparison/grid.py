@@ -26,7 +26,7 @@ from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, given, set_
 from lit_lrsched.comparison.rates import RateTables
 from lit_lrsched.comparison.report.words import counted
 from lit_lrsched.comparison.trainer_options import own_callbacks_left_out
-from lit_lrsched.errors import InputError
+from lit_lrsched.errors import InputError, shown
 from lit_lrsched.optim.group_schedules import check_groups
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike
@@ -242,11 +242,12 @@ def grid_of(
         clip: How gradients are clipped.
 
     Raises:
-        InputError: When the module does not let a race set one optimizer's rate, a list is empty, or a schedule is
-            called ``own``.
+        InputError: When the module does not let a race set one optimizer's rate, a list is empty or none, or a schedule
+            has no name or is called ``own``.
     """
     if epochs < 1:
         raise InputError(f"epochs={epochs} trains nothing: give at least 1")
+    _check_form(schedules, lrs=lrs, momenta=momenta, weight_decays=weight_decays)
     if OWN in schedules:
         raise InputError(f"schedules: {OWN!r} is the name of the schedule that a module brings: give yours another")
     module, data = build(next(iter(seeds), 0))
@@ -268,6 +269,15 @@ def grid_of(
         groups,
         clip,
     )
+
+
+def _check_form(schedules: object, **axes: object) -> None:
+    """Refuses schedules without names, and a number where several may stand."""
+    if not isinstance(schedules, Mapping):
+        raise InputError(f"schedules={shown(schedules)} have no names: give a dict, like {{'linear': Linear()}}")
+    for name, values in axes.items():
+        if values is not None and not isinstance(values, Iterable):
+            raise InputError(f"{name}={shown(values)} is no list: write [{shown(values)}]")
 
 
 def _is_of_torch(schedule: object) -> bool:

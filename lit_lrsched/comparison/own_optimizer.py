@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
-from lit_lrsched.comparison.engine.sequential import bare_trainer, quietly
+from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, own_schedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, checked, described_optimizer
 from lit_lrsched.errors import InputError
@@ -86,7 +86,8 @@ def _described(
 
 
 def _configured(module: LightningModule, data: LightningDataModule, epochs: int, steps: int | None) -> Configured:
-    trainer = bare_trainer(epochs, steps, accelerator="cpu", devices=1)
+    with quietly():
+        trainer = bare_trainer(epochs, steps, accelerator="cpu", devices=1)
     try:
         with quietly():
             return configure(trainer, module, data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -245,12 +245,21 @@ class Runner:
         return found and self._device.type == "cpu" and size >= _WORTH_COMPILING
 
     def _check_metric(self, chunk: Chunk) -> None:
-        for name, logged in {self._options.metric: chunk.curves, self._options.test_metric: chunk.final}.items():
-            if name not in logged:
-                raise InputError(
-                    f"metric={self._options.metric!r} needs {name!r}, which is not logged{did_you_mean(name, logged)}: "
-                    f"the module logs {', '.join(sorted({**chunk.curves, **chunk.final})) or 'nothing'}"
-                )
+        metric, tested = self._options.metric, self._options.test_metric
+        if metric not in chunk.curves:
+            raise InputError(
+                f"metric={metric!r} is not logged{did_you_mean(metric, chunk.curves)}: give one that the module logs, "
+                f"{_listed(chunk.curves)}"
+            )
+        if tested not in chunk.final:
+            raise InputError(
+                f"metric={metric!r} is judged by {tested!r}, which the test does not log"
+                f"{did_you_mean(tested, chunk.final)}: it logs {_listed(chunk.final)}"
+            )
+
+
+def _listed(metrics: Iterable[str]) -> str:
+    return ", ".join(sorted(metrics)) or "nothing"
 
 
 def _records(chunk: Chunk, keys: Sequence[RunKey], epochs: int) -> Iterator[Record]:

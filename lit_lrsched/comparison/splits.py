@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, IterableDataset
 
+from lit_lrsched.comparison.engine.bare_trainer import set_up
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.evidence.summary import Splits
 from lit_lrsched.optim.torch_internals import tree_leaves
@@ -60,10 +61,8 @@ def _parts(build: Build, seed: int) -> tuple[Any, Any] | None:
     _, data = build(seed)
     if not is_overridden("test_dataloader", data):
         return None
-    data.prepare_data()
-    data.setup("fit")
-    data.setup("test")
-    loaders = data.train_dataloader(), data.test_dataloader()
+    with set_up(data, "fit", "test"):
+        loaders = data.train_dataloader(), data.test_dataloader()
     if not all(isinstance(loader, DataLoader) for loader in loaders):
         return None
     parts = tuple(loader.dataset for loader in loaders)

@@ -62,11 +62,14 @@ def horizon_of(build: Build, options: FindOptions) -> Horizon:
     """Returns how long each run is that is trained as ``Trainer.fit`` would; on data without a length, in steps alone.
 
     Raises:
-        InputError: When ``steps`` are more than the whole run, or of data without a length no number of steps.
+        InputError: When the data have no batches, or ``steps`` are more than the whole run, or of data without a length
+            no number of steps.
     """
     per_epoch = batches_per_epoch(build, options.seeds[0])
     if per_epoch is None:
         return Horizon(SHORT if options.steps is None else _steps_of_a_stream(options.steps))
+    if per_epoch == 0:
+        raise InputError("the training data has no batches: give more rows, or a smaller batch_size")
     whole = Horizon(options.epochs * per_epoch, per_epoch)
     steps = max(1, steps_in(options.steps, whole))
     if steps > whole.steps:

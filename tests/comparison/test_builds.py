@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,12 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset
 
+from lit_lrsched import Linear, compare, find_lr
 from lit_lrsched.comparison.builds import batches_per_epoch
+from lit_lrsched.comparison.engine.bare_trainer import set_up
+from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.fit_plan import configure
+from tests.foreign import MLP, Data
 
 
 class Stream(IterableDataset[torch.Tensor]):
@@ -49,3 +55,100 @@ def test_an_epoch_has_as_many_batches_as_the_trainer_counts(name: str) -> None:
     configure(trainer, BoringModel(), Data())
     counted = batches_per_epoch(lambda seed: (BoringModel(), Data()), 0)
     assert counted == (None if trainer.num_training_batches == float("inf") else trainer.num_training_batches)
+
+
+class AsksItsTrainer(Data):
+    """Divides its batches among the processes of its trainer, as many data modules do."""
+
+    def setup(self, stage: str) -> None:
+        assert self.trainer is not None
+        self.each = self.batch_size // self.trainer.world_size
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.rows, self.each // self.trainer.num_devices, shuffle=True)
+
+
+@pytest.mark.parametrize("engine", ["vectorized", "sequential"])
+def test_a_data_module_may_ask_its_trainer(tmp_path: Path, engine: Any) -> None:
+    options = {"lrs": [0.01], "seeds": 2, "epochs": 1, "engine": engine}
+    asks, plain = (
+        compare(MLP, data, {"linear": Linear()}, folder=tmp_path / data.__name__, **options).results.records
+        for data in (AsksItsTrainer, Data)
+    )
+    assert [record.metrics for record in asks] == [record.metrics for record in plain]
+
+
+def test_the_trainer_that_it_may_ask_is_taken_away_again() -> None:
+    data = AsksItsTrainer()
+    with set_up(data, "fit"):
+        assert data.train_dataloader().batch_size == 64
+    assert data.trainer is None
+
+
+class NoBatches(Data):
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.rows, batch_size=1000, drop_last=True)
+
+
+class TwoTests(Data):
+    def test_dataloader(self) -> Any:
+        return [super().test_dataloader(), super().test_dataloader()]
+
+
+class OnTwo(MLP):
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.step("test", batch)
+
+
+LINEAR = {"linear": Linear()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "told"),
+    [
+        ((MLP, DataLoader([1])), {}, "data is of the class DataLoader: give a LightningDataModule, its class, or a f"),
+        ((MLP, lambda: DataLoader([1])), {}, "data is of the class DataLoader"),
+        ((MLP, None), {}, "data is of the class NoneType"),
+        (
+            ("MLP", Data),
+            {},
+            "model is of the class str: give a LightningModule, its class, or a function that makes one",
+        ),
+        ((torch.nn.Linear(1, 1), Data), {}, "model is of the class Linear"),
+        ((lambda: torch.nn.Linear(1, 1), Data), {}, "model is of the class Linear"),
+        (
+            (MLP, Data),
+            {"optimizer": torch.optim.SGD(MLP().parameters(), 0.1)},
+            r"optimizer=SGD\(...\) has its parameters",
+        ),
+        ((MLP, NoBatches), {}, "nothing to train|has no batches"),
+    ],
+)
+@pytest.mark.parametrize("ask", [find_lr, partial(compare, schedules=LINEAR)], ids=["find_lr", "compare"])
+def test_what_is_no_model_no_data_no_optimizer(
+    ask: Any, arguments: Any, options: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=told) as refused:
+        ask(*arguments, folder=tmp_path / "none", **options)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"schedules": [Linear()]}, r"schedules=\[Linear\(.*have no names: give a dict, like \{'linear': Linear\(\)\}"),
+        ({"schedules": Linear()}, "have no names"),
+        ({"lrs": 0.1}, r"lrs=0\.1 is no list: write \[0\.1\]"),
+        ({"momenta": 0.9}, "momenta=0.9 is no list"),
+        (
+            {"metric": "test_acc"},
+            "metric='test_acc' is not logged: give one that the module logs, train_acc, ",
+        ),
+        ({"data": TwoTests, "model": OnTwo}, "metric='val_acc' is judged by 'test_acc', which the test does not log"),
+    ],
+)
+def test_what_is_no_race(options: dict[str, Any], told: str, tmp_path: Path) -> None:
+    given = {"model": MLP, "data": Data, "schedules": LINEAR, "lrs": [0.1], "seeds": 2, "epochs": 1, **options}
+    with pytest.raises(InputError, match=told):
+        compare(**given, folder=tmp_path / "none")

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from lit_lrsched.comparison.engine.bare_trainer import set_up
 from lit_lrsched.comparison.engine.hooks import STEP_OF
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
 from lit_lrsched.comparison.engine.room import COPIES, check_memory
@@ -80,20 +81,19 @@ def module_and_rows(
     """
     with isolate_rng(), torch.enable_grad():  # as everybody builds modules
         module, data = build(seed)
-        data.prepare_data()
-        data.setup("fit")
-        loaders = {"train": _loader(data.train_dataloader())}
-        if _has(module, data, "val"):
-            loaders["val"] = _loader(_only(data.val_dataloader()))
-        drawn: dict[str, list[_Epoch]] = {stage: [] for stage in loaders}
-        for epoch in range(epochs):
-            for stage, loader in loaders.items():
-                drawn[stage].append(_drawn(loader, epoch))
-        if _has(module, data, "test"):
-            data.setup("test")
-            loaders["test"] = _loader(_only(data.test_dataloader()))
-            drawn["test"] = [_drawn(loaders["test"], 0)]
-        rows = {stage: _rows(loader, drawn[stage], free) for stage, loader in loaders.items()}
+        with set_up(data, "fit"):
+            loaders = {"train": _loader(data.train_dataloader())}
+            if _has(module, data, "val"):
+                loaders["val"] = _loader(_only(data.val_dataloader()))
+            drawn: dict[str, list[_Epoch]] = {stage: [] for stage in loaders}
+            for epoch in range(epochs):
+                for stage, loader in loaders.items():
+                    drawn[stage].append(_drawn(loader, epoch))
+            if _has(module, data, "test"):
+                data.setup("test")
+                loaders["test"] = _loader(_only(data.test_dataloader()))
+                drawn["test"] = [_drawn(loaders["test"], 0)]
+            rows = {stage: _rows(loader, drawn[stage], free) for stage, loader in loaders.items()}
     return module, rows  # type: ignore[return-value]
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -16,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
+from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
@@ -23,7 +21,7 @@ from lit_lrsched.comparison.engine.training import Chunk
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import get_value
 from lit_lrsched.trainer.interrupts import interrupts_of_lightning
-from lit_lrsched.trainer.lightning_internals import idle_logger, log_no_hyperparameters
+from lit_lrsched.trainer.lightning_internals import log_no_hyperparameters
 
 #: Returns what ``configure_optimizers`` of one run's module returns, given the module, its trainer and its own method.
 Configure = Callable[[LightningModule, Trainer, Callable[[], Any]], Any]
@@ -111,12 +109,14 @@ class _OneByOne:
         broken = not all(parameter.isfinite().all() for parameter in module.parameters())
         # Lightning validates where it is told to stop, not where its steps are up within an epoch.
         ends_within = not trace.stopped and self.steps is not None and self.steps % trainer.num_training_batches > 0
-        final: Mapping[str, float] = {}
+        final: dict[str, float] = {}
         with interrupts_of_lightning():
             if ends_within and trainer.enable_validation:
-                trace.epochs[-1].update(trainer.validate(module, data, verbose=False)[0])
+                for of_loader in trainer.validate(module, data, verbose=False):
+                    trace.epochs[-1].update(of_loader)
             if self.tests and is_overridden("test_step", module):
-                (final,) = trainer.test(module, data, verbose=False)
+                for of_loader in trainer.test(module, data, verbose=False):
+                    final.update(of_loader)
         names = trace.epochs[-1]
         return Chunk(
             runs=[run],
@@ -127,20 +127,6 @@ class _OneByOne:
             weights={},
             losses=np.array([trace.losses]),
         )
-
-
-def bare_trainer(epochs: int, steps: int | None = None, **options: Any) -> Trainer:
-    """Returns a trainer that shows and saves nothing; of so many steps, where they end within the last epoch."""
-    return Trainer(
-        max_epochs=epochs,
-        max_steps=-1 if steps is None else steps,
-        logger=idle_logger(),  # a module may use its logger itself
-        log_every_n_steps=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
 
 
 class _Trace(Callback):
@@ -187,22 +173,3 @@ class _Trace(Callback):
 
     def _keep(self, trainer: Trainer) -> None:
         self.epochs.append({name: float(value) for name, value in trainer.callback_metrics.items()})
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keeps a hundred trainers from saying a hundred times what each says once."""
-    loggers = [
-        logging.getLogger(name)
-        for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-    ]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
