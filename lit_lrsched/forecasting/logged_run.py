@@ -64,7 +64,8 @@ class LoggedRun:
     @property
     def falls(self) -> bool:
         """Whether the rate ever falls."""
-        return bool((np.diff(self.path.rates) < -1e-3 * self.path.peak).any())
+        rates = self.path.rates  # a slow decay falls by next to nothing from one of them to the next
+        return bool((rates < np.maximum.accumulate(rates) - 1e-3 * self.path.peak).any())
 
     def __repr__(self) -> str:
         return f"LoggedRun({self.name}: {len(self.steps)} losses, {self.length:,} steps, peak rate {self.path.peak:g})"

@@ -46,6 +46,13 @@ def test_what_tells_nothing_is_refused(steps, losses, rates, message):
         LoggedRun(list(steps), losses, rates)
 
 
+@pytest.mark.parametrize("length", [100, 2000, 20_000])
+def test_a_decay_is_told_however_slow(length):
+    assert LoggedRun([length // 2, length], [3.0, 2.0], np.linspace(0.1, 0.0, length)).falls
+    assert not LoggedRun([length // 2, length], [3.0, 2.0], np.linspace(0.0, 0.1, length)).falls
+    assert not LoggedRun([length // 2, length], [3.0, 2.0], np.full(length, 0.1)).falls
+
+
 def test_too_few_runs_are_refused():
     run = LoggedRun(range(10, 110, 10), FALLING, RATES, name="base")
     falling = LoggedRun(range(10, 110, 10), FALLING, 0.1 * np.linspace(1, 0, 100))
