@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from lit_lrsched.errors import InputError
+from lit_lrsched.errors import InputError, described, shown
 from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
 
 
@@ -13,7 +13,7 @@ class LoggedRun:
     """What a training logged: losses at some steps, and the learning rate of every step.
 
     Rows that are out of order are sorted. Of rows with the same step the last counts, and rows before step 1 or whose
-    loss is not finite are left out; ``left_out`` counts both.
+    step or loss is not a finite number are left out; ``left_out`` counts both.
 
     Args:
         steps: How many optimizer steps were done at each logged loss, ``[points]``; at most the run's length.
@@ -22,8 +22,8 @@ class LoggedRun:
         name: What messages call the run.
 
     Raises:
-        InputError: When arrays do not fit each other, a rate is negative or not finite, or the run tells nothing: no
-            loss is finite, the last ones are not, or they rise.
+        InputError: When arrays are not numbers or do not fit each other, a step is not whole, a rate is negative or not
+            finite, or the run tells nothing: no loss is finite, the last ones are not, or they rise.
 
     >>> run = LoggedRun(steps=[2, 1, 4, 4], losses=[2.5, 3.0, 2.2, 2.1], rates=[0.1, 0.1, 0.1, 0.05])
     >>> run.steps.tolist(), run.losses.tolist(), run.left_out
@@ -37,18 +37,16 @@ class LoggedRun:
         self.path = rates if isinstance(rates, RatePath) else RatePath.of(_column_of_rates(rates, name))
         _check_rates(self.path.rates, name)
         given, values = _columns(steps, losses, name)
+        rows, known = len(given), np.isfinite(given)
+        given, values = given[known], values[known]
         order = np.argsort(given, kind="stable")
         given, values = given[order], values[order]
         kept = np.append(given[1:] != given[:-1], True) & (given >= 1)
         _check_end(given[kept], values[kept], name)
         kept &= np.isfinite(values)
-        self.left_out = int(len(kept) - kept.sum())
+        _check_steps(given[kept], self.path.length, name)
+        self.left_out = int(rows - kept.sum())
         self.steps, self.losses = given[kept].astype(np.int64), values[kept]
-        if self.steps[-1] > self.path.length:
-            raise InputError(
-                f"{name} has a loss after step {self.steps[-1]} and rates for {self.path.length} steps: give the rate "
-                "of every step, from step 0 to the end"
-            )
         _check_falls(self.losses, name)
 
     @property
@@ -72,7 +70,7 @@ class LoggedRun:
 
 
 def _column_of_rates(rates: npt.ArrayLike, name: str) -> FloatArray:
-    values = np.atleast_1d(np.asarray(rates, dtype=float))
+    values = _numbers("rates", rates, name)
     if values.ndim != 1:
         raise InputError(f"{name}: rates of the shape {values.shape} are no column: give one a step")
     _check_rates(values, name)
@@ -85,17 +83,35 @@ def _check_rates(values: FloatArray, name: str) -> None:
 
 
 def _columns(steps: npt.ArrayLike, losses: npt.ArrayLike, name: str) -> tuple[FloatArray, FloatArray]:
-    given, values = (np.atleast_1d(np.asarray(column, dtype=float)) for column in (steps, losses))
+    given, values = _numbers("steps", steps, name), _numbers("losses", losses, name)
     if given.shape != values.shape or given.ndim != 1:
         raise InputError(f"{name} has {given.size} steps and {values.size} losses: give one loss for each logged step")
-    known = np.isfinite(given)
-    return given[known], values[known]
+    return given, values
+
+
+def _numbers(what: str, column: npt.ArrayLike, name: str) -> FloatArray:
+    try:
+        return np.atleast_1d(np.asarray(column, dtype=float))
+    except Exception as error:  # a foreign type, such as a tensor with a gradient, may raise anything
+        raise InputError(
+            f"{name}: {what}={shown(column)} cannot be read as numbers, {described(error)}: give a list or an array"
+        ) from error
+
+
+def _check_steps(steps: FloatArray, length: int, name: str) -> None:
+    if steps[-1] > length:
+        raise InputError(
+            f"{name} has a loss after step {steps[-1]:.0f} and rates for {length} steps: give the rate of every step, "
+            "from step 0 to the end"
+        )
+    if (parts := steps[steps % 1 != 0]).size:
+        raise InputError(f"{name} has a loss after step {parts[0]:g}: count whole optimizer steps, not epochs")
 
 
 def _check_end(steps: FloatArray, losses: FloatArray, name: str) -> None:
     finite = np.isfinite(losses)
     if not finite.any():
-        raise InputError(f"{name} has no finite loss: leave it out")
+        raise InputError(f"{name} has no finite loss after a step of 1 or more: leave it out")
     if not finite[-1]:
         after = int(steps[np.flatnonzero(finite)[-1]])
         raise InputError(f"{name} diverged: its loss is not finite after step {after}: leave it out")

@@ -63,7 +63,7 @@ def read_runs(runs: RunLike | Sequence[RunLike], loss: str | None = None) -> Rea
         raise InputError(f"the runs log different losses: {found}: name the one that all have with loss")
     left_out = sum(run.left_out for run in read.runs)
     if left_out:
-        read.notes.append(f"{left_out} rows were left out: repeated, before the first step, or not finite.")
+        read.notes.append(f"{left_out} rows were left out: repeated, before the first step, or not finite numbers.")
     return read
 
 

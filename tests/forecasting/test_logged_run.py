@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from lit_lrsched import InputError, LoggedRun, forecast
+from lit_lrsched import InputError, Linear, LoggedRun, forecast
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.records import Record, RecordStore
 from lit_lrsched.forecasting.reading import read_runs
@@ -21,6 +22,11 @@ def test_rows_are_sorted_and_counted():
     assert run.left_out == 2
 
 
+def test_rows_whose_step_is_no_number_are_counted():
+    run = LoggedRun([10, np.nan, 30, np.inf], [3.0, 2.5, 2.0, 1.0], RATES)
+    assert (run.steps.tolist(), run.left_out) == ([10, 30], 2)
+
+
 def test_a_gap_of_nan_is_left_out():
     run = LoggedRun([10, 20, 30], [3.0, np.nan, 2.0], RATES)
     assert (run.steps.tolist(), run.left_out) == ([10, 30], 1)
@@ -32,7 +38,13 @@ def test_a_gap_of_nan_is_left_out():
         ([1, 2], [1.0], RATES, "has 2 steps and 1 losses"),
         ([1, 2], [np.nan, np.nan], RATES, "has no finite loss"),
         ([10, 20], [3.0, np.inf], RATES, "diverged: its loss is not finite after step 10"),
+        ([0, -1], [2.0, 1.0], RATES, "has no finite loss after a step of 1 or more"),
         ([10, 200], [3.0, 2.0], RATES, "has a loss after step 200 and rates for 100 steps"),
+        ([1.2, 1.7, 3.5], [3.0, 2.5, 2.0], RATES, "has a loss after step 1.2: count whole optimizer steps"),
+        ([10, 20], ["3", "x"], RATES, "losses=.'3', 'x'. cannot be read as numbers, ValueError"),
+        ([10, 20], [[3.0], [2.0, 1.0]], RATES, "losses=.* cannot be read as numbers, ValueError"),
+        ([10, 20], [3.0, 2.0], Linear(), "rates=Linear.* cannot be read as numbers, TypeError"),
+        ([10, 20], torch.tensor([3.0, 2.0], requires_grad=True), RATES, "losses=tensor.* RuntimeError.*detach"),
         (range(10, 110, 10), FALLING[::-1], RATES, "the losses of a run rise, from 2.056 to 2.944"),
         (range(10, 110, 10), [4, 3, 2, 2, 2, 2, 2, 2, 3, 3], RATES, "the losses of a run rise again, from 2 to 3"),
         (range(10, 110, 10), FALLING[::-1] ** 4, RATES, "diverged: its loss rises"),
