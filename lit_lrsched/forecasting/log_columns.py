@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
+from lit_lrsched.plans.csv_rows import csv_rows
 from lit_lrsched.plans.event_files import scalars_in
 
 # Which column is the loss when none is named, in this order: what generalises comes first.
@@ -110,15 +110,10 @@ def read_csv(path: Path, name: str) -> Log:
     Raises:
         InputError: When the file cannot be read, is empty, or has no such column.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-        raise InputError(f"{name} cannot be read: {reason}: give a CSV with columns step, lr and a loss") from error
+    rows = csv_rows(path, name, "give a CSV with columns step, lr and a loss")
     if len(rows) < 2:
         raise InputError(f"{name} has no rows: give a CSV with columns step, lr and a loss")
-    header = [title.strip() for title in rows[0]]
+    header = rows[0]
     if "step" not in header:
         raise InputError(f"{name} has no column 'step'{did_you_mean('step', header)}: it has {', '.join(header)}")
     steps = [_cell(row, header.index("step")) for row in rows[1:]]
@@ -165,7 +160,7 @@ def _column(rows: Sequence[tuple[float, float]]) -> Column:
 
 
 def _has(row: Sequence[str], place: int) -> bool:
-    return place < len(row) and bool(row[place].strip())
+    return place < len(row) and bool(row[place])
 
 
 def _cell(row: Sequence[str], place: int) -> float:

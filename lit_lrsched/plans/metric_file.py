@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from operator import itemgetter
 from pathlib import Path
 
 from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.plans.csv_rows import csv_rows
 from lit_lrsched.plans.event_files import scalars_in
 
 
@@ -23,12 +23,12 @@ def read_metric(path: str, monitor: str) -> list[float]:
         if not (folder / "metrics.csv").exists():
             return _from_tensorboard(folder, monitor)
         path = str(folder / "metrics.csv")
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except OSError as error:
-        raise InputError(f"metric={path!r} cannot be read: {error.strerror}: name a file of numbers") from error
+    rows = csv_rows(Path(path), f"metric={path!r}", "name a file of numbers")
     number = 0
+    if rows and all(_is_number(cell) for cell in rows[0]) and len(rows[0]) > 1:
+        raise InputError(
+            f"metric={path!r} has {len(rows[0])} columns and no header: write one number a line, or name the columns"
+        )
     if rows and not _is_number(rows[0][0]):
         header, rows = rows[0], rows[1:]
         if monitor not in header and len(header) > 1:
@@ -37,7 +37,7 @@ def read_metric(path: str, monitor: str) -> list[float]:
                 f"metric={path!r} has no column {monitor!r}{did_you_mean(monitor, header)}: it has {known}"
             )
         number = header.index(monitor) if monitor in header else 0
-    cells = [row[number] for row in rows if number < len(row) and row[number].strip()]  # loggers leave some cells empty
+    cells = [row[number] for row in rows if number < len(row) and row[number]]  # loggers leave some cells empty
     for cell in cells:
         if not _is_number(cell):
             raise InputError(f"metric={path!r} holds {cell!r}: write one number a line, or a CSV with a header")

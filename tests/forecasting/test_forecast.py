@@ -255,6 +255,7 @@ LISTED = "[{{log: a.csv, schedule: Constant, {}}}]"  # a YAML list of one foreig
         ({"a.csv": "step,loss\n1,2.0\n"}, ["a.csv"], "has no column 'lr' with the learning rate"),
         ({"a.csv": "lr,loss\n1,2.0\n"}, ["a.csv"], "has no column 'step'"),
         ({"a.csv": "step\n"}, ["a.csv"], "has no rows"),
+        ({"a.csv": 'step,lr,loss\n"' + 70_000 * "1\n"}, ["a.csv"], "a.csv cannot be read: field larger than"),
         ({"a.csv": "step,lr,loss\n1,0.1,3\n2,0.1,2\n"}, ["a.csv"], "single run of a constant rate"),
         (
             {"a.csv": "step,lr,loss\n1,1,3\n", "b.csv": "step,lr,val_loss\n1,1,3\n"},

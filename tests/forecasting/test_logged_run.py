@@ -98,6 +98,12 @@ def test_a_race_is_read_as_mean_curves(tmp_path):
         read_runs(tmp_path / "race", "train_los")
 
 
+def test_a_log_of_a_spreadsheet_is_read(tmp_path):
+    path = tmp_path / "sheet.csv"
+    path.write_text("\ufeffstep, lr, loss\r\n1, 0.1, 3.0\r\n2, 0.1, 2.0\r\n", encoding="utf-8")
+    assert read_runs(path).runs[0].losses.tolist() == [3.0, 2.0]
+
+
 def test_a_late_log_rises_from_0(tmp_path):
     path = tmp_path / "late.csv"
     path.write_text("step,lr,loss\n30,0.1,2.0\n20,0.1,2.5\n10,0.1,3\n40,,1.9\n")

@@ -265,20 +265,31 @@ def test_trends_of_a_restart_are_two_falls():
         ("0.5\n0.4\n", [0.5, 0.4]),
         ("epoch,val_loss,lr\n0,0.5,1\n1,,1\n2,0.25,1\n", [0.5, 0.25]),
         ("loss\n1\n2\n", [1.0, 2.0]),
+        ("\ufeff0.5\n0.4\n", [0.5, 0.4]),
+        ("\ufeffval_loss, epoch\n0.5, 0\n", [0.5]),
+        ("epoch, val_loss\n0, 0.5\n", [0.5]),
     ],
 )
 def test_a_metric_from_a_file(text, values, tmp_path):
-    (tmp_path / "metric").write_text(text)
+    (tmp_path / "metric").write_text(text, encoding="utf-8")
     assert read_metric(str(tmp_path / "metric"), "val_loss") == values
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [(None, "cannot be read"), ("", "no values"), ("1\nx\n", "'x'"), ("a,val_los\n1,2\n", "did you mean 'val_los'")],
+    [
+        (None, "cannot be read"),
+        ("", "no values"),
+        ("1\nx\n", "'x'"),
+        ("a,val_los\n1,2\n", "did you mean 'val_los'"),
+        ("0,0.5\n1,0.4\n", "has 2 columns and no header"),
+        ("val_loss,\xe9\n1,2\n", "cannot be read: it is not a text file"),
+        ('val_loss\n"' + 70_000 * "1\n", "cannot be read: field larger than field limit"),
+    ],
 )
 def test_a_metric_that_is_none(text, told, tmp_path):
     if text is not None:
-        (tmp_path / "metric").write_text(text)
+        (tmp_path / "metric").write_text(text, encoding="latin-1")
     with pytest.raises(InputError, match=told):
         read_metric(str(tmp_path / "metric"), "val_loss")
 
