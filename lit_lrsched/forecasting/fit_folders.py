@@ -79,7 +79,7 @@ def _steps_per_epoch(log: Log) -> int | None:
 
 def _length(config: Mapping[str, Any], log: Log, used: str, per_epoch: int | None) -> int:
     """Returns how many steps the run was to have: that is the schedule's horizon."""
-    logged = int(max(np.nanmax(log.columns[used].steps), np.nanmax(log.rate().steps))) + 1
+    logged = max(log.columns[used].last, log.rate().last) + 1
     trainer = config.get("trainer") or {}
     steps, epochs = trainer.get("max_steps") or -1, trainer.get("max_epochs") or -1
     limits = [steps] if steps > 0 else []

@@ -29,6 +29,11 @@ class Column(NamedTuple):
     steps: FloatArray
     values: FloatArray
 
+    @property
+    def last(self) -> int:
+        """The last step, at least 1."""
+        return int(self.steps[np.isfinite(self.steps)].max(initial=1.0))
+
 
 class Log(NamedTuple):
     """A log.
@@ -75,7 +80,7 @@ class Log(NamedTuple):
                 "schedule in a YAML list of runs"
             )
         name, column = next(iter(rates.items()))
-        if not np.isfinite(column.steps + column.values).any():
+        if not (np.isfinite(column.steps + column.values) & (column.steps >= 0)).any():
             raise InputError(f"{self.name} has no number in its column {name!r}: log the rate of every row")
         return column
 
@@ -140,18 +145,17 @@ def logged_path(rate: Column, steps: int | None = None) -> RatePath:
     """Returns the learning rate between logged points: interpolated, rising from 0 before the first.
 
     Args:
-        rate: The logged rates.
+        rate: The logged rates, one of them at a step of at least 0.
         steps: How long the run is. None: to the last logged step.
     """
     known = np.isfinite(rate.steps) & np.isfinite(rate.values) & (rate.steps >= 0)
     places, last = np.unique(rate.steps[known][::-1].astype(np.int64), return_index=True)
     rates = rate.values[known][::-1][last]
-    if places[0] > 0:
-        places, rates = np.append(0, places), np.append(0.0, rates)
-    end = max(int(places[-1]), (steps or 1) - 1)
-    if end > places[-1]:
-        places, rates = np.append(places, end), np.append(rates, rates[-1])
-    return RatePath(places, rates, end + 1)
+    if places[0] > 0:  # a log that counts from 1 begins with the first rate there was
+        places, rates = np.append(0, places), np.append(0.0 if places[0] > 1 else rates[0], rates)
+    end = int(places[-1]) if steps is None else steps - 1
+    inside = places < end
+    return RatePath(np.append(places[inside], end), np.append(rates[inside], np.interp(end, places, rates)), end + 1)
 
 
 def _column(rows: Sequence[tuple[float, float]]) -> Column:

@@ -23,7 +23,7 @@ class LoggedRun:
 
     Raises:
         InputError: When arrays are not numbers or do not fit each other, a step is not whole, a rate is negative or not
-            finite, or the run tells nothing: no loss is finite, the last ones are not, or they rise.
+            finite, or the run tells nothing: no loss is finite, the last ones are not, or they do not fall.
 
     >>> run = LoggedRun(steps=[2, 1, 4, 4], losses=[2.5, 3.0, 2.2, 2.1], rates=[0.1, 0.1, 0.1, 0.05])
     >>> run.steps.tolist(), run.losses.tolist(), run.left_out
@@ -39,12 +39,13 @@ class LoggedRun:
         given, values = _columns(steps, losses, name)
         rows, known = len(given), np.isfinite(given)
         given, values = given[known], values[known]
+        _check_whole(given, name)
         order = np.argsort(given, kind="stable")
         given, values = given[order], values[order]
         kept = np.append(given[1:] != given[:-1], True) & (given >= 1)
         _check_end(given[kept], values[kept], name)
         kept &= np.isfinite(values)
-        _check_steps(given[kept], self.path.length, name)
+        _check_length(given[kept][-1], self.path.length, name)
         self.left_out = int(rows - kept.sum())
         self.steps, self.losses = given[kept].astype(np.int64), values[kept]
         _check_falls(self.losses, name)
@@ -98,14 +99,18 @@ def _numbers(what: str, column: npt.ArrayLike, name: str) -> FloatArray:
         ) from error
 
 
-def _check_steps(steps: FloatArray, length: int, name: str) -> None:
-    if steps[-1] > length:
-        raise InputError(
-            f"{name} has a loss after step {steps[-1]:.0f} and rates for {length} steps: give the rate of every step, "
-            "from step 0 to the end"
-        )
-    if (parts := steps[steps % 1 != 0]).size:
+def _check_whole(steps: FloatArray, name: str) -> None:
+    parts = steps[steps % 1 != 0]
+    if parts.size:
         raise InputError(f"{name} has a loss after step {parts[0]:g}: count whole optimizer steps, not epochs")
+
+
+def _check_length(last: float, length: int, name: str) -> None:
+    if last > length:
+        raise InputError(
+            f"{name} has a loss after step {last:.0f} and rates for {length} steps: give the rate of every step, from "
+            "step 0 to the end"
+        )
 
 
 def _check_end(steps: FloatArray, losses: FloatArray, name: str) -> None:
@@ -128,7 +133,8 @@ def _check_falls(losses: FloatArray, name: str) -> None:
         raise InputError(f"{name} diverged: its loss rises from {start:.4g} to {end:.4g}: leave it out")
     if end >= start:
         raise InputError(
-            f"the losses of {name} rise, from {start:.4g} to {end:.4g}: a forecast needs a loss that falls in training"
+            f"the losses of {name} do not fall, from {start:.4g} to {end:.4g}: a forecast needs a loss that falls in "
+            "training"
         )
     if end > 1.2 * min(parts):
         raise InputError(

@@ -86,8 +86,8 @@ def _read_path(path: Path, loss: str | None, read: Read) -> None:
     else:
         log = read_csv(path, name)
         used = log.loss(loss)
-        last = np.nanmax(log.columns[used].steps, initial=1.0)
-        _add(read, *run_from(log, used, logged_path(log.rate(), int(last))), _late(log), log.about_groups())
+        length = max(log.columns[used].last, log.rate().last)
+        _add(read, *run_from(log, used, logged_path(log.rate(), length)), _late(log), log.about_groups())
 
 
 def _add(read: Read, run: LoggedRun, used: str, *notes: str | None) -> None:
@@ -125,8 +125,7 @@ def _entries(path: Path) -> list[Mapping[str, Any]]:
 def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> tuple[LoggedRun, str, str | None]:
     log = read_csv(path.parent / str(entry["log"]), str(entry["log"]))
     used = log.loss(loss or entry.get("loss"))
-    column = log.columns[used]
-    last = int(np.nanmax(column.steps, initial=1.0))
+    last = log.columns[used].last
     length = entry.get("steps", last)
     try:
         check_whole("steps", length, least=last)

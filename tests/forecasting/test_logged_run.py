@@ -40,12 +40,14 @@ def test_a_gap_of_nan_is_left_out():
         ([10, 20], [3.0, np.inf], RATES, "diverged: its loss is not finite after step 10"),
         ([0, -1], [2.0, 1.0], RATES, "has no finite loss after a step of 1 or more"),
         ([10, 200], [3.0, 2.0], RATES, "has a loss after step 200 and rates for 100 steps"),
+        ([0.25, 0.5, 1], [3.0, 2.5, 2.0], RATES, "has a loss after step 0.25: count whole optimizer steps"),
         ([1.2, 1.7, 3.5], [3.0, 2.5, 2.0], RATES, "has a loss after step 1.2: count whole optimizer steps"),
         ([10, 20], ["3", "x"], RATES, "losses=.'3', 'x'. cannot be read as numbers, ValueError"),
         ([10, 20], [[3.0], [2.0, 1.0]], RATES, "losses=.* cannot be read as numbers, ValueError"),
         ([10, 20], [3.0, 2.0], Linear(), "rates=Linear.* cannot be read as numbers, TypeError"),
         ([10, 20], torch.tensor([3.0, 2.0], requires_grad=True), RATES, "losses=tensor.* RuntimeError.*detach"),
-        (range(10, 110, 10), FALLING[::-1], RATES, "the losses of a run rise, from 2.056 to 2.944"),
+        (range(10, 110, 10), FALLING[::-1], RATES, "the losses of a run do not fall, from 2.056 to 2.944"),
+        (range(10, 110, 10), np.full(10, 2.0), RATES, "the losses of a run do not fall, from 2 to 2"),
         (range(10, 110, 10), [4, 3, 2, 2, 2, 2, 2, 2, 3, 3], RATES, "the losses of a run rise again, from 2 to 3"),
         (range(10, 110, 10), FALLING[::-1] ** 4, RATES, "diverged: its loss rises"),
         ([10, 20], [1.0, -1.0], RATES, "has the loss -1"),
@@ -111,6 +113,20 @@ def test_a_late_log_rises_from_0(tmp_path):
     assert read.runs[0].rates[[0, 5, 10, 39]].tolist() == [0.0, 0.05, 0.1, 0.1]
     assert read.runs[0].steps.tolist() == [10, 20, 30, 40]
     assert read.notes == ["Where a log begins late, the rate is taken to rise from 0 until there."]
+
+
+@pytest.mark.parametrize(
+    ("rows", "rates"),
+    [
+        ("1,0.2,3\n2,0.2,2.5\n4,0.1,2\n", [0.2, 0.2, 0.2, 0.15]),  # the rate of step 4 is not used
+        ("2,0.2,3\n4,0.1,2\n6,0.1,\n", [0.0, 0.1, 0.2, 0.15, 0.1, 0.1]),
+        ("0,0.2,3\n3,0.1,2\ninf,0.1,1\n", [0.2, 0.2 - 0.1 / 3, 0.2 - 0.2 / 3]),
+    ],
+)
+def test_a_log_is_as_long_as_its_last_step_says(tmp_path, rows, rates):
+    path = tmp_path / "log.csv"
+    path.write_text(f"step,lr,loss\n{rows}")
+    assert read_runs(path).runs[0].rates == pytest.approx(rates)
 
 
 @pytest.mark.parametrize(
