@@ -21,7 +21,8 @@ def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, str | None
     """Returns the run in a folder of ``fit``, the name of its loss, and what has to be said of it and its param groups.
 
     Raises:
-        InputError: When there is no log in the folder, or none of the loss or the rate.
+        InputError: When there is no log in the folder, or none of the loss or the rate, or its configuration cannot be
+            read.
     """
     name = str(folder)
     if (folder / "metrics.csv").exists():
@@ -56,7 +57,12 @@ def _config(folder: Path) -> Mapping[str, Any]:
     import yaml  # type: ignore[import-untyped]
 
     path = folder / "config.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"{path} cannot be read as YAML: correct it, or take it away, then the rates are those logged"
+        ) from error
     return content if isinstance(content, Mapping) else {}
 
 
@@ -80,11 +86,17 @@ def _steps_per_epoch(log: Log) -> int | None:
 def _length(config: Mapping[str, Any], log: Log, used: str, per_epoch: int | None) -> int:
     """Returns how many steps the run was to have: that is the schedule's horizon."""
     logged = max(log.columns[used].last, log.rate().last) + 1
-    trainer = config.get("trainer") or {}
-    steps, epochs = trainer.get("max_steps") or -1, trainer.get("max_epochs") or -1
+    steps, epochs = _limit(config, "max_steps"), _limit(config, "max_epochs")
     limits = [steps] if steps > 0 else []
     limits += [epochs * per_epoch] if epochs > 0 and per_epoch else []
     return max(min(limits, default=logged), logged)
+
+
+def _limit(config: Mapping[str, Any], name: str) -> int:
+    """Returns a limit of the trainer; -1 for none, and for what other tools write there, such as a reference."""
+    trainer = config.get("trainer")
+    value = trainer.get(name) if isinstance(trainer, Mapping) else None
+    return value if isinstance(value, int) else -1
 
 
 def _planned(config: Mapping[str, Any], length: int, per_epoch: int | None, logged: Column) -> RatePath | None:

@@ -100,6 +100,23 @@ def test_a_race_is_read_as_mean_curves(tmp_path):
         read_runs(tmp_path / "race", "train_los")
 
 
+def folder_of(tmp_path, config: str):
+    (tmp_path / "metrics.csv").write_text("step,lr,val_loss\n0,0.2,3\n1,0.1,2\n")
+    (tmp_path / "config.yaml").write_text(config)
+    return tmp_path
+
+
+@pytest.mark.parametrize("config", ["a: [", "a: !!python/object:some.Class {}"])
+def test_a_configuration_that_is_no_yaml_is_refused(tmp_path, config):
+    with pytest.raises(InputError, match=r"config\.yaml cannot be read as YAML: correct it, or take it away"):
+        read_runs(folder_of(tmp_path, config))
+
+
+@pytest.mark.parametrize("config", ["trainer: gpu", "trainer: {max_steps: '${steps}', max_epochs: null}", "[1]"])
+def test_a_configuration_of_another_tool_leaves_the_logged_rates(tmp_path, config):
+    assert read_runs(folder_of(tmp_path, config)).runs[0].rates.tolist() == [0.2, 0.1]
+
+
 def test_a_log_of_a_spreadsheet_is_read(tmp_path):
     path = tmp_path / "sheet.csv"
     path.write_text("\ufeffstep, lr, loss\r\n1, 0.1, 3.0\r\n2, 0.1, 2.0\r\n", encoding="utf-8")
