@@ -17,8 +17,8 @@ from lit_lrsched.forecasting.schedule_paths import path_of
 from lit_lrsched.schedules.core import Horizon, Schedule
 
 
-def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, str | None, str | None]:
-    """Returns the run in a folder of ``fit``, the name of its loss, and what has to be said of it and its param groups.
+def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, list[str | None]]:
+    """Returns the run in a folder of ``fit``, the name of its loss, and what has to be said of it.
 
     Raises:
         InputError: When there is no log in the folder, or none of the loss or the rate, or its configuration cannot be
@@ -36,6 +36,7 @@ def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, str | None
     used = log.loss(loss)
     config = _config(folder)
     logged = log.rate()
+    about = [log.about_loss(loss), log.about_groups()]
     per_epoch = _steps_per_epoch(log)
     length = _length(config, log, used, per_epoch)
     try:
@@ -45,12 +46,12 @@ def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, str | None
     else:
         why = "its configuration has no schedule that is a function of the step"
     if planned is not None and _agrees(planned, logged_path(logged)):
-        return (*run_from(log, used, planned, offset=1), None, log.about_groups())
+        return (*run_from(log, used, planned, offset=1), about)
     if planned is not None:
         why = "the logged rates are not those of the schedule in its configuration"
     # What is logged at step s is the loss of that step, so s + 1 steps are done.
     note = f"{name}: {why}, so the rates are those logged, interpolated."
-    return (*run_from(log, used, logged_path(logged, length), offset=1), note, log.about_groups())
+    return (*run_from(log, used, logged_path(logged, length), offset=1), [note, *about])
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

@@ -59,12 +59,23 @@ class Log(NamedTuple):
                     f"{self.name} has no column {wanted!r}{did_you_mean(wanted, self.columns)}: it has {known}"
                 )
             return wanted
-        found = [name for name in _LOSSES if name in self.columns]
-        others = [name for name in self.columns if "loss" in name.lower() and not name.startswith("test")]
-        found += sorted(others, key=lambda name: name.startswith("loss/"))  # where fit repeats them
+        found = self._losses()
         if not found:
             raise InputError(f"{self.name} has no column that looks like a loss: it has {known}: name one with loss")
         return found[0]
+
+    def about_loss(self, wanted: str | None) -> str | None:
+        """Returns what has to be said where the loss was taken from among several, else None."""
+        used, *others = self._losses() if wanted is None else [wanted]
+        others = [name for name in others if not name.startswith("loss/")]
+        return f"The loss is {used}, not {', '.join(others)}: name another with loss." if others else None
+
+    def _losses(self) -> list[str]:
+        """Returns the names of the columns that look like a loss, the first to be taken."""
+        found = [name for name in _LOSSES if name in self.columns]
+        others = [name for name in self.columns if "loss" in name.lower() and not name.startswith("test")]
+        found += sorted(others, key=lambda name: name.startswith("loss/"))  # where fit repeats them
+        return list(dict.fromkeys(found))
 
     def rate(self) -> Column:
         """Returns the learning rate of the first param group.
@@ -113,14 +124,19 @@ def read_csv(path: Path, name: str) -> Log:
     """Returns the log in a CSV file with a column ``step``.
 
     Raises:
-        InputError: When the file cannot be read, is empty, or has no such column.
+        InputError: When the file cannot be read, is empty, has no such column, or two of one name.
     """
     rows = csv_rows(path, name, "give a CSV with columns step, lr and a loss")
     if len(rows) < 2:
         raise InputError(f"{name} has no rows: give a CSV with columns step, lr and a loss")
     header = rows[0]
     if "step" not in header:
-        raise InputError(f"{name} has no column 'step'{did_you_mean('step', header)}: it has {', '.join(header)}")
+        raise InputError(
+            f"{name} has no column 'step': it has {', '.join(header)}: give the one with the optimizer steps this "
+            "name, and separate columns by commas"
+        )
+    if twice := [title for title in dict.fromkeys(header) if title and header.count(title) > 1]:
+        raise InputError(f"{name} has two columns {twice[0]!r}: rename or delete one of them")
     steps = [_cell(row, header.index("step")) for row in rows[1:]]
     columns = {}
     for place, title in enumerate(header):

@@ -27,7 +27,7 @@ def read_race(folder: Path, loss: str | None) -> tuple[list[LoggedRun], str, lis
     for key, record in sorted(stored_records(folder).items()):
         members[key.setting].append(record)
     used = _loss(folder, members, loss)
-    notes = [f"{folder}: an epoch counts as a step; each curve is the mean over seeds."]
+    notes = [f"{folder}: an epoch counts as a step; each curve is the mean {used} over seeds."]
     momentum, decay = next(iter(members))[2:]
     finished = {
         setting: records

@@ -87,10 +87,11 @@ def _read_path(path: Path, loss: str | None, read: Read) -> None:
         log = read_csv(path, name)
         used = log.loss(loss)
         length = max(log.columns[used].last, log.rate().last)
-        _add(read, *run_from(log, used, logged_path(log.rate(), length)), _late(log), log.about_groups())
+        run_and_loss = run_from(log, used, logged_path(log.rate(), length))
+        _add(read, *run_and_loss, [log.about_loss(loss), _late(log), log.about_groups()])
 
 
-def _add(read: Read, run: LoggedRun, used: str, *notes: str | None) -> None:
+def _add(read: Read, run: LoggedRun, used: str, notes: Sequence[str | None]) -> None:
     read.runs.append(run)
     read.losses.append(used)
     read.notes.extend(note for note in notes if note is not None and note not in read.notes)
@@ -122,15 +123,16 @@ def _entries(path: Path) -> list[Mapping[str, Any]]:
     return content
 
 
-def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> tuple[LoggedRun, str, str | None]:
+def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> tuple[LoggedRun, str, list[str | None]]:
     log = read_csv(path.parent / str(entry["log"]), str(entry["log"]))
-    used = log.loss(loss or entry.get("loss"))
+    wanted = loss or entry.get("loss")
+    used, about_loss = log.loss(wanted), log.about_loss(wanted)
     last = log.columns[used].last
     length = entry.get("steps", last)
     try:
         check_whole("steps", length, least=last)
         if "schedule" not in entry:
-            return (*run_from(log, used, logged_path(log.rate(), length)), log.about_groups())
+            return (*run_from(log, used, logged_path(log.rate(), length)), [about_loss, log.about_groups()])
         if "lr" not in entry:
             raise InputError("there is no peak rate for the schedule: add lr")
         lr = _number(entry["lr"])
@@ -138,7 +140,7 @@ def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> tuple[Log
         path_of_run = path_of(schedule_from(entry["schedule"]), Horizon(length), lr)
     except InputError as error:
         raise InputError(f"{path}, {log.name}: {error}") from error
-    return (*run_from(log, used, path_of_run), None)
+    return (*run_from(log, used, path_of_run), [about_loss])
 
 
 def _number(value: Any) -> Any:

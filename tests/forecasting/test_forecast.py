@@ -254,6 +254,8 @@ LISTED = "[{{log: a.csv, schedule: Constant, {}}}]"  # a YAML list of one foreig
         ({"a.csv": "step,lr\n1,0.1\n"}, ["a.csv"], "has no column that looks like a loss: it has lr"),
         ({"a.csv": "step,loss\n1,2.0\n"}, ["a.csv"], "has no column 'lr' with the learning rate"),
         ({"a.csv": "lr,loss\n1,2.0\n"}, ["a.csv"], "has no column 'step'"),
+        ({"a.csv": "step;lr;loss\n1;1;2\n"}, ["a.csv"], "it has step;lr;loss: give the one with the optimizer steps"),
+        ({"a.csv": "step,lr,loss,loss\n1,1,2,3\n"}, ["a.csv"], "a.csv has two columns 'loss': rename or delete one"),
         ({"a.csv": "step\n"}, ["a.csv"], "has no rows"),
         ({"a.csv": 'step,lr,loss\n"' + 70_000 * "1\n"}, ["a.csv"], "a.csv cannot be read: field larger than"),
         ({"a.csv": "step,lr,loss\n1,0.1,3\n2,0.1,2\n"}, ["a.csv"], "single run of a constant rate"),

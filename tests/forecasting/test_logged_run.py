@@ -94,6 +94,7 @@ def test_a_race_is_read_as_mean_curves(tmp_path):
     assert [run.name for run in read.runs] == ["a at 0.1", "b at 0.1"]
     assert read.runs[0].losses[[0, -1]].tolist() == [2.0, 1.5]
     assert read.runs[0].rates == pytest.approx(np.linspace(0.1, 0, 10))
+    assert "each curve is the mean train_loss over seeds." in read.notes[0]
     assert "1 of its 4 settings diverged" in read.notes[1]
     assert "1 settings are left out: their train_loss does not fall." in read.notes[2]
     with pytest.raises(InputError, match=r"has no curve of train_los \(did you mean 'train_loss'\?\)"):
@@ -130,6 +131,25 @@ def test_a_late_log_rises_from_0(tmp_path):
     assert read.runs[0].rates[[0, 5, 10, 39]].tolist() == [0.0, 0.05, 0.1, 0.1]
     assert read.runs[0].steps.tolist() == [10, 20, 30, 40]
     assert read.notes == ["Where a log begins late, the rate is taken to rise from 0 until there."]
+
+
+@pytest.mark.parametrize(
+    ("titles", "loss", "notes"),
+    [
+        ("val_loss,train_loss", None, ["The loss is val_loss, not train_loss: name another with loss."]),
+        ("loss_scale,a/loss", None, ["The loss is loss_scale, not a/loss: name another with loss."]),
+        ("val_loss,train_loss", "train_loss", []),
+        ("val_loss,loss/val", None, []),  # the same, where fit repeats it
+        ("val_loss,test_loss", None, []),
+    ],
+)
+def test_which_loss_was_taken_of_several_is_said(tmp_path, titles, loss, notes):
+    path = tmp_path / "log.csv"
+    path.write_text(f"step,lr,{titles}\n1,0.2,3,4\n2,0.1,2,3\n")
+    (tmp_path / "runs.yaml").write_text("[{log: log.csv}]")
+    (tmp_path / "metrics.csv").write_text(path.read_text())
+    for given in (path, tmp_path / "runs.yaml", tmp_path):
+        assert [note for note in read_runs(given, loss).notes if "interpolated" not in note] == notes
 
 
 @pytest.mark.parametrize(
