@@ -73,7 +73,10 @@ def candidates_of(schedules: Mapping[str, Schedule], lrs: Sequence[float], steps
         if schedule.driven_by_metric:
             raise InputError(f"schedules: {name!r} follows a metric, which a forecast does not know: leave it out")
         for length in steps:
-            unit = path_of(schedule, Horizon(length), 1.0)
+            try:
+                unit = path_of(schedule, Horizon(length), 1.0)
+            except InputError as error:
+                raise InputError(f"the schedule {name!r} over {length:,} steps: {error}") from error
             found += [Candidate(name, lr, length, RatePath(unit.steps, lr * unit.rates, length)) for lr in lrs]
     return found
 

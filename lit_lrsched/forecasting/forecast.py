@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, Union
 
 import numpy as np
 
-from lit_lrsched.errors import InputError, did_you_mean
+from lit_lrsched.errors import InputError, did_you_mean, shown
 from lit_lrsched.forecasting.best_schedule import FAMILY, export_schedule, family_of
 from lit_lrsched.forecasting.candidates import Candidate, candidates_of, outside, usual_schedules
 from lit_lrsched.forecasting.discrepancy import Discrepancy, Targets
@@ -27,6 +27,7 @@ from lit_lrsched.forecasting.terminal import show
 from lit_lrsched.forecasting.words import law_in_words, opening, verdict
 from lit_lrsched.plain import plain
 from lit_lrsched.plans.figures import save
+from lit_lrsched.schedules.checks import check_whole
 from lit_lrsched.schedules.core import Schedule, ScheduleLike, as_schedule
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Forecast:
         """
         if schedule not in self._schedules:
             raise InputError(
-                f"schedule={schedule!r} was not asked for{did_you_mean(schedule, self._schedules)}: "
+                f"schedule={schedule!r} was not asked for{did_you_mean(str(schedule), self._schedules)}: "
                 f"there are {', '.join(self._schedules)}"
             )
         (one,) = candidates_of({schedule: self._schedules[schedule]}, [lr], [steps])
@@ -160,8 +161,12 @@ class Forecast:
 
         Returns:
             The schedule, its peak rate, one of those asked for, and the loss.
+
+        Raises:
+            InputError: When ``steps`` is not a whole number of at least 2.
         """
-        length = steps or self._lengths[-1]
+        length = self._lengths[-1] if steps is None else steps
+        check_whole("steps", length, least=2)
         family = family_of(self.runs, length)
         asked = candidates_of(family, sorted({one.lr for one in self.candidates}), [length])
         logs, _ = self._predict([(one.path, np.array([one.steps])) for one in asked])
@@ -343,15 +348,22 @@ def forecast(
     asked = usual_schedules(read.runs) if schedules is None else _by_name(schedules)
     longest = max(run.length for run in read.runs)
     peaks = sorted({float(f"{run.path.peak:.4g}") for run in read.runs})
-    lengths = [longest, 2 * longest] if steps is None else np.asarray(steps).tolist()  # numbers of numpy are fine
-    candidates = candidates_of(asked, peaks if lrs is None else lrs, lengths)
+    lengths = [longest, 2 * longest] if steps is None else _list_of("steps", steps, [50_000])
+    candidates = candidates_of(asked, peaks if lrs is None else _list_of("lrs", lrs, [3e-4, 1e-3]), lengths)
     if not candidates:
         raise InputError("nothing is asked: give at least one schedule, one rate in lrs and one length in steps")
     return Forecast(read.runs, asked, candidates, read.notes)
 
 
+def _list_of(name: str, given: object, example: Sequence[float]) -> list[Any]:
+    found = np.asarray(given).tolist()  # numbers of numpy are fine
+    if not isinstance(found, list):
+        raise InputError(f"{name}={shown(given)} is no list: give one, like {example}")
+    return found
+
+
 def _by_name(schedules: Mapping[str, ScheduleLike]) -> dict[str, Schedule]:
-    if not isinstance(schedules, Mapping):
+    if not isinstance(schedules, Mapping) or not all(isinstance(name, str) for name in schedules):
         raise InputError("schedules has to be a dict of schedules by name, like {'cosine': Cosine()}")
     return {name: as_schedule(schedule, f"schedules[{name!r}]") for name, schedule in schedules.items()}
 

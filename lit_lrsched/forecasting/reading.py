@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
@@ -48,7 +48,7 @@ def read_runs(runs: RunLike | Sequence[RunLike], loss: str | None = None) -> Rea
         InputError: When a file cannot be read, a column is missing, a run tells nothing, or the losses of runs are
             not the same quantity.
     """
-    given = [runs] if isinstance(runs, (LoggedRun, str, Path)) else list(runs)
+    given = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
     read = Read([], [], [])
     for one in given:
         if isinstance(one, LoggedRun):

@@ -60,5 +60,7 @@ def path_of(schedule: Schedule, horizon: Horizon, lr: float, interval: Interval 
         raise InputError(
             f"{schedule.describe()} counts in epochs, and a forecast in steps: write durations like '500st' or '10%'"
         ) from error
+    if top == 0:
+        raise InputError(f"{schedule.describe()} is 0 at every step of {horizon.steps}, which trains nothing")
     steps = np.array(sorted(known), dtype=np.int64)
     return RatePath(steps, lr * np.array([known[step] for step in steps.tolist()]), horizon.steps)

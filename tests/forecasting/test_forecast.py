@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 import yaml
 
-from lit_lrsched import Constant, Cosine, Horizon, InputError, Linear, LoggedRun, WarmupStableDecay, forecast, table
+from lit_lrsched import (
+    Constant,
+    Cosine,
+    Horizon,
+    InputError,
+    Linear,
+    LoggedRun,
+    WarmupCosine,
+    WarmupStableDecay,
+    forecast,
+    table,
+)
 from lit_lrsched.forecasting.best_schedule import family_of
 from lit_lrsched.forecasting.discrepancy import USUAL, Sizes, usual_sizes
 from lit_lrsched.forecasting.fitting import fit, observed
@@ -163,11 +174,29 @@ def test_differences_larger_than_their_error_are_told():
         ({"schedules": {}}, "nothing is asked"),
         ({"schedules": [Cosine()]}, "schedules has to be a dict"),
         ({"schedules": {"a": WarmupStableDecay("5ep", "5ep")}}, "counts in epochs, and a forecast in steps"),
+        ({"lrs": 0.1}, "lrs=0.1 is no list: give one, like "),
+        ({"steps": 50_000}, "steps=50000 is no list: give one, like "),
+        ({"steps": "1000"}, "steps='1000' is no list"),
+        ({"schedules": {1: Cosine()}}, "schedules has to be a dict of schedules by name"),
+        ({"schedules": {"a": Constant(0.0)}}, "'a' over 1,000 steps: Constant is 0 at every step of 1000"),
+        ({"schedules": {"a": WarmupCosine("900st")}, "steps": [1000, 500]}, "'a' over 500 steps: warmup='900st' needs"),
     ],
 )
 def test_questions_that_cannot_be_answered(arguments, message):
     with pytest.raises(InputError, match=message):
         forecast([sgd("constant", 0.05, 1000), sgd("linear", 0.05, 1000)], **arguments)
+
+
+@pytest.mark.parametrize("runs", [None, 3])
+def test_runs_that_are_none(runs):
+    with pytest.raises(InputError, match=f"runs: {runs} is not a run"):
+        forecast(runs)
+
+
+def test_a_best_schedule_has_a_length():
+    assert of_sgd().best_schedule(1000)[2] > of_sgd().best_schedule()[2]
+    with pytest.raises(InputError, match="steps=0 has to be a whole number of at least 2"):
+        of_sgd().best_schedule(0)
 
 
 def of_25m(name: str) -> LoggedRun:
