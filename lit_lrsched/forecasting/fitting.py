@@ -46,7 +46,7 @@ class Observations:
             units: The units.
             most: How many points at most.
         """
-        begin = max(min(run.path.warmup, run.length // 2), _BEGIN * run.length)
+        begin = max(min(run.path.warmup, run.length // 2), _BEGIN * run.length, run.path.begun)
         kept = run.steps >= min(begin, run.steps[-1])
         steps, logs = run.steps[kept], np.log(run.losses[kept])
         noise = _noise(logs)

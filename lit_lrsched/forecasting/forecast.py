@@ -147,7 +147,7 @@ class Forecast:
 
     def of_path(self, path: RatePath) -> Curve:
         """Returns the forecast learning curve of a run whose rates are known, from the end of its warmup on."""
-        first = max(min(path.warmup, path.length // 2), path.length // 100, 1)
+        first = max(min(path.warmup, path.length // 2), path.length // 100, path.begun)
         counts = np.unique(np.linspace(first, path.length, _CURVE_POINTS).round())
         logs, covariance = self._predict([(path, counts)])
         low, high = self._interval(logs, np.diag(covariance), LEVEL)

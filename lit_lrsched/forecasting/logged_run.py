@@ -48,6 +48,7 @@ class LoggedRun:
         _check_length(given[kept][-1], self.path.length, name)
         self.left_out = int(rows - kept.sum())
         self.steps, self.losses = given[kept].astype(np.int64), values[kept]
+        _check_begun(self.steps[-1], self.path.begun, name)
         _check_falls(self.losses, name)
 
     @property
@@ -120,6 +121,11 @@ def _check_end(steps: FloatArray, losses: FloatArray, name: str) -> None:
     if not finite[-1]:
         after = int(steps[np.flatnonzero(finite)[-1]])
         raise InputError(f"{name} diverged: its loss is not finite after step {after}: leave it out")
+
+
+def _check_begun(last: int, begun: int, name: str) -> None:
+    if last < begun:
+        raise InputError(f"{name}: the rates of all steps before its last loss are 0, so nothing trained: correct them")
 
 
 def _check_falls(losses: FloatArray, name: str) -> None:

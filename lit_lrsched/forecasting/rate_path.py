@@ -62,6 +62,12 @@ class RatePath:
         """The step at which the rate is first within a thousandth of its peak."""
         return int(self.steps[np.argmax(self.rates >= 0.999 * self.peak)])
 
+    @property
+    def begun(self) -> int:
+        """How many steps are done once the first is done whose rate is above 0."""
+        first = int(np.argmax(self.rates > 0))
+        return int(self.steps[first - 1]) + 2 if first else 1
+
     def rate_at(self, steps: npt.ArrayLike) -> FloatArray:
         """Returns the rate that each step uses."""
         return np.asarray(np.interp(np.asarray(steps, dtype=float), self.steps, self.rates))

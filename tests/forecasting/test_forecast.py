@@ -88,6 +88,18 @@ def test_a_wider_level_is_wider():
         assert wide["low"] < narrow["low"] < narrow["loss"] < narrow["high"] < wide["high"]
 
 
+def test_steps_at_the_rate_0_come_before_a_forecast():
+    """The laws have no loss before the first step whose rate is above 0."""
+    frozen = np.append(np.zeros(600), sgd("linear", 0.1, 400).rates)
+    run = LoggedRun([200, *range(620, 1001, 20)], [5.0, *sgd("linear", 0.1, 400).losses], frozen)
+    runs = [sgd("constant", 0.05, 1000), sgd("wsd", 0.1, 1000), run]
+    found = forecast(runs, {"late": lambda step, horizon: step > 600})
+    curve = found.curve("late", 0.1, 1000)
+    assert curve.steps[0] == 602
+    assert np.isfinite(curve.losses).all()
+    assert (np.diff(curve.losses) < 0).all()
+
+
 def test_only_what_was_asked_has_a_curve():
     with pytest.raises(InputError, match=r"schedule='Cosin' was not asked for \(did you mean 'cosine'\?\)"):
         of_sgd().curve("Cosin", 0.1, 1000)

@@ -107,3 +107,10 @@ def test_a_long_path_keeps_its_jumps_and_its_sums(shape):
     counts = np.array([20, 1000, 179_999, 180_001, 299_000, 300_000])
     assert path.sum_until(counts) == pytest.approx([rates[:count].sum() for count in counts], rel=1e-6)
     assert path.rate_at(counts - 1) == pytest.approx(rates[counts - 1], rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("rates", [[1, 1], [0, 1], [0, 0, 1, 0], [0, 0, 0.5, 1]])
+def test_a_path_begins_with_its_first_step(rates):
+    path = RatePath.of(rates)
+    assert path.begun == np.argmax(np.cumsum(rates) > 0) + 1
+    assert path.sum_until(path.begun) > path.sum_until(path.begun - 1) == 0

@@ -51,6 +51,7 @@ def test_a_gap_of_nan_is_left_out():
         (range(10, 110, 10), [4, 3, 2, 2, 2, 2, 2, 2, 3, 3], RATES, "the losses of a run rise again, from 2 to 3"),
         (range(10, 110, 10), FALLING[::-1] ** 4, RATES, "diverged: its loss rises"),
         ([10, 20], [1.0, -1.0], RATES, "has the loss -1"),
+        ([10, 20], [3.0, 2.0], np.arange(100) >= 20, "the rates of all steps before its last loss are 0"),
         ([10, 20], [3.0, 2.0], [0.1, np.nan], "rates have to be finite"),
         ([10, 20], [3.0, 2.0], [0.0, 0.0], "rates have to be finite"),
     ],
