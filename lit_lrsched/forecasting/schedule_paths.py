@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import pairwise
 
 import numpy as np
@@ -47,15 +48,15 @@ def path_of(schedule: Schedule, horizon: Horizon, lr: float, interval: Interval 
         even = np.linspace(0, last, min(_EVEN, horizon.steps)).round().astype(int).tolist()
         ordered = sorted({step for step in edges if 0 <= step <= last} | {*even, 0, last})
         top = max(at(step) for step in ordered)
-        left = list(pairwise(ordered))
-        while left and len(known) < _MOST:  # halves what is no straight line
-            begin, end = left.pop()
+        left = deque(pairwise(ordered))
+        while left and len(known) < _MOST:  # halves what is no straight line, everywhere alike if there is too much
+            begin, end = left.popleft()
             middle = (begin + end) // 2
             if (
                 middle != begin
                 and abs(at(middle) - np.interp(middle, (begin, end), (at(begin), at(end)))) > _TOLERANCE * top
             ):
-                left += [(begin, middle), (middle, end)]
+                left.extend([(begin, middle), (middle, end)])
     except NoEpochs as error:
         raise InputError(
             f"{schedule.describe()} counts in epochs, and a forecast in steps: write durations like '500st' or '10%'"

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lit_lrsched import Horizon, Triangle, table
 from lit_lrsched.forecasting.fitting import FittedLaw
 from lit_lrsched.forecasting.laws import BASELINE, LAWS, Annealing, MultiPower, Points, Units
 from lit_lrsched.forecasting.rate_path import RatePath
+from lit_lrsched.forecasting.schedule_paths import path_of
 
 UNITS = Units(rate=1e-3, steps=1000.0, loss=3.0)
 
@@ -107,6 +109,12 @@ def test_a_long_path_keeps_its_jumps_and_its_sums(shape):
     counts = np.array([20, 1000, 179_999, 180_001, 299_000, 300_000])
     assert path.sum_until(counts) == pytest.approx([rates[:count].sum() for count in counts], rel=1e-6)
     assert path.rate_at(counts - 1) == pytest.approx(rates[counts - 1], rel=1e-4, abs=1e-9)
+
+
+def test_a_schedule_that_turns_too_often_is_sampled_alike_everywhere():
+    horizon = Horizon(40_000)
+    path = path_of(Triangle("50st"), horizon, lr=1.0)
+    assert path.sum_until(horizon.steps) == pytest.approx(sum(table(Triangle("50st"), horizon)), rel=0.01)
 
 
 @pytest.mark.parametrize("rates", [[1, 1], [0, 1], [0, 0, 1, 0], [0, 0, 0.5, 1]])
