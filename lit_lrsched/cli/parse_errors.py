@@ -187,10 +187,12 @@ def _given(message: str) -> str:
 
 
 def _owner_before(match: re.Match[str], message: str) -> str:
-    """Returns the class that a complaint is about: the last one named before it, or else after it."""
-    before = re.findall(r"class_path[= ]'([^']+)'", message[: match.start()])
-    after = re.findall(r"class_path='([^']+)'", message)
-    return before[-1] if before else _last(after)
+    """Returns the class that a complaint is about: the last one named before it, or else the one given there."""
+    before: list[str] = re.findall(r"class_path[= ]'([^']+)'", message[: match.start()])
+    if before:
+        return before[-1]
+    there = re.search(r"Given value: Namespace\(class_path='([^']+)'", message[match.end() :])
+    return there[1] if there else _last(re.findall(r"class_path='([^']+)'", message))
 
 
 def _class_form(given: str) -> str:

@@ -167,6 +167,8 @@ def test_a_mistake_in_the_rest(command, road, arguments, told):
         ("compare --schedules Linear,Cosin", ["'Cosin' (did you mean 'Cosine'?)"]),
         ("preview --schedules WarmupLinear,StepLR", ["WarmupLinear needs warmup"]),
         ("preview --epochs=5 --steps_per_epoch=3 --schedules Cosine,StepLR", ["StepLR needs step_size"]),
+        ("preview --epochs=5 --steps_per_epoch=3 --schedules StepLR,Cosine", ["StepLR needs step_size"]),
+        ("preview --schedules CyclicLR,LambdaLR", ["CyclicLR needs base_lr, max_lr"]),
         ("preview --epochs=5 --steps_per_epoch=3 --lr_scheduler Cosine --lr=-1", ["lr=-1.0 has to be", "above 0"]),
         (
             "preview --epochs=5 --steps_per_epoch=3 --lr_scheduler StepLR --lr_scheduler.step_size 2 --lr=-1",
