@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lit_lrsched.plans.console import percent
+
 Row = Mapping[str, Any]
 
 
@@ -16,15 +18,6 @@ def listed(names: Sequence[str]) -> str:
     ('a', 'a, b and c')
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def percent(share: float) -> str:
-    """Returns a share as text.
-
-    >>> percent(0.00213), percent(0.0149), percent(0.2)
-    ('0.21 %', '1.5 %', '20 %')
-    """
-    return f"{100 * share:.2g} %"
 
 
 def decimals(rows: Sequence[Row]) -> int:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lit_lrsched.plans.audit import Finding
+from lit_lrsched.plans.console import percent
 from lit_lrsched.plans.plan import Plan, plan_of
 from lit_lrsched.plans.view import View
 from lit_lrsched.schedules.shapes import Constant
@@ -59,7 +60,7 @@ class InTheory(NamedTuple):
         for title in _COLUMNS[1:]:
             result.add_column(title, justify="right")
         for name, peak, bound, tenth, updates in (row.values() for row in self.rows):
-            numbers = (f"{peak:.3g}", f"{bound:.3g}", f"{100 * tenth:.2g} %", f"{updates:,.0f}") if updates else "----"
+            numbers = (f"{peak:.3g}", f"{bound:.3g}", percent(tenth), f"{updates:,.0f}") if updates else "----"
             result.add_row(name, *numbers)
         return result
 

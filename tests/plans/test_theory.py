@@ -68,6 +68,13 @@ def test_one_schedule_stands_beside_a_constant_rate(command, option):
     assert told.count("within 11 %") == 1
 
 
+def test_the_last_tenth_may_be_everything(command):
+    assert (
+        command("preview", "--epochs=1", "--steps_per_epoch=1", "--png=null", "--lr_scheduler=Linear", "--theory") == 0
+    )
+    assert rows_below("in theory", command.out)["Linear"] == ["1", "1", "100 %", "1"]
+
+
 def test_a_run_has_the_weight_decay_of_its_optimizer(command):
     run = ["preview", "--png=null", "--theory", "--lr_scheduler=Linear", "--trainer.max_epochs=10"]
     adamw = ["--optimizer=AdamW", "--optimizer.lr=0.01", "--optimizer.weight_decay"]
