@@ -45,6 +45,7 @@ def refined(norms: Sequence[float], smoothing: float = 0.1) -> Piecewise:
         raise InputError(f"smoothing={shown(smoothing)} is a share of the run: give a number below 1, like 0.1")
     if len(norms) < 2:
         raise InputError(f"norms={shown(norms)} are too few: give the gradient norms of a whole run, at least 2")
+    norms = [_number(norm) for norm in norms]
     for place, norm in enumerate(norms):
         if not (is_finite(norm) and norm > 0):
             raise InputError(f"norms[{place}]={shown(norm)} has to be a finite number above 0: leave such steps out")
@@ -76,6 +77,14 @@ def as_yaml(schedule: Piecewise) -> str:
     plain = to_plain(schedule)
     points = "".join(f"    - {json.dumps(point)}\n" for point in plain["init_args"]["points"])
     return f"lr_scheduler:\n  class_path: {plain['class_path']}\n  init_args:\n    points:\n{points}"
+
+
+def _number(norm: float) -> float:
+    """Returns a number of numpy or torch as one of Python, and anything else as it is."""
+    try:
+        return norm if isinstance(norm, (bool, str)) else float(norm)
+    except (TypeError, ValueError):
+        return norm
 
 
 def _summed_up(norms: Sequence[float]) -> list[float]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,13 @@ def test_large_gradients_at_the_beginning_ask_for_a_warmup_and_a_spike_for_nothi
     assert len(refined(norms).points) < 60
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int64, torch.tensor])
+def test_norms_may_be_numbers_of_numpy_and_torch(kind):
+    found = refined([kind(norm) for norm in (4, 2, 1)])
+    assert found == refined([4.0, 2.0, 1.0])
+    assert {type(factor) for _, factor in found.points} == {float}
+
+
 def test_it_goes_into_a_configuration(command):
     schedule = refined([3.0, 2.0, 1.0, 1.0, 1.5], smoothing=0.1)
     text = as_yaml(schedule)
@@ -70,6 +79,8 @@ def test_it_goes_into_a_configuration(command):
         ([1.0], 0.1, "too few"),
         ([1.0, 0.0], 0.1, r"norms\[1\]=0.0 has to be a finite number above 0: leave such steps out"),
         ([1.0, math.nan], 0.1, r"norms\[1\]=nan"),
+        ([1.0, "x"], 0.1, r"norms\[1\]='x'"),
+        ([1.0, [2.0]], 0.1, r"norms\[1\]=\[2.0\]"),
         ([1.0, 1.0], 0.0, "smoothing=0.0 has to be a finite number above 0"),
         ([1.0, 1.0], 1.5, "smoothing=1.5 is a share of the run"),
     ],
