@@ -51,7 +51,7 @@ def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, list[str |
         why = "the logged rates are not those of the schedule in its configuration"
     # What is logged at step s is the loss of that step, so s + 1 steps are done.
     note = f"{name}: {why}, so the rates are those logged, interpolated."
-    return (*run_from(log, used, logged_path(logged, length), offset=1), [note, *about])
+    return (*run_from(log, used, logged_path(logged, length), offset=1), [note, log.about_begin(), *about])
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

@@ -95,6 +95,12 @@ class Log(NamedTuple):
             raise InputError(f"{self.name} has no number in its column {name!r}: log the rate of every row")
         return column
 
+    def about_begin(self) -> str | None:
+        """Returns what has to be said where the rates of the first steps were not logged, else None."""
+        if float(np.nanmin(self.rate().steps)) <= 1:
+            return None
+        return "Where a log begins late, the rate is taken to rise from 0 until there."
+
     def about_groups(self) -> str | None:
         """Returns what has to be said where param groups have rates of their own, else None."""
         name, *others = rates = self._rates()

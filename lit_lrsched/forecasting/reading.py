@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
-import numpy as np
-
 from lit_lrsched.class_paths import from_plain
 from lit_lrsched.errors import InputError, did_you_mean, shown
 from lit_lrsched.forecasting.fit_folders import read_fit
-from lit_lrsched.forecasting.log_columns import Log, logged_path, read_csv, run_from
+from lit_lrsched.forecasting.log_columns import logged_path, read_csv, run_from
 from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.schedule_paths import path_of
 from lit_lrsched.schedules.checks import check_positive, check_whole
@@ -88,20 +86,13 @@ def _read_path(path: Path, loss: str | None, read: Read) -> None:
         used = log.loss(loss)
         length = max(log.columns[used].last, log.rate().last)
         run_and_loss = run_from(log, used, logged_path(log.rate(), length))
-        _add(read, *run_and_loss, [log.about_loss(loss), _late(log), log.about_groups()])
+        _add(read, *run_and_loss, [log.about_loss(loss), log.about_begin(), log.about_groups()])
 
 
 def _add(read: Read, run: LoggedRun, used: str, notes: Sequence[str | None]) -> None:
     read.runs.append(run)
     read.losses.append(used)
     read.notes.extend(note for note in notes if note is not None and note not in read.notes)
-
-
-def _late(log: Log) -> str | None:
-    first = float(np.nanmin(log.rate().steps))
-    if first <= 1:
-        return None
-    return "Where a log begins late, the rate is taken to rise from 0 until there."
 
 
 def _entries(path: Path) -> list[Mapping[str, Any]]:
@@ -132,7 +123,10 @@ def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> tuple[Log
     try:
         check_whole("steps", length, least=last)
         if "schedule" not in entry:
-            return (*run_from(log, used, logged_path(log.rate(), length)), [about_loss, log.about_groups()])
+            return (
+                *run_from(log, used, logged_path(log.rate(), length)),
+                [about_loss, log.about_begin(), log.about_groups()],
+            )
         if "lr" not in entry:
             raise InputError("there is no peak rate for the schedule: add lr")
         lr = _number(entry["lr"])

@@ -131,7 +131,12 @@ def test_a_late_log_rises_from_0(tmp_path):
     read = read_runs(path)
     assert read.runs[0].rates[[0, 5, 10, 39]].tolist() == [0.0, 0.05, 0.1, 0.1]
     assert read.runs[0].steps.tolist() == [10, 20, 30, 40]
-    assert read.notes == ["Where a log begins late, the rate is taken to rise from 0 until there."]
+    late = "Where a log begins late, the rate is taken to rise from 0 until there."
+    assert read.notes == [late]
+    (tmp_path / "runs.yaml").write_text("[{log: late.csv}]")
+    assert read_runs(tmp_path / "runs.yaml").notes == [late]
+    path.rename(tmp_path / "metrics.csv")  # as in the folder of a run that was resumed
+    assert read_runs(tmp_path).notes[1:] == [late]
 
 
 @pytest.mark.parametrize(
