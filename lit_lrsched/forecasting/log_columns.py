@@ -54,9 +54,9 @@ class Log(NamedTuple):
         """
         known = ", ".join(self.columns) or "none"
         if wanted is not None:
-            if wanted not in self.columns:
+            if not isinstance(wanted, str) or wanted not in self.columns:
                 raise InputError(
-                    f"{self.name} has no column {wanted!r}{did_you_mean(wanted, self.columns)}: it has {known}"
+                    f"{self.name} has no column {wanted!r}{did_you_mean(str(wanted), self.columns)}: it has {known}"
                 )
             return wanted
         found = self._losses()

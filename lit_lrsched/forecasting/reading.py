@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
-from lit_lrsched.class_paths import from_plain
+from lit_lrsched.class_paths import from_plain, without_partial
 from lit_lrsched.errors import InputError, did_you_mean, shown
 from lit_lrsched.forecasting.fit_folders import read_fit
 from lit_lrsched.forecasting.log_columns import logged_path, read_csv, run_from
@@ -149,27 +149,34 @@ def schedule_from(plain: Any) -> Schedule:
     """Returns a schedule from plain configuration, whose class may go by its short name.
 
     Raises:
-        InputError: When there is no such class, or it refuses its arguments.
+        InputError: When there is no such class, it refuses its arguments, or it is no function of the step.
 
     >>> schedule_from({"class_path": "WarmupCosine", "init_args": {"warmup": "300st", "end": 0.1}})
     WarmupCosine(warmup='300st', start=None, end=0.1)
     """
-    return as_schedule(from_plain(_with_paths(plain)))
+    found = from_plain(_with_paths({"class_path": plain} if isinstance(plain, str) else plain))
+    maker = without_partial(found)
+    if isinstance(maker, type):
+        raise InputError(f"{maker.__name__} is no schedule of this package: log its rates in a column lr instead")
+    schedule = as_schedule(found)
+    if schedule.driven_by_metric:
+        raise InputError(f"{schedule.describe()} follows a metric: log its rates in a column lr instead")
+    return schedule
 
 
 def _with_paths(plain: Any) -> Any:
     from lit_lrsched import schedules
 
-    if isinstance(plain, str):
-        plain = {"class_path": plain}
-    if isinstance(plain, Mapping):
-        found = {
-            key: _with_paths(value) if isinstance(value, (Mapping, list)) else value for key, value in plain.items()
-        }
-        name = found.get("class_path")
-        if isinstance(name, str) and "." not in name:
-            if name not in schedules.__all__:
-                raise InputError(f"there is no schedule {name!r}{did_you_mean(name, schedules.__all__)}: name another")
-            found["class_path"] = f"lit_lrsched.{name}"
-        return found
-    return [_with_paths(item) if isinstance(item, (Mapping, list)) else item for item in plain]
+    if isinstance(plain, list):
+        return [_with_paths(item) for item in plain]
+    if not isinstance(plain, Mapping):
+        return plain
+    found = {key: _with_paths(value) for key, value in plain.items()}
+    name = found.get("class_path")
+    if beside := [key for key in found if name is not None and key not in ("class_path", "init_args")]:
+        raise InputError(f"{beside[0]!r} stands beside class_path: put it into init_args")
+    if isinstance(name, str) and "." not in name:
+        if name not in schedules.__all__:
+            raise InputError(f"there is no schedule {name!r}{did_you_mean(name, schedules.__all__)}: name another")
+        found["class_path"] = f"lit_lrsched.{name}"
+    return found

@@ -316,6 +316,17 @@ LISTED = "[{{log: a.csv, schedule: Constant, {}}}]"  # a YAML list of one foreig
             "a.csv: steps=3 has to be a whole number of at least 9",
         ),
         ({"a.yaml": LISTED.format("steps: 9")}, ["a.yaml"], "a.yaml, a.csv: there is no peak rate for the schedule"),
+        *(
+            ({"a.yaml": f"[{{log: a.csv, lr: 1, schedule: {schedule}}}]"}, ["a.yaml"], f"a.yaml, a.csv: {told}")
+            for schedule, told in (
+                ("{class_path: Cosine, end: 0.1}", "'end' stands beside class_path: put it into init_args"),
+                ("Plateau", "Plateau follows a metric: log its rates in a column lr"),
+                ("{class_path: torch.optim.lr_scheduler.StepLR}", "StepLR is no schedule of this package"),
+                ("3", "schedule=3 is not a schedule"),
+                ("null", "schedule=None is not a schedule"),
+            )
+        ),
+        ({"a.yaml": "[{log: a.csv, loss: [a]}]"}, ["a.yaml"], "a.csv has no column ['a']: it has loss"),
         ({"a.csv": "step,lr,loss\n1,-1,3\n2,1,2\n"}, ["a.csv"], "a: rates have to be finite numbers of at least 0"),
         ({"a.csv": "step,lr,loss\n-2,1,3\n-1,1,2\n"}, ["a.csv"], "a.csv has no number in its column 'lr'"),
         ({"a.csv": "step,lr,loss\n1,x,3\n2,x,2\n"}, ["a.csv"], "a.csv has no number in its column 'lr'"),
