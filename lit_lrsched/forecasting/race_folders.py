@@ -21,7 +21,7 @@ def read_race(folder: Path, loss: str | None) -> tuple[list[LoggedRun], str, lis
     Settings in which a seed diverged are left out, and of several momenta or weight decays the first is taken.
 
     Raises:
-        InputError: When the race has logged no such loss, or no setting finished.
+        InputError: When the race has logged no such loss, no setting finished, or the loss falls in none.
     """
     members: dict[tuple[str, float, float, float], list[Record]] = defaultdict(list)
     for key, record in sorted(stored_records(folder).items()):
@@ -41,6 +41,8 @@ def read_race(folder: Path, loss: str | None) -> tuple[list[LoggedRun], str, lis
     if not finished:
         raise InputError(f"{folder}: every run diverged: race lower rates first")
     runs = [run for setting, records in finished.items() if (run := _mean(setting, records, used))]
+    if not runs:
+        raise InputError(f"{folder}: its {used} falls in no setting: a forecast needs a loss, which loss names")
     if rising := len(finished) - len(runs):
         notes.append(f"{rising} settings are left out: their {used} does not fall.")
     return runs, used, notes

@@ -43,18 +43,22 @@ def read_runs(runs: RunLike | Sequence[RunLike], loss: str | None = None) -> Rea
         loss: The column with the loss. None: the first of ``val_loss``, ``loss``, ``train_loss`` and the like.
 
     Raises:
-        InputError: When a file cannot be read, a column is missing, a run tells nothing, or the losses of runs are
-            not the same quantity.
+        InputError: When a file cannot be read, a column is missing, a run tells nothing, or the losses or the steps of
+            runs are not the same quantity.
     """
     given = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
     read = Read([], [], [])
+    steps = set()
     for one in given:
         if isinstance(one, LoggedRun):
             read.runs.append(one)
         elif isinstance(one, (str, Path)):
+            steps.add(_is_race(Path(one)))
             _read_path(Path(one), loss, read)
         else:
             raise InputError(f"runs: {shown(one)} is not a run: give paths, or LoggedRun(steps, losses, rates)")
+    if len(steps) > 1:
+        raise InputError("of a race an epoch counts as a step, of other logs an optimizer step: forecast them apart")
     names = Counter(read.losses)
     if len(names) > 1:
         found = ", ".join(f"{name} ({count} of them)" for name, count in names.items())
@@ -65,11 +69,15 @@ def read_runs(runs: RunLike | Sequence[RunLike], loss: str | None = None) -> Rea
     return read
 
 
+def _is_race(path: Path) -> bool:
+    return (path / "curves.npz").exists()
+
+
 def _read_path(path: Path, loss: str | None, read: Read) -> None:
     name = str(path)
     if not path.exists():
         raise InputError(f"{name} does not exist: give a folder of fit or compare, a CSV file, or a YAML list of logs")
-    if path.is_dir() and (path / "curves.npz").exists():
+    if _is_race(path):
         from lit_lrsched.forecasting.race_folders import read_race  # loads torch and Lightning
 
         runs, used, notes = read_race(path, loss)

@@ -86,7 +86,7 @@ def test_a_race_is_read_as_mean_curves(tmp_path):
     records = []
     for key in keys:
         losses = np.linspace(2.0, 1.0 + key.seed, 10) if key.lr == 0.1 else np.linspace(1.0, 3.0, 10)
-        curves = {"train_loss": losses, "lr": np.linspace(key.lr, 0, 10)}
+        curves = {"train_loss": losses, "train_acc": np.linspace(0.5, 0.9, 10), "lr": np.linspace(key.lr, 0, 10)}
         records.append(Record(key, {"val_acc": 0.5}, curves, diverged=key.lr == 9.0 and key.schedule == "b"))
     store = RecordStore(tmp_path / "race", ["val_acc"])
     store.append(records)
@@ -100,6 +100,11 @@ def test_a_race_is_read_as_mean_curves(tmp_path):
     assert "1 settings are left out: their train_loss does not fall." in read.notes[2]
     with pytest.raises(InputError, match=r"has no curve of train_los \(did you mean 'train_loss'\?\)"):
         read_runs(tmp_path / "race", "train_los")
+    with pytest.raises(InputError, match="its train_acc falls in no setting: a forecast needs a loss"):
+        read_runs(tmp_path / "race", "train_acc")
+    (tmp_path / "log.csv").write_text("step,lr,train_loss\n1,0.2,3\n2,0.1,2\n")
+    with pytest.raises(InputError, match="of a race an epoch counts as a step, of other logs an optimizer step"):
+        read_runs([tmp_path / "race", tmp_path / "log.csv"])
 
 
 def folder_of(tmp_path, config: str):
