@@ -5,6 +5,7 @@ Models for the command line, which names them by their path, are in ``tests.fore
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -62,6 +63,19 @@ class Numbers(Forgetful):
 
 def sgd(module: LightningModule, lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 0.01) -> Optimizer:
     return SGD(module.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+
+class Lookahead(Optimizer):
+    """Wraps an optimizer as the Lookahead of timm does: without ``Optimizer.__init__``, so that no hook is called."""
+
+    def __init__(self, inner: Optimizer) -> None:
+        self._optimizer_step_pre_hooks = OrderedDict()
+        self._optimizer_step_post_hooks = OrderedDict()
+        self.inner, self.defaults, self.state = inner, inner.defaults, inner.state
+        self.param_groups = inner.param_groups
+
+    def step(self, closure: Any = None) -> Any:
+        return self.inner.step(closure)
 
 
 class Small(LightningModule):

@@ -15,6 +15,7 @@ from lit_lrsched.errors import InputError, shown
 from lit_lrsched.optim.clock import Clock, OnHorizonChange
 from lit_lrsched.optim.group_schedules import GroupSchedule, check_groups, group_schedules
 from lit_lrsched.optim.param_groups import base_lr_of, copied_lrs, lr_of, set_base_lr, set_lr, set_value
+from lit_lrsched.optim.torch_internals import tells_its_steps
 from lit_lrsched.schedules.checks import check_choice
 from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, factor_at, stride_of
 from lit_lrsched.schedules.plateau import Plateau, PlateauState
@@ -222,8 +223,9 @@ class ScheduledLR(LRScheduler):
         """From now on ignores a :meth:`step` that no step of the optimizer came before.
 
         AMP's ``GradScaler`` leaves out the optimizer's step when gradients overflow; the schedule then waits as well.
+        It cannot wait for an optimizer that does not tell of its steps, as Lookahead: each :meth:`step` counts then.
         """
-        if not self.waits_for_optimizer:
+        if not self.waits_for_optimizer and tells_its_steps(self.optimizer):
             self.waits_for_optimizer = True
             self.optimizer.register_step_post_hook(self._note_optimizer_step)
 

@@ -44,6 +44,15 @@ def seem_stepped(optimizer: Optimizer, step: Callable[[], Any]) -> None:
     optimizer.step = step  # type: ignore[method-assign, assignment]
 
 
+def tells_its_steps(optimizer: Optimizer) -> bool:
+    """Returns whether the hooks of an optimizer's steps are called.
+
+    They are not where a class leaves out ``Optimizer.__init__``, as Lookahead and other wrappers of an optimizer do.
+    """
+    is_hooked = any(getattr(vars(kind).get("step"), "hooked", False) for kind in type(optimizer).__mro__)
+    return is_hooked and hasattr(optimizer, "_optimizer_step_post_hooks")
+
+
 # As torch wraps it, the first call loads the compiler, which takes two seconds and is of no use to a dummy.
 add_param_group: Callable[[Optimizer, dict[str, Any]], None] = inspect.unwrap(Optimizer.add_param_group)
 

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, LinearLR, Seq
 import lit_lrsched
 from lit_lrsched.optim import torch_internals
 from lit_lrsched.optim.dummy_optimizer import DummyOptimizer
+from tests.training import Lookahead
 
 PACKAGE = Path(lit_lrsched.__file__).parent
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if not path.stem.endswith("_internals")]
@@ -83,6 +84,20 @@ def test_a_dummy_seems_stepped():
     assert hasattr(real.step, "_wrapped_by_lr_sched")
     real.step()
     assert real._opt_called
+
+
+def test_an_optimizer_tells_its_steps_by_the_init_of_torch():
+    told = []
+    one = optimizer()
+    assert torch_internals.tells_its_steps(one)
+    one.register_step_post_hook(lambda *_: told.append(one))
+    one.step()
+    assert told == [one]
+    wrapped = Lookahead(one)
+    assert not torch_internals.tells_its_steps(wrapped)
+    wrapped.register_step_post_hook(lambda *_: told.append(wrapped))
+    wrapped.step()
+    assert wrapped not in told
 
 
 def test_param_groups_are_added_without_the_compiler():

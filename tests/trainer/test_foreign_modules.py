@@ -26,9 +26,19 @@ from torch import nn
 from torch.optim import SGD, Adam, lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_lrsched import ApplySchedule, Horizon, Linear, Plateau, Schedule, WarmupCosine, schedule_config, table
+from lit_lrsched import (
+    ApplySchedule,
+    Horizon,
+    Linear,
+    Plateau,
+    Schedule,
+    ScheduleReport,
+    WarmupCosine,
+    schedule_config,
+    table,
+)
 from lit_lrsched.errors import InputError
-from tests.training import Endless, Numbers, SaveAt, Small, Used, quiet_trainer, scheduled, sgd, used_by
+from tests.training import Endless, Lookahead, Numbers, SaveAt, Small, Used, quiet_trainer, scheduled, sgd, used_by
 
 SCHEDULE = WarmupCosine(warmup="25%", end=0.1)
 
@@ -335,6 +345,25 @@ def test_a_backbone_that_is_unfrozen_later_resumes(order, tmp_path):
     for steps in range(1, 20):
         ckpt = epochs.paths[steps // 4 - 1] if steps % 4 == 0 else batches.paths[steps - 1]
         assert finetuned(order, ckpt=ckpt).rates == whole.rates[steps:], steps
+
+
+class LooksAhead(Small):
+    """Notes the rates that the optimizer inside of its Lookahead uses."""
+
+    def configure_optimizers(self) -> Any:
+        inner = sgd(self)
+        self.used = []
+        inner.register_step_pre_hook(lambda *_: self.used.append(inner.param_groups[0]["lr"]))
+        return Lookahead(inner)
+
+
+def test_an_optimizer_that_does_not_tell_of_its_steps(capsys):
+    module = LooksAhead()
+    quiet_trainer(ApplySchedule(SCHEDULE), ScheduleReport()).fit(module, Numbers())
+    assert module.used == expected(Horizon(12, 4))
+    assert (
+        "learning rate was not checked against a plan: Lookahead does not tell of its steps" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*this fit will run with no optimizer")

@@ -17,6 +17,7 @@ from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.param_groups import GroupValue, group_values
 from lit_lrsched.optim.replay import Replay
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.optim.torch_internals import tells_its_steps
 from lit_lrsched.optim.training_loop import SchedulerConfig, scheduler_config
 from lit_lrsched.schedules.plateau import PlateauState
 from lit_lrsched.trainer.lightning_internals import callbacks_of
@@ -327,6 +328,9 @@ def _why_unchecked(trainer: Trainer) -> str:
     own = [type(one).__name__ for one in schedulers if not isinstance(one, KeptScheduler)]
     if own and not module.automatic_optimization:
         return f"{type(module).__name__} steps {' and '.join(own)} itself, when it likes (manual optimization)"
+    silent = [type(one).__name__ for one in trainer.optimizers if not tells_its_steps(one)]
+    if silent:
+        return f"{' and '.join(silent)} does not tell of its steps, since it leaves out Optimizer.__init__"
     if any(_is_plateau(config.scheduler) and config.interval == "step" for config in trainer.lr_scheduler_configs):
         return "ReduceLROnPlateau follows its metric within an epoch, where no callback sees it"
     return ""
