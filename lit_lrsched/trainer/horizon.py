@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon, epoch_length
-from lit_lrsched.trainer.lightning_internals import callbacks_of
+from lit_lrsched.trainer.lightning_internals import callbacks_of, has_resumable_loaders
 from lit_lrsched.trainer.lightning_package import (
     Callback,
     GradientAccumulationScheduler,
@@ -87,9 +87,9 @@ def steps_reached(trainer: Trainer) -> int:
     With manual optimization a batch may take any number of optimizer steps, so batches are counted.
     """
     loop = trainer.fit_loop
-    epochs, batches = cast("Any", loop.epoch_progress.current), cast("Any", loop.epoch_loop.batch_progress.current)
+    epochs, batches = cast("Any", loop.epoch_progress.current), loop.epoch_loop.batch_progress.state_dict()
     amid = loop.restarting and epochs.started > epochs.processed
-    return _steps_done(trainer, trainer.global_step, epochs.processed, batches.processed if amid else 0)
+    return _steps_done(trainer, trainer.global_step, epochs.processed, batches if amid else None)
 
 
 def steps_done(trainer: Trainer, checkpoint: Mapping[str, Any]) -> int:
@@ -100,14 +100,28 @@ def steps_done(trainer: Trainer, checkpoint: Mapping[str, Any]) -> int:
         checkpoint: What Lightning saved.
     """
     loops = checkpoint["loops"]["fit_loop"]
-    epochs, batches = loops["epoch_progress"]["current"], loops["epoch_loop.batch_progress"]["current"]
+    epochs, batches = loops["epoch_progress"]["current"], loops["epoch_loop.batch_progress"]
     amid = epochs["started"] > epochs["processed"]
-    return _steps_done(trainer, checkpoint["global_step"], epochs["processed"], batches["processed"] if amid else 0)
+    return _steps_done(trainer, checkpoint["global_step"], epochs["processed"], batches if amid else None)
 
 
-def _steps_done(trainer: Trainer, steps: int, epochs: int, batches: int) -> int:
+def _steps_done(trainer: Trainer, steps: int, epochs: int, amid: Mapping[str, Any] | None) -> int:
     horizon = horizon_of(trainer)
     if horizon.steps == trainer.max_steps or why_no_epochs(trainer):
         return steps
     in_epoch = epoch_length("the step reached", horizon)
-    return epochs * in_epoch + min(batches // trainer.accumulate_grad_batches, in_epoch)
+    batches = _batches_done(trainer, amid) if amid else 0
+    is_over = batches >= trainer.num_training_batches  # its last batches made a step, however few they were
+    return epochs * in_epoch + (in_epoch if is_over else batches // trainer.accumulate_grad_batches)
+
+
+def _batches_done(trainer: Trainer, progress: Mapping[str, Any]) -> int:
+    """Returns how many batches of an unfinished epoch will not be trained again.
+
+    Saved after a batch that was not its last, the epoch is begun anew where it has no more batches now than are done,
+    unless its data goes on by itself, and has none left.
+    """
+    done: int = progress["current"]["processed"]
+    amid = progress["current"]["completed"] < done and not progress["is_last_batch"]
+    begins_anew = amid and done >= trainer.num_training_batches and not has_resumable_loaders(trainer)
+    return 0 if begins_anew else done

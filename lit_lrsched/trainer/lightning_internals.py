@@ -100,6 +100,12 @@ def resume_data_loaders(trainer: Trainer) -> None:
         iter(loop._data_fetcher)
 
 
+def has_resumable_loaders(trainer: Trainer) -> bool:
+    """Returns whether all data loaders of the training can go on in the middle of an epoch, once they are set up."""
+    loader = trainer.fit_loop._combined_loader
+    return loader is not None and all(hasattr(one, "load_state_dict") for one in loader.flattened)
+
+
 def callbacks_of(trainer: Trainer) -> list[Callback]:
     """Returns the trainer's callbacks: an attribute that Lightning sets from elsewhere, unknown to type checkers."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]

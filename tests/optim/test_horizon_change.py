@@ -155,6 +155,24 @@ def test_in_the_middle_of_an_epoch_of_another_length(stopped):
 
 
 @jumps
+@pytest.mark.filterwarnings("ignore:.*ended before the epoch ended")
+def test_an_epoch_that_has_fewer_batches_now_than_are_done(tmp_path):
+    saver = SaveAt(tmp_path)
+    used_by(small(Linear()), saver, data=Forgetful())
+    # Of the 4 batches of epoch 1, 1 to 4 are done, and it has 2 now. With one done, Lightning goes on in the middle,
+    # step 3 of 6; with 2 or 3 it begins epoch 1 anew, step 2; with all 4 it goes on with epoch 2, step 4.
+    for path, first in zip(saver.paths[4:8], (3, 2, 2, 4), strict=True):
+        used = used_by(small(Linear()), data=Forgetful(2), ckpt=path)
+        assert used.first_rates == pytest.approx([0.1 * (1 - n / 6) for n in range(first, 6)])
+
+
+@jumps
+def test_such_an_epoch_is_over_where_its_data_goes_on(stopped):
+    used = resumed(stopped[5], "replan", batches=2)
+    assert used.first_rates == pytest.approx([0.1 * (1 - n / 6) for n in range(4, 6)])
+
+
+@jumps
 def test_what_lightning_makes_of_an_epochs_last_batch_when_epochs_have_grown(stopped):
     # The checkpoint of the first epoch's last batch, not of its end: Lightning takes the epoch for done, and 4 of the
     # next one's 8 batches as well. It trains the 12 steps that this leaves of 24; a schedule that knows of the 4

@@ -29,6 +29,7 @@ NAMES = [
     "trainer._checkpoint_connector.restore_model",
     "trainer._checkpoint_connector.restore_datamodule",
     "trainer.fit_loop._should_accumulate",
+    "trainer.fit_loop._combined_loader",
     "trainer.fit_loop._combined_loader_states_to_load",
     "trainer.fit_loop._load_combined_loader_states",
     "trainer.fit_loop._data_fetcher",
