@@ -80,6 +80,17 @@ def why_no_epochs(trainer: Trainer) -> str | None:
     return None
 
 
+def step_to_log(trainer: Trainer) -> int:
+    """Returns the step that comes next, by which Lightning logs what the next batch brings.
+
+    With manual optimization a batch may take any number of optimizer steps, so batches are counted.
+    """
+    if trainer.lightning_module.automatic_optimization:
+        return trainer.global_step
+    batches = cast("Any", trainer.fit_loop.epoch_loop.batch_progress.total)
+    return int(batches.processed)
+
+
 def steps_reached(trainer: Trainer) -> int:
     """Returns the step of the horizon that training stands at, so that both will end together.
 

@@ -17,7 +17,14 @@ from torch import nn
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR, ReduceLROnPlateau, StepLR
 
-from lit_lrsched import Constant, InverseTime, LearningRateLogger, schedule_config
+from lit_lrsched import (
+    ApplySchedule,
+    Constant,
+    InverseTime,
+    LearningRateLogger,
+    Linear,
+    schedule_config,
+)
 from lit_lrsched.optim.param_groups import values_of
 from lit_lrsched.trainer.loggers import HeldPoints
 from tests.reading import scalar_tags, scalars
@@ -223,6 +230,18 @@ def test_several_optimizers_are_told_apart(capsys):
     assert capsys.readouterr().out == (
         "Epoch 0: SGD lr/optimizer0/group0 0.1000 -> 0.1000\nEpoch 0: Adam lr/optimizer1/group0 0.0100 -> 0.0100\n"
     )
+
+
+def test_with_manual_optimization_a_batch_is_a_step_of_the_log_as_in_lightnings_own():
+    def configure(module):
+        return SGD(module.backbone.parameters(), lr=0.1), Adam(module.head.parameters(), lr=0.1)
+
+    memory = Memory()
+    callbacks = [ApplySchedule(Linear()), LearningRateLogger()]
+    tiny_trainer(logger=memory, callbacks=callbacks, max_epochs=2).fit(TwoOptimizers(configure))
+    rates = [(step, 0.1 * (1 - step / 4)) for step in range(4)]
+    both = ("lr/optimizer0/group0", "lr/optimizer1/group0")
+    assert memory.of("lr/") == [(step, dict.fromkeys(both, pytest.approx(rate))) for step, rate in rates]
 
 
 def test_all_loggers_hold_the_same(tmp_path):

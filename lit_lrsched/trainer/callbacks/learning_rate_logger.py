@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lit_lrsched.optim.param_groups import values_of
+from lit_lrsched.trainer.horizon import step_to_log
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer, rank_zero_info
 from lit_lrsched.trainer.loggers import HeldPoints, is_tensorboard
 
@@ -108,7 +109,7 @@ class LearningRateLogger(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Logs the rates of a step that is due, unless they are those that were logged last."""
-        step = trainer.global_step
+        step = step_to_log(trainer)
         if self._spacing.is_new(step) and (self.each_step or self._spacing.is_due(step)):
             self._log(trainer, changed=not self.each_step)
         if self._held.is_due():
@@ -132,12 +133,13 @@ class LearningRateLogger(Callback):
         values = values_of(trainer.optimizers, [quantity for quantity, wanted in asked.items() if wanted])
         if changed and not self._spacing.is_change(values):
             return
-        self._spacing.note(trainer.global_step, values)
+        step = step_to_log(trainer)
+        self._spacing.note(step, values)
         for logger in trainer.loggers:
             if is_tensorboard(logger):
-                self._held.add(logger, values, trainer.global_step)
+                self._held.add(logger, values, step)
             else:
-                logger.log_metrics(values, step=trainer.global_step)
+                logger.log_metrics(values, step=step)
 
     # An epoch's line waits for the next epoch to start: only then has a scheduler that follows a metric moved as well.
     def _print_finished_epoch(self, trainer: Trainer) -> None:
