@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
 
+from lit_lrsched.errors import InputError
 from lit_lrsched.optim.torch_internals import parts_of
 
 QUANTITIES = ("lr", "momentum", "weight_decay")
@@ -25,6 +26,20 @@ def group_names(optimizer: Optimizer) -> list[str]:
     """Returns what the param groups are called: their ``name`` if no other has it, or ``group0``, ``group1``, ..."""
     names = [group.get("name") for group in optimizer.param_groups]
     return [str(name) if names.count(name) == 1 and name else f"group{index}" for index, name in enumerate(names)]
+
+
+def check_lrs(optimizer: Optimizer) -> None:
+    """Checks that each param group has a learning rate, which optimizers that work out their own may lack.
+
+    Raises:
+        InputError: When one has none.
+    """
+    for name, group in zip(group_names(optimizer), optimizer.param_groups, strict=True):
+        if group.get("lr") is None:
+            raise InputError(
+                f"{type(optimizer).__name__} has no lr in its param group {name}, so there is nothing to schedule: "
+                "give it one, like lr=0.1"
+            )
 
 
 def lr_of(group: Mapping[str, Any]) -> float:

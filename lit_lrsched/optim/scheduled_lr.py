@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.optim.clock import Clock, OnHorizonChange
 from lit_lrsched.optim.group_schedules import GroupSchedule, check_groups, group_schedules
-from lit_lrsched.optim.param_groups import base_lr_of, copied_lrs, lr_of, set_base_lr, set_lr, set_value
+from lit_lrsched.optim.param_groups import base_lr_of, check_lrs, copied_lrs, lr_of, set_base_lr, set_lr, set_value
 from lit_lrsched.optim.torch_internals import tells_its_steps
 from lit_lrsched.schedules.checks import check_choice
 from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, factor_at, stride_of
@@ -46,8 +46,8 @@ class ScheduledLR(LRScheduler):
     later becomes its new base.
 
     Raises:
-        InputError: When the schedule does not fit the horizon, or returns something that is not a finite number of
-            at least 0; when ``groups`` names what the optimizer does not have.
+        InputError: When the optimizer has no learning rate; when the schedule does not fit the horizon, or returns
+            something that is not a finite number of at least 0; when ``groups`` names what the optimizer does not have.
 
     >>> import torch
     >>> from lit_lrsched import Horizon, Linear, ScheduledLR
@@ -74,6 +74,7 @@ class ScheduledLR(LRScheduler):
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise InputError(f"optimizer={shown(optimizer)} is no torch optimizer: make one, like SGD(weights, lr=0.1)")
+        check_lrs(optimizer)
         schedule = as_schedule(schedule)
         if not isinstance(horizon, Horizon):
             raise InputError(f"horizon={shown(horizon)} is no horizon: give one, like Horizon(steps=1000)")

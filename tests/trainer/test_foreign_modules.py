@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from lit_lrsched import (
     Linear,
     Plateau,
     Schedule,
+    ScheduledLR,
     ScheduleReport,
     WarmupCosine,
     schedule_config,
@@ -370,6 +372,22 @@ def test_an_optimizer_that_does_not_tell_of_its_steps(capsys):
 def test_a_module_without_an_optimizer_is_refused():
     with pytest.raises(InputError, match="Small has no optimizer, so there is no learning rate to schedule"):
         used_by(Small(lambda module: None), ApplySchedule(SCHEDULE))
+
+
+class OwnRates(torch.optim.Optimizer):
+    """Works out its own rates, as Adafactor of transformers does without one."""
+
+    def __init__(self, module: LightningModule) -> None:
+        super().__init__(module.parameters(), {"lr": None})
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULE, partial(lr_scheduler.StepLR, step_size=1)])
+def test_an_optimizer_without_a_rate_is_refused(schedule):
+    told = "OwnRates has no lr in its param group group0, so there is nothing to schedule: give it one, like lr=0.1"
+    with pytest.raises(InputError, match=told):
+        used_by(Small(OwnRates), ApplySchedule(schedule))
+    with pytest.raises(InputError, match=told):
+        ScheduledLR(OwnRates(Small()), SCHEDULE, Horizon(12))
 
 
 def with_scheduler(make: Callable[[SGD], Any]) -> Small:

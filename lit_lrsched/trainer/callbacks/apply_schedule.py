@@ -11,7 +11,7 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.optim.clock import OnHorizonChange
 from lit_lrsched.optim.group_schedules import check_groups
 from lit_lrsched.optim.kept_scheduler import kept_by
-from lit_lrsched.optim.param_groups import undo_schedulers
+from lit_lrsched.optim.param_groups import check_lrs, undo_schedulers
 from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike, name_of
 from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper, keep_schedules
 from lit_lrsched.trainer.lightning_package import LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
@@ -68,6 +68,8 @@ class ApplySchedule(ScheduleKeeper):
         module = type(pl_module).__name__
         if not any(optimizer.param_groups for optimizer in trainer.optimizers):
             raise InputError(f"{module} has no optimizer, so there is no learning rate to schedule: return one from it")
+        for optimizer in trainer.optimizers:
+            check_lrs(optimizer)
         present = [type(config.scheduler).__name__ for config in trainer.lr_scheduler_configs]
         if present and not self.replace:
             raise InputError(
