@@ -250,6 +250,9 @@ def _takes_over(trainer: Trainer) -> list[Finding]:
     return [Finding("warning", text) for text in (*takes_over(trainer), *finders)]
 
 
+_A: dict[Interval, str] = {"step": "a step", "epoch": "an epoch"}
+
+
 def _findings(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> list[Finding]:
     """Returns what there is to say of a run besides the curve of its plan."""
     found = []
@@ -262,6 +265,15 @@ def _findings(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> list[Find
             "set trainer.accumulate_grad_batches instead"
         )
         found.append(Finding("warning", text))
+    stepped = configs if trainer.lightning_module.automatic_optimization else []
+    for config in stepped:
+        if isinstance(config.scheduler, ScheduledLR) and config.interval != config.scheduler.interval:
+            text = (
+                f"a ScheduledLR with interval={config.scheduler.interval!r} is stepped once {_A[config.interval]}: "
+                f"give Lightning its interval, {{'scheduler': ..., 'interval': {config.scheduler.interval!r}}}, "
+                "or use schedule_config"
+            )
+            found.append(Finding("failure", text))
     for config in configs:
         if config.frequency > 1 and config.interval == "step":
             text = (

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
 
-from lit_lrsched import ApplySchedule, Linear, ScheduledLR, schedule_config
+from lit_lrsched import ApplySchedule, Horizon, Linear, ScheduledLR, schedule_config
 from lit_lrsched.trainer.callbacks.start_audit import StartAudit, TrainingRefused
 from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 from lit_lrsched.trainer.fit_plan import audit_fit
@@ -223,6 +223,22 @@ class OwnScheduler(LRScheduler):
 def test_nothing_is_said_where_nothing_is_wrong(configure, options, capsys):
     tiny_trainer(callbacks=[StartAudit()], **options).fit(Tiny(configure))
     assert "warning" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("own", "stepped", "each"), [("step", "epoch", "an epoch"), ("epoch", "step", "a step")])
+def test_a_schedule_that_is_stepped_by_another_interval_than_its_own_is_refused(own, stepped, each):
+    def configure_optimizers(module: Tiny):
+        optimizer = module.make_optimizer()
+        scheduler = ScheduledLR(optimizer, Linear(), Horizon(55, 11), own)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": stepped}}
+
+    told = f"a ScheduledLR with interval='{own}' is stepped once {each}: give Lightning its interval"
+    with pytest.raises(TrainingRefused, match=told):
+        tiny_trainer(callbacks=[StartAudit()]).fit(Tiny(configure_optimizers))
+    # By hand, a module steps it when it likes, whatever the interval.
+    module = Tiny(configure_optimizers)
+    module.automatic_optimization = False
+    tiny_trainer(callbacks=[StartAudit()], max_epochs=1, limit_val_batches=0).fit(module)
 
 
 def test_a_scheduler_that_cannot_be_tried_out_is_trained(capsys):
