@@ -120,12 +120,16 @@ def momentum_argument(settings: Mapping[str, Any], momentum: float) -> dict[str,
 
 
 def base_values_of(group: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the base learning rate of a param group, and its momentum and weight decay, where it has them.
+    """Returns the base learning rate of a param group, its momentum and its weight decay, where it has them.
 
     >>> base_values_of({"lr": 0.05, "initial_lr": 0.1, "betas": (0.9, 0.999)})
     {'lr': 0.1, 'momentum': 0.9}
     """
-    found = {"lr": base_lr_of(group), "momentum": momentum_of(group), "weight_decay": group.get("weight_decay")}
+    found = {
+        "lr": group.get("initial_lr", group.get("lr")),
+        "momentum": momentum_of(group),
+        "weight_decay": group.get("weight_decay"),
+    }
     return {quantity: float(value) for quantity, value in found.items() if value is not None}
 
 

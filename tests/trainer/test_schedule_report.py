@@ -11,7 +11,7 @@ import pytest
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import StepLR
 
 from lit_lrsched import ApplySchedule, Horizon, InputError, ScheduleReport, WarmupCosine, preview, table
@@ -170,6 +170,25 @@ def test_what_is_there_is_not_done_twice(tmp_path: Path, capsys) -> None:
     trainer.fit_loop.max_epochs = 3
     trainer.fit(Tiny(of_torch))
     assert [type(one) for one in callbacks_of(trainer)].count(Receipt) == 1
+
+
+class OwnRates(Optimizer):
+    """Works out its own rates, as Adafactor of transformers does without one."""
+
+    def __init__(self, module: Tiny) -> None:
+        super().__init__(module.parameters(), {"lr": None})
+
+    def step(self, closure):
+        return closure()
+
+
+@pytest.mark.parametrize("configure", [OwnRates, lambda module: None])
+@pytest.mark.filterwarnings("ignore:.*this fit will run with no optimizer")
+def test_where_there_is_no_rate_none_is_reported(configure, tmp_path: Path, capsys) -> None:
+    fit(CSVLogger(tmp_path, name="", version="run"), ScheduleReport(), configure=configure)
+    assert "lr" not in (tmp_path / "run" / "metrics.csv").read_text()
+    assert not (tmp_path / "run" / "schedule.png").exists()
+    assert capsys.readouterr().out == ""
 
 
 def test_in_the_command(command) -> None:

@@ -78,7 +78,7 @@ class Receipt(Callback):
         self._begun, self._epoch = trainer.global_step, trainer.current_epoch
         self._begun_batches = trainer.fit_loop.total_batch_idx + 1
         done = self._begun_batches if self._manual else self._begun
-        for plan, optimizer in zip(self._plans, trainer.optimizers, strict=False):
+        for plan in self._plans:
             plan.start_at(done, self._epoch, trainer)
 
             def check(*_: Any, plan: _ByFormula | _ByReplay = plan) -> None:
@@ -86,7 +86,7 @@ class Receipt(Callback):
 
             # Not a hook of Lightning's: this one also knows the steps that AMP leaves out, and what training_step
             # changed.
-            self._handles.append(optimizer.register_step_post_hook(check))
+            self._handles.append(trainer.optimizers[plan.number].register_step_post_hook(check))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Moves the plan on to the epoch."""
@@ -211,7 +211,7 @@ class _ByFormula:
         self.schedulers: list[LRScheduler] = [config.scheduler]
         self._scheduler = config.scheduler
         self._by_step = config.interval == "step"
-        self._optimizers, self._number = optimizers, number
+        self.number, self._optimizers = number, optimizers
         self._used: dict[tuple[int, str], GroupValue] = {}
         self._tick = 0
         self._known: tuple[int, PlateauState | None] | None = None
@@ -230,7 +230,7 @@ class _ByFormula:
 
     def start_at(self, step: int, epoch: int, trainer: Trainer) -> None:
         # Not before: a checkpoint puts new groups into the optimizer.
-        own = (value for value in group_values(self._optimizers) if value.optimizer == self._number)
+        own = (value for value in group_values(self._optimizers) if value.optimizer == self.number)
         self._used = {(value.group_number, value.quantity): value for value in own}
         # What the checkpoint says: a changed horizon changes the count, and steps that AMP left out are not in it.
         self._tick = self._scheduler.last_epoch
@@ -251,7 +251,7 @@ class _ByReplay:
     def __init__(self, optimizers: Sequence[Optimizer], number: int, configs: Sequence[SchedulerConfig]) -> None:
         self.schedulers = [one.scheduler for one in configs]
         self._configs = configs
-        self._optimizers, self._number = optimizers, number
+        self.number, self._optimizers = number, optimizers
         self._replay = Replay([optimizers[number]], configs)
         self._used: list[GroupValue] = []
         self._copies: list[GroupValue] = []
@@ -266,10 +266,10 @@ class _ByReplay:
     def start_at(self, step: int, epoch: int, trainer: Trainer) -> None:
         cycles = any(getattr(scheduler, "cycle_momentum", False) for scheduler in self.schedulers)
         quantities = ("lr", "momentum") if cycles else ("lr",)
-        self._used = [one for one in group_values(self._optimizers, quantities) if one.optimizer == self._number]
+        self._used = [one for one in group_values(self._optimizers, quantities) if one.optimizer == self.number]
         if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in self.schedulers):
             # With what it knows of the metric so far.
-            self._replay = Replay([self._optimizers[self._number]], self._configs)
+            self._replay = Replay([self._optimizers[self.number]], self._configs)
         else:
             self._catch_up(step, epoch, trainer)
         self._copies = group_values(self._replay.optimizers, quantities)
@@ -313,6 +313,8 @@ def _plans(trainer: Trainer) -> list[_ByFormula | _ByReplay]:
     configs = [scheduler_config(config) for config in trainer.lr_scheduler_configs]
     plans: list[_ByFormula | _ByReplay] = []
     for number, optimizer in enumerate(trainer.optimizers):
+        if not group_values([optimizer], ["lr"]):  # such as Lightning's own, in a module that has none
+            continue
         own = [one for one in configs if one.scheduler.optimizer is optimizer]
         if len(own) == 1 and isinstance(own[0].scheduler, ScheduledLR) and own[0].frequency == 1:
             plans.append(_ByFormula(trainer.optimizers, number, own[0]))

@@ -11,7 +11,7 @@ import torch
 from lit_lrsched.class_paths import to_plain
 from lit_lrsched.errors import InputError
 from lit_lrsched.hparams import hparams_summary
-from lit_lrsched.optim.param_groups import base_values_of
+from lit_lrsched.optim.param_groups import base_values_of, values_of
 from lit_lrsched.optim.run_plan import plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.training_loop import scheduler_config
@@ -70,7 +70,8 @@ class TensorBoardRun(Callback):
         if trainer.global_step == 0:  # other callbacks may have changed the run since
             self._plan = _plan(trainer)
         self._spacing = Spacing(trainer.estimated_stepping_batches, most=_PLANNED)
-        if not trainer.is_global_zero or not trainer.optimizers:
+        # A module without an optimizer has one of Lightning's, without param groups.
+        if not trainer.is_global_zero or not any(optimizer.param_groups for optimizer in trainer.optimizers):
             return
         hyperparameters = _hyperparameters(trainer)
         write_hyperparameters(trainer, hyperparameters)
@@ -110,7 +111,7 @@ class TensorBoardRun(Callback):
 
 def _plan(trainer: Trainer) -> Plan | None:
     """Returns the plan of the run; None where it cannot be known."""
-    if not trainer.lightning_module.automatic_optimization or not trainer.optimizers:
+    if not trainer.lightning_module.automatic_optimization or not values_of(trainer.optimizers, ["lr"]):
         return None
     try:
         configs = [scheduler_config(config) for config in trainer.lr_scheduler_configs]
