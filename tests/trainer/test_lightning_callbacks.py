@@ -170,7 +170,7 @@ def test_a_search_at_another_time_is_not(tmp_path):
 
 
 def test_two_schedules_for_one_module_are_refused():
-    with pytest.raises(InputError, match="Line already has ScheduledLR"):
+    with pytest.raises(InputError, match="the trainer has two ApplySchedule, and no rate can follow both"):
         quiet_trainer(ApplySchedule(SCHEDULE), ApplySchedule(SCHEDULE)).fit(Line())
 
 

@@ -14,6 +14,7 @@ from lit_lrsched.optim.kept_scheduler import kept_by
 from lit_lrsched.optim.param_groups import check_lrs, undo_schedulers
 from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike, name_of
 from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper, keep_schedules
+from lit_lrsched.trainer.lightning_internals import callbacks_of
 from lit_lrsched.trainer.lightning_package import LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
 from lit_lrsched.trainer.other_rates import mentions
 from lit_lrsched.trainer.schedule_config import AnySchedule, LRSchedulerCallable, checked_schedule, schedule_config
@@ -71,6 +72,9 @@ class ApplySchedule(ScheduleKeeper):
         for optimizer in trainer.optimizers:
             check_lrs(optimizer)
         present = [type(config.scheduler).__name__ for config in trainer.lr_scheduler_configs]
+        others = [one for one in callbacks_of(trainer) if isinstance(one, ApplySchedule) and one is not self]
+        if present and others and not self.replace:
+            raise InputError("the trainer has two ApplySchedule, and no rate can follow both: leave one out")
         if present and not self.replace:
             raise InputError(
                 f"{module} already has {' and '.join(present)}: remove it from configure_optimizers, "
