@@ -24,8 +24,11 @@ _NOTES = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
 
 def group_names(optimizer: Optimizer) -> list[str]:
     """Returns what the param groups are called: their ``name`` if no other has it, or ``group0``, ``group1``, ..."""
-    names = [group.get("name") for group in optimizer.param_groups]
-    return [str(name) if names.count(name) == 1 and name else f"group{index}" for index, name in enumerate(names)]
+    numbers = [f"group{index}" for index in range(len(optimizer.param_groups))]
+    names = [str(group.get("name") or own) for group, own in zip(optimizer.param_groups, numbers, strict=True)]
+    called = [name if names.count(name) == 1 else own for name, own in zip(names, numbers, strict=True)]
+    # A name may be the number of another group.
+    return called if len(set(called)) == len(called) else numbers
 
 
 def check_lrs(optimizer: Optimizer) -> None:

@@ -128,6 +128,12 @@ def test_groups_are_called_by_their_names_if_those_tell_them_apart():
     assert scheduler.get_last_lr() == [0.1, 0.2, 0.1]
 
 
+def test_a_group_that_is_named_like_the_number_of_another_is_told_apart_by_its_own():
+    first, second = weights(2)
+    optimizer = SGD([{"params": [first], "name": "group1", "lr": 0.2}, {"params": [second]}], lr=0.1)
+    assert values_of([optimizer], ["lr"]) == {"lr/group0": 0.2, "lr/group1": 0.1}
+
+
 def test_a_schedule_that_brings_its_own_momentum_can_be_overruled():
     one_cycle = OneCycle(momentum=0.85 / 0.95)
     own = ScheduledLR(SGD(weights(1), 0.1, momentum=0.95), one_cycle, HORIZON)
