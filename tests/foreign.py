@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -86,6 +87,17 @@ class GAN(Several):
 class NoOptimizer(MLP):
     def configure_optimizers(self) -> None:
         return None
+
+
+class OtherWords(MLP):
+    """Means something else by the names of two options: text, and a scheduler of torch's alone."""
+
+    def __init__(
+        self,
+        optimizer: str = "adam",
+        lr_scheduler: Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler] | None = None,
+    ) -> None:
+        super().__init__()
 
 
 class Data(LightningDataModule):

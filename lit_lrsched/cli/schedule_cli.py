@@ -52,8 +52,9 @@ class ScheduleCLI(OpenCLI):
     Use it in place of ``LightningCLI``; it takes the same arguments. It adds the options ``--optimizer``,
     ``--lr_scheduler``, ``--lr_interval``, ``--lr_monitor``, ``--lr_groups`` and ``--on_horizon_change``, and
     ``--audit``: ``fit`` refuses to train what ``preview`` calls a failure. A model whose
-    constructor has parameters of these names receives them. Any other model's ``configure_optimizers`` is left alone
-    when none is given, keeps its optimizer when only ``--lr_scheduler`` is given, and gives way to both together.
+    constructor has parameters of these names that take such values receives them. Any other model's
+    ``configure_optimizers`` is left alone when none is given, keeps its optimizer when only ``--lr_scheduler`` is
+    given, and gives way to both together.
 
     A mistake in the arguments of the process ends it with status 2 and one line; where ``args`` are given it is an
     ``InputError``.
@@ -152,11 +153,9 @@ class ScheduleCLI(OpenCLI):
         model = config.get("model") or Namespace()  # type: ignore[no-untyped-call]  # a class without arguments leaves nothing to configure
         arguments = model.get("init_args", model)
         given = ScheduleOptions.given(config)
-        self._from_outside = not all(name in arguments for name in given)
-        if not self._from_outside:
-            for name, value in given.items():
-                arguments[name] = value
-        elif self.subcommand != "compare" and "lr_scheduler" not in given and given.keys() != {"optimizer"}:
+        self._from_outside = bool(given) and not self._handed_on(given, arguments)
+        says_little = "lr_scheduler" not in given and given.keys() != {"optimizer"}
+        if self._from_outside and self.subcommand != "compare" and says_little:
             raise InputError(f"--{min(given.keys() - {'optimizer'})} says nothing by itself: give --lr_scheduler too")
         if (name := config.get("run_name")) is not None:
             check_name(name)
@@ -165,6 +164,22 @@ class ScheduleCLI(OpenCLI):
             elif self.subcommand in ("find", "compare") and self._was_typed("run_name"):
                 raise InputError(f"run_name={name!r} names a run of fit: give {self.subcommand} a folder (--folder)")
         self.run_folder = RunFolder(config.get("ckpt_path") if self.subcommand == "fit" else None)
+
+    def _handed_on(self, given: dict[str, Any], arguments: Namespace) -> bool:
+        """Gives the options to a constructor with these arguments; returns whether it has such parameters.
+
+        It may have parameters of these names that mean something else: the name of an optimizer, for instance.
+        """
+        if not given.keys() <= vars(arguments).keys():
+            return False
+        own = {name: arguments[name] for name in given}
+        vars(arguments).update(given)
+        try:
+            self.parser_of(self.subcommand).validate(self.options_of(self.config))
+        except TypeError:
+            vars(arguments).update(own)
+            return False
+        return True
 
     def options_of(self, config: Namespace) -> Namespace:
         """Returns the part of a configuration that is the subcommand's, or all of it where there is none."""

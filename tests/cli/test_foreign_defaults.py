@@ -132,3 +132,18 @@ def test_a_width_that_the_data_do_not_have_is_refused(command, width):
     assert command("fit", "--data", "tests.foreign.WideData", f"--model.in_features={width}", *SHORT) == 2
     assert command.err.startswith(f"error: model.in_features={width}, but WideData has 10 features")
     assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--optimizer=SGD"], "SGD (lr 0.001) and no schedule"),
+        (["--lr_scheduler=Cosine"], "Adam (lr 0.001) and Cosine"),
+        (["--optimizer=SGD", "--lr_scheduler=StepLR", "--lr_scheduler.step_size=1"], "SGD (lr 0.001) and StepLR"),
+    ],
+)
+def test_parameters_that_mean_something_else_by_the_names_of_options(command, options, told):
+    model = ["--model", "tests.foreign.OtherWords"]
+    assert command("fit", *model, *DATA, *options, *SHORT, "--trainer.max_epochs=2") == 0
+    assert told in command.out
+    assert saved("model") == {"optimizer": "adam", "lr_scheduler": None}
