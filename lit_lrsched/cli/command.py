@@ -11,6 +11,7 @@ from typing import Any, Optional, cast, get_type_hints
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -73,12 +74,17 @@ class Command(ScheduleCLI):
             parser.link_arguments("data", "model.init_args.in_features", _width_of, apply_on="instantiate")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Adds the checkpoint of the last epoch and the progress bar, unless they are turned off."""
+        """Adds the checkpoint of the last epoch and the progress bar, unless they are turned off.
+
+        A trainer takes one progress bar, so ours gives way to one that is given.
+        """
         options = self.options_of(self.config_init).trainer
+        given = given_callbacks(options)
         own: list[Callback] = [StartLine()] if self.subcommand == "fit" else []
         if options.enable_checkpointing is not False and not options.barebones:
-            own.append(LastCheckpoint(self.run_folder, given_callbacks(options)))
-        if options.enable_progress_bar is not False and not options.barebones:
+            own.append(LastCheckpoint(self.run_folder, given))
+        has_bar = any(isinstance(callback, ProgressBar) for callback in given)
+        if options.enable_progress_bar is not False and not options.barebones and not has_bar:
             own.append(RunProgressBar())
         self.trainer_defaults["callbacks"] = own
         return super().instantiate_trainer(**kwargs)

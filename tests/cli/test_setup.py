@@ -79,6 +79,11 @@ def test_a_checkpoint_of_the_users_beside_ours(command):
     assert command.err == ""
 
 
+@pytest.mark.parametrize("subcommand", ["fit", "preview"])
+def test_a_progress_bar_of_the_users_takes_the_place_of_ours(command, subcommand):
+    assert command(subcommand, SHORT[0], "--trainer.callbacks=RichProgressBar") == 0, command.err
+
+
 class Unwilling(lit_lrsched.IonosphereClassifier):
     """Fails for a reason of its own."""
 
