@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
@@ -14,6 +13,7 @@ from lit_lrsched.class_paths import to_plain
 from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
 from lit_lrsched.cli.json_document import add_json, print_json
 from lit_lrsched.cli.outputs import check_can_be_written
+from lit_lrsched.cli.typed import fit_with, typed
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.console import filled
 from lit_lrsched.plans.preview import by_name
@@ -37,11 +37,6 @@ def add_arguments(parser: ArgumentParser) -> list[str]:
     )
     add_json(parser)
     return [*added, "compile", "json"]
-
-
-def typed() -> str:
-    """Returns the command as it was typed."""
-    return shlex.join(["lit-lrsched", *sys.argv[1:]])
 
 
 def compare(
@@ -164,7 +159,7 @@ def compare(
         _tell(finished)
         if export is not None:
             finished.export(export, {name: part for name, part in parts.items() if part})
-            print(f"The best: lit-lrsched fit --config {shlex.quote(export)}")
+            print(f"The best: {fit_with(export)}")
         if json:
             print_json(finished.as_dict())
 

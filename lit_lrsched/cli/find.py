@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
@@ -13,6 +12,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lit_lrsched.cli.arguments import ScheduleOptions
 from lit_lrsched.cli.json_document import add_json, print_json
 from lit_lrsched.cli.outputs import check_can_be_written
+from lit_lrsched.cli.typed import fit_with
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.console import filled
 from lit_lrsched.plans.figures import save
@@ -127,6 +127,6 @@ def find(
         print(f"The table: {csv}")
     if export is not None:
         found.export(Path(export), config)
-        print(f"To train: lit-lrsched fit --config {shlex.quote(export)}")
+        print(f"To train: {fit_with(export)}")
     if json:
         print_json(found.as_dict())

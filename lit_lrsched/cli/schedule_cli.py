@@ -22,6 +22,7 @@ from lit_lrsched.cli import compare, find, preview
 from lit_lrsched.cli.arguments import ScheduleOptions, ScheduleParser, add_schedule_arguments
 from lit_lrsched.cli.checkpoint import checkpoint_path, explained
 from lit_lrsched.cli.config_file import ConfigFile
+from lit_lrsched.cli.endings import status_of
 from lit_lrsched.cli.json_document import check_typed, output_for_json
 from lit_lrsched.cli.jsonargparse_internals import PublicClasses
 from lit_lrsched.cli.lightning_cli_internals import OpenCLI
@@ -33,6 +34,7 @@ from lit_lrsched.cli.replaced_optimizer import apply_to
 from lit_lrsched.cli.run_folder import CONFIG, RunFolder, shortest_path
 from lit_lrsched.cli.run_name import check_name, default_name, name_loggers
 from lit_lrsched.cli.save_config import SaveConfig
+from lit_lrsched.cli.typed import program, typed
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper
 from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger
@@ -57,7 +59,7 @@ class ScheduleCLI(OpenCLI):
     given, and gives way to both together.
 
     A mistake in the arguments of the process ends it with status 2 and one line; where ``args`` are given it is an
-    ``InputError``.
+    ``InputError``. Ctrl-C ends it with status 130 and the command that goes on, SIGTERM while it trains with 143.
 
     Example::
 
@@ -71,6 +73,10 @@ class ScheduleCLI(OpenCLI):
         try:
             with output_for_json(sys.argv if self._from_process else kwargs["args"]):
                 super().__init__(*args, **{**own, **kwargs})
+        except Interrupted as stop:
+            if not (self._from_process and stop.announced):
+                raise
+            sys.exit(status_of(stop))
         except (ValueError, MisconfigurationException) as error:
             mistake = mistake_in(error, set_up=not self._has_trained)
             if mistake is None:
@@ -229,8 +235,8 @@ class ScheduleCLI(OpenCLI):
         """Returns the command that repeats this run, to which the checkpoint is added."""
         folder = self.run_folder(self.trainer)
         if folder is None or not Path(folder, CONFIG).exists():
-            return ["lit-lrsched", *sys.argv[1:]]
-        return ["lit-lrsched", "fit", "--config", str(shortest_path(Path(folder, CONFIG)))]
+            return [*program(), *sys.argv[1:]]
+        return [*program(), "fit", "--config", str(shortest_path(Path(folder, CONFIG)))]
 
     # --- Running ------------------------------------------------------------------------------------------------------
 
@@ -274,7 +280,7 @@ class ScheduleCLI(OpenCLI):
             yield
         except KeyboardInterrupt as stop:
             if self.trainer.is_global_zero:
-                print(f"\nInterrupted. The trainings that were finished are kept. To go on:\n  {compare.typed()}")
+                print(f"\nInterrupted. The trainings that were finished are kept. To go on:\n  {typed()}")
             raise Interrupted(getattr(stop, "number", signal.SIGINT), announced=True) from None
 
     def _from_seed(self, seed: int) -> tuple[LightningModule, LightningDataModule]:

@@ -1,0 +1,55 @@
+"""A command of another project: a ``ScheduleCLI`` in the place of its ``LightningCLI``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+import pytest
+
+from lit_lrsched import ScheduleCLI
+from tests.foreign import MLP, Data
+
+QUIET = {"max_epochs": 2, "log_every_n_steps": 1, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+class Interrupted(MLP):
+    number = signal.SIGINT
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 1:
+            os.kill(os.getpid(), self.number)
+
+
+class Terminated(Interrupted):
+    number = signal.SIGTERM
+
+
+@pytest.fixture
+def own(in_tmp, monkeypatch):
+    """Runs ``python train.py``, whose model is given."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def run(model, *arguments):
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        return ScheduleCLI(model, Data, trainer_defaults=QUIET, seed_everything_default=1)
+
+    yield run
+    signal.signal(signal.SIGINT, before)
+
+
+def test_what_to_type_next_is_for_this_command(own, capfd):
+    own(MLP, "find", "--points=5", "--seeds=2", "--export=found rate.yaml")
+    assert "To train: python train.py fit --config 'found rate.yaml'\n" in capfd.readouterr().out
+    own(MLP, "fit", "--config=found rate.yaml")
+
+
+@pytest.mark.parametrize(("model", "status"), [(Interrupted, 130), (Terminated, 143)])
+def test_an_interrupted_run_ends_with_the_command_that_goes_on(own, capfd, model, status):
+    with pytest.raises(SystemExit) as ended:
+        own(model, "fit", "--lr_scheduler=Cosine")
+    assert ended.value.code == status
+    out = capfd.readouterr().out
+    assert "To go on:\n  python train.py fit --config lightning_logs/Cosine/config.yaml --ckpt_path " in out
