@@ -217,6 +217,7 @@ class ScheduledLR(LRScheduler):
     def join(self, tick: int) -> None:
         """Enters a run that is under way, at a tick that is in no checkpoint of this scheduler."""
         before = [lr_of(group) for group in self.optimizer.param_groups]  # of the checkpoint, if there was one
+        self._note_bases()
         self.step(tick)
         self._tell(before, self.horizon)
 
@@ -300,6 +301,7 @@ class ScheduledLR(LRScheduler):
         if (old, self.interval) != (self.horizon, state_dict["interval"]):
             self._change(old, self.last_epoch * stride_of(state_dict["interval"], recorded), state_dict["interval"])
         self._release(state_dict["driven"])
+        self._note_bases()
         self._apply()
         self._tell(state_dict["rates"], old)
 
@@ -320,6 +322,13 @@ class ScheduledLR(LRScheduler):
             GroupSchedule(one.schedule, [value for value in one.values if value.group < self._known_groups])
             for one in self._group_schedules
         ]
+
+    def _note_bases(self) -> None:
+        """Notes the base rates of the present configuration where the optimizer has taken up those of a checkpoint."""
+        for one in self._group_schedules:
+            for index, quantity, base in one.values:
+                if quantity == "lr":
+                    set_base_lr(self.optimizer.param_groups[index], base)
 
     def _release(self, driven: list[tuple[int, str, float]]) -> None:
         """Sets values back to their bases that a schedule drove in the checkpoint and none drives now."""

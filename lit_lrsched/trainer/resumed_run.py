@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.training_loop import Resumed
@@ -22,7 +23,8 @@ def resumed_run(trainer: Trainer) -> Resumed | None:
             in ``on_fit_start``, or after :func:`read_checkpoint`.
 
     Raises:
-        InputError: When the checkpoint has weights alone, or training has no known end.
+        InputError: When the checkpoint has weights alone or is of another kind of optimizer, or training has no known
+            end.
     """
     checkpoint = loaded_checkpoint(trainer)
     if not checkpoint:
@@ -30,6 +32,7 @@ def resumed_run(trainer: Trainer) -> Resumed | None:
         return Resumed(done) if done else None
     if not checkpoint.keys() >= _NEEDED:
         raise InputError(f"the checkpoint {_WEIGHTS_ALONE}")
+    check_same_kind(trainer)
     return Resumed(steps_done(trainer, checkpoint), checkpoint["optimizer_states"], checkpoint["lr_schedulers"])
 
 
@@ -71,6 +74,31 @@ def check_not_lost(trainer: Trainer) -> None:
             f"{type(finders[0]).__name__} would put the resumed run back to its first step: "
             "leave it out when resuming, and set what it has found"
         )
+
+
+def check_same_kind(trainer: Trainer) -> None:
+    """Refuses to go on with an optimizer of another kind than the checkpoint's: it would miss its settings.
+
+    Args:
+        trainer: A trainer that has read its checkpoint, and whose optimizers are configured.
+
+    Raises:
+        InputError: When there is a checkpoint whose param groups lack a setting.
+    """
+    states = loaded_checkpoint(trainer).get("optimizer_states", [])
+    for optimizer, state in zip(trainer.optimizers, states, strict=False):
+        known = {name for group in state.get("param_groups", []) for name in group}
+        lacking = [name for name, value in optimizer.defaults.items() if _is_number(value) and name not in known]
+        if known and lacking:
+            raise InputError(
+                f"the checkpoint is of another optimizer than {type(optimizer).__name__}, one without {lacking[0]}: "
+                "go on with the optimizer that it was trained with"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    """Returns whether a setting is a number or several; switches are new in some versions of torch."""
+    return isinstance(value, (int, float, tuple)) and not isinstance(value, bool)
 
 
 # Subclasses may search at another time.

@@ -191,3 +191,26 @@ def test_a_checkpoint_that_does_not_serve(command, subcommand, kind, told):
     assert line.startswith("error: ckpt_path='a.ckpt'")
     assert told in line
     assert sorted(Path("lightning_logs").glob("*")) == folders
+
+
+@pytest.mark.filterwarnings("ignore:Resumed")
+def test_a_new_peak_rate_counts_and_is_told_in_the_first_line(command):
+    options = [*QUIET, *LINEAR, "--optimizer=SGD"]
+    assert command("fit", *options, "--optimizer.lr=0.1", "--trainer.max_epochs=1") == 0
+    assert command("fit", *options, "--optimizer.lr=0.5", "--trainer.max_epochs=2", "--ckpt_path", LAST) == 0
+    assert "with SGD (lr 0.5) and Linear" in command.out
+    assert logged("lr/group0")[21] == pytest.approx(0.5 * (1 - 0.9 * 21 / 22))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "lacks"),
+    [("Adam", "SGD", "momentum"), ("SGD", "Adam", "betas"), ("RMSprop", "SGD", "dampening"), ("Adam", "AdamW", "")],
+)
+def test_a_checkpoint_of_another_optimizer(command, before, now, lacks):
+    options = [*QUIET, "--lr_scheduler=Constant", "--trainer.limit_train_batches=1"]
+    assert command("fit", *options, f"--optimizer={before}", "--trainer.max_epochs=1") == 0
+    for subcommand, refused in (("preview", 1), ("fit", 2)):
+        resumed = [*options, f"--optimizer={now}", "--trainer.max_epochs=2", "--ckpt_path", LAST]
+        assert command(subcommand, *resumed) == (refused if lacks else 0)
+        told = f"the checkpoint is of another optimizer than {now}, one without {lacks}: go on with"
+        assert (told in " ".join((command.out + command.err).split())) == bool(lacks)

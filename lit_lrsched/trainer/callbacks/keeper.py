@@ -21,7 +21,7 @@ from lit_lrsched.trainer.lightning_internals import (
 )
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer, rank_zero_info, rank_zero_warn
 from lit_lrsched.trainer.other_rates import rates_from_elsewhere, rates_tried_by_finder, takes_over
-from lit_lrsched.trainer.resumed_run import check_not_lost
+from lit_lrsched.trainer.resumed_run import check_not_lost, check_same_kind
 
 
 def may_step_schedules(module: LightningModule) -> bool:
@@ -61,8 +61,9 @@ class ScheduleKeeper(Callback):
         set_callbacks(trainer, [self, *(callback for callback in callbacks_of(trainer) if callback is not self)])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuses what would lose the checkpoint of a resumed run."""
+        """Refuses what would lose the checkpoint of a resumed run, and an optimizer that it is not of."""
         check_not_lost(trainer)
+        check_same_kind(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes over what callbacks have changed since the schedule was made, or says where a resumed run goes on.
