@@ -43,6 +43,7 @@ from lit_lrsched.trainer.callbacks.start_audit import StartAudit, TrainingRefuse
 from lit_lrsched.trainer.callbacks.stop_cleanly import StopCleanly
 from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 from lit_lrsched.trainer.interrupts import Interrupted, interrupts_of_lightning
+from lit_lrsched.trainer.lightning_package import rank_zero_info
 from lit_lrsched.trainer.resumed_run import is_of_another, unreadable
 
 OWN_SUBCOMMANDS = {"preview": preview.SUMMARY, "find": find.SUMMARY, "compare": compare.SUMMARY}
@@ -139,14 +140,28 @@ class ScheduleCLI(OpenCLI):
     def parse_checkpoint(self) -> None:
         """Looks into the checkpoint for hyperparameters, as Lightning does, and refuses one that cannot be loaded.
 
+        They count more than what was given for the model: it says which.
+
         Raises:
             InputError: For a damaged file, or one that holds objects.
         """
-        config = self.config[self.config.subcommand] if self.config.get("subcommand") else Namespace()  # type: ignore[no-untyped-call]
+        name = self.config.get("subcommand")
+        config = self.config[name] if name else Namespace()  # type: ignore[no-untyped-call]
         if config.get("ckpt_path") is not None:
             config.ckpt_path = checkpoint_path(config.ckpt_path, config.get("trainer.default_root_dir"))
         with explained(config.get("ckpt_path"), unreadable):
             super().parse_checkpoint()
+        if config.get("ckpt_path") is not None:
+            self._tell_replaced(name, config, self.config[name])
+
+    def _tell_replaced(self, subcommand: str, before: Namespace, after: Namespace) -> None:
+        """Says what was typed or configured for the model and gives way to the checkpoint's hyperparameters."""
+        parser = cast("ScheduleParser", self.parser_of(subcommand))
+        changed = [key for key, value in before.items() if key.startswith("model.") and after.get(key) != value]
+        for key in [key for key in changed if key == "model.class_path"] or changed:
+            option = key.replace(".init_args.", ".").removesuffix(".class_path")
+            if parser.was_typed(option) or parser.configured(key):
+                rank_zero_info(f"The checkpoint's {option}={after.get(key)} takes the place of {before[key]}.")
 
     def before_instantiate_classes(self) -> None:
         """Hands the options on to a model whose constructor has parameters of these names.

@@ -80,6 +80,22 @@ def test_a_checkpoint_of_a_foreign_model_brings_its_own_arguments(command):
     assert "error: MLP has no data" in command.err
 
 
+def test_hyperparameters_of_a_checkpoint_that_replace_what_was_given_are_told(command, caplog):
+    assert command("fit", *MODEL, *DATA, "--model.hidden=5", *SHORT) == 0
+    checkpoint = ["--ckpt_path", str(run_folder() / "checkpoints" / "last.ckpt")]
+    caplog.clear()
+    assert command("validate", *DATA, *MODEL, "--model.hidden=5", *checkpoint) == 0
+    assert "takes the place" not in caplog.text
+    Path("mine.yaml").write_text("model: {class_path: tests.foreign.MLP, init_args: {depth: 2}}\n")
+    assert command("validate", *DATA, "--config=mine.yaml", "--model.hidden=7", *checkpoint) == 0
+    assert "The checkpoint's model.hidden=5 takes the place of 7." in caplog.messages
+    assert "The checkpoint's model.depth=1 takes the place of 2." in caplog.messages
+    caplog.clear()
+    assert command("validate", *DATA, "--model=tests.foreign.Decayed", *checkpoint) == 0
+    (told,) = [message for message in caplog.messages if "takes the place" in message]
+    assert told == "The checkpoint's model=tests.foreign.MLP takes the place of tests.foreign.Decayed."
+
+
 def test_preview_shows_the_run_of_the_foreign_data(command):
     assert command("preview", *MODEL, *DATA, "--trainer.max_epochs=3") == 0
     assert "6 steps, 3 epochs of 2" in command.out  # 128 rows by 64
