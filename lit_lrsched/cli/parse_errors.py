@@ -7,12 +7,13 @@ import inspect
 import os
 import re
 import sys
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lit_lrsched.cli.jsonargparse_internals import all_actions
+from lit_lrsched.cli.jsonargparse_internals import all_actions, subcommands_of
 from lit_lrsched.errors import InputError, cut, did_you_mean, shown
 from lit_lrsched.schedules.entry_points import installed
 
@@ -29,6 +30,7 @@ _FAMILIES: dict[str, tuple[tuple[str, str], ...]] = {
     "model": (("lightning.pytorch", "LightningModule"),),
     "data": (("lightning.pytorch", "LightningDataModule"),),
     "callbacks": (("lightning.pytorch", "Callback"),),
+    "logger": (("lightning.pytorch.loggers", "Logger"),),
 }
 # What people call an option or argument that has another name here.
 _OPTIONS_ELSEWHERE = {
@@ -46,6 +48,14 @@ _OPTIONS_ELSEWHERE = {
     "resume": "--ckpt_path",
 }
 _ARGUMENTS_ELSEWHERE = {"learning_rate": "lr", "wd": "weight_decay", "base_lr": "lr", "max_epochs": "epochs"}
+# How jsonargparse says that a class, or a group of its arguments, has no such argument.
+_NO_OPTION = "|".join(
+    (
+        r"Option '([^']+)' is not accepted",
+        r"unrecognized arguments: --([^\s=]+)",
+        r"Group '([^']+)' does not accept option '([^']+)'",
+    )
+)
 # What people write for class_path.
 _CLASS_KEYS = ("type", "name", "class", "cls", "class_name", "target", "_target_")
 
@@ -62,7 +72,7 @@ class OneLineErrors(ArgumentParser):
         """Prints the value, the reason and the fix, and exits."""
         if not self.exit_on_error:  # the parser of a nested class: its message becomes part of the outer one
             super().error(message, ex)  # type: ignore[call-arg]
-        self.exit(2, f"error: {cut(explain(message, self), 600)}\n")
+        self.exit(2, f"error: {cut(explain(message, self, ex), 600)}\n")
 
 
 def mistake_behind(error: BaseException | None, kinds: tuple[type[Exception], ...]) -> BaseException | None:
@@ -72,8 +82,13 @@ def mistake_behind(error: BaseException | None, kinds: tuple[type[Exception], ..
     return error
 
 
-def explain(message: str, parser: ArgumentParser) -> str:
+def explain(message: str, parser: ArgumentParser, error: BaseException | None = None) -> str:
     """Returns one line that names the value, the reason and the fix.
+
+    Args:
+        message: What jsonargparse says.
+        parser: The parser that says it.
+        error: The exception that led to it, with those that led to that one.
 
     >>> from argparse import ArgumentParser
     >>> parser = ArgumentParser(allow_abbrev=False)
@@ -82,22 +97,44 @@ def explain(message: str, parser: ArgumentParser) -> str:
     "unrecognized arguments: --optimiser SGD (did you mean '--optimizer'?)"
     """
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
-    for told in (_of_options(message, key, parser), _of_classes(message, key), _of_values(message, key)):
+    for told in (
+        _of_modules(message, key, error),
+        _of_options(message, key, parser),
+        _of_classes(message, key),
+        _of_values(message, key),
+    ):
         if told:
             return told
     return _plainly(_one_line(re.sub(r'Parser key "([^"]+)":', r"\1:", message)))
 
 
+def _of_modules(message: str, key: str, error: BaseException | None) -> str | None:
+    """Explains why the module of a class cannot be imported, where the module itself fails."""
+    while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        at = [frame for frame in frames if not frame.filename.startswith("<frozen importlib")]
+        if any(frame.name == "<module>" for frame in at):
+            told = cut(_one_line(f"{type(error).__name__}: {error}"), 200)
+            fix = "install it" if isinstance(error, ModuleNotFoundError) else "correct it there"
+            place = f"{Path(at[-1].filename).name}, line {at[-1].lineno}"
+            return f"{key}: {shown(_given(message))} cannot be imported: {told} ({place}): {fix}"
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _of_options(message: str, key: str, parser: ArgumentParser) -> str | None:
     """Explains an option that there is not, or that lacks its value."""
     options = [option for action in all_actions(parser) for option in action.option_strings]
-    if match := re.search(r"(unrecognized arguments|ambiguous option): (--[^\s=]+)", message):
+    if not key and (match := re.search(r"(unrecognized arguments|ambiguous option): (--[^\s=]+)", message)):
         elsewhere = _OPTIONS_ELSEWHERE.get(match[2][2:], "")
         is_there = elsewhere.rpartition(".")[0] in options or elsewhere in options
         hint = f" (did you mean {elsewhere!r}?)" if is_there else did_you_mean(match[2], options)
         return _one_line(message).partition(" could match ")[0] + hint
     if "expected one argument" in message:
         return f"{_one_line(message)}: give it a value; one that begins with - goes after =, as in --option=-1"
+    if not key and (match := re.search(r"following arguments are required: (.+)", message)):
+        needs = [_within_subcommand(name, parser) for name in match[1].split(", ")]
+        return f"the command needs {', '.join(needs)}: add " + " ".join(f"--{name} VALUE" for name in needs)
     names = [option[2:] for option in options]
     if match := re.search(r"Subcommand '(\w+)' does not accept option '([^']+)'", message):
         return f"{match[1]} has no option {match[2]!r}{did_you_mean(match[2], names)}: correct or remove it"
@@ -106,20 +143,26 @@ def _of_options(message: str, key: str, parser: ArgumentParser) -> str | None:
     return None
 
 
+def _within_subcommand(name: str, parser: ArgumentParser) -> str:
+    subcommand, _, option = name.partition(".")
+    return option if subcommand in subcommands_of(parser) else name
+
+
 def _of_classes(message: str, key: str) -> str | None:
     """Explains what is wrong with how a class and its arguments are given."""
-    if match := re.search(r"Option '([^']+)' is not accepted", message):
-        class_path = _owner_before(match, message)
+    if match := re.search(_NO_OPTION, message):
+        name = ".".join(filter(None, match.groups()))
+        class_path = _owner_of(match, message)
         owner = class_path.rpartition(".")[2] or "that class"
-        if match[1] in ("class_path", *_CLASS_KEYS):
+        if name in ("class_path", *_CLASS_KEYS):
             return f"{key}: {_class_form(_given(message))}"
         if owner in ("Optimizer", "LRScheduler", "Schedule"):  # none was chosen: it is the base of all
             example = {"Optimizer": "SGD", "LRScheduler": "WarmupLinear", "Schedule": "WarmupLinear"}[owner]
-            return f"{key}: {match[1]!r} belongs to a class, and none was chosen: give it first, like --{key} {example}"
-        hint = _meant(match[1], class_path)
-        return f"{key}: {owner} has no option {match[1]!r}{hint}: see --{_help_of(key)}.help {owner}"
+            return f"{key}: {name!r} belongs to a class, and none was chosen: give it first, like --{key} {example}"
+        hint = _meant(name, class_path)
+        return f"{key}: {owner} has no option {name!r}{hint}: see --{_help_of(key)}.help {owner}"
     if match := re.search(r"following arguments are required: ([\w, ]+)", message):
-        owner = _owner_before(match, message).rpartition(".")[2]
+        owner = _owner_of(match, message).rpartition(".")[2]
         needs = match[1].split(", ")
         if key.partition(".")[0] == "schedules":
             values = ", ".join(f"{name}: VALUE" for name in needs)
@@ -139,7 +182,10 @@ def _of_values(message: str, key: str) -> str | None:
     last = key.rpartition(".")[2]
     family = [getattr(sys.modules[module], name) for module, name in _FAMILIES.get(last, ()) if module in sys.modules]
     if last == "schedules" and names[:1] == ["own"]:
-        return f"{key}: the schedule that a module brings races as 'own' without being named: leave it out"
+        return (
+            f"{key}: a module's own schedule is not named: compare races it as 'own', and preview shows it without "
+            "--schedules: leave it out"
+        )
     if family and names and "Multiple subclasses" not in message:
         offered = set(installed()) if _SCHEDULE in _FAMILIES[last] else set()
         hint = did_you_mean(names[0], _names_below(family) | offered)
@@ -186,8 +232,11 @@ def _given(message: str) -> str:
     return re.sub(r"^NestedArg\(key='[^']+', val=(.*)\)$", r"\1", _last(given)).strip("'")
 
 
-def _owner_before(match: re.Match[str], message: str) -> str:
-    """Returns the class that a complaint is about: the last one named before it, or else the one given there."""
+def _owner_of(match: re.Match[str], message: str) -> str:
+    """Returns the class that a complaint is about: named as its value, the last one before it, or the one given."""
+    of_value = re.match(r"\. Got value: Namespace\(class_path='([^']+)'", message[match.end() :])
+    if of_value:
+        return of_value[1]
     before: list[str] = re.findall(r"class_path[= ]'([^']+)'", message[: match.start()])
     if before:
         return before[-1]
@@ -225,7 +274,8 @@ def _meant(name: str, class_path: str) -> str:
 
 
 def _help_of(key: str) -> str:
-    return "lr_scheduler" if key.partition(".")[0] == "schedules" else key  # a list of classes has no help of its own
+    """Returns the option whose help explains a class: lists, dicts and what a schedule is made of have none."""
+    return "lr_scheduler" if key.partition(".")[0] in ("lr_scheduler", "lr_groups", "schedules") else key
 
 
 def _reasons(message: str) -> list[str]:
@@ -252,7 +302,12 @@ def _plainly(reason: str) -> str:
     if match := re.match(r"module '([^']+)' has no attribute '([^']+)'$", reason):
         names = [name for name in dir(sys.modules.get(match[1])) if not name.startswith("_")]
         return f"module {match[1]!r} has no {match[2]!r}{did_you_mean(match[2], names)}: name a class in it"
-    reason = re.sub(r"\ba (?=[aeiou])", "an ", reason)
+    reason = re.sub(
+        r"^Import path .*does not correspond to a subclass of (\w+)$",
+        r"it is no \1: name a class of this kind, or a function that is annotated to return one",
+        reason,
+    )
+    reason = re.sub(r"\ba (?=[aeiouAEIOU])", "an ", reason)
     return re.sub(r"^Expected", "expected", re.sub(r"(Expected .+?)\. Got value: .*", r"\1", reason))
 
 

@@ -13,6 +13,8 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ExponentialLR, LRScheduler
 
@@ -58,6 +60,16 @@ RETURNS = {
 
 def returns_array(step, horizon):
     return RETURNS["array"]
+
+
+@dataclasses.dataclass
+class Shape:
+    width: int = 3
+
+
+class Shaped(LightningModule):
+    def __init__(self, shape: Shape, optimizer: OptimizerCallable = SGD) -> None:
+        super().__init__()
 
 
 def assert_short_line(error):
@@ -136,6 +148,12 @@ def test_a_mistake_in_a_file(command, road, text, told):
         ("--data CNN", ["there is no class 'CNN'", "with its module"]),
         (f"--model {HERE}.Fooreign", [f"module '{HERE}' has no 'Fooreign'"]),
         ("--model ./mine.py", ["'./mine.py' does not fit: it is a file", "mine.MyClass"]),
+        (f"--model {HERE}.returns_array", ["it is no LightningModule", "a function that is annotated to return one"]),
+        (f"--model {HERE}.Shaped --model.shape.widht 3", ["Shaped has no option 'shape.widht'", "--model.help Shaped"]),
+        (
+            f"--model {HERE}.Shaped --model.optimizer Adam --model.optimizer.lrr 3",
+            ["Adam has no option 'lrr'"],
+        ),
         ("--optimizer foo.Bar", ["there is no module 'foo'"]),
         ("--optimizer SGD --optimizer.learning_rate 0.1", ["'learning_rate' (did you mean 'lr'?)"]),
         ("--optimizer SGD --optimizer.lr=-0.1", ["optimizer", "Invalid learning rate: -0.1"]),
@@ -146,6 +164,27 @@ def test_a_mistake_in_a_file(command, road, text, told):
 def test_a_mistake_in_the_rest(command, road, arguments, told):
     Path("mine.py").write_text("class MyClass:\n    def f(self, x: int) -> int: return 3\n")
     refused(command, [road, *arguments.split()], *told)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        (
+            "lacks",
+            "import torch\nimport no_such_package",
+            "No module named 'no_such_package' (lacks.py, line 2): install it",
+        ),
+        (
+            "fails",
+            "def f():\n    return 1 / 0\nf()",
+            "ZeroDivisionError: division by zero (fails.py, line 2): correct it",
+        ),
+        ("half", "class Net(:", "invalid syntax (half.py, line 1)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(command, name, text, told):
+    Path(f"{name}.py").write_text(text)
+    refused(command, ["fit", "--model", f"{name}.Net"], f"model: '{name}.Net' ", told)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +201,7 @@ def test_a_mistake_in_the_rest(command, road, arguments, told):
         ("compare --momenta 0.9,1.5", ["momenta: 1.5"]),
         ("compare --seeds 0", ["seeds is empty"]),
         ("compare --schedules Linear,WarmupLinear", ["WarmupLinear needs warmup", "init_args: {warmup: VALUE}"]),
-        ("compare --schedules own,Linear", ["a module brings races as 'own' without being named: leave it out"]),
+        ("compare --schedules own,Linear", ["compare races it as 'own', and preview shows it without --schedules"]),
         ("compare --schedules WarmupLinear,Linear", ["WarmupLinear needs warmup", "init_args: {warmup: VALUE}"]),
         ("compare --schedules Linear,Cosin", ["'Cosin' (did you mean 'Cosine'?)"]),
         ("preview --schedules WarmupLinear,StepLR", ["WarmupLinear needs warmup"]),
@@ -176,6 +215,11 @@ def test_a_mistake_in_the_rest(command, road, arguments, told):
         ),
         ("preview --epochs=5 --steps_per_epoch=3 --lr_scheduler Cosine --optimizer.lr=-1", ["lr=-1.0 has to be"]),
         ("fit --lr_scheduler FromTorch --lr_scheduler.scheduler StepLR --lr_scheduler.arguments.stp 3", ["no 'stp'"]),
+        (
+            'fit --lr_groups {"momentum":{"class_path":"Cosine","init_args":{"endd":0}}}',
+            ["see --lr_scheduler.help Cosine"],
+        ),
+        ("fit --trainer.logger TensorboardLogger", ["'TensorboardLogger' (did you mean 'TensorBoardLogger'?)"]),
         ("fit --lr_scheduler Formula --lr_scheduler.factor 9**9**9", ["formula '9**9**9'", "change it"]),
     ],
 )

@@ -32,9 +32,9 @@ def own(in_tmp, monkeypatch):
     """Runs ``python train.py``, whose model is given."""
     before = signal.getsignal(signal.SIGINT)
 
-    def run(model, *arguments):
+    def run(model, *arguments, **options):
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-        return ScheduleCLI(model, Data, trainer_defaults=QUIET, seed_everything_default=1)
+        return ScheduleCLI(model, Data, trainer_defaults=QUIET, seed_everything_default=1, **options)
 
     yield run
     signal.signal(signal.SIGINT, before)
@@ -44,6 +44,25 @@ def test_what_to_type_next_is_for_this_command(own, capfd):
     own(MLP, "find", "--points=5", "--seeds=2", "--export=found rate.yaml")
     assert "To train: python train.py fit --config 'found rate.yaml'\n" in capfd.readouterr().out
     own(MLP, "fit", "--config=found rate.yaml")
+
+
+class Required(MLP):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("model", "subclasses", "told"),
+    [
+        (MLP, True, "the command needs data, model: add --data VALUE --model VALUE"),
+        (Required, False, "the command needs model.classes: add --model.classes VALUE"),
+    ],
+)
+def test_what_a_command_needs(own, capfd, model, subclasses, told):
+    with pytest.raises(SystemExit) as ended:
+        own(model, "fit", subclass_mode_model=subclasses, subclass_mode_data=subclasses)
+    assert ended.value.code == 2
+    assert capfd.readouterr().err == f"error: {told}\n"
 
 
 @pytest.mark.parametrize(("model", "status"), [(Interrupted, 130), (Terminated, 143)])
