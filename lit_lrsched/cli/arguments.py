@@ -8,6 +8,7 @@ from typing import Any, Optional, Union
 
 import torch
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from lightning.pytorch.cli import LRSchedulerTypeTuple
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -36,6 +37,39 @@ SchedulesOption = Optional[Union[dict[str, LRSchedulerOption], list[LRSchedulerO
 
 class ScheduleParser(TorchShortNames, OfferedNames, CommaLists, OneLineErrors, AssumedClass):
     """Lightning's parser, which takes lists typed with commas and answers a mistake with one line and exit status 2."""
+
+    def add_optimizer_args(
+        self, optimizer_class: Any = (Optimizer,), nested_key: str = "optimizer", link_to: str = "AUTOMATIC"
+    ) -> None:
+        """Adds arguments of an optimizer, under another name than that of the option that is there.
+
+        Raises:
+            InputError: When the option has this name.
+        """
+        _check_is_another(nested_key)
+        super().add_optimizer_args(optimizer_class, nested_key, link_to)
+
+    def add_lr_scheduler_args(
+        self,
+        lr_scheduler_class: Any = LRSchedulerTypeTuple,
+        nested_key: str = "lr_scheduler",
+        link_to: str = "AUTOMATIC",
+    ) -> None:
+        """Adds arguments of a scheduler, under another name than that of the option that is there.
+
+        Raises:
+            InputError: When the option has this name.
+        """
+        _check_is_another(nested_key)
+        super().add_lr_scheduler_args(lr_scheduler_class, nested_key, link_to)
+
+
+def _check_is_another(option: str) -> None:
+    if option in ("optimizer", "lr_scheduler"):
+        raise InputError(
+            f"--{option} is there already: leave out add_{option}_args and auto_configure_optimizers=True, and give a "
+            f"default by set_defaults({{{option!r}: {{'class_path': ..., 'init_args': {{...}}}}}})"
+        )
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import sys
 from typing import Any
 
 import pytest
+import torch
 
-from lit_lrsched import ScheduleCLI
+from lit_lrsched import InputError, ScheduleCLI
 from tests.foreign import MLP, Data
 
 QUIET = {"max_epochs": 2, "log_every_n_steps": 1, "enable_progress_bar": False, "enable_model_summary": False}
@@ -63,6 +64,30 @@ def test_what_a_command_needs(own, capfd, model, subclasses, told):
         own(model, "fit", subclass_mode_model=subclasses, subclass_mode_data=subclasses)
     assert ended.value.code == 2
     assert capfd.readouterr().err == f"error: {told}\n"
+
+
+class AddsOptimizer(ScheduleCLI):
+    def add_arguments_to_parser(self, parser) -> None:
+        parser.add_optimizer_args(torch.optim.SGD)
+
+
+class AddsScheduler(ScheduleCLI):
+    def add_arguments_to_parser(self, parser) -> None:
+        parser.add_lr_scheduler_args(torch.optim.lr_scheduler.ExponentialLR)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "told"),
+    [
+        (AddsOptimizer, {}, "--optimizer is there already: leave out add_optimizer_args and"),
+        (AddsScheduler, {}, "--lr_scheduler is there already: leave out add_lr_scheduler_args and"),
+        (ScheduleCLI, {"auto_configure_optimizers": True}, "and auto_configure_optimizers=True, and give a default by"),
+    ],
+)
+def test_options_that_are_there_already_are_not_added_again(kind, options, told):
+    with pytest.raises(InputError) as refused:
+        kind(MLP, Data, args=["fit"], **options)
+    assert told in str(refused.value)
 
 
 @pytest.mark.parametrize(("model", "status"), [(Interrupted, 130), (Terminated, 143)])
