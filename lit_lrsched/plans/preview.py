@@ -246,6 +246,7 @@ def show(shown: Preview, png: str | None = None, csv: str | None = None, look: L
     from rich.console import Console
     from rich.text import Text
 
+    _check_names(png, csv)
     console = Console(highlight=False, soft_wrap=True)
     views, in_theory = shown.views, shown.in_theory
     for plan in {view.plan.horizon: view.plan for view in views.values()}.values():
@@ -272,6 +273,15 @@ def show(shown: Preview, png: str | None = None, csv: str | None = None, look: L
 
 
 _STYLES = {"failure": "bold red", "warning": "yellow"}
+
+
+def _check_names(png: str | None, csv: str | None) -> None:
+    """Refuses names under which nothing would be written, before there is any output."""
+    for name in filter(None, (png, csv)):
+        if Path(name).is_dir():
+            raise InputError(f"{name!r} cannot be written: it is a folder: give another file")
+    if png and not Path(png).suffix:  # matplotlib would add one
+        raise InputError(f"{png!r} cannot be written: a picture ends in .png, .pdf or .svg: give another file")
 
 
 def _write(name: str, save: Any) -> None:

@@ -103,6 +103,24 @@ def test_side_by_side(command, start, schedules):
     assert {row["schedule"] for row in rows_of("every.csv")} == set(names)
 
 
+@pytest.mark.parametrize("start", [["preview"], BY_HAND], ids=["run", "by hand"])
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--png=.", "'.' cannot be written: it is a folder"),
+        ("--png=plots", "'plots' cannot be written: it is a folder"),
+        ("--csv=plots", "'plots' cannot be written: it is a folder"),
+        ("--png=curve", "'curve' cannot be written: a picture ends in .png, .pdf or .svg"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused_before_the_output(command, start, option, told):
+    Path("plots").mkdir()
+    assert command(*start, "--lr_scheduler=Cosine", option) == 2
+    assert command.err == f"error: {told}: give another file\n"
+    assert command.out == ""
+    assert [path.name for path in Path().iterdir()] == ["plots"]
+
+
 def test_a_recorded_metric(command):
     Path("metric.csv").write_text("epoch,val_loss\n" + "".join(f"{n},1.0\n" for n in range(50)))
     options = ["--lr_scheduler=Plateau", "--lr_scheduler.patience=19"]
