@@ -8,6 +8,7 @@ from typing import Any, Optional, Union
 
 import torch
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LRSchedulerTypeTuple
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -26,6 +27,8 @@ from lit_lrsched.trainer.callbacks.start_audit import AuditLevel
 
 # Without this jsonargparse takes a dataclass for one closed type and offers no subclasses.
 set_parsing_settings(subclasses_enabled=[Schedule])
+# StochasticWeightAveraging has one by default, which a saved configuration could not hold.
+register_type(torch.device, fail_already_registered=False)
 # Only a class that is loaded can be given by its short name.
 load_all()
 SCHEDULES_WITH_TORCH = (FromTorch,)

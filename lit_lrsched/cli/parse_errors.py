@@ -56,6 +56,13 @@ _NO_OPTION = "|".join(
         r"Group '([^']+)' does not accept option '([^']+)'",
     )
 )
+# A class for the option that takes any below a base.
+_EXAMPLES = {
+    "Optimizer": "SGD",
+    "LRScheduler": "WarmupLinear",
+    "Schedule": "WarmupLinear",
+    "Callback": "EarlyStopping",
+}
 # What people write for class_path.
 _CLASS_KEYS = ("type", "name", "class", "cls", "class_name", "target", "_target_")
 
@@ -156,8 +163,8 @@ def _of_classes(message: str, key: str) -> str | None:
         owner = class_path.rpartition(".")[2] or "that class"
         if name in ("class_path", *_CLASS_KEYS):
             return f"{key}: {_class_form(_given(message))}"
-        if owner in ("Optimizer", "LRScheduler", "Schedule"):  # none was chosen: it is the base of all
-            example = {"Optimizer": "SGD", "LRScheduler": "WarmupLinear", "Schedule": "WarmupLinear"}[owner]
+        if owner in _EXAMPLES:  # none was chosen: it is the base of all
+            example = _EXAMPLES[owner]
             return f"{key}: {name!r} belongs to a class, and none was chosen: give it first, like --{key} {example}"
         hint = _meant(name, class_path)
         return f"{key}: {owner} has no option {name!r}{hint}: see --{_help_of(key)}.help {owner}"

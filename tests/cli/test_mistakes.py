@@ -219,6 +219,7 @@ def test_a_module_that_cannot_be_imported(command, name, text, told):
             'fit --lr_groups {"momentum":{"class_path":"Cosine","init_args":{"endd":0}}}',
             ["see --lr_scheduler.help Cosine"],
         ),
+        ("fit --trainer.callbacks.monitor x", ["'monitor' belongs to a class", "--trainer.callbacks EarlyStopping"]),
         ("fit --trainer.logger TensorboardLogger", ["'TensorboardLogger' (did you mean 'TensorBoardLogger'?)"]),
         ("fit --lr_scheduler Formula --lr_scheduler.factor 9**9**9", ["formula '9**9**9'", "change it"]),
     ],

@@ -79,6 +79,14 @@ def test_a_checkpoint_of_the_users_beside_ours(command):
     assert command.err == ""
 
 
+def test_a_device_is_written_into_a_configuration(command):
+    given = ["--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.1"]
+    for number, options in enumerate([given, ["--config=0.yaml"]]):
+        assert command("fit", *options, "--print_config") == 0
+        Path(f"{number}.yaml").write_text(command.out)
+        assert "device: cpu\n" in command.out
+
+
 @pytest.mark.parametrize("subcommand", ["fit", "preview"])
 def test_a_progress_bar_of_the_users_takes_the_place_of_ours(command, subcommand):
     assert command(subcommand, SHORT[0], "--trainer.callbacks=RichProgressBar") == 0, command.err
