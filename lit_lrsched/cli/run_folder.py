@@ -88,7 +88,8 @@ class LastCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, folder: RunFolder, others: Iterable[Callback] = ()) -> None:
-        super().__init__(filename="last", enable_version_counter=False)
+        # Else it saves after validations alone where these are not at the end of every epoch.
+        super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
         self._folder = folder
         own: str = super().state_key
         earlier = own.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)

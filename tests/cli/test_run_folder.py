@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 SHORT = ["fit", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.limit_train_batches=3"]
@@ -76,6 +77,14 @@ def test_a_run_goes_on_in_its_folder(command):
     checkpoint = str(Path("tracked/mine/same/checkpoints/last.ckpt"))
     assert command(*arguments, "--trainer.max_epochs=2", "--ckpt_path", checkpoint) == 0
     assert runs() == ["tracked/mine/same"]
+
+
+@pytest.mark.parametrize("option", ["check_val_every_n_epoch=2", "check_val_every_n_epoch=9", "val_check_interval=2"])
+def test_the_last_checkpoint_is_of_the_last_epoch_whenever_the_validations_are(command, option):
+    assert command(*SHORT, "--trainer.max_epochs=3", f"--trainer.{option}") == 0
+    (folder,) = runs()
+    assert torch.load(Path(folder, "checkpoints/last.ckpt"), weights_only=True)["global_step"] == 9
+    assert f"Checkpoint: {folder}/checkpoints/last.ckpt" in command.out
 
 
 def test_a_refused_start_leaves_nothing(command):
