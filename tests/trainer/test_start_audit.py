@@ -120,7 +120,8 @@ def test_where_nothing_is_trained_no_configuration_is_saved(command):
     saved = run_folder() / "config.yaml"
     before = saved.read_text()
     checkpoint = str(run_folder() / "checkpoints/last.ckpt")
-    assert command("fit", "--trainer.max_epochs=1", "--optimizer=Adam", "--ckpt_path", checkpoint) == 0
+    changed = ["--optimizer=SGD", "--optimizer.lr=0.3"]
+    assert command("fit", "--trainer.max_epochs=1", *changed, "--ckpt_path", checkpoint) == 0
     assert "Nothing is left to train" in command.out
     assert saved.read_text() == before
     assert command("validate", "--ckpt_path", checkpoint) == 0
