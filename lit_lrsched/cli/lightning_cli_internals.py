@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.core.optimizer import _configure_optimizers
-from torch.optim import Optimizer
 
 
 class OpenCLI(LightningCLI):
@@ -66,9 +63,3 @@ class OpenCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         self.parse_checkpoint()
-
-
-def optimizers_of(configure: Callable[[], Any] | None) -> list[Optimizer]:
-    """Returns the optimizers that a ``configure_optimizers`` makes, whatever form it returns them in."""
-    returned = configure() if configure else None
-    return [] if returned is None else list(_configure_optimizers(returned)[0])

@@ -11,11 +11,11 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
 from lit_lrsched.cli.arguments import ScheduleOptions
-from lit_lrsched.cli.lightning_cli_internals import optimizers_of
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.regroup import regroup
 from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
 from lit_lrsched.trainer.lightning_package import rank_zero_info
+from lit_lrsched.trainer.schedule_config import unscheduled
 
 
 def apply_to(model: LightningModule, options: ScheduleOptions) -> list[Callback]:
@@ -39,7 +39,7 @@ def _in_place_of(own: Callable[[], Any] | None, optimizer: Any, model: Lightning
     """Returns the optimizer that was asked for, over the param groups of the module's own where it has some."""
     module, present = type(model).__name__, []
     try:
-        present = optimizers_of(own)
+        present = unscheduled(own()) if own else []
     except Exception as error:
         # What is replaced need not work: its schedule may not fit this run, say.
         rank_zero_info(f"{module}.configure_optimizers fails, so its param groups are not known: {error}")

@@ -26,7 +26,7 @@ from lit_lrsched.class_paths import import_path, without_partial
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.own_schedule import OwnSchedule
-from lit_lrsched.comparison.racing_optimizer import RacingOptimizer
+from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped
 from lit_lrsched.comparison.splits import first_rows
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.optim.param_groups import get_value, momentum_of, set_value
@@ -161,10 +161,10 @@ def _module(module: LightningModule) -> Any:
 def _optimizer(grid: Grid) -> Part:
     """Describes the optimizer without the rate, the momentum and the weight decay, which are in the key of a run."""
     own = grid.optimizer
-    if own.make is None:
-        source = [own.members, own.count]
-    else:
-        source = [] if isinstance(without_partial(own.make), type) else [own.make]
+    source: list[Any] = [own.members, own.count] if own.keeps_groups else []
+    make = own.make.make if isinstance(own.make, Regrouped) else own.make
+    if make is not None and not isinstance(without_partial(make), type):
+        source.append(make)
     words = own.func.__name__ if own.make else str(own)
     return _part(words, [own.func, _without_rates(own), source])
 

@@ -87,7 +87,7 @@ def _winner(
                     "says, so there is nothing to export: set the rate in configure_optimizers"
                 )
             return {}
-        if optimizer.make is None:
+        if optimizer.make is None or optimizer.keeps_groups:
             arguments = optimizer.written(best.lr, momentum, decay)
             plain = {"class_path": to_plain(optimizer.func)["class_path"], "init_args": arguments}
             return {"optimizer": plain, "lr_scheduler": plain_schedule(schedule)}

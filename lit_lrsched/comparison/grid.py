@@ -20,9 +20,9 @@ from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import Configure
 from lit_lrsched.comparison.engine.training import FloatArray, OptimizerCallable, Training
 from lit_lrsched.comparison.evidence.runs import RunKey
-from lit_lrsched.comparison.own_optimizer import ask, replaced, unscheduled
+from lit_lrsched.comparison.own_optimizer import ask, in_place_of_own
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, as_plateau, drive_in_proportion
-from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, given, set_momentum, set_to
+from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, set_momentum, set_to
 from lit_lrsched.comparison.rates import RateTables
 from lit_lrsched.comparison.report.words import counted
 from lit_lrsched.comparison.trainer_options import own_callbacks_left_out
@@ -32,7 +32,13 @@ from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike
 from lit_lrsched.schedules.plateau import Plateau, following
 from lit_lrsched.trainer.lightning_internals import optimizers_in
-from lit_lrsched.trainer.schedule_config import AnySchedule, LRSchedulerCallable, is_schedule, schedule_config
+from lit_lrsched.trainer.schedule_config import (
+    AnySchedule,
+    LRSchedulerCallable,
+    is_schedule,
+    schedule_config,
+    unscheduled,
+)
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ class Grid:
         Raises:
             InputError: When there is a momentum or a weight decay at which none does.
         """
-        if self.optimizer.make is None:
+        if self.optimizer.keeps_groups:
             for momentum, decay in product(self.momenta, self.weight_decays):
                 self.optimizer.written(self.lrs[0], momentum, decay)
 
@@ -148,7 +154,7 @@ class Grid:
             schedule, make = self.schedules[key.schedule], self.optimizer.make
             if isinstance(schedule, OwnSchedule):
                 return self._in_proportion(own(), schedule, key)
-            optimizer = unscheduled(own()) if make is None else make(module.parameters())
+            (optimizer,) = unscheduled(own()) if make is None else [make(module.parameters())]
             set_to(optimizer, key.lr, *self._axes(key))
             return schedule_config(
                 optimizer, schedule, trainer, interval=self.interval, monitor=self.monitor, groups=self.groups
@@ -253,8 +259,7 @@ def grid_of(
     module, data = build(next(iter(seeds), 0))
     check_automatic(module, "a race")
     check_test_data(module, data)
-    parameters = module.parameters()
-    chosen = given(optimizer, parameters, replaced(module)) if optimizer else ask(module, data, epochs)
+    chosen = in_place_of_own(optimizer, module, data, epochs) if optimizer else ask(module, data, epochs)
     chosen = dataclasses.replace(chosen, notes=(*chosen.notes, *own_callbacks_left_out(module)))
     default_lrs, default_momenta = defaults.rates_and_momenta(module, chosen.func, chosen.lr)
     return Grid(

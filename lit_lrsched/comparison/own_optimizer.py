@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
+from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, own_schedule
-from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, checked, described_optimizer
+from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped, checked, described_optimizer, given
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import undo_schedulers
 from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
 from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure
-from lit_lrsched.trainer.lightning_internals import optimizers_in
 
 
 def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> RacingOptimizer:
@@ -103,24 +102,36 @@ def _configured(module: LightningModule, data: LightningDataModule, epochs: int,
         ) from None
 
 
-def replaced(module: LightningModule) -> tuple[str, ...]:
-    """Returns what there is to say where an optimizer is given to a module that has its own."""
+def in_place_of_own(
+    make: OptimizerCallable, module: LightningModule, data: LightningDataModule, epochs: int, steps: int | None = None
+) -> RacingOptimizer:
+    """Describes an optimizer that is given: in the param groups of the module's own where it has some, as in ``fit``.
+
+    Args:
+        make: Takes parameters and returns the optimizer.
+        module: A fresh module.
+        data: Its data.
+        epochs: Epochs of the run.
+        steps: Optimizer steps of the run, where it ends within the last of its epochs.
+
+    Raises:
+        InputError: When there is no rate of its own to set.
+    """
+    parameters = list(module.parameters())
     if not is_overridden("configure_optimizers", module) or takes("optimizer", module):
-        return ()
-    name = type(module).__name__
-    return (f"It takes the place of {name}.configure_optimizers, its param groups and schedule included.",)
+        return given(make, parameters)
+    note = f"It takes the place of {type(module).__name__}.configure_optimizers, its schedule included"
+    try:
+        optimizer, configs, _ = _asked(module, data, epochs, steps)
+        own = _described(module, optimizer, configs, None, ())
+    except Exception as error:  # what is replaced need not work
+        return given(make, parameters, (f"{note}; that fails, so its param groups are not known: {error}.",))
+    if own.holds_others or own.members == (tuple(range(len(parameters))),):
+        return given(make, parameters, (f"{note}.",))
+    return given(Regrouped(make, own), parameters, (f"{note}; its param groups stay.",))
 
 
 def takes(argument: str, module: LightningModule) -> bool:
     """Returns whether optimizer or schedule is an argument of the module, for the race to choose as `fit` does."""
     owner = next(base for base in type(module).__mro__ if "configure_optimizers" in vars(base))
     return "__init__" in vars(owner) and argument in inspect.signature(owner).parameters
-
-
-def unscheduled(returned: Any) -> Optimizer:
-    """Returns the one optimizer of what ``configure_optimizers`` returned, at the rates that it was given."""
-    (optimizer,), schedulers = optimizers_in(returned)
-    each = [one.get("scheduler") if isinstance(one, Mapping) else one for one in schedulers]
-    undo_schedulers([optimizer], [scheduler for scheduler in each if scheduler is not None])
-    found: Optimizer = optimizer
-    return found

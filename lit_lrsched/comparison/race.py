@@ -196,9 +196,9 @@ def compare(
             with 0 keep 0. None is the optimizer's own.
         seeds: How many seeds, from 0 on, or which; with a budget the most that a setting may get. None: 20, and 24
             with a budget.
-        optimizer: Takes parameters and returns the optimizer. None: the module's own, as ``configure_optimizers``
-            returns it, with its settings and param groups. Vectorized: SGD, Adam, AdamW, NAdam, RMSprop, Adagrad
-            and, where torch has it, Muon.
+        optimizer: Takes parameters and returns the optimizer, in the param groups of the module's own. None: the
+            module's own, as ``configure_optimizers`` returns it, with its settings. Vectorized: SGD, Adam, AdamW,
+            NAdam, RMSprop, Adagrad and, where torch has it, Muon.
         epochs: Epochs of each training.
         metric: The metric after the last epoch that tunes, such as ``val_acc``; ``test_acc`` then judges.
         mode: ``"max"`` when the metric should be high, ``"min"`` when it should be low. None: as its name tells.

@@ -42,7 +42,8 @@ class RacingOptimizer:
         members: The parameters of each group, by their place in ``module.parameters()``.
         count: How many parameters the module has.
         module: Name of the module's class whose own it is; None where it was given.
-        make: What was given: it takes parameters and returns the optimizer. None for a module's own.
+        make: What was given: it takes parameters and returns the optimizer; a :class:`Regrouped` where these are in
+            the param groups of a module's own. None for a module's own.
         schedule: The schedule that a module's own comes with.
         notes: What else there is to say of it, in sentences.
     """
@@ -56,6 +57,11 @@ class RacingOptimizer:
     make: OptimizerCallable | None = None
     schedule: OwnSchedule | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def keeps_groups(self) -> bool:
+        """Whether its param groups are those of a module's own."""
+        return self.make is None or isinstance(self.make, Regrouped)
 
     @property
     def lr(self) -> float:
@@ -83,15 +89,23 @@ class RacingOptimizer:
         if self.func not in KINDS:
             raise NotVectorizable(not_vectorized(self.func))
         given = list(parameters)
-        if len(given) != self.count or -1 in {place for places in self.members for place in places}:
+        if len(given) != self.count or self.holds_others:
             raise NotVectorizable("its optimizer holds parameters that are not among the module's")
         known = inspect.signature(self.func).parameters
         defaults = {name: value for name, value in self.defaults.items() if name in known}
-        groups = [
-            {"params": [given[place] for place in places], **group}
+        return self.func(self.groups_of(given), **defaults)
+
+    @property
+    def holds_others(self) -> bool:
+        """Whether it holds parameters that are not among the module's."""
+        return -1 in {place for places in self.members for place in places}
+
+    def groups_of(self, parameters: Sequence[Any]) -> list[dict[str, Any]]:
+        """Returns its param groups, of the parameters of another module of this kind."""
+        return [
+            {"params": [parameters[place] for place in places], **group}
             for group, places in zip(self.groups, self.members, strict=True)
         ]
-        return self.func(groups, **defaults)
 
     def dummy(self) -> Optimizer:
         """Returns an optimizer with these param groups that trains nothing, for trying schedulers."""
@@ -121,7 +135,7 @@ class RacingOptimizer:
             arguments.update(momentum_argument({**self.defaults, **arguments}, momentum))
         if not self._sets_up(partial(self.func, **arguments), wanted):
             raise InputError(
-                f"no configuration sets up the param groups of {self.module}'s optimizer ({self.groups_in_words()}), "
+                f"no configuration sets up the param groups of {self.whose} ({self.groups_in_words()}), "
                 "so there is nothing to export: set the rates in configure_optimizers"
             )
         return arguments
@@ -142,6 +156,11 @@ class RacingOptimizer:
         listed = ", ".join(f"{name}={value}" for name, value in settings.items())
         return f"{self.module}'s own {self.func.__name__}{f' ({listed})' if listed else ''}"
 
+    @property
+    def whose(self) -> str:
+        """What messages call it."""
+        return f"{self.module}'s optimizer" if self.module else "the optimizer"
+
     def groups_in_words(self) -> str:
         """Returns the name and the rate of each group, and its momentum and weight decay where groups differ in it."""
         differing = [
@@ -159,6 +178,23 @@ class RacingOptimizer:
         """Returns the first group's settings that the class does not have by default."""
         known = inspect.signature(self.func).parameters
         return {name: value for name, value in self.groups[0].items() if name in known and value != known[name].default}
+
+
+@dataclass(frozen=True, eq=False)
+class Regrouped:
+    """Makes an optimizer in the param groups of a module's own, as ``fit --optimizer`` does.
+
+    Args:
+        make: Takes param groups and returns the optimizer.
+        own: The module's own.
+    """
+
+    make: OptimizerCallable
+    own: RacingOptimizer
+
+    def __call__(self, parameters: Iterable[Any]) -> Optimizer:
+        """Makes it for a module of this kind, given all of its parameters."""
+        return regroup(self.make, Optimizer(self.own.groups_of(list(parameters)), dict(self.own.defaults)))[0]
 
 
 def described_optimizer(optimizer: Optimizer, parameters: Sequence[nn.Parameter], **origin: Any) -> RacingOptimizer:
@@ -195,8 +231,9 @@ def _check_is_none_yet(make: object) -> None:
 def checked(optimizer: RacingOptimizer) -> RacingOptimizer:
     """Refuses an optimizer whose first param group has no rate above 0."""
     if optimizer.lr <= 0:
-        whose = f"{optimizer.module}'s optimizer" if optimizer.module else "the optimizer"
-        raise InputError(f"the first param group of {whose} has the rate {optimizer.lr:g}: give it one above 0")
+        raise InputError(
+            f"the first param group of {optimizer.whose} has the rate {optimizer.lr:g}: give it one above 0"
+        )
     return optimizer
 
 

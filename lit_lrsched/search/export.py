@@ -31,7 +31,7 @@ def exported(subject: Subject, lr: float, epochs: int, config: Mapping[str, Any]
     content, grid = deepcopy(dict(config)), subject.grid
     own, (schedule,) = grid.optimizer, grid.schedules.values()
     more: dict[str, Any] = {}
-    if own.make is not None:
+    if own.make is not None and not own.keeps_groups:
         more["optimizer"] = plain_optimizer(own.make, lr)
     elif isinstance(schedule, OwnSchedule) and not subject.of_argument:
         # ``fit --optimizer`` would leave the module's own schedule out.

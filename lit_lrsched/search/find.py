@@ -196,7 +196,8 @@ def find_lr(
             that the split varies with it. An instance serves as the pattern.
         schedule: A schedule, a function ``(step, horizon) -> float``, or a callable that takes an optimizer and returns
             a torch scheduler. None: the module's own, or a constant rate where it has none or ``optimizer`` is given.
-        optimizer: Takes parameters and returns the optimizer. None: the module's own, with its param groups.
+        optimizer: Takes parameters and returns the optimizer, in the param groups of the module's own. None: the
+            module's own.
         lrs: The lowest and the highest rate, of the first param group. None: where something happens between 1e-3 and
             1e3 times the optimizer's own, which runs of a fifth of the length find out first.
         points: How many rates, evenly in log, at least 5.

@@ -15,9 +15,8 @@ from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.grid import Grid
-from lit_lrsched.comparison.own_optimizer import ask_with_schedule, replaced, takes
+from lit_lrsched.comparison.own_optimizer import ask_with_schedule, in_place_of_own, takes
 from lit_lrsched.comparison.own_schedule import OwnSchedule
-from lit_lrsched.comparison.racing_optimizer import given
 from lit_lrsched.comparison.trainer_options import own_callbacks_left_out
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike, name_of
@@ -113,7 +112,7 @@ def subject_of(
     check_automatic(module, "a search")
     of_argument, notes = takes("lr_scheduler", module), []
     if optimizer is not None:
-        own = given(optimizer, module.parameters(), replaced(module))
+        own = in_place_of_own(optimizer, module, data, epochs_in(horizon), horizon.steps)
     else:
         own = ask_with_schedule(module, data, epochs_in(horizon), horizon.steps)
         if schedule is not None and own.schedule is not None:

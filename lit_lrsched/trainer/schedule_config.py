@@ -13,6 +13,7 @@ from lit_lrsched.class_paths import from_plain
 from lit_lrsched.errors import InputError, described, shown
 from lit_lrsched.optim.clock import OnHorizonChange
 from lit_lrsched.optim.kept_scheduler import KeptScheduler
+from lit_lrsched.optim.param_groups import undo_schedulers
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import Interval, NoEpochs, Schedule, ScheduleLike
 from lit_lrsched.schedules.direction import contradiction
@@ -20,6 +21,7 @@ from lit_lrsched.schedules.plateau import Plateau, following
 from lit_lrsched.schedules.shapes import Constant
 from lit_lrsched.trainer.callbacks.keeper import keep_schedules, may_step_schedules
 from lit_lrsched.trainer.horizon import horizon_of, steps_reached, why_no_epochs
+from lit_lrsched.trainer.lightning_internals import optimizers_in
 from lit_lrsched.trainer.lightning_package import Trainer, rank_zero_info
 
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
@@ -208,3 +210,13 @@ def is_schedule(schedule: object) -> bool:
         and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
     return len(required) == 2
+
+
+def unscheduled(returned: Any) -> list[Optimizer]:
+    """Returns the optimizers of what ``configure_optimizers`` returned, at the rates that they were given."""
+    if returned is None:
+        return []
+    optimizers, schedulers = optimizers_in(returned)
+    each = [one.get("scheduler") if isinstance(one, Mapping) else one for one in schedulers]
+    undo_schedulers(optimizers, [scheduler for scheduler in each if scheduler is not None])
+    return optimizers

@@ -171,6 +171,38 @@ def test_another_optimizer_races_around_its_own_rate(command):
     assert "Optimizer: AdamW, as given; peak rates 0.001, 0.003, 0.01, 0.03, 0.1." in command.out
 
 
+class HeadAlone(MLP):
+    """Trains its last layer, without freezing the others."""
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.network[-1].parameters(), lr=1e-3)
+
+
+class Fails(MLP):
+    def configure_optimizers(self):
+        raise RuntimeError("not today")
+
+
+@pytest.mark.parametrize("model", [Grouped, HeadAlone, Fails, MLP])
+def test_an_optimizer_that_is_given_keeps_the_param_groups_as_fit_does(tmp_path, model, caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    options = {"optimizer": partial(SGD, lr=0.4), "schedules": {"constant": Constant()}, "lrs": [0.05]}
+    together, alone = (
+        race(model, tmp_path / engine, engine=engine, **options) for engine in ("vectorized", "sequential")
+    )
+    for one, other in zip(together.results.records, alone.results.records, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
+    said = " ".join(caplog.messages)
+    assert ("its param groups stay." in said) == (model in (Grouped, HeadAlone))
+    assert ("its param groups are not known: not today." in said) == (model is Fails)
+    assert ("all 2 keep their ratio: first 0.4 (weight_decay 0.2), last 1.6" in said) == (model is Grouped)
+    plain = race(MLP, tmp_path / "plain", **options)
+    same = [record.metrics for record in plain.results.records] == [
+        record.metrics for record in together.results.records
+    ]
+    assert same == (model in (MLP, Fails))
+
+
 def test_the_worked_example_stays_as_it_is(command):
     assert command("compare", *QUICK) == 0
     sgd = "Optimizer: IonosphereClassifier's own SGD; peak rates 0.03, 0.1, 0.3, 1, 3 (its own: 0.1); momenta\n0, 0.9."

@@ -183,8 +183,9 @@ def test_an_optimizer_that_is_given_takes_its_place() -> None:
     found = grid(Transformer, optimizer=partial(torch.optim.SGD, lr=0.1))
     assert list(found.schedules) == ["linear"]
     assert found.opening() == (
-        "Optimizer: SGD, as given; peak rates 0.01, 0.03, 0.1, 0.3, 1. It takes the place of "
-        "Transformer.configure_optimizers, its param groups and schedule included."
+        "Optimizer: SGD, as given; peak rates 0.00333333, 0.01, 0.0333333, 0.1, 0.333333. The peak rates are the first "
+        "param group's; all 2 keep their ratio: decay 0.0333333 (weight_decay 0.1), others 0.1 (weight_decay 0). It "
+        "takes the place of Transformer.configure_optimizers, its schedule included; its param groups stay."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 import os
 import random
 from functools import partial
@@ -30,7 +31,7 @@ from lit_lrsched.search import engines, subject
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
 from lit_lrsched.search.rates import spread
 from tests.foreign import GAN, MLP, Data, Decayed, Grouped, NoOptimizer, Several
-from tests.reading import run_folder
+from tests.reading import run_folder, scalars
 
 DATA = partial(Data, 16, rows=64)
 SMALL = {"epochs": 4, "points": 8, "seeds": 2}
@@ -436,6 +437,15 @@ def test_the_command(command):
     config = yaml.safe_load((run_folder() / "config.yaml").read_text())
     assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == peak["optimizer"]["init_args"]["lr"]
     assert config["model"]["init_args"]["lr_scheduler"]["class_path"] == "lit_lrsched.Cosine"
+
+
+def test_what_is_found_for_another_optimizer_is_what_fit_trains(command):
+    model = ["--model=tests.foreign.Grouped", *OF_FOREIGN, "--optimizer=SGD", "--optimizer.lr=0.4"]
+    assert command("find", *model, *QUICK, "--lr_scheduler=Constant", "--export=peak.yaml", "--json") == 0, command.err
+    found = json.loads(command.out)["lr"]
+    assert command("fit", "--config=peak.yaml", "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1") == 0
+    assert scalars(run_folder(), "lr/first") == pytest.approx([found])
+    assert scalars(run_folder(), "lr/last") == pytest.approx([4 * found])
 
 
 def test_the_command_on_a_module_with_a_schedule_of_its_own(command):
