@@ -38,7 +38,7 @@ from lit_lrsched.trainer.horizon import horizon_of
 from lit_lrsched.trainer.lightning_internals import begin_fit, configured_optimizers
 from lit_lrsched.trainer.logged_names import logged_names
 from lit_lrsched.trainer.other_rates import takes_over
-from lit_lrsched.trainer.resumed_run import read_checkpoint, resumed_run
+from lit_lrsched.trainer.resumed_run import left_without_schedule, read_checkpoint, resumed_run
 from lit_lrsched.trainer.schedule_config import AnySchedule, schedule_config
 
 
@@ -256,6 +256,8 @@ _A: dict[Interval, str] = {"step": "a step", "epoch": "an epoch"}
 def _findings(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> list[Finding]:
     """Returns what there is to say of a run besides the curve of its plan."""
     found = []
+    if text := left_without_schedule(trainer):
+        found.append(Finding("warning", f"{text}; give the schedule again"))
     if _steps_schedulers_itself(trainer):
         text = "the module steps its schedulers itself (manual optimization): shown as if it did so once every interval"
         found.append(Finding("warning", text))

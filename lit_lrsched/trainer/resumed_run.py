@@ -101,6 +101,20 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, tuple)) and not isinstance(value, bool)
 
 
+def left_without_schedule(trainer: Trainer) -> str | None:
+    """Returns what to say of a run that goes on without the schedule that its checkpoint had; None of any other.
+
+    Args:
+        trainer: A trainer that has read its checkpoint, and whose optimizers and schedulers are configured.
+    """
+    checkpoint = loaded_checkpoint(trainer)
+    if trainer.strategy.lr_scheduler_configs or not checkpoint.get("lr_schedulers"):
+        return None
+    groups = [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]
+    rates = ", ".join(dict.fromkeys(f"{group['lr']:.4g}" for group in groups if "lr" in group))
+    return f"the checkpoint is of a run with a schedule, and this one has none: the learning rate stays at {rates}"
+
+
 # Subclasses may search at another time.
 _FINDERS = (BatchSizeFinder.on_fit_start, LearningRateFinder.on_fit_start)
 

@@ -129,6 +129,20 @@ def test_where_nothing_is_trained_no_configuration_is_saved(command):
     assert len(list(Path("lightning_logs").iterdir())) == 1
 
 
+def test_a_run_that_goes_on_without_its_schedule_is_told(tmp_path, capsys):
+    trainer = tiny_trainer(max_epochs=2)
+    trainer.fit(Tiny(lambda module: schedule_config(module.make_optimizer(), Linear(), module.trainer)))
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    going_on = {"ckpt_path": tmp_path / "last.ckpt", "weights_only": False}
+    tiny_trainer(max_epochs=3, callbacks=[StartAudit()]).fit(Tiny(Tiny.make_optimizer), **going_on)
+    told = "the checkpoint is of a run with a schedule, and this one has none: the learning rate stays at 0; give the"
+    assert [told in text for text in said(capsys.readouterr().out, "warning")] == [True]
+    with_schedule = tiny_trainer(max_epochs=3, callbacks=[StartAudit(), ApplySchedule(Linear())])
+    with pytest.warns(UserWarning, match="Resumed at step 22 of 33"):
+        with_schedule.fit(Tiny(Tiny.make_optimizer), **going_on)
+    assert told not in capsys.readouterr().out
+
+
 def test_a_resumed_start_that_is_refused_leaves_the_run_as_it_was(command):
     assert command("fit", "--trainer.max_epochs=2", "--lr_scheduler=Linear") == 0
     before = sorted(Path().rglob("*"))
