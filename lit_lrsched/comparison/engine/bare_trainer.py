@@ -49,7 +49,7 @@ def set_up(data: LightningDataModule, *stages: str) -> Iterator[None]:
         data: The data module.
         stages: What it is set up for.
     """
-    before = data.trainer
+    before = getattr(data, "trainer", None)  # a class may leave out the constructor of its base
     data.trainer = before or cast("Trainer", _WhenAsked())
     try:
         data.prepare_data()
