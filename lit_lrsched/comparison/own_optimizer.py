@@ -115,8 +115,9 @@ def in_place_of_own(
         steps: Optimizer steps of the run, where it ends within the last of its epochs.
 
     Raises:
-        InputError: When there is no rate of its own to set.
+        InputError: When there is no rate of its own to set, or an optimizer is given in place of what makes one.
     """
+    _check_is_none_yet(make)
     parameters = list(module.parameters())
     if not is_overridden("configure_optimizers", module) or takes("optimizer", module):
         return given(make, parameters)
@@ -129,6 +130,12 @@ def in_place_of_own(
     if own.holds_others or own.members == (tuple(range(len(parameters))),):
         return given(make, parameters, (f"{note}.",))
     return given(Regrouped(make, own), parameters, (f"{note}; its param groups stay.",))
+
+
+def _check_is_none_yet(make: object) -> None:
+    if isinstance(make, Optimizer):
+        kind = type(make).__name__
+        raise InputError(f"optimizer={kind}(...) has its parameters already: give what makes one, like {kind} itself")
 
 
 def takes(argument: str, module: LightningModule) -> bool:

@@ -215,17 +215,10 @@ def given(make: OptimizerCallable, parameters: Iterable[nn.Parameter], notes: tu
     """Describes the optimizer that a callable makes of a module's parameters.
 
     Raises:
-        InputError: When its first param group has no rate, or an optimizer is given in its place.
+        InputError: When its first param group has no rate.
     """
-    _check_is_none_yet(make)
     everything = list(parameters)
     return checked(described_optimizer(make(everything), everything, make=make, notes=notes))
-
-
-def _check_is_none_yet(make: object) -> None:
-    if isinstance(make, Optimizer):
-        kind = type(make).__name__
-        raise InputError(f"optimizer={kind}(...) has its parameters already: give what makes one, like {kind} itself")
 
 
 def checked(optimizer: RacingOptimizer) -> RacingOptimizer:

@@ -18,7 +18,7 @@ from lit_lrsched.comparison.builds import batches_per_epoch
 from lit_lrsched.comparison.engine.bare_trainer import set_up
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.fit_plan import configure
-from tests.foreign import MLP, Data
+from tests.foreign import MLP, Data, Grouped
 
 
 class Stream(IterableDataset[torch.Tensor]):
@@ -121,6 +121,7 @@ LINEAR = {"linear": Linear()}
             {"optimizer": torch.optim.SGD(MLP().parameters(), 0.1)},
             r"optimizer=SGD\(...\) has its parameters",
         ),
+        ((Grouped, Data), {"optimizer": torch.optim.SGD(MLP().parameters(), 0.1)}, "give what makes one, like SGD its"),
         ((MLP, NoBatches), {}, "nothing to train|has no batches"),
     ],
 )
