@@ -196,6 +196,15 @@ class ScheduledLR(LRScheduler):
                 rates[index] = base
         self._take(rates)
 
+    def changed_rate(self) -> tuple[float, float] | None:
+        """Returns a rate that something else has set since the last tick, and the one that was planned.
+
+        A group that joined later has a rate of its own, which whoever added it may go on to set.
+        """
+        groups = zip(self.optimizer.param_groups[: self._known_groups], self._last_lr, strict=False)
+        changed = ((lr_of(group), float(planned)) for group, planned in groups if lr_of(group) != float(planned))
+        return next(changed, None)
+
     def _take(self, rates: dict[int, float]) -> None:
         if not rates:
             return

@@ -225,6 +225,28 @@ def test_an_optimizer_step_that_sets_rates_is_announced():
         trainer_of("callback").fit(Warming())
 
 
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_before_zero_grad", "on_after_backward", "training_step"])
+@pytest.mark.parametrize("by", ["callback", "module"])
+def test_another_hook_that_sets_rates_is_told_once(by, hook):
+    class Warming(Line):
+        pass
+
+    def set_rate(self, *args):
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = 0.001
+        return getattr(Line, hook)(self, *args)
+
+    setattr(Warming, hook, set_rate)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer_of(by).fit(Warming(by))
+    told = [
+        str(warning.message) for warning in caught if "the learning rate of step 0 is 0.001" in str(warning.message)
+    ]
+    assert len(told) == 1
+    assert ": Warming or a callback sets it as well, and what is set last counts" in told[0]
+
+
 @pytest.mark.parametrize(
     ("callback", "told"),
     [

@@ -47,6 +47,7 @@ class Meddler(Callback):
 EXPONENTIAL = partial(ExponentialLR, gamma=0.9)
 
 
+@pytest.mark.filterwarnings("ignore:the learning rate of step 20 is .* where Cosine says")
 @pytest.mark.parametrize("schedule", [Cosine(), EXPONENTIAL, None], ids=["ours", "torch's", "none"])
 def test_a_callback_that_changes_the_rate(schedule):
     text = receipt_of(configured_by(schedule, "step" if schedule else None), Meddler())

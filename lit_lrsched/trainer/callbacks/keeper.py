@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
@@ -37,7 +38,7 @@ class ScheduleKeeper(Callback):
     - It shows each plateau its metric.
     - It steps the schedules of a module that may step them itself: see
       :class:`~lit_lrsched.optim.kept_scheduler.KeptScheduler`.
-    - It warns when the run changes its length, or when something else sets the learning rate.
+    - It warns when the run changes its length, or when something else sets the learning rate or is about to.
 
     A plateau sees its metric once after each validation, or after each epoch when it is one of training.
     :func:`schedule_config` puts a keeper into the trainer, before all other callbacks: so they log, and write into
@@ -55,6 +56,7 @@ class ScheduleKeeper(Callback):
         self._epoch_is_over = False
         self._epoch_is_cut = False
         self._reported_calls = False
+        self._reported_rate = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Becomes the first callback, before those that search for a rate or a batch size when fitting starts."""
@@ -85,6 +87,7 @@ class ScheduleKeeper(Callback):
         if rates := rates_from_elsewhere(trainer):
             rank_zero_info(f"The base learning rate is {rates}.")
         for text in takes_over(trainer):
+            self._reported_rate = True
             rank_zero_warn(text)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -102,6 +105,20 @@ class ScheduleKeeper(Callback):
                 rank_zero_warn(
                     f"the schedule was made for {old} and does not follow: "
                     f"as of epoch {trainer.current_epoch}, training is one of {new}"
+                )
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Warns of the first step whose rate something else has set."""
+        if self._reported_rate:
+            return
+        for scheduler, _ in _scheduled(trainer):
+            if scheduler.optimizer is optimizer and (changed := scheduler.changed_rate()):
+                self._reported_rate = True
+                used, planned = changed
+                rank_zero_warn(
+                    f"the learning rate of step {trainer.global_step} is {used:.6g} where "
+                    f"{scheduler.schedule.describe()} says {planned:.6g}: {type(pl_module).__name__} or a callback "
+                    "sets it as well, and what is set last counts"
                 )
 
     def on_train_batch_end(
