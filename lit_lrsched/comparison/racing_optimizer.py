@@ -194,7 +194,11 @@ class Regrouped:
 
     def __call__(self, parameters: Iterable[Any]) -> Optimizer:
         """Makes it for a module of this kind, given all of its parameters."""
-        return regroup(self.make, Optimizer(self.own.groups_of(list(parameters)), dict(self.own.defaults)))[0]
+        return regroup(self.make, _Groups(self.own.groups_of(list(parameters)), dict(self.own.defaults)))[0]
+
+
+class _Groups(Optimizer):
+    """Param groups, and no step: of ``Optimizer`` itself torch would change the class."""
 
 
 def described_optimizer(optimizer: Optimizer, parameters: Sequence[nn.Parameter], **origin: Any) -> RacingOptimizer:

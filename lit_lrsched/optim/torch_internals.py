@@ -49,7 +49,8 @@ def tells_its_steps(optimizer: Optimizer) -> bool:
 
     They are not where a class leaves out ``Optimizer.__init__``, as Lookahead and other wrappers of an optimizer do.
     """
-    is_hooked = any(getattr(vars(kind).get("step"), "hooked", False) for kind in type(optimizer).__mro__)
+    kinds = [kind for kind in type(optimizer).__mro__ if kind is not Optimizer]  # whose step does nothing
+    is_hooked = any(getattr(vars(kind).get("step"), "hooked", False) for kind in kinds)
     return is_hooked and hasattr(optimizer, "_optimizer_step_post_hooks")
 
 
