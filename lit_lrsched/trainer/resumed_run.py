@@ -6,6 +6,7 @@ import pickle
 from typing import Any
 
 from lit_lrsched.errors import InputError
+from lit_lrsched.optim.param_groups import lr_of
 from lit_lrsched.optim.training_loop import Resumed
 from lit_lrsched.trainer.horizon import steps_done, steps_reached
 from lit_lrsched.trainer.lightning_internals import callbacks_of, loaded_checkpoint, take_up_checkpoint
@@ -111,7 +112,7 @@ def left_without_schedule(trainer: Trainer) -> str | None:
     if trainer.strategy.lr_scheduler_configs or not checkpoint.get("lr_schedulers"):
         return None
     groups = [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]
-    rates = ", ".join(dict.fromkeys(f"{group['lr']:.4g}" for group in groups if "lr" in group))
+    rates = ", ".join(dict.fromkeys(f"{lr_of(group):.4g}" for group in groups))
     return f"the checkpoint is of a run with a schedule, and this one has none: the learning rate stays at {rates}"
 
 
