@@ -77,16 +77,22 @@ def batches_per_epoch(build: Build, seed: int) -> int | None:
     _, data = build(seed)
     with set_up(data, "fit"):
         loader = data.train_dataloader()
-    if isinstance(loader, (CombinedLoader, Mapping, list, tuple)):
-        loader = loader if isinstance(loader, CombinedLoader) else CombinedLoader(loader, "max_size_cycle")
-        iter(loader)  # which has no length before
+    if isinstance(loader, (Mapping, list, tuple)):
+        loader = CombinedLoader(loader, "max_size_cycle")
+    if not isinstance(loader, CombinedLoader):
+        return _length_of(loader)
+    iter(loader)  # which has no length before
+    try:
+        return _length_of(loader)
+    finally:
+        loader.reset()
+
+
+def _length_of(loader: Any) -> int | None:
     try:
         return len(loader)
     except TypeError:
         return None
-    finally:
-        if isinstance(loader, CombinedLoader):
-            loader.reset()
 
 
 def check_automatic(module: LightningModule, what: str) -> None:

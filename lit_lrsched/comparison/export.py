@@ -87,14 +87,24 @@ def _winner(
                     "says, so there is nothing to export: set the rate in configure_optimizers"
                 )
             return {}
-        if optimizer.make is None or optimizer.keeps_groups:
-            arguments = optimizer.written(best.lr, momentum, decay)
-            plain = {"class_path": to_plain(optimizer.func)["class_path"], "init_args": arguments}
-            return {"optimizer": plain, "lr_scheduler": plain_schedule(schedule)}
-        make: Callable[..., Any] = optimizer.make
+        plain = plain_racing(optimizer, best.lr, momentum, decay)
     else:
-        make, momentum, decay = optimizer, best.momentum if any(momenta) else None, None
-    return {"optimizer": plain_optimizer(make, best.lr, momentum, decay), "lr_scheduler": plain_schedule(schedule)}
+        plain = plain_optimizer(optimizer, best.lr, best.momentum if any(momenta) else None)
+    return {"optimizer": plain, "lr_scheduler": plain_schedule(schedule)}
+
+
+def plain_racing(
+    optimizer: RacingOptimizer, lr: float, momentum: float | None = None, weight_decay: float | None = None
+) -> dict[str, Any]:
+    """Returns the optimizer of a race as ``--optimizer`` takes it, at a rate of the first group; None leaves a value.
+
+    Raises:
+        InputError: When no arguments set up the param groups of the module's own.
+    """
+    if optimizer.make is not None and not optimizer.keeps_groups:
+        return plain_optimizer(optimizer.make, lr, momentum, weight_decay)
+    arguments = optimizer.written(lr, momentum, weight_decay)
+    return {"class_path": to_plain(optimizer.func)["class_path"], "init_args": arguments}
 
 
 def plain_optimizer(

@@ -87,19 +87,20 @@ def _described(
 def _configured(module: LightningModule, data: LightningDataModule, epochs: int, steps: int | None) -> Configured:
     with quietly():
         trainer = bare_trainer(epochs, steps, accelerator="cpu", devices=1)
-    try:
-        with quietly():
+        try:
             return configure(trainer, module, data)
-    except DoesNotFit:
-        if steps is None and trainer.num_training_batches == math.inf:
-            raise InputError("the training data has no length, so a race has no end: give data with a length") from None
-        raise
-    except RuntimeError as error:
-        if "multiple optimizers" not in str(error):
+        except DoesNotFit:
+            if steps is None and trainer.num_training_batches == math.inf:
+                text = "the training data has no length, so a race has no end: give data with a length"
+                raise InputError(text) from None
             raise
-        raise InputError(
-            f"{type(module).__name__} has several optimizers, and only the rate of one can be set: return one from it"
-        ) from None
+        except RuntimeError as error:
+            if "multiple optimizers" not in str(error):
+                raise
+            raise InputError(
+                f"{type(module).__name__} has several optimizers, and only the rate of one can be set: return one from "
+                "it"
+            ) from None
 
 
 def in_place_of_own(

@@ -86,7 +86,7 @@ def _steps_per_epoch(log: Log) -> int | None:
 
 def _length(config: Mapping[str, Any], log: Log, used: str, per_epoch: int | None) -> int:
     """Returns how many steps the run was to have: that is the schedule's horizon."""
-    logged = max(log.columns[used].last, log.rate().last) + 1
+    logged = log.last_step(used) + 1
     steps, epochs = _limit(config, "max_steps"), _limit(config, "max_epochs")
     limits = [steps] if steps > 0 else []
     limits += [epochs * per_epoch] if epochs > 0 and per_epoch else []

@@ -95,6 +95,10 @@ class Log(NamedTuple):
             raise InputError(f"{self.name} has no number in its column {name!r}: log the rate of every row")
         return column
 
+    def last_step(self, loss: str) -> int:
+        """Returns the last step at which the loss or the rate was logged."""
+        return max(self.columns[loss].last, self.rate().last)
+
     def about_begin(self) -> str | None:
         """Returns what has to be said where the rates of the first steps were not logged, else None."""
         if float(np.nanmin(self.rate().steps)) <= 1:

@@ -92,8 +92,7 @@ def _read_path(path: Path, loss: str | None, read: Read) -> None:
     else:
         log = read_csv(path, name)
         used = log.loss(loss)
-        length = max(log.columns[used].last, log.rate().last)
-        run_and_loss = run_from(log, used, logged_path(log.rate(), length))
+        run_and_loss = run_from(log, used, logged_path(log.rate(), log.last_step(used)))
         _add(read, *run_and_loss, [log.about_loss(loss), log.about_begin(), log.about_groups()])
 
 

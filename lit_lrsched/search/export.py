@@ -7,8 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from lit_lrsched.class_paths import to_plain
-from lit_lrsched.comparison.export import options_of, plain_optimizer, plain_schedule
+from lit_lrsched.comparison.export import options_of, plain_racing, plain_schedule
 from lit_lrsched.comparison.own_schedule import OwnSchedule
 from lit_lrsched.errors import InputError
 from lit_lrsched.search.subject import Subject
@@ -31,14 +30,11 @@ def exported(subject: Subject, lr: float, epochs: int, config: Mapping[str, Any]
     content, grid = deepcopy(dict(config)), subject.grid
     own, (schedule,) = grid.optimizer, grid.schedules.values()
     more: dict[str, Any] = {}
-    if own.make is not None and not own.keeps_groups:
-        more["optimizer"] = plain_optimizer(own.make, lr)
-    elif isinstance(schedule, OwnSchedule) and not subject.of_argument:
+    if isinstance(schedule, OwnSchedule) and not subject.of_argument:
         # ``fit --optimizer`` would leave the module's own schedule out.
         _set_argument(content, own.lr, lr, str(own.module))
     else:
-        arguments = own.written(lr, None, None)
-        more["optimizer"] = {"class_path": to_plain(own.func)["class_path"], "init_args": arguments}
+        more["optimizer"] = plain_racing(own, lr)
     if not isinstance(schedule, OwnSchedule) and (subject.is_given or subject.of_argument):
         more["lr_scheduler"] = plain_schedule(schedule)
     options = options_of(grid)
