@@ -14,6 +14,7 @@ from torch import nn
 
 from lit_lrsched.comparison.engine.bare_trainer import set_up
 from lit_lrsched.comparison.engine.batches import Build
+from lit_lrsched.comparison.engine.gradients import Gradients
 from lit_lrsched.errors import InputError
 
 WITHOUT_LENGTH = "its training data has no length"
@@ -67,13 +68,19 @@ def drawn_anew(model: Any) -> list[str]:
     ]
 
 
-def batches_per_epoch(build: Build, seed: int) -> int | None:
-    """Returns how many batches an epoch of training has, as a trainer counts them; None where the data have no length.
+def steps_per_epoch(build: Build, seed: int, gradients: Gradients) -> int | None:
+    """Returns how many optimizer steps an epoch has, as a trainer counts them; None where the data have no length.
 
     Args:
         build: Takes a seed and returns the module and its data.
         seed: The seed.
+        gradients: How the gradients of batches make a step.
     """
+    batches = _batches_per_epoch(build, seed)
+    return None if batches is None else gradients.steps_in(batches)
+
+
+def _batches_per_epoch(build: Build, seed: int) -> int | None:
     _, data = build(seed)
     with set_up(data, "fit"):
         loader = data.train_dataloader()

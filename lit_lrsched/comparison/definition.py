@@ -69,13 +69,14 @@ class Definition:
         return Definition(self.parts, {**other.schedules, **self.schedules})
 
     def differences(self, earlier: Definition) -> list[str]:
-        """Returns in words where an earlier race differs; what one of the two lacks may come along.
+        """Returns in words where an earlier race differs; schedules that one of the two lacks may come along.
 
         >>> now = Definition({"epochs": Part("5", "5")}, {"rex": Part("Rex()", "1")})
         >>> now.differences(Definition({"epochs": Part("3", "3")}, {"linear": Part("Linear()", "2")}))
         ['epochs=3, here 5']
         """
-        return [*_differences(earlier.parts, self.parts), *_differences(earlier.schedules, self.schedules, "schedule ")]
+        before, now = ({**_UNSAID, **one.parts} if one.parts else {} for one in (earlier, self))
+        return [*_differences(before, now), *_differences(earlier.schedules, self.schedules, "schedule ")]
 
     def as_json(self) -> str:
         """Returns it as text."""
@@ -121,8 +122,10 @@ def definition_of(build: Build, grid: Grid, epochs: int, identity: Mapping[str, 
         "interval": _part(str(grid.interval), grid.interval),
         "monitor": _part(str(grid.monitor), grid.monitor),
         "groups": _part(", ".join(grid.groups or ()) or "None", grid.groups),
-        "gradient clipping": _part(str(grid.clip), grid.clip),
+        "gradient clipping": _part(str(grid.gradients.clip), grid.gradients.clip),
     }
+    if grid.gradients.accumulate > 1:
+        shared["accumulate_grad_batches"] = _part(str(grid.gradients.accumulate), grid.gradients.accumulate)
     return Definition(shared, {name: _schedule(schedule) for name, schedule in grid.schedules.items()})
 
 
@@ -291,3 +294,7 @@ def _instructions(code: CodeType) -> list[Any]:
         for part in code.co_consts
     ]
     return [code.co_code.hex(), list(code.co_names), constants]
+
+
+# What holds where a definition does not say it, as those of earlier versions do not.
+_UNSAID = {"accumulate_grad_batches": _part("1", 1)}

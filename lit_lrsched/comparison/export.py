@@ -60,14 +60,12 @@ def export_best(
 
 def options_of(grid: Grid) -> dict[str, Any]:
     """Returns the options of ``fit`` that a race had besides its optimizer and schedules, as plain values."""
-    clip = (
-        {}
-        if grid.clip is None
-        else {"gradient_clip_val": grid.clip.value, "gradient_clip_algorithm": grid.clip.algorithm}
-    )
     groups = {name: to_plain(as_schedule(schedule)) for name, schedule in (grid.groups or {}).items()}
     options = {"lr_interval": grid.interval, "lr_monitor": grid.monitor, "lr_groups": groups or None}
-    return {"trainer": clip, **{name: value for name, value in options.items() if value is not None}}
+    return {
+        "trainer": grid.gradients.options(),
+        **{name: value for name, value in options.items() if value is not None},
+    }
 
 
 def _winner(

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
+from lit_lrsched.comparison.engine.gradients import Gradients
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, own_schedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped, checked, described_optimizer, given
@@ -20,13 +21,19 @@ from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
 from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure
 
 
-def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> RacingOptimizer:
+def ask(module: LightningModule, data: LightningDataModule, gradients: Gradients, epochs: int) -> RacingOptimizer:
     """Asks a fresh module for its optimizer and its schedule, as a ``Trainer.fit`` of so many epochs would.
+
+    Args:
+        module: The module.
+        data: Its data.
+        gradients: How the gradients of batches make a step.
+        epochs: Epochs of the run.
 
     Raises:
         InputError: When it has none, or several.
     """
-    optimizer, configs, loop = _asked(module, data, epochs)
+    optimizer, configs, loop = _asked(module, data, gradients, epochs)
     schedule, notes = None, []
     if configs and takes("lr_scheduler", module):
         of_argument = own_schedule(optimizer, configs, loop).name
@@ -42,27 +49,32 @@ def ask(module: LightningModule, data: LightningDataModule, epochs: int) -> Raci
 
 
 def ask_with_schedule(
-    module: LightningModule, data: LightningDataModule, epochs: int, steps: int | None
+    module: LightningModule, data: LightningDataModule, gradients: Gradients, epochs: int, steps: int | None
 ) -> RacingOptimizer:
     """Asks a fresh module for its optimizer, and for its schedule too where that is an argument of the module.
 
     Args:
         module: The module.
         data: Its data.
+        gradients: How the gradients of batches make a step.
         epochs: Epochs of the run.
         steps: Optimizer steps of the run, where it ends within the last of its epochs.
 
     Raises:
         InputError: When it has no optimizer, or several, or a schedule that will stop training.
     """
-    optimizer, configs, loop = _asked(module, data, epochs, steps)
+    optimizer, configs, loop = _asked(module, data, gradients, epochs, steps)
     return _described(module, optimizer, configs, own_schedule(optimizer, configs, loop) if configs else None)
 
 
 def _asked(
-    module: LightningModule, data: LightningDataModule, epochs: int, steps: int | None = None
+    module: LightningModule,
+    data: LightningDataModule,
+    gradients: Gradients,
+    epochs: int,
+    steps: int | None = None,
 ) -> tuple[Optimizer, Sequence[SchedulerConfig], TrainingLoop]:
-    configured = _configured(module, data, epochs, steps)
+    configured = _configured(module, data, gradients, epochs, steps)
     if not any(optimizer.param_groups for optimizer in configured.optimizers):
         name = type(module).__name__
         raise InputError(f"{name} has no optimizer, so there is no rate to set: give optimizer, or return one from it")
@@ -84,9 +96,11 @@ def _described(
     )
 
 
-def _configured(module: LightningModule, data: LightningDataModule, epochs: int, steps: int | None) -> Configured:
+def _configured(
+    module: LightningModule, data: LightningDataModule, gradients: Gradients, epochs: int, steps: int | None
+) -> Configured:
     with quietly():
-        trainer = bare_trainer(epochs, steps, accelerator="cpu", devices=1)
+        trainer = bare_trainer(epochs, steps, accelerator="cpu", devices=1, **gradients.options())
         try:
             return configure(trainer, module, data)
         except DoesNotFit:
@@ -104,7 +118,12 @@ def _configured(module: LightningModule, data: LightningDataModule, epochs: int,
 
 
 def in_place_of_own(
-    make: OptimizerCallable, module: LightningModule, data: LightningDataModule, epochs: int, steps: int | None = None
+    make: OptimizerCallable,
+    module: LightningModule,
+    data: LightningDataModule,
+    gradients: Gradients,
+    epochs: int,
+    steps: int | None = None,
 ) -> RacingOptimizer:
     """Describes an optimizer that is given: in the param groups of the module's own where it has some, as in ``fit``.
 
@@ -112,6 +131,7 @@ def in_place_of_own(
         make: Takes parameters and returns the optimizer.
         module: A fresh module.
         data: Its data.
+        gradients: How the gradients of batches make a step.
         epochs: Epochs of the run.
         steps: Optimizer steps of the run, where it ends within the last of its epochs.
 
@@ -124,7 +144,7 @@ def in_place_of_own(
         return given(make, parameters)
     note = f"It takes the place of {type(module).__name__}.configure_optimizers, its schedule included"
     try:
-        optimizer, configs, _ = _asked(module, data, epochs, steps)
+        optimizer, configs, _ = _asked(module, data, gradients, epochs, steps)
         own = _described(module, optimizer, configs, None, ())
     except Exception as error:  # what is replaced need not work
         return given(make, parameters, (f"{note}; that fails, so its param groups are not known: {error}.",))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from lit_lrsched.comparison.builds import WITHOUT_LENGTH, batches_per_epoch
+from lit_lrsched.comparison.builds import WITHOUT_LENGTH, steps_per_epoch
 from lit_lrsched.comparison.definition import Definition
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ranks import Ranks
@@ -172,7 +172,7 @@ class Runner:
             epochs=self._options.epochs,
             device=self._device,
             cluster=self._cluster,
-            clip=self._grid.clip,
+            gradients=self._grid.gradients,
         ):
             if is_first and chunk.runs == [0] and len(runs) > 1 and not self._cluster:
                 each = time.perf_counter() - started
@@ -211,7 +211,7 @@ class Runner:
 
     def horizon(self) -> Horizon | None:
         """Returns how long a run lasts; None where the data do not tell."""
-        per_epoch = batches_per_epoch(self._build, self._grid.seeds[0])
+        per_epoch = steps_per_epoch(self._build, self._grid.seeds[0], self._grid.gradients)
         return None if per_epoch is None else Horizon(self._options.epochs * per_epoch, per_epoch)
 
     def _trainings(self, keys: Sequence[RunKey]) -> list[Training]:
@@ -229,7 +229,7 @@ class Runner:
             device=self._device,
             compile=self._compiles(),
             cluster=self._cluster,
-            clip=self._grid.clip,
+            gradients=self._grid.gradients,
             regardless=self._options.engine == "vectorized",
         )
 

@@ -14,8 +14,9 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset
 
 from lit_lrsched import Linear, compare, find_lr
-from lit_lrsched.comparison.builds import batches_per_epoch
+from lit_lrsched.comparison.builds import steps_per_epoch
 from lit_lrsched.comparison.engine.bare_trainer import set_up
+from lit_lrsched.comparison.engine.gradients import Gradients
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.fit_plan import configure
 from tests.foreign import MLP, Data, Grouped
@@ -45,16 +46,18 @@ LOADERS = {
 @pytest.mark.filterwarnings(
     "ignore:.*does not have many workers", "ignore:.*Skipping val loop", "ignore:.*`IterableData"
 )
+@pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("name", LOADERS)
-def test_an_epoch_has_as_many_batches_as_the_trainer_counts(name: str) -> None:
+def test_an_epoch_has_as_many_steps_as_the_trainer_takes(name: str, accumulate: int) -> None:
     class Data(LightningDataModule):
         def train_dataloader(self) -> Any:
             return LOADERS[name]()
 
     trainer = Trainer(max_steps=3, accelerator="cpu", logger=False, enable_checkpointing=False)
     configure(trainer, BoringModel(), Data())
-    counted = batches_per_epoch(lambda seed: (BoringModel(), Data()), 0)
-    assert counted == (None if trainer.num_training_batches == float("inf") else trainer.num_training_batches)
+    counted = steps_per_epoch(lambda seed: (BoringModel(), Data()), 0, Gradients(accumulate))
+    batches = trainer.num_training_batches
+    assert counted == (None if batches == float("inf") else -(-batches // accumulate))
 
 
 class AsksItsTrainer(Data):

@@ -19,9 +19,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, Re
 from lit_lrsched import Constant, Cosine, Linear, Plateau, compare, schedule_config
 from lit_lrsched.comparison.builds import build_from
 from lit_lrsched.comparison.engine.clipping import Clip
+from lit_lrsched.comparison.engine.gradients import EACH_BATCH, Gradients
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.grid import grid_of
-from lit_lrsched.comparison.trainer_options import check_trainer, clip_of
+from lit_lrsched.comparison.records import stored_records
+from lit_lrsched.comparison.trainer_options import check_trainer, gradients_of
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon
 from tests.foreign import MLP, Data, Grouped
@@ -269,7 +271,6 @@ def bare(**options: Any) -> Trainer:
 @pytest.mark.parametrize(
     "options",
     [
-        {"accumulate_grad_batches": 2},
         {"max_steps": 5},
         {"limit_train_batches": 3},
         {"limit_val_batches": 0.5},
@@ -291,13 +292,16 @@ def test_a_trainer_that_would_train_otherwise_is_refused(options: dict[str, Any]
     assert "\n" not in str(told.value)
 
 
-def test_a_trainer_clips_and_its_other_callbacks_are_named() -> None:
+def test_a_trainer_accumulates_and_clips_and_its_other_callbacks_are_named() -> None:
     assert check_trainer(bare(), 5, "a race") == []
-    assert clip_of(bare()) is None
-    trainer = bare(gradient_clip_val=0.1, gradient_clip_algorithm="value", callbacks=[EarlyStopping("val_loss")])
-    assert clip_of(trainer) == Clip(0.1, "value")
+    assert gradients_of(bare()) == EACH_BATCH
+    options = {"accumulate_grad_batches": 4, "gradient_clip_val": 0.1, "gradient_clip_algorithm": "value"}
+    trainer = bare(**options, callbacks=[EarlyStopping("val_loss")])
+    assert gradients_of(trainer) == Gradients(4, Clip(0.1, "value"))
+    assert gradients_of(trainer).options() == options
     assert check_trainer(trainer, 5, "a race") == ["The trainer's EarlyStopping is left out."]
-    assert grid(Grouped, clip=clip_of(trainer)).opening().endswith(" Gradients are clipped to values of 0.1.")
+    said = grid(Grouped, gradients=gradients_of(trainer)).opening()
+    assert said.endswith(" The gradients of 4 batches make a step. Gradients are clipped to values of 0.1.")
 
 
 def test_the_engines_clip_alike(tmp_path: Path) -> None:
@@ -308,6 +312,77 @@ def test_the_engines_clip_alike(tmp_path: Path) -> None:
         assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
     with pytest.raises(InputError, match="gradient clipping="):
         race(Transformer, tmp_path / "vectorized", **options)
+
+
+class Warmed(Transformer):
+    """Its own schedule counts optimizer steps, and it logs where it is wherever a module may."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer()
+        decay = CosineAnnealingLR(optimizer, T_max=self.trainer.estimated_stepping_batches)
+        return [optimizer], [{"scheduler": decay, "interval": "step"}]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("rate", self.optimizers().param_groups[1]["lr"])
+        self.log("steps_in_training", float(self.global_step), on_step=False, on_epoch=True, reduce_fx="sum")
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        super().validation_step(batch, batch_idx)
+        self.log("steps_in_validation", float(self.trainer.global_step))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        super().test_step(batch, batch_idx)
+        self.log("steps_in_test", float(self.global_step))
+
+    def on_train_epoch_start(self) -> None:
+        self.log("steps_at_start", float(self.global_step))
+
+    def on_validation_epoch_start(self) -> None:
+        self.log("steps_before_validation", float(self.global_step))
+
+    def on_train_epoch_end(self) -> None:
+        self.log("steps_at_end", float(self.global_step) * self.trainer.accumulate_grad_batches)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3, 9])  # four batches an epoch: of 3 and 1, and fewer than 9
+def test_the_engines_accumulate_alike(tmp_path: Path, accumulate: int) -> None:
+    options: dict[str, Any] = {"lrs": [0.02], "epochs": 3}
+    trainer = bare(accumulate_grad_batches=accumulate)
+    fast, slow = (race(Warmed, tmp_path / engine, engine=engine, trainer=trainer, **options) for engine in ENGINES)
+    assert fast.results.engine == "vectorized"
+    for one, other in zip(fast.results.records, slow.results.records, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
+        np.testing.assert_allclose(one.curves["lr"], other.curves["lr"], rtol=1e-6)
+    steps = -(-4 // accumulate)
+    ends = {name: value for name, value in one.metrics.items() if name.startswith("steps")}
+    assert ends["steps_at_start"] == 2 * steps
+    assert ends["steps_at_end"] == 3 * steps * accumulate
+    assert {ends["steps_before_validation"], ends["steps_in_validation"], ends["steps_in_test"]} == {3.0 * steps}
+    assert ends["steps_in_training"] == sum(2 * steps + index // accumulate for index in range(4))
+
+
+def test_an_accumulating_race_is_another(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"lrs": [0.02], "epochs": 1}
+    trainer = bare(accumulate_grad_batches=2)
+    race(Transformer, tmp_path / "each", **options)
+    race(Transformer, tmp_path / "two", trainer=trainer, **options)
+    with pytest.raises(InputError, match="accumulate_grad_batches=1, here 2"):
+        race(Transformer, tmp_path / "each", trainer=trainer, **options)
+    with pytest.raises(InputError, match="accumulate_grad_batches=2, here 1"):
+        race(Transformer, tmp_path / "two", **options)
+
+
+def test_the_command_accumulates(command: Any) -> None:
+    model = ["--model=tests.foreign.MLP", "--data=tests.foreign.Data", "--data.rows=64"]
+    options = ["--schedules=[Linear]", "--lrs=[0.01]", "--seeds=2", "--trainer.max_epochs=2", "--metric=val_loss"]
+    accumulating = "--trainer.accumulate_grad_batches=3"
+    assert command("compare", *model, *options, accumulating, "--folder=race", "--export=best.yaml") == 0, command.err
+    assert "The gradients of 3 batches make a step." in " ".join(command.out.split())
+    best = yaml.safe_load(Path("best.yaml").read_text())
+    assert best["trainer"] == {"accumulate_grad_batches": 3, "max_epochs": 2}
+    rates = [record.curves["lr"] for record in stored_records(Path("race")).values()]
+    np.testing.assert_allclose(rates, [[0.01, 0.005]] * 2)  # two steps an epoch, four in all
 
 
 def test_the_command(command: Any) -> None:
@@ -321,5 +396,5 @@ def test_the_command(command: Any) -> None:
     assert "weight decays 0.1, 0.2." in out
     assert "Its own schedule, CosineAnnealingLR, races as 'own'. Schedules of their own: lr/others." in out
     assert "Engine: sequential" not in command.out
-    assert command("compare", *model, *one, "--trainer.accumulate_grad_batches=2") == 2
-    assert command.err == "error: a race does not honour the trainer's accumulate_grad_batches=2: leave it out\n"
+    assert command("compare", *model, *one, "--trainer.val_check_interval=0.5") == 2
+    assert command.err == "error: a race does not honour the trainer's val_check_interval=0.5: leave it out\n"

@@ -146,6 +146,29 @@ def test_the_engines_agree_run_by_run_also_within_an_epoch(tmp_path, model, opti
     assert fast.lr == pytest.approx(slow.lr)
 
 
+@pytest.mark.parametrize("steps", ["3st", "4st"])
+def test_the_engines_accumulate_alike_also_within_an_epoch(tmp_path, steps):
+    # Steps of 3 batches and of 1: three end amid the second epoch, and of four the first fifth is one step.
+    trainer = Trainer(accumulate_grad_batches=3, gradient_clip_val=0.5, accelerator="cpu", logger=False)
+    options = {"steps": steps, "points": 5, "model": Grouped, "trainer": trainer, "schedule": Linear()}
+    folders = [tmp_path / engine for engine in ("vectorized", "sequential")]
+    fast, slow = (search(folder, engine=folder.name, **options) for folder in folders)
+    assert fast.lr == pytest.approx(slow.lr)
+    for found in ("", "scouts"):
+        one, other = (stored_records(folder / found) for folder in folders)
+        for key, record in one.items():
+            near = next(twin for twin in other if twin.lr == pytest.approx(key.lr) and twin.seed == key.seed)
+            assert record.metrics == pytest.approx(other[near].metrics, rel=1e-4, abs=1e-5), key
+    fast.export(tmp_path / "peak.yaml")
+    exported = yaml.safe_load((tmp_path / "peak.yaml").read_text())["trainer"]
+    assert exported == {
+        "accumulate_grad_batches": 3,
+        "gradient_clip_val": 0.5,
+        "gradient_clip_algorithm": "norm",
+        "max_epochs": 4,
+    }
+
+
 def test_a_rate_that_does_nothing_has_not_diverged_whatever_the_last_batches_are(tmp_path):
     found = search(tmp_path, lrs=(1e-12, 1e-11), points=5, steps="7st")
     assert [row["diverged"] for row in found.table] == [0] * 5
@@ -322,7 +345,7 @@ def test_an_interrupted_search_is_taken_up(tmp_path, monkeypatch):
         ({"schedule": partial(OneCycleLR, max_lr=0.1, total_steps=16)}, "sets rates of its own, whatever"),
         ({"model": Decayed, "groups": {"momentum": Linear()}}, "groups go with a schedule that is given"),
         ({"model": Branching, "engine": "vectorized"}, "cannot be vectorized"),
-        ({"trainer": Trainer(accumulate_grad_batches=2, accelerator="cpu", logger=False)}, "accumulate_grad_batches"),
+        ({"trainer": Trainer(max_steps=2, accelerator="cpu", logger=False)}, "max_steps"),
         ({"lrs": (1e9, 1e12), "optimizer": partial(torch.optim.SGD, lr=0.1)}, "diverged at the lowest rate tried, 1e"),
     ],
 )
@@ -348,13 +371,15 @@ class Streamed(Data):
 
 
 @pytest.mark.parametrize(("steps", "taken", "schedule"), [(None, 8, "warmed-up constant"), ("12st", 12, "constant")])
-def test_data_without_a_length_are_searched_by_steps(tmp_path, monkeypatch, caplog, steps, taken, schedule):
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_data_without_a_length_are_searched_by_steps(tmp_path, monkeypatch, caplog, steps, taken, schedule, accumulate):
     caplog.set_level("INFO", logger="lightning.pytorch")
     for module in (engines, subject):
         monkeypatch.setattr(module, "SHORT", 8)
     lengths = []
     monkeypatch.setattr(engines, "check_rates", lambda grid, key, used, horizon: lengths.append((len(used), grid)))
-    found = search(tmp_path, data=Streamed, steps=steps, lrs=(1e-4, 0.1), points=5)
+    trainer = Trainer(accumulate_grad_batches=accumulate, accelerator="cpu", logger=False)
+    found = search(tmp_path, data=Streamed, steps=steps, lrs=(1e-4, 0.1), points=5, trainer=trainer)
     assert found.outcome.judged_by == "val_loss"
     assert {length for length, _ in lengths} == {taken}
     assert {name for _, grid in lengths for name in grid.schedules} == {schedule}
@@ -471,7 +496,7 @@ def test_the_command_on_a_module_with_a_schedule_of_its_own(command):
         (["--export=no/such/folder/peak.yaml"], "there is no folder no/such/folder"),
         (["--csv=."], "csv='.' cannot be written: it is a folder"),
         (["--png=find.jpg"], "png='find.jpg' cannot be written: a picture ends in .png, .pdf or .svg"),
-        (["--trainer.accumulate_grad_batches=2"], "a search does not honour the trainer's accumulate_grad_batches=2"),
+        (["--trainer.val_check_interval=0.5"], "a search does not honour the trainer's val_check_interval=0.5"),
         (["--model=tests.foreign.GAN", *OF_FOREIGN], "optimizes by hand"),
     ],
 )

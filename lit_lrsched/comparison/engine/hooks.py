@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lit_lrsched.comparison.engine.gradients import Gradients
 from lit_lrsched.comparison.engine.recorder import Stage
 
 STEP_OF: dict[Stage, str] = {"train": "training_step", "val": "validation_step", "test": "test_step"}
@@ -44,10 +45,12 @@ class Schedule:
     Args:
         steps: Batches an epoch, by stage.
         epochs: Epochs of training.
+        gradients: How the gradients of batches make an optimizer step.
     """
 
     steps: dict[Stage, int]
     epochs: int
+    gradients: Gradients
 
     def places(self, stage: Stage) -> Iterator[tuple[int, int]]:
         """Yields epoch and batch index of every step."""

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.counts import Counts
 from lit_lrsched.comparison.engine.draws import KeyedDraws
 from lit_lrsched.comparison.engine.effects import Effects
 from lit_lrsched.comparison.engine.forms import Followable
+from lit_lrsched.comparison.engine.gradients import EACH_BATCH, Gradients
 from lit_lrsched.comparison.engine.graphs import Graph
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
@@ -65,7 +65,7 @@ class Program:
         runs: R.
         device: Where the stacks lie.
         epochs: Epochs of training.
-        clip: How gradients are clipped.
+        gradients: How the gradients of batches make a step.
         turned: Names of the parameters whose matrices lie transposed in memory.
         shared: Names of the constants that are the same for all runs.
 
@@ -81,7 +81,7 @@ class Program:
         runs: int,
         device: torch.device,
         epochs: int,
-        clip: Clip | None = None,
+        gradients: Gradients = EACH_BATCH,
         turned: Collection[str] = (),
         shared: Collection[str] = (),
     ) -> None:
@@ -89,7 +89,7 @@ class Program:
         self._turned = turned
         self._shared = shared
         self._update = update
-        self._clip = clip
+        self._gradients = gradients
         self._sizes = member.sizes
         self._structure = {stage: tree_structure(rows.data) for stage, rows in member.rows.items()}
         self._device = device
@@ -116,7 +116,7 @@ class Program:
         """Compiles the steps, for the number of threads that torch has now."""
         for (kind, stage, size), graphs in self._traced.items():
             for traced in graphs:
-                if kind == "step" and traced.graph:
+                if kind in ("step", "part") and traced.graph:
                     traced.graph.compile(tree_leaves(self._arguments(stage, size)))
 
     def peak_bytes(self) -> int:
@@ -131,18 +131,22 @@ class Program:
         return [name for place, name in enumerate(self._example.parameters) if place in turned]
 
     def _largest_steps(self) -> dict[Stage, Graph]:
-        return {stage: self._step_graph(stage, 0, sizes.index(max(sizes)))[0] for stage, sizes in self._sizes.items()}
+        found = {}
+        for stage, sizes in self._sizes.items():
+            whole = [place for place in range(len(sizes)) if self._kind(stage, place) == "step"]
+            found[stage] = self._step_graph(stage, 0, max(whole, key=lambda place: sizes[place]))[0]
+        return found
 
     def stack(self, members: Sequence[Member], keys: Tensor) -> Stack:
         """Returns R runs that start from these members."""
-        return Stack(members, self._pure, self._update, keys, self._device, self._turned, self._shared)
+        return Stack(members, self._pure, self._update, self._gradients, keys, self._device, self._turned, self._shared)
 
     @cached_property
     def validates_idly(self) -> bool:
         """Whether a validation leaves nothing that training, or a later validation, comes to depend on."""
         if "val" not in self._sizes:
             return True
-        used = set[int]().union(*(effects.used for effects in self._effects("train", "start", "step", "end")))
+        used = set[int]().union(*(effects.used for effects in self._effects("train", "start", "part", "step", "end")))
         changed = set[int]().union(*(effects.changed for effects in self._effects("val", "start", "step", "end")))
         renewed = set.intersection(*(effects.renewed for effects in self._effects("val", "end")))
         steps = [graph for graph in self._graphs("val", "step") if graph]
@@ -164,16 +168,17 @@ class Program:
         Args:
             stack: The runs.
             epoch: 0-based epoch.
-            values: What its groups are set to, ``[steps, R, groups]``.
+            values: What its groups are set to at each optimizer step, ``[steps, R, groups]``.
             validates: Whether it validates.
 
         Returns:
             Everything that was logged so far, its last value, ``[R]`` by name.
         """
         self._call_hooks("start", stack, "train", epoch)
-        fixed = tree_leaves((stack.parameters, stack.constants, stack.slots))
-        steps = self._coefficients(stack, values, epoch * len(self._sizes["train"]))
-        given = ([*fixed, *step, rates, stack.keys] for step, rates in zip(steps, values.rates.unbind(), strict=True))
+        fixed = tree_leaves((stack.parameters, stack.constants, stack.slots, stack.sums))
+        first = epoch * self._gradients.steps_in(len(self._sizes["train"]))
+        steps = zip(self._coefficients(stack, values, first), values.rates.unbind(), strict=True)
+        given = ([*fixed, *step, rates, stack.keys] for step, rates in steps for _ in range(self._gradients.accumulate))
         self._take_steps(stack, "train", epoch, given)
         if validates and "val" in self._sizes:
             self._evaluate_stage(stack, "val", epoch)
@@ -268,12 +273,13 @@ class Program:
     def _step_graph(self, stage: Stage, epoch: int, index: int) -> tuple[Graph, dict[str, int]]:
         """Returns the graph of a step, and what it logs with which weight."""
         size = self._sizes[stage][index]
-        graphs = self._traced.setdefault(("step", stage, size), [])
+        kind = self._kind(stage, index)
+        graphs = self._traced.setdefault((kind, stage, size), [])
         for traced in graphs:
             if traced.graph and traced.counts.serve(epoch, index):
                 return traced.graph, traced.weights
         self._pure.counts = counts = Counts(epoch, index)
-        function = self._train if stage == "train" else partial(self._evaluate, stage)
+        function = partial(self._train, kind) if stage == "train" else partial(self._evaluate, stage)
         arguments = self._arguments(stage, size)
         try:
             graph = Graph(function, *arguments, carried=len(arguments) - 2)  # the state, before the batch
@@ -284,6 +290,11 @@ class Program:
             graph = Graph(function, *arguments, carried=len(arguments) - 2)
         graphs.append(Traced(graph, counts, self._pure.weights))
         return graph, self._pure.weights
+
+    def _kind(self, stage: Stage, index: int) -> str:
+        """Returns whether a batch makes a step, or its gradients are a part of those of a later one."""
+        whole = stage != "train" or self._gradients.make_a_step(index, len(self._sizes["train"]))
+        return "step" if whole else "part"
 
     def _hook_graph(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> Traced:
         first = kind == "start" and self._pure.is_first(stage, epoch)  # when more hooks are called
@@ -325,7 +336,7 @@ class Program:
         groups = len(self._update.updates)
         still = torch.zeros(1, stack.runs, groups, dtype=torch.float64, device=self._device)
         coefficients = next(self._coefficients(stack, Values(still, still, still), 0))
-        own = stack.parameters, stack.constants, stack.slots
+        own = stack.parameters, stack.constants, stack.slots, stack.sums
         return *own, coefficients, still[0], stack.keys, clock, stack.state, batch
 
     def _clocks(self, epoch: int, steps: int) -> Iterator[Tensor]:
@@ -335,9 +346,11 @@ class Program:
 
     def _train(
         self,
+        kind: str,
         parameters: Tensors,
         constants: Tensors,
         slots: dict[str, Tensors],
+        sums: Tensors,
         coefficients: tuple[Tensor, ...],
         rates: Tensor,
         keys: Tensor,
@@ -345,16 +358,17 @@ class Program:
         state: Tensors,
         batch: list[Tensor],
     ) -> tuple[Tensors, Kept]:
-        """Takes one step of all runs: parameters and slots change in place, the new state is returned."""
+        """Trains all runs on a batch: parameters, slots and sums change in place, the new state is returned."""
         loss = grad_and_value(self._pure.loss, has_aux=True)
         gradients = vmap(loss, in_dims=(0, 0, 0, 0, None, 0), randomness="different")
         with self._followed("train", keys, clock):
             grads, (_, after) = gradients(
                 parameters, constants, state, tree_unflatten(batch, self._structure["train"]), clock, rates
             )
-        if self._clip is not None:
-            grads = self._clip(grads)
-        self._update.update_(parameters, grads, slots, coefficients)
+        if kind == "part":
+            self._gradients.add_(grads, sums)
+        else:
+            self._update.update_(parameters, self._gradients.of_step_(grads, sums), slots, coefficients)
         return after  # type: ignore[no-any-return]
 
     def _evaluate(

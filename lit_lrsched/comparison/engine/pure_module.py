@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torchmetrics import Metric
 
-from lit_lrsched.comparison.engine.counts import Count, Counts
+from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
 from lit_lrsched.comparison.engine.forms import FixedGradients, OwnTensors
 from lit_lrsched.comparison.engine.held import settings
 from lit_lrsched.comparison.engine.hooks import (
@@ -123,8 +123,9 @@ class PureModule:
         }
         self._module = module
         module.__class__ = recording_class(type(module))
-        vars(module)["_steps_per_epoch"] = schedule.steps["train"]
-        vars(module)["_trainer_view"] = TrainerView(cast("Recorder", module), schedule.steps["train"], schedule.epochs)
+        vars(module)["_trainer_view"] = TrainerView(
+            cast("Recorder", module), schedule.steps["train"], schedule.gradients.accumulate, schedule.epochs
+        )
         self._steps = _Steps(module)
         self._metrics = Metrics(module)
         self.logs: dict[Stage, dict[str, Reduction]] = {stage: {} for stage in batches}
@@ -171,7 +172,7 @@ class PureModule:
     def loss(
         self, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor, rates: Tensor
     ) -> tuple[Tensor, tuple[Tensors, Kept]]:
-        """Returns the loss that ``training_step`` returns, the new state, and what was appended to lists.
+        """Returns the batch's share of the loss of a step, the new state, and what was appended to lists.
 
         Args:
             parameters: The trained parameters.
@@ -183,7 +184,9 @@ class PureModule:
         """
         output, state, kept = self._step("train", parameters, constants, state, batch, clock, rates)
         loss = _loss_of(output)
-        return loss, ({**state, "loss/train": loss.detach()}, kept)
+        accumulate = self._schedule.gradients.accumulate
+        share = loss / accumulate if accumulate > 1 else loss
+        return share, ({**state, "loss/train": loss.detach()}, kept)
 
     def evaluate(
         self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor
@@ -305,6 +308,7 @@ class PureModule:
         recorder: Any = self._module
         recorder._recorded, recorder._recorded_stage, recorder._recorded_step = {}, stage, bool(batch)
         recorder._counts = counts = self.counts
+        recorder._steps_taken = self._steps_taken(stage, methods)
         recorder._rates = rates
         tensors = {f"module.{name}": tensor for name, tensor in (*parameters.items(), *constants.items())}
         for name in self._changing:
@@ -323,6 +327,16 @@ class PureModule:
         # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
         state = {**state, **{f"buffer/{name}": tensors[f"module.{name}"] for name in self._changing}}
         return output, state, recorder._recorded
+
+    def _steps_taken(self, stage: Stage, methods: Sequence[str]) -> Formula:
+        """Returns how many optimizer steps are taken when these methods are called."""
+        gradients = self._schedule.gradients
+        steps, accumulate = gradients.steps_in(self._schedule.steps["train"]), gradients.accumulate
+        if STEP_OF["train"] in methods:
+            return lambda epoch, index: epoch * steps + index // accumulate
+        if stage == "test" or not {*FIRST, *START_OF["train"]}.isdisjoint(methods):
+            return lambda epoch, index: epoch * steps
+        return lambda epoch, index: (epoch + 1) * steps
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from lit_lrsched.comparison.engine.counts import Count, Counts
+from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
 from lit_lrsched.comparison.engine.torchmetrics_internals import value_of_batch
 from lit_lrsched.trainer.lightning_internals import idle_logger
 
@@ -88,7 +88,7 @@ class Recorder:
     _recorded_stage: Stage
     _recorded_step: bool  # whether it is a step rather than another hook
     _counts: Counts
-    _steps_per_epoch: int
+    _steps_taken: Formula  # the optimizer steps taken so far
     _rates: Tensor | None  # the learning rates, [groups]; None where it is no training step
     _trainer_view: TrainerView
 
@@ -137,8 +137,7 @@ class Recorder:
     @property
     def global_step(self) -> Any:
         """The optimizer steps taken so far."""
-        steps, training = self._steps_per_epoch, self._recorded_stage == "train" and self._recorded_step
-        return Count(self._counts, lambda epoch, index: epoch * steps + (index if training else steps))
+        return Count(self._counts, self._steps_taken)
 
     @property
     def trainer(self) -> TrainerView:
@@ -194,20 +193,24 @@ class TrainerView:
 
     Args:
         module: The module whose step it is.
-        steps: Batches of an epoch of training.
+        batches: Batches of an epoch of training.
+        accumulate: Batches whose gradients make an optimizer step.
         epochs: Epochs of training.
     """
 
     _module: Recorder
     max_epochs: int
     num_training_batches: int
+    accumulate_grad_batches: int
     is_global_zero = True
     sanity_checking = False
     world_size = 1
     global_rank = local_rank = node_rank = 0
 
-    def __init__(self, module: Recorder, steps: int, epochs: int) -> None:
-        vars(self).update(_module=module, max_epochs=epochs, num_training_batches=steps)
+    def __init__(self, module: Recorder, batches: int, accumulate: int, epochs: int) -> None:
+        vars(self).update(
+            _module=module, max_epochs=epochs, num_training_batches=batches, accumulate_grad_batches=accumulate
+        )
 
     @property
     def current_epoch(self) -> Any:

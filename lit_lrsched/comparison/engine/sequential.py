@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
 from lit_lrsched.comparison.engine.batches import Build
-from lit_lrsched.comparison.engine.clipping import Clip
+from lit_lrsched.comparison.engine.gradients import EACH_BATCH, Gradients
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.training import Chunk
 from lit_lrsched.errors import InputError
@@ -35,7 +35,7 @@ def race_one_by_one(
     epochs: int,
     device: torch.device,
     cluster: RayCluster | None = None,
-    clip: Clip | None = None,
+    gradients: Gradients = EACH_BATCH,
     steps: int | None = None,
     tests: bool = True,
     stop_after: int | None = None,
@@ -50,7 +50,7 @@ def race_one_by_one(
         epochs: Epochs of each run, with a validation at the end of each.
         device: Where to train.
         cluster: Trains the runs with its own workers, as many at a time as it has.
-        clip: How gradients are clipped.
+        gradients: How the gradients of batches make a step.
         steps: Optimizer steps of each run, where it ends within the last of its epochs; it is validated then.
         tests: Whether each is tested at its end, where there is anything to test it on.
         stop_after: Steps after which each is stopped, however long its schedule is; it is validated then.
@@ -60,7 +60,7 @@ def race_one_by_one(
         Chunks of one run.
     """
     runs = [[run] for run in range(len(seeds))]
-    race = partial(_OneByOne, build, seeds, configure, epochs, device, clip, steps, tests, stop_after, stop_broken)
+    race = partial(_OneByOne, build, seeds, configure, epochs, device, gradients, steps, tests, stop_after, stop_broken)
     return map(race().train, runs) if cluster is None else cluster.train(race, runs)
 
 
@@ -71,7 +71,7 @@ class _OneByOne:
     configure: Sequence[Configure]
     epochs: int
     device: torch.device
-    clip: Clip | None
+    gradients: Gradients
     steps: int | None
     tests: bool
     stop_after: int | None
@@ -92,9 +92,8 @@ class _OneByOne:
             accelerator=self.device.type,
             devices=1 if self.device.index is None else [self.device.index],
             num_sanity_val_steps=0,  # it would count towards metrics that are never reset
-            gradient_clip_val=self.clip.value if self.clip else None,
-            gradient_clip_algorithm=self.clip.algorithm if self.clip else None,
             callbacks=[trace],
+            **self.gradients.options(),
         )
         own = module.configure_optimizers
         cast("Any", module).configure_optimizers = lambda: self.configure[run](module, trainer, own)
@@ -107,11 +106,10 @@ class _OneByOne:
                 "and runs are compared at one length: let it train on, without trainer.should_stop"
             )
         broken = not all(parameter.isfinite().all() for parameter in module.parameters())
-        # Lightning validates where it is told to stop, not where its steps are up within an epoch.
-        ends_within = not trace.stopped and self.steps is not None and self.steps % trainer.num_training_batches > 0
         final: dict[str, float] = {}
         with interrupts_of_lightning():
-            if ends_within and trainer.enable_validation:
+            # Lightning validates where it is told to stop, not where its steps are up within an epoch.
+            if trainer.enable_validation and not trace.validated:
                 for of_loader in trainer.validate(module, data, verbose=False):
                     trace.epochs[-1].update(of_loader)
             if self.tests and is_overridden("test_step", module):
@@ -138,12 +136,13 @@ class _Trace(Callback):
 
     Attributes:
         stopped: Whether it stopped the trainer.
+        validated: Whether it was validated after the last step.
     """
 
     def __init__(self, stop_after: int | None, stop_broken: bool) -> None:
         self._stop_after = stop_after
         self._stop_broken = stop_broken
-        self.stopped = False
+        self.stopped = self.validated = False
         self.rates: list[float] = []
         self.losses: list[float] = []
         self.epochs: list[dict[str, float]] = []
@@ -157,11 +156,16 @@ class _Trace(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss = float(outputs["loss"]) if outputs else None  # nothing where a step was skipped
+        # Nothing where a step was skipped; otherwise the batch's share of the loss of an optimizer step.
+        loss = float(outputs["loss"]) * trainer.accumulate_grad_batches if outputs else None
         self.losses.append(np.nan if loss is None else loss if np.isfinite(loss) else np.inf)
+        self.validated = False
         is_broken = self._stop_broken and self.losses[-1] == np.inf
-        if is_broken or len(self.losses) == self._stop_after:
+        if is_broken or trainer.global_step == self._stop_after:
             self.stopped = trainer.should_stop = True
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validated = True
 
     # A module may log at the very end of an epoch: after every callback of that epoch, before the next one's.
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lit_lrsched.comparison.engine.batches import Rows
+from lit_lrsched.comparison.engine.gradients import Gradients
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate
 from lit_lrsched.comparison.engine.pure_module import PureModule
@@ -39,13 +40,14 @@ class Stack:
         members: The member that each run starts from; the same object where runs share a seed.
         pure: The module.
         update: The optimizer.
+        gradients: How the gradients of batches make a step.
         keys: What each run's dropout is drawn from, int64 ``[R]``.
         device: Where to put them.
         turned: Names of the parameters whose matrices lie transposed in memory.
         shared: Names of the constants that are the same for all members, and lie in memory once.
 
     Attributes:
-        losses: The training loss of each step so far, ``[R]`` each.
+        losses: The training loss of each batch so far, ``[R]`` each.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Stack:
         members: Sequence[Member],
         pure: PureModule,
         update: GroupedUpdate,
+        gradients: Gradients,
         keys: Tensor,
         device: torch.device,
         turned: Collection[str],
@@ -67,6 +70,7 @@ class Stack:
         rest = constants.keys() - self.constants.keys()
         self.constants |= side_by_side([{name: member.constants[name] for name in rest} for member in members], device)
         self.slots = update.slots(self.parameters)
+        self.sums = gradients.sums(self.parameters)
         start = pure.start()
         self.state = side_by_side([start | member.buffers for member in members], device)
         self.kept: Kept = {}

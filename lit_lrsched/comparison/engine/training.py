@@ -72,8 +72,8 @@ class Chunk:
         diverged: Whether a loss or a weight became nan or infinite, ``[R]``.
         rates: Learning rates of the first param group as they were used, ``[R, steps]``.
         weights: The trained parameters, ``[R, ...]`` by name; empty unless asked for.
-        losses: What ``training_step`` returned as the loss of each step, ``[R, steps]``; nan where it skipped one, in
-            a run that did not diverge.
+        losses: What ``training_step`` returned as the loss of each batch, ``[R, batches]``; nan where it skipped one,
+            in a run that did not diverge.
     """
 
     runs: list[int]

@@ -24,8 +24,8 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_lrsched.comparison.engine.batches import Build, Rows, bytes_of, module_and_rows
-from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.even import LANES
+from lit_lrsched.comparison.engine.gradients import EACH_BATCH, Gradients
 from lit_lrsched.comparison.engine.held import held
 from lit_lrsched.comparison.engine.hooks import Schedule
 from lit_lrsched.comparison.engine.metrics import Tensors
@@ -69,7 +69,7 @@ class VectorizedRace:
         keep_weights: Whether to return the trained parameters too.
         workers: Processes that race chunks. None: one for each of torch's threads on a CPU, else this one alone.
         cluster: Trains the chunks with its own workers; this process then finds out whether it can be done, and how.
-        clip: How gradients are clipped before each step.
+        gradients: How the gradients of batches make a step.
         steps: Optimizer steps of each training, where it ends within the last of its epochs; it is validated then.
         tests: Whether each is tested at its end, where there is anything to test it on.
         only_ends: Whether only what they end with is wanted: validations before the last are then left out, where
@@ -102,7 +102,7 @@ class VectorizedRace:
         keep_weights: bool = False,
         workers: int | None = None,
         cluster: RayCluster | None = None,
-        clip: Clip | None = None,
+        gradients: Gradients = EACH_BATCH,
         steps: int | None = None,
         tests: bool = True,
         only_ends: bool = False,
@@ -117,14 +117,15 @@ class VectorizedRace:
         self._trains_on = torch.device(device)
         self._device = torch.device("cpu") if cluster else self._trains_on
         self._keep_weights = keep_weights
-        self._clip = clip
+        self._gradients = gradients
         self._tests = tests
         self._only_ends = only_ends
         self._known: dict[int, Member] = {}
         self._drawn = epochs  # so many are drawn of every seed, also where a later race is shorter
         module, rows = self._module_and_rows(trainings[0].seed, free_memory())
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
-        self._steps = epochs * len(self._sizes["train"]) if steps is None else steps
+        self._per_epoch = gradients.steps_in(len(self._sizes["train"]))
+        self._steps = epochs * self._per_epoch if steps is None else steps
         self._check_steps()
         self._held = held(module)
         module.to(self._device)
@@ -135,7 +136,7 @@ class VectorizedRace:
         probes = {
             stage: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for stage, part in rows.items()
         }
-        schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs)
+        schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs, gradients)
         self._pure = PureModule(module, trained, len(real.param_groups), probes, schedule)
         example = Member(*self._pure.tensors(module), {stage: part.few() for stage, part in rows.items()})
         self._shared = self._same_constants(example)
@@ -181,7 +182,7 @@ class VectorizedRace:
         race._trainings = trainings
         if steps is not None:
             race._steps = steps
-            race._epochs = math.ceil(steps / len(self._sizes["train"]))
+            race._epochs = math.ceil(steps / self._per_epoch)
         race._check_steps()
         race._chunks = race._cut(trainings)
         race.workers = min(self._most_workers, len(race._chunks))
@@ -223,7 +224,15 @@ class VectorizedRace:
 
     def _program(self, member: Member, runs: int, turned: Collection[str] = ()) -> Program:
         return Program(
-            self._pure, self._update, member, runs, self._device, self._epochs, self._clip, turned, self._shared.keys()
+            self._pure,
+            self._update,
+            member,
+            runs,
+            self._device,
+            self._epochs,
+            self._gradients,
+            turned,
+            self._shared.keys(),
         )
 
     def _module_and_rows(self, seed: int, free: int | None = None) -> tuple[LightningModule, dict[Stage, Rows]]:
@@ -293,7 +302,7 @@ class VectorizedRace:
             chunk_size=self.chunk_size,
             keep_weights=self._keep_weights,
             workers=1,
-            clip=self._clip,
+            gradients=self._gradients,
             steps=self._steps,
             tests=self._tests,
             only_ends=self._only_ends,
@@ -319,10 +328,9 @@ class VectorizedRace:
         plateaus = {run: training.plateau for run, training in enumerate(trainings) if training.plateau}
         states = {run: plateau.start() for run, plateau in plateaus.items()}
         factors = np.ones(len(trainings))
-        per_epoch = len(self._sizes["train"])
         only_last = self._only_ends and not plateaus and self._program_of_chunk.validates_idly
         for epoch in range(self._epochs):
-            now = slice(epoch * per_epoch, min((epoch + 1) * per_epoch, self._steps))
+            now = slice(epoch * self._per_epoch, min((epoch + 1) * self._per_epoch, self._steps))
             rates[now] *= factors[:, None]
             set_to = Values(*(torch.from_numpy(table[now]).to(self._device) for table in (rates, momenta, decays)))
             validates = not only_last or epoch == self._epochs - 1
