@@ -109,7 +109,7 @@ def compare(
     from lit_lrsched.comparison.options import RaceOptions
     from lit_lrsched.comparison.race import race
     from lit_lrsched.comparison.report.words import counted
-    from lit_lrsched.comparison.trainer_options import check_trainer, gradients_of
+    from lit_lrsched.comparison.trainer_options import check_trainer, regime_of
 
     check_can_be_written(export=export)
     epochs = trainer.max_epochs or 0
@@ -135,7 +135,7 @@ def compare(
         monitor=options.lr_monitor,
         weight_decays=weight_decays,
         groups=options.lr_groups,
-        gradients=gradients_of(trainer),
+        regime=regime_of(trainer),
     )
     if export is not None:
         grid.check_export()  # before the race and not after it

@@ -82,7 +82,7 @@ def find(
         InputError: For a range, a number or a length that says nothing.
     """
     from lit_lrsched.comparison.defaults import seeds_of
-    from lit_lrsched.comparison.trainer_options import check_trainer, gradients_of
+    from lit_lrsched.comparison.trainer_options import check_trainer, regime_of
     from lit_lrsched.search.find import find as search
     from lit_lrsched.search.options import FindOptions
 
@@ -111,7 +111,7 @@ def find(
         interval=options.lr_interval,
         monitor=options.lr_monitor,
         groups=options.lr_groups,
-        gradients=gradients_of(trainer),
+        regime=regime_of(trainer),
         strategy=trainer.strategy,
         identity=parts,
         notes=said,

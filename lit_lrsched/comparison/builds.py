@@ -14,7 +14,7 @@ from torch import nn
 
 from lit_lrsched.comparison.engine.bare_trainer import set_up
 from lit_lrsched.comparison.engine.batches import Build
-from lit_lrsched.comparison.engine.gradients import Gradients
+from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.errors import InputError
 
 WITHOUT_LENGTH = "its training data has no length"
@@ -68,16 +68,21 @@ def drawn_anew(model: Any) -> list[str]:
     ]
 
 
-def steps_per_epoch(build: Build, seed: int, gradients: Gradients) -> int | None:
+def steps_per_epoch(build: Build, seed: int, regime: Regime) -> int | None:
     """Returns how many optimizer steps an epoch has, as a trainer counts them; None where the data have no length.
 
     Args:
         build: Takes a seed and returns the module and its data.
         seed: The seed.
-        gradients: How the gradients of batches make a step.
+        regime: Which batches train, and how their gradients make steps.
+
+    Raises:
+        InputError: When a share of the batches is less than one.
     """
-    batches = _batches_per_epoch(build, seed)
-    return None if batches is None else gradients.steps_in(batches)
+    batches, limit = _batches_per_epoch(build, seed), regime.limit("train")
+    if batches is None:
+        return regime.steps_in(limit) if isinstance(limit, int) else None
+    return regime.steps_in(regime.batches("train", batches))
 
 
 def _batches_per_epoch(build: Build, seed: int) -> int | None:

@@ -122,10 +122,9 @@ def definition_of(build: Build, grid: Grid, epochs: int, identity: Mapping[str, 
         "interval": _part(str(grid.interval), grid.interval),
         "monitor": _part(str(grid.monitor), grid.monitor),
         "groups": _part(", ".join(grid.groups or ()) or "None", grid.groups),
-        "gradient clipping": _part(str(grid.gradients.clip), grid.gradients.clip),
+        "gradient clipping": _part(str(grid.regime.clip), grid.regime.clip),
+        **{name: _part(str(count), count) for name, count in grid.regime.counts().items()},
     }
-    if grid.gradients.accumulate > 1:
-        shared["accumulate_grad_batches"] = _part(str(grid.gradients.accumulate), grid.gradients.accumulate)
     return Definition(shared, {name: _schedule(schedule) for name, schedule in grid.schedules.items()})
 
 
@@ -297,4 +296,7 @@ def _instructions(code: CodeType) -> list[Any]:
 
 
 # What holds where a definition does not say it, as those of earlier versions do not.
-_UNSAID = {"accumulate_grad_batches": _part("1", 1)}
+_UNSAID = {
+    "accumulate_grad_batches": _part("1", 1),
+    **{f"limit_{stage}_batches": _part("1.0", 1.0) for stage in ("train", "val", "test")},
+}

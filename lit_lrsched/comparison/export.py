@@ -63,7 +63,7 @@ def options_of(grid: Grid) -> dict[str, Any]:
     groups = {name: to_plain(as_schedule(schedule)) for name, schedule in (grid.groups or {}).items()}
     options = {"lr_interval": grid.interval, "lr_monitor": grid.monitor, "lr_groups": groups or None}
     return {
-        "trainer": grid.gradients.options(),
+        "trainer": grid.regime.options(),
         **{name: value for name, value in options.items() if value is not None},
     }
 

@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from lit_lrsched.comparison import defaults
 from lit_lrsched.comparison.builds import check_automatic, check_test_data
 from lit_lrsched.comparison.engine.batches import Build
-from lit_lrsched.comparison.engine.gradients import EACH_BATCH, Gradients
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.sequential import Configure
 from lit_lrsched.comparison.engine.training import FloatArray, OptimizerCallable, Training
 from lit_lrsched.comparison.evidence.runs import RunKey
@@ -55,7 +55,7 @@ class Grid:
         monitor: Metric that a metric-driven schedule follows. None: the one that it names itself.
         weight_decays: Weight decays; ``(None,)`` for the optimizer's own.
         groups: Schedules for momentum, weight decay and single param groups: see :class:`~lit_lrsched.ScheduledLR`.
-        gradients: How the gradients of batches make a step.
+        regime: Which batches train, and how their gradients make steps.
 
     Raises:
         InputError: For an empty or repeated list, a rate that is not positive, a momentum outside [0, 1), a weight
@@ -71,7 +71,7 @@ class Grid:
     monitor: str | None = None
     weight_decays: Sequence[float | None] = (None,)
     groups: Mapping[str, ScheduleLike] | None = None
-    gradients: Gradients = EACH_BATCH
+    regime: Regime = PLAIN
 
     def __post_init__(self) -> None:
         for name in ("schedules", "lrs", "momenta", "weight_decays", "seeds"):
@@ -129,7 +129,7 @@ class Grid:
             text += f" {note}"
         if self.groups:
             text += f" Schedules of their own: {', '.join(self.groups)}."
-        return f"{text} {self.gradients}".rstrip()
+        return f"{text} {self.regime}".rstrip()
 
     def check_export(self) -> None:
         """Refuses a race of param groups that no configuration would set up, whichever setting wins.
@@ -229,7 +229,7 @@ def grid_of(
     monitor: str | None = None,
     weight_decays: Sequence[float | None] | None = None,
     groups: Mapping[str, ScheduleLike] | None = None,
-    gradients: Gradients = EACH_BATCH,
+    regime: Regime = PLAIN,
 ) -> Grid:
     """Returns what races, where None stands for what goes with the module and its optimizer.
 
@@ -245,7 +245,7 @@ def grid_of(
         monitor: Metric that torch's ``ReduceLROnPlateau`` follows.
         weight_decays: Weight decays. None: the optimizer's own.
         groups: Schedules for momentum, weight decay and single param groups.
-        gradients: How the gradients of batches make a step.
+        regime: Which batches train, and how their gradients make steps.
 
     Raises:
         InputError: When the module does not let a race set one optimizer's rate, a list is empty or none, or a schedule
@@ -260,9 +260,7 @@ def grid_of(
     check_automatic(module, "a race")
     check_test_data(module, data)
     chosen = (
-        in_place_of_own(optimizer, module, data, gradients, epochs)
-        if optimizer
-        else ask(module, data, gradients, epochs)
+        in_place_of_own(optimizer, module, data, regime, epochs) if optimizer else ask(module, data, regime, epochs)
     )
     chosen = dataclasses.replace(chosen, notes=(*chosen.notes, *own_callbacks_left_out(module)))
     default_lrs, default_momenta = defaults.rates_and_momenta(module, chosen.func, chosen.lr)
@@ -276,7 +274,7 @@ def grid_of(
         monitor,
         (None,) if weight_decays is None else weight_decays,
         groups,
-        gradients,
+        regime,
     )
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
-from lit_lrsched.comparison.engine.gradients import Gradients
+from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, own_schedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped, checked, described_optimizer, given
@@ -21,19 +21,19 @@ from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
 from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure
 
 
-def ask(module: LightningModule, data: LightningDataModule, gradients: Gradients, epochs: int) -> RacingOptimizer:
+def ask(module: LightningModule, data: LightningDataModule, regime: Regime, epochs: int) -> RacingOptimizer:
     """Asks a fresh module for its optimizer and its schedule, as a ``Trainer.fit`` of so many epochs would.
 
     Args:
         module: The module.
         data: Its data.
-        gradients: How the gradients of batches make a step.
+        regime: Which batches train, and how their gradients make steps.
         epochs: Epochs of the run.
 
     Raises:
         InputError: When it has none, or several.
     """
-    optimizer, configs, loop = _asked(module, data, gradients, epochs)
+    optimizer, configs, loop = _asked(module, data, regime, epochs)
     schedule, notes = None, []
     if configs and takes("lr_scheduler", module):
         of_argument = own_schedule(optimizer, configs, loop).name
@@ -49,32 +49,32 @@ def ask(module: LightningModule, data: LightningDataModule, gradients: Gradients
 
 
 def ask_with_schedule(
-    module: LightningModule, data: LightningDataModule, gradients: Gradients, epochs: int, steps: int | None
+    module: LightningModule, data: LightningDataModule, regime: Regime, epochs: int, steps: int | None
 ) -> RacingOptimizer:
     """Asks a fresh module for its optimizer, and for its schedule too where that is an argument of the module.
 
     Args:
         module: The module.
         data: Its data.
-        gradients: How the gradients of batches make a step.
+        regime: Which batches train, and how their gradients make steps.
         epochs: Epochs of the run.
         steps: Optimizer steps of the run, where it ends within the last of its epochs.
 
     Raises:
         InputError: When it has no optimizer, or several, or a schedule that will stop training.
     """
-    optimizer, configs, loop = _asked(module, data, gradients, epochs, steps)
+    optimizer, configs, loop = _asked(module, data, regime, epochs, steps)
     return _described(module, optimizer, configs, own_schedule(optimizer, configs, loop) if configs else None)
 
 
 def _asked(
     module: LightningModule,
     data: LightningDataModule,
-    gradients: Gradients,
+    regime: Regime,
     epochs: int,
     steps: int | None = None,
 ) -> tuple[Optimizer, Sequence[SchedulerConfig], TrainingLoop]:
-    configured = _configured(module, data, gradients, epochs, steps)
+    configured = _configured(module, data, regime, epochs, steps)
     if not any(optimizer.param_groups for optimizer in configured.optimizers):
         name = type(module).__name__
         raise InputError(f"{name} has no optimizer, so there is no rate to set: give optimizer, or return one from it")
@@ -97,16 +97,18 @@ def _described(
 
 
 def _configured(
-    module: LightningModule, data: LightningDataModule, gradients: Gradients, epochs: int, steps: int | None
+    module: LightningModule, data: LightningDataModule, regime: Regime, epochs: int, steps: int | None
 ) -> Configured:
     with quietly():
-        trainer = bare_trainer(epochs, steps, accelerator="cpu", devices=1, **gradients.options())
+        trainer = bare_trainer(epochs, steps, accelerator="cpu", devices=1, **regime.options())
         try:
             return configure(trainer, module, data)
         except DoesNotFit:
             if steps is None and trainer.num_training_batches == math.inf:
-                text = "the training data has no length, so a race has no end: give data with a length"
-                raise InputError(text) from None
+                raise InputError(
+                    "the training data has no length, so a race has no end: give data with a length, or "
+                    "limit_train_batches"
+                ) from None
             raise
         except RuntimeError as error:
             if "multiple optimizers" not in str(error):
@@ -121,7 +123,7 @@ def in_place_of_own(
     make: OptimizerCallable,
     module: LightningModule,
     data: LightningDataModule,
-    gradients: Gradients,
+    regime: Regime,
     epochs: int,
     steps: int | None = None,
 ) -> RacingOptimizer:
@@ -131,7 +133,7 @@ def in_place_of_own(
         make: Takes parameters and returns the optimizer.
         module: A fresh module.
         data: Its data.
-        gradients: How the gradients of batches make a step.
+        regime: Which batches train, and how their gradients make steps.
         epochs: Epochs of the run.
         steps: Optimizer steps of the run, where it ends within the last of its epochs.
 
@@ -144,7 +146,7 @@ def in_place_of_own(
         return given(make, parameters)
     note = f"It takes the place of {type(module).__name__}.configure_optimizers, its schedule included"
     try:
-        optimizer, configs, _ = _asked(module, data, gradients, epochs, steps)
+        optimizer, configs, _ = _asked(module, data, regime, epochs, steps)
         own = _described(module, optimizer, configs, None, ())
     except Exception as error:  # what is replaced need not work
         return given(make, parameters, (f"{note}; that fails, so its param groups are not known: {error}.",))

@@ -44,7 +44,7 @@ from lit_lrsched.comparison.report.terminal import show
 from lit_lrsched.comparison.report.write import summary_dict, write_report
 from lit_lrsched.comparison.runner import Runner
 from lit_lrsched.comparison.splits import splits_of
-from lit_lrsched.comparison.trainer_options import check_trainer, gradients_of
+from lit_lrsched.comparison.trainer_options import check_trainer, regime_of
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.plain import plain
 from lit_lrsched.plans.console import filled
@@ -212,8 +212,8 @@ def compare(
             vectorized where the module allows it and gains by it.
         compile: Whether to compile the vectorized program. None: where that pays for itself.
         trainer: Says where to train: on its accelerator and, with a strategy like ``ddp``, on several devices, each
-            of which takes its share of the runs; and how gradients are accumulated and clipped. What else would change
-            training is refused. None: on the accelerator that is there.
+            of which takes its share of the runs; how many batches an epoch has, and how their gradients are accumulated
+            and clipped. What else would change training is refused. None: on the accelerator that is there.
         folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race, so that
             the same call takes an interrupted race up again.
         budget: The most trainings. Seeds are then added where the answer is open: settings that are clearly worse on
@@ -260,7 +260,7 @@ def compare(
         monitor=monitor,
         weight_decays=weight_decays,
         groups=groups,
-        gradients=gradients_of(trainer),
+        regime=regime_of(trainer),
     )
     rank_zero_info(" ".join([grid.opening(), *said]))
     return race(

@@ -172,7 +172,7 @@ class Runner:
             epochs=self._options.epochs,
             device=self._device,
             cluster=self._cluster,
-            gradients=self._grid.gradients,
+            regime=self._grid.regime,
         ):
             if is_first and chunk.runs == [0] and len(runs) > 1 and not self._cluster:
                 each = time.perf_counter() - started
@@ -211,7 +211,7 @@ class Runner:
 
     def horizon(self) -> Horizon | None:
         """Returns how long a run lasts; None where the data do not tell."""
-        per_epoch = steps_per_epoch(self._build, self._grid.seeds[0], self._grid.gradients)
+        per_epoch = steps_per_epoch(self._build, self._grid.seeds[0], self._grid.regime)
         return None if per_epoch is None else Horizon(self._options.epochs * per_epoch, per_epoch)
 
     def _trainings(self, keys: Sequence[RunKey]) -> list[Training]:
@@ -229,7 +229,7 @@ class Runner:
             device=self._device,
             compile=self._compiles(),
             cluster=self._cluster,
-            gradients=self._grid.gradients,
+            regime=self._grid.regime,
             regardless=self._options.engine == "vectorized",
         )
 

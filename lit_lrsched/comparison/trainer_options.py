@@ -1,8 +1,9 @@
 """Which options of a trainer a race honours, and which it refuses, since they would change what is trained.
 
-Honoured: accelerator, devices and strategy, which say where to train, gradient accumulation and clipping. What neither
-changes the weights nor what is measured is not looked at: loggers, checkpoints, bars, sanity checks, profilers, anomaly
-detection. ``deterministic`` and ``benchmark`` hold for the whole process, the race included. All else is refused.
+Honoured: accelerator, devices and strategy, which say where to train, limits of batches, gradient accumulation and
+clipping. What neither changes the weights nor what is measured is not looked at: loggers, checkpoints, bars, sanity
+checks, profilers, anomaly detection. ``deterministic`` and ``benchmark`` hold for the whole process, the race included.
+All else is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_lrsched.comparison.engine.clipping import Clip
-from lit_lrsched.comparison.engine.gradients import Gradients
+from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
 from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger
@@ -35,9 +36,6 @@ from lit_lrsched.trainer.lightning_internals import callbacks_of
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "fast_dev_run": (False, 0),
     "max_steps": (-1,),
-    "limit_train_batches": (1.0, None),
-    "limit_val_batches": (1.0, None),
-    "limit_test_batches": (1.0, None),
     "overfit_batches": (0.0,),
     "val_check_interval": (1.0, None),
     "check_val_every_n_epoch": (1,),
@@ -50,17 +48,21 @@ _IDLE = (
 )
 
 
-def gradients_of(trainer: Trainer) -> Gradients:
-    """Returns how a trainer makes steps of the gradients of batches.
+def regime_of(trainer: Trainer) -> Regime:
+    """Returns which batches a trainer goes through, and how it makes steps of their gradients.
 
-    >>> gradients_of(Trainer(accelerator="cpu", gradient_clip_val=0.5, logger=False, enable_checkpointing=False))
-    Gradients(accumulate=1, clip=Clip(value=0.5, algorithm='norm'))
+    Raises:
+        InputError: When nothing is left to train on.
+
+    >>> regime_of(Trainer(accelerator="cpu", gradient_clip_val=0.5, logger=False, enable_checkpointing=False)).clip
+    Clip(value=0.5, algorithm='norm')
     """
     clip = None
     if trainer.gradient_clip_val:
         algorithm = getattr(trainer.gradient_clip_algorithm, "value", trainer.gradient_clip_algorithm)
         clip = Clip(float(trainer.gradient_clip_val), cast("Any", algorithm or "norm"))
-    return Gradients(trainer.accumulate_grad_batches, clip)
+    limits = trainer.limit_train_batches, trainer.limit_val_batches, trainer.limit_test_batches
+    return Regime(trainer.accumulate_grad_batches, clip, *limits)
 
 
 def check_trainer(trainer: Trainer, epochs: int, what: str) -> list[str]:

@@ -22,13 +22,13 @@ from lit_lrsched.comparison.defaults import seeds_of
 from lit_lrsched.comparison.definition import Definition, Part, definition_of, digest_of
 from lit_lrsched.comparison.engine.bare_trainer import quietly
 from lit_lrsched.comparison.engine.batches import Build
-from lit_lrsched.comparison.engine.gradients import Gradients
 from lit_lrsched.comparison.engine.ranks import Ranks
 from lit_lrsched.comparison.engine.ray_cluster import cluster_of
+from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import Engine
-from lit_lrsched.comparison.trainer_options import check_trainer, gradients_of
+from lit_lrsched.comparison.trainer_options import check_trainer, regime_of
 from lit_lrsched.errors import InputError
 from lit_lrsched.plain import plain
 from lit_lrsched.schedules.core import Interval, ScheduleLike
@@ -210,8 +210,8 @@ def find_lr(
         groups: Schedules for momentum, weight decay and single param groups: see :class:`~lit_lrsched.ScheduledLR`.
         engine: ``"vectorized"``: all runs in one program. ``"sequential"``: one ``Trainer.fit`` a run. ``"auto"``:
             vectorized where the module allows it and gains by it.
-        trainer: Says where to train, on one device, and how gradients are accumulated and clipped. What else would
-            change training is refused. None: on the accelerator that is there.
+        trainer: Says where to train, on one device, how many batches an epoch has, and how their gradients are
+            accumulated and clipped. What else would change training is refused. None: on the accelerator that is there.
         folder: Where the runs are kept. None: a folder of ``lightning_logs`` whose name follows from the search, so
             that the same call takes an interrupted one up again.
         ray: Trains on a Ray cluster: ``"auto"`` for the one that runs, ``"local"`` for one that is started on this
@@ -254,7 +254,7 @@ def find_lr(
         interval=interval,
         monitor=monitor,
         groups=groups,
-        gradients=gradients_of(trainer),
+        regime=regime_of(trainer),
         strategy=trainer.strategy,
         identity={"model": model, "data": data},
         notes=said,
@@ -271,7 +271,7 @@ def find(
     interval: Interval | None,
     monitor: str | None,
     groups: Mapping[str, ScheduleLike] | None,
-    gradients: Gradients,
+    regime: Regime,
     strategy: Strategy,
     identity: Mapping[str, Any],
     notes: Sequence[str],
@@ -288,7 +288,7 @@ def find(
         interval: When to step the schedule.
         monitor: Metric that a metric-driven schedule follows.
         groups: Schedules for momentum, weight decay and single param groups.
-        gradients: How the gradients of batches make a step.
+        regime: Which batches train, and how their gradients make steps.
         strategy: Where to train.
         identity: What the ``model`` and the ``data`` are made from: it tells this search from others.
         notes: What else there is to say.
@@ -303,7 +303,7 @@ def find(
         raise InputError(f"a search trains in one process, and the trainer has {ranks.count}: give it one device")
     cluster = cluster_of(options.ray, options.ray_cpus, options.ray_gpus, ranks.device)
     with _untouched(), cluster or nullcontext():
-        horizon = horizon_of(build, options, gradients)
+        horizon = horizon_of(build, options, regime)
         subject = subject_of(
             build,
             options,
@@ -313,7 +313,7 @@ def find(
             interval=interval,
             monitor=monitor,
             groups=groups,
-            gradients=gradients,
+            regime=regime,
         )
         if config is not None:
             exported(subject, subject.grid.optimizer.lr, options.epochs, config)  # refused now, not after the runs

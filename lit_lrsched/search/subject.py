@@ -11,8 +11,8 @@ import numpy as np
 
 from lit_lrsched.comparison.builds import check_automatic, steps_per_epoch
 from lit_lrsched.comparison.engine.batches import Build
-from lit_lrsched.comparison.engine.gradients import Gradients
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.own_optimizer import ask_with_schedule, in_place_of_own, takes
@@ -52,17 +52,17 @@ class Subject:
         if len(own.groups) > 1:
             text += f" The rates are the first param group's; all {len(own.groups)} keep their ratio: "
             text += f"{own.groups_in_words()}."
-        return " ".join(filter(None, [text, str(self.grid.gradients), *own.notes, *self.notes]))
+        return " ".join(filter(None, [text, str(self.grid.regime), *own.notes, *self.notes]))
 
 
-def horizon_of(build: Build, options: FindOptions, gradients: Gradients) -> Horizon:
+def horizon_of(build: Build, options: FindOptions, regime: Regime) -> Horizon:
     """Returns how long each run is that is trained as ``Trainer.fit`` would; on data without a length, in steps alone.
 
     Raises:
         InputError: When the data have no batches, or ``steps`` are more than the whole run, or of data without a length
             no number of steps.
     """
-    per_epoch = steps_per_epoch(build, options.seeds[0], gradients)
+    per_epoch = steps_per_epoch(build, options.seeds[0], regime)
     if per_epoch is None:
         return Horizon(SHORT if options.steps is None else _steps_of_a_stream(options.steps))
     if per_epoch == 0:
@@ -98,7 +98,7 @@ def subject_of(
     interval: Interval | None,
     monitor: str | None,
     groups: Mapping[str, ScheduleLike] | None,
-    gradients: Gradients,
+    regime: Regime,
 ) -> Subject:
     """Returns what is trained, where None stands for what the module brings.
 
@@ -110,9 +110,9 @@ def subject_of(
     check_automatic(module, "a search")
     of_argument, notes = takes("lr_scheduler", module), []
     if optimizer is not None:
-        own = in_place_of_own(optimizer, module, data, gradients, epochs_in(horizon), horizon.steps)
+        own = in_place_of_own(optimizer, module, data, regime, epochs_in(horizon), horizon.steps)
     else:
-        own = ask_with_schedule(module, data, gradients, epochs_in(horizon), horizon.steps)
+        own = ask_with_schedule(module, data, regime, epochs_in(horizon), horizon.steps)
         if schedule is not None and own.schedule is not None:
             notes.append(f"The schedule takes the place of {name}'s {own.schedule.name}.")
     notes += own_callbacks_left_out(module)
@@ -122,7 +122,7 @@ def subject_of(
         if groups:
             raise InputError(f"groups go with a schedule that is given, and {name} brings its own: give schedule")
         chosen, label = own.schedule, f"{name}'s own {own.schedule.name}"
-    grid = Grid({label: chosen}, [own.lr], (None,), options.seeds, own, interval, monitor, (None,), groups, gradients)
+    grid = Grid({label: chosen}, [own.lr], (None,), options.seeds, own, interval, monitor, (None,), groups, regime)
     peak = _peak(grid, horizon)
     if peak is not None and abs(peak - 1) > 1e-6:
         notes.append(f"Its highest rate is {peak:.3g} times the optimizer's, which is the one that is searched.")

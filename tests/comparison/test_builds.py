@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lit_lrsched import Linear, compare, find_lr
 from lit_lrsched.comparison.builds import steps_per_epoch
 from lit_lrsched.comparison.engine.bare_trainer import set_up
-from lit_lrsched.comparison.engine.gradients import Gradients
+from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.fit_plan import configure
 from tests.foreign import MLP, Data, Grouped
@@ -55,7 +55,7 @@ def test_an_epoch_has_as_many_steps_as_the_trainer_takes(name: str, accumulate: 
 
     trainer = Trainer(max_steps=3, accelerator="cpu", logger=False, enable_checkpointing=False)
     configure(trainer, BoringModel(), Data())
-    counted = steps_per_epoch(lambda seed: (BoringModel(), Data()), 0, Gradients(accumulate))
+    counted = steps_per_epoch(lambda seed: (BoringModel(), Data()), 0, Regime(accumulate))
     batches = trainer.num_training_batches
     assert counted == (None if batches == float("inf") else -(-batches // accumulate))
 

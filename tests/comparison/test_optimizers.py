@@ -13,8 +13,8 @@ from torch import nn
 
 from lit_lrsched.comparison.builds import build_from
 from lit_lrsched.comparison.engine.clipping import Clip
-from lit_lrsched.comparison.engine.gradients import EACH_BATCH, Gradients
 from lit_lrsched.comparison.engine.optimizers import KINDS, Values, vectorized_update
+from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.training import Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from tests.foreign import MLP, Data
@@ -109,12 +109,12 @@ class Matrices(MLP):
         self.network = nn.Sequential(nn.Linear(10, 6, bias=False), nn.ReLU(), nn.Linear(6, 1, bias=False))
 
 
-TRAINED: dict[str, tuple[dict[str, Any], Gradients]] = {
-    "NAdam": ({"weight_decay": 0.1}, Gradients(clip=Clip(0.05))),
-    "RMSprop": ({"centered": True, "momentum": 0.5}, Gradients(3, Clip(0.01, "value"))),  # steps of 3 and of 1 batch
-    "Adagrad": ({"lr_decay": 0.1, "initial_accumulator_value": 0.1}, Gradients(2)),
-    "AdamW": ({"weight_decay": 0.1}, Gradients(5, Clip(0.05))),  # more than an epoch has
-    "Muon": ({}, EACH_BATCH),
+TRAINED: dict[str, tuple[dict[str, Any], Regime]] = {
+    "NAdam": ({"weight_decay": 0.1}, Regime(clip=Clip(0.05))),
+    "RMSprop": ({"centered": True, "momentum": 0.5}, Regime(3, Clip(0.01, "value"))),  # steps of 3 and of 1 batch
+    "Adagrad": ({"lr_decay": 0.1, "initial_accumulator_value": 0.1}, Regime(2)),
+    "AdamW": ({"weight_decay": 0.1}, Regime(5, Clip(0.05))),  # more than an epoch has
+    "Muon": ({}, PLAIN),
 }
 
 
@@ -122,19 +122,19 @@ TRAINED: dict[str, tuple[dict[str, Any], Gradients]] = {
 def test_a_race_trains_as_a_trainer_does(name: str) -> None:
     if not hasattr(optim, name):
         pytest.skip(f"this torch has no {name}")
-    options, gradients = TRAINED[name]
+    options, regime = TRAINED[name]
     optimizer = partial(getattr(optim, name), lr=0.01, **options)
     build = build_from(Matrices, partial(Data, 16, rows=64))
-    steps = 2 * gradients.steps_in(4)
+    steps = 2 * regime.steps_in(4)
     trainings = [Training(seed, np.full(steps, 0.01)) for seed in range(2)]
-    race = VectorizedRace(build, trainings, optimizer=optimizer, epochs=2, keep_weights=True, gradients=gradients)
+    race = VectorizedRace(build, trainings, optimizer=optimizer, epochs=2, keep_weights=True, regime=regime)
     (chunk,) = list(race)
     # Muon rounds to bfloat16: where a gradient differs in its last place, a step may differ by 2^-8 of itself.
     tolerance = 8 * 0.01 * 2**-7 if name == "Muon" else 1e-5
     for run, training in enumerate(trainings):
         module, data = build(training.seed)
         module.configure_optimizers = lambda module=module: optimizer(module.parameters())
-        quiet_trainer(max_epochs=2, **gradients.options()).fit(module, data)
+        quiet_trainer(max_epochs=2, **regime.options()).fit(module, data)
         for key, parameter in module.named_parameters():
             np.testing.assert_allclose(chunk.weights[key][run], parameter.detach(), rtol=0, atol=tolerance)
 

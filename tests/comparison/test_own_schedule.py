@@ -12,18 +12,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.utils.data import DataLoader
 
 from lit_lrsched import Constant, Cosine, Linear, Plateau, compare, schedule_config
 from lit_lrsched.comparison.builds import build_from
 from lit_lrsched.comparison.engine.clipping import Clip
-from lit_lrsched.comparison.engine.gradients import EACH_BATCH, Gradients
+from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.grid import grid_of
 from lit_lrsched.comparison.records import stored_records
-from lit_lrsched.comparison.trainer_options import check_trainer, gradients_of
+from lit_lrsched.comparison.trainer_options import check_trainer, regime_of
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon
 from tests.foreign import MLP, Data, Grouped
@@ -61,7 +63,7 @@ def grid(model: Any, epochs: int = 2, **options: Any) -> Any:
 
 def race(model: Any, folder: Path, **options: Any) -> Any:
     defaults = {"schedules": {"linear": Linear()}, "seeds": 1, "epochs": 3, "metric": "val_loss", "folder": folder}
-    return compare(model, DATA, **{**defaults, **options})
+    return compare(model, **{"data": DATA, **defaults, **options})
 
 
 def test_a_module_with_two_groups_and_its_own_cosine_races_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,8 +274,6 @@ def bare(**options: Any) -> Trainer:
     "options",
     [
         {"max_steps": 5},
-        {"limit_train_batches": 3},
-        {"limit_val_batches": 0.5},
         {"overfit_batches": 1},
         {"val_check_interval": 0.5},
         {"check_val_every_n_epoch": 2},
@@ -294,13 +294,13 @@ def test_a_trainer_that_would_train_otherwise_is_refused(options: dict[str, Any]
 
 def test_a_trainer_accumulates_and_clips_and_its_other_callbacks_are_named() -> None:
     assert check_trainer(bare(), 5, "a race") == []
-    assert gradients_of(bare()) == EACH_BATCH
+    assert regime_of(bare()) == PLAIN
     options = {"accumulate_grad_batches": 4, "gradient_clip_val": 0.1, "gradient_clip_algorithm": "value"}
     trainer = bare(**options, callbacks=[EarlyStopping("val_loss")])
-    assert gradients_of(trainer) == Gradients(4, Clip(0.1, "value"))
-    assert gradients_of(trainer).options() == options
+    assert regime_of(trainer) == Regime(4, Clip(0.1, "value"))
+    assert regime_of(trainer).options() == options
     assert check_trainer(trainer, 5, "a race") == ["The trainer's EarlyStopping is left out."]
-    said = grid(Grouped, gradients=gradients_of(trainer)).opening()
+    said = grid(Grouped, regime=regime_of(trainer)).opening()
     assert said.endswith(" The gradients of 4 batches make a step. Gradients are clipped to values of 0.1.")
 
 
@@ -362,15 +362,103 @@ def test_the_engines_accumulate_alike(tmp_path: Path, accumulate: int) -> None:
     assert ends["steps_in_training"] == sum(2 * steps + index // accumulate for index in range(4))
 
 
-def test_an_accumulating_race_is_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "before"), [({"accumulate_grad_batches": 2}, "1"), ({"limit_val_batches": 3}, "1.0")]
+)
+def test_a_race_of_other_batches_is_another(tmp_path: Path, option: dict[str, Any], before: str) -> None:
     options: dict[str, Any] = {"lrs": [0.02], "epochs": 1}
-    trainer = bare(accumulate_grad_batches=2)
-    race(Transformer, tmp_path / "each", **options)
-    race(Transformer, tmp_path / "two", trainer=trainer, **options)
-    with pytest.raises(InputError, match="accumulate_grad_batches=1, here 2"):
-        race(Transformer, tmp_path / "each", trainer=trainer, **options)
-    with pytest.raises(InputError, match="accumulate_grad_batches=2, here 1"):
-        race(Transformer, tmp_path / "two", **options)
+    ((name, value),) = option.items()
+    race(Transformer, tmp_path / "plain", **options)
+    race(Transformer, tmp_path / "other", trainer=bare(**option), **options)
+    with pytest.raises(InputError, match=f"{name}={before}, here {value}"):
+        race(Transformer, tmp_path / "plain", trainer=bare(**option), **options)
+    with pytest.raises(InputError, match=f"{name}={value}, here {before}"):
+        race(Transformer, tmp_path / "other", **options)
+
+
+class Shuffled(Data):
+    """Validates on shuffled rows, and draws training batches by a sampler of its own: two of each class a batch."""
+
+    def train_dataloader(self) -> Any:
+        labels = [int(label) for _, label in self.rows]  # type: ignore[has-type]
+        return DataLoader(self.rows, batch_sampler=Balanced(labels))
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(self.rows, 5, shuffle=True, drop_last=True)
+
+
+class Balanced:
+    """Batches of two rows of each of two classes, drawn as they are asked for."""
+
+    def __init__(self, labels: list[int]) -> None:
+        self.places = [[i for i, label in enumerate(labels) if label == wanted] for wanted in (0, 1)]
+
+    def __len__(self) -> int:
+        return min(map(len, self.places)) // 2
+
+    def __iter__(self) -> Any:
+        for _ in range(len(self)):
+            yield [places[i] for places in self.places for i in torch.randint(len(places), (2,)).tolist()]
+
+
+@pytest.mark.filterwarnings("ignore:.*sampler has shuffling enabled")
+@pytest.mark.parametrize("data", [DATA, partial(Shuffled, rows=64)], ids=["plain", "shuffled"])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"limit_train_batches": 3, "limit_val_batches": 2},
+        {"limit_train_batches": 0.5, "limit_val_batches": 0.5, "limit_test_batches": 1},
+        {"limit_train_batches": 100, "limit_test_batches": 100},
+        {"limit_train_batches": 1, "limit_val_batches": 1, "accumulate_grad_batches": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.sampled(3)
+def test_the_engines_leave_out_the_same_batches(tmp_path: Path, data: Any, limits: dict[str, Any]) -> None:
+    options: dict[str, Any] = {"lrs": [0.02], "epochs": 2, "trainer": bare(**limits), "data": data}
+    fast, slow = (race(Warmed, tmp_path / engine, engine=engine, **options) for engine in ENGINES)
+    assert fast.results.engine == "vectorized"
+    for one, other in zip(fast.results.records, slow.results.records, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
+        np.testing.assert_allclose(one.curves["lr"], other.curves["lr"], rtol=1e-6)
+
+
+def test_of_much_data_only_the_rows_that_train_are_fetched(tmp_path: Path) -> None:
+    fetched = set()
+
+    class Many(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return 1_000_000
+
+        def __getitem__(self, place: int) -> Any:
+            fetched.add(place)
+            x = torch.randn(10, generator=torch.Generator().manual_seed(place))
+            return x, (x[:1] > 0).float()
+
+    class Much(Data):
+        def train_dataloader(self) -> Any:
+            return DataLoader(Many(), 16, shuffle=True)
+
+    trainer = bare(limit_train_batches=3)
+    raced = race(MLP, tmp_path / "race", data=partial(Much, rows=64), lrs=[0.01], epochs=2, trainer=trainer, seeds=2)
+    assert raced.results.engine == "vectorized"
+    assert len(fetched - set(range(2_000))) <= 2 * 2 * 3 * 16  # the first rows tell how seeds split the data
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"limit_train_batches": 0}, "limit_train_batches=0 trains nothing"),
+        ({"limit_train_batches": 0.1}, r"0\.1 \* 4 < 1"),  # Lightning's words
+        ({"limit_val_batches": 0}, "metric='val_loss' is not logged"),
+        ({"limit_test_batches": 0}, "'test_loss', which the test does not log: it logs nothing"),
+    ],
+    ids=str,
+)
+def test_a_race_without_batches_is_refused(tmp_path: Path, limits: dict[str, Any], told: str) -> None:
+    for engine in ENGINES:
+        with pytest.raises((InputError, MisconfigurationException), match=told):
+            race(MLP, tmp_path / engine, engine=engine, lrs=[0.01], epochs=1, trainer=bare(**limits))
 
 
 def test_the_command_accumulates(command: Any) -> None:

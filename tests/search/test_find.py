@@ -388,6 +388,14 @@ def test_data_without_a_length_are_searched_by_steps(tmp_path, monkeypatch, capl
     assert ("steps, like '80st', trains so long under the schedule" in said) == (steps is None)
 
 
+def test_a_limit_gives_data_a_length(tmp_path, caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    trainer = Trainer(limit_train_batches=3, accelerator="cpu", logger=False)
+    found = search(tmp_path, data=Streamed, steps="50%", lrs=(1e-4, 0.1), points=5, trainer=trainer)
+    assert found.outcome.judged_by == "val_loss"
+    assert "In each run limit_train_batches=3. One Trainer.fit a run of 2 epochs" in " ".join(caplog.messages)
+
+
 @pytest.mark.parametrize("steps", ["10%", "2ep"])
 def test_of_data_without_a_length_there_is_no_share(tmp_path, steps):
     with pytest.raises(InputError, match=f"steps='{steps}' is a share of a length, .*: give a number of steps, like"):

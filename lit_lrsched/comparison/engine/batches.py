@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from lit_lrsched.comparison.engine.bare_trainer import set_up
 from lit_lrsched.comparison.engine.hooks import STEP_OF
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
+from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.room import COPIES, check_memory
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map
 
@@ -31,7 +33,7 @@ class Rows:
     """The rows of one stage, and which of them make each batch.
 
     Args:
-        data: All rows, as the loader collates them: tensors ``[N, ...]`` in the batch's own structure.
+        data: The rows, as the loader collates them: tensors ``[N, ...]`` in the batch's own structure.
         order: Indices of the rows in the order they come, int64 ``[epochs, used]``.
         sizes: Rows in each batch of an epoch; they sum to ``used``.
     """
@@ -60,7 +62,7 @@ class Rows:
 
 
 def module_and_rows(
-    build: Build, seed: int, epochs: int, free: int | None = None
+    build: Build, seed: int, epochs: int, regime: Regime = PLAIN, free: int | None = None
 ) -> tuple[LightningModule, dict[Stage, Rows]]:
     """Builds a module and the rows of all epochs, drawing from the global generator exactly as ``Trainer.fit`` does.
 
@@ -71,6 +73,7 @@ def module_and_rows(
         build: Seeds everything and builds the module and its data.
         seed: What to seed with.
         epochs: How many epochs to draw.
+        regime: Which of the batches train, validate and test.
         free: Bytes of memory that are free for the rows. None: they are fetched whatever they take.
 
     Returns:
@@ -82,19 +85,19 @@ def module_and_rows(
     with isolate_rng(), torch.enable_grad():  # as everybody builds modules
         module, data = build(seed)
         with set_up(data, "fit"):
-            loaders = {"train": _loader(data.train_dataloader())}
-            if _has(module, data, "val"):
+            loaders: dict[Stage, DataLoader[Any]] = {"train": _loader(data.train_dataloader())}
+            if _has(module, data, "val") and regime.limit_val:
                 loaders["val"] = _loader(_only(data.val_dataloader()))
-            drawn: dict[str, list[_Epoch]] = {stage: [] for stage in loaders}
+            drawn: dict[Stage, list[_Epoch]] = {stage: [] for stage in loaders}
             for epoch in range(epochs):
                 for stage, loader in loaders.items():
-                    drawn[stage].append(_drawn(loader, epoch))
-            if _has(module, data, "test"):
+                    drawn[stage].append(_drawn(loader, stage, epoch, regime))
+            if _has(module, data, "test") and regime.limit_test:
                 data.setup("test")
                 loaders["test"] = _loader(_only(data.test_dataloader()))
-                drawn["test"] = [_drawn(loaders["test"], 0)]
+                drawn["test"] = [_drawn(loaders["test"], "test", 0, regime)]
             rows = {stage: _rows(loader, drawn[stage], free) for stage, loader in loaders.items()}
-    return module, rows  # type: ignore[return-value]
+    return module, rows
 
 
 def _has(module: LightningModule, data: LightningDataModule, stage: Stage) -> bool:
@@ -114,15 +117,16 @@ def _loader(loader: Any) -> DataLoader[Any]:
     return loader
 
 
-def _drawn(loader: DataLoader[Any], epoch: int) -> _Epoch:
+def _drawn(loader: DataLoader[Any], stage: Stage, epoch: int, regime: Regime) -> _Epoch:
     if epoch == 0 or not loader.persistent_workers:  # as the loader's iterator does, when it is made
         torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
     batches = loader.batch_sampler
+    most = None if regime.limit(stage) is None else regime.batches(stage, len(loader))
     if type(batches) is not BatchSampler:
-        listed = [list(batch) for batch in batches or ()]
+        listed = [list(batch) for batch in islice(batches or (), most)]
         return [row for batch in listed for row in batch], tuple(map(len, listed))
     # The same without a list for every batch, which takes most of the time when there are many seeds.
-    rows = list(batches.sampler)
+    rows = list(islice(batches.sampler, None if most is None else most * batches.batch_size))
     full, rest = divmod(len(rows), batches.batch_size)
     sizes = (batches.batch_size,) * full + ((rest,) if rest and not batches.drop_last else ())
     return rows[: sum(sizes)], sizes
@@ -137,12 +141,14 @@ def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None) -> Ro
     batch, again = _fetched(loader, first), _fetched(loader, first)  # before all rows, which may take long to fetch
     if not _equal(batch, again) or not torch.equal(before, torch.get_rng_state()):
         raise NotVectorizable("its rows change from one fetch to the next (random augmentation, for example)")
-    count = len(loader.dataset)  # type: ignore[arg-type]  # it has a length: its rows were drawn
+    order = np.array([epoch[0] for epoch in epochs])
+    used: Sequence[int] = range(len(loader.dataset))  # type: ignore[arg-type]  # it has a length: its rows were drawn
+    if order.size < len(used):  # a limit leaves most of them out
+        used, order = np.unique(order).tolist(), np.unique(order, return_inverse=True)[1].reshape(order.shape)
     if free is not None:
-        check_memory(f"its {count:,} rows", COPIES * count * bytes_of(batch) // len(first), free)
-    data = _fetched(loader, range(count))
-    order = torch.from_numpy(np.array([epoch[0] for epoch in epochs]))  # five times as fast as torch.tensor
-    rows = Rows(data, order, sizes)
+        check_memory(f"its {len(used):,} rows", COPIES * len(used) * bytes_of(batch) // len(first), free)
+    # Five times as fast as torch.tensor.
+    rows = Rows(_fetched(loader, used), torch.from_numpy(order), sizes)
     if not _equal(batch, rows.first_batch()):
         raise NotVectorizable("a batch depends on which rows it holds (padding to the longest, for example)")
     return rows

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lit_lrsched.comparison.engine.gradients import Gradients
 from lit_lrsched.comparison.engine.recorder import Stage
+from lit_lrsched.comparison.engine.regime import Regime
 
 STEP_OF: dict[Stage, str] = {"train": "training_step", "val": "validation_step", "test": "test_step"}
 
@@ -45,12 +45,12 @@ class Schedule:
     Args:
         steps: Batches an epoch, by stage.
         epochs: Epochs of training.
-        gradients: How the gradients of batches make an optimizer step.
+        regime: Which batches train, and how their gradients make steps.
     """
 
     steps: dict[Stage, int]
     epochs: int
-    gradients: Gradients
+    regime: Regime
 
     def places(self, stage: Stage) -> Iterator[tuple[int, int]]:
         """Yields epoch and batch index of every step."""

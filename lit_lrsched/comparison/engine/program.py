@@ -18,12 +18,12 @@ from lit_lrsched.comparison.engine.counts import Counts
 from lit_lrsched.comparison.engine.draws import KeyedDraws
 from lit_lrsched.comparison.engine.effects import Effects
 from lit_lrsched.comparison.engine.forms import Followable
-from lit_lrsched.comparison.engine.gradients import EACH_BATCH, Gradients
 from lit_lrsched.comparison.engine.graphs import Graph
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.recorder import ChangesItself, NotVectorizable, Stage
+from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.stack import Member, Stack, side_by_side
 from lit_lrsched.optim.torch_internals import (
     tree_leaves,
@@ -65,7 +65,7 @@ class Program:
         runs: R.
         device: Where the stacks lie.
         epochs: Epochs of training.
-        gradients: How the gradients of batches make a step.
+        regime: Which batches train, and how their gradients make steps.
         turned: Names of the parameters whose matrices lie transposed in memory.
         shared: Names of the constants that are the same for all runs.
 
@@ -81,7 +81,7 @@ class Program:
         runs: int,
         device: torch.device,
         epochs: int,
-        gradients: Gradients = EACH_BATCH,
+        regime: Regime = PLAIN,
         turned: Collection[str] = (),
         shared: Collection[str] = (),
     ) -> None:
@@ -89,7 +89,7 @@ class Program:
         self._turned = turned
         self._shared = shared
         self._update = update
-        self._gradients = gradients
+        self._regime = regime
         self._sizes = member.sizes
         self._structure = {stage: tree_structure(rows.data) for stage, rows in member.rows.items()}
         self._device = device
@@ -139,7 +139,7 @@ class Program:
 
     def stack(self, members: Sequence[Member], keys: Tensor) -> Stack:
         """Returns R runs that start from these members."""
-        return Stack(members, self._pure, self._update, self._gradients, keys, self._device, self._turned, self._shared)
+        return Stack(members, self._pure, self._update, self._regime, keys, self._device, self._turned, self._shared)
 
     @cached_property
     def validates_idly(self) -> bool:
@@ -176,9 +176,9 @@ class Program:
         """
         self._call_hooks("start", stack, "train", epoch)
         fixed = tree_leaves((stack.parameters, stack.constants, stack.slots, stack.sums))
-        first = epoch * self._gradients.steps_in(len(self._sizes["train"]))
+        first = epoch * self._regime.steps_in(len(self._sizes["train"]))
         steps = zip(self._coefficients(stack, values, first), values.rates.unbind(), strict=True)
-        given = ([*fixed, *step, rates, stack.keys] for step, rates in steps for _ in range(self._gradients.accumulate))
+        given = ([*fixed, *step, rates, stack.keys] for step, rates in steps for _ in range(self._regime.accumulate))
         self._take_steps(stack, "train", epoch, given)
         if validates and "val" in self._sizes:
             self._evaluate_stage(stack, "val", epoch)
@@ -293,7 +293,7 @@ class Program:
 
     def _kind(self, stage: Stage, index: int) -> str:
         """Returns whether a batch makes a step, or its gradients are a part of those of a later one."""
-        whole = stage != "train" or self._gradients.make_a_step(index, len(self._sizes["train"]))
+        whole = stage != "train" or self._regime.make_a_step(index, len(self._sizes["train"]))
         return "step" if whole else "part"
 
     def _hook_graph(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> Traced:
@@ -366,9 +366,9 @@ class Program:
                 parameters, constants, state, tree_unflatten(batch, self._structure["train"]), clock, rates
             )
         if kind == "part":
-            self._gradients.add_(grads, sums)
+            self._regime.add_(grads, sums)
         else:
-            self._update.update_(parameters, self._gradients.of_step_(grads, sums), slots, coefficients)
+            self._update.update_(parameters, self._regime.of_step_(grads, sums), slots, coefficients)
         return after  # type: ignore[no-any-return]
 
     def _evaluate(

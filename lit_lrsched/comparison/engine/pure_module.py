@@ -124,7 +124,7 @@ class PureModule:
         self._module = module
         module.__class__ = recording_class(type(module))
         vars(module)["_trainer_view"] = TrainerView(
-            cast("Recorder", module), schedule.steps["train"], schedule.gradients.accumulate, schedule.epochs
+            cast("Recorder", module), schedule.steps["train"], schedule.regime.accumulate, schedule.epochs
         )
         self._steps = _Steps(module)
         self._metrics = Metrics(module)
@@ -184,7 +184,7 @@ class PureModule:
         """
         output, state, kept = self._step("train", parameters, constants, state, batch, clock, rates)
         loss = _loss_of(output)
-        accumulate = self._schedule.gradients.accumulate
+        accumulate = self._schedule.regime.accumulate
         share = loss / accumulate if accumulate > 1 else loss
         return share, ({**state, "loss/train": loss.detach()}, kept)
 
@@ -330,8 +330,8 @@ class PureModule:
 
     def _steps_taken(self, stage: Stage, methods: Sequence[str]) -> Formula:
         """Returns how many optimizer steps are taken when these methods are called."""
-        gradients = self._schedule.gradients
-        steps, accumulate = gradients.steps_in(self._schedule.steps["train"]), gradients.accumulate
+        regime = self._schedule.regime
+        steps, accumulate = regime.steps_in(self._schedule.steps["train"]), regime.accumulate
         if STEP_OF["train"] in methods:
             return lambda epoch, index: epoch * steps + index // accumulate
         if stage == "test" or not {*FIRST, *START_OF["train"]}.isdisjoint(methods):

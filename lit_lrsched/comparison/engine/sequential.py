@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
 from lit_lrsched.comparison.engine.batches import Build
-from lit_lrsched.comparison.engine.gradients import EACH_BATCH, Gradients
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
+from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.training import Chunk
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import get_value
@@ -35,7 +35,7 @@ def race_one_by_one(
     epochs: int,
     device: torch.device,
     cluster: RayCluster | None = None,
-    gradients: Gradients = EACH_BATCH,
+    regime: Regime = PLAIN,
     steps: int | None = None,
     tests: bool = True,
     stop_after: int | None = None,
@@ -50,7 +50,7 @@ def race_one_by_one(
         epochs: Epochs of each run, with a validation at the end of each.
         device: Where to train.
         cluster: Trains the runs with its own workers, as many at a time as it has.
-        gradients: How the gradients of batches make a step.
+        regime: Which batches train, and how their gradients make steps.
         steps: Optimizer steps of each run, where it ends within the last of its epochs; it is validated then.
         tests: Whether each is tested at its end, where there is anything to test it on.
         stop_after: Steps after which each is stopped, however long its schedule is; it is validated then.
@@ -60,7 +60,7 @@ def race_one_by_one(
         Chunks of one run.
     """
     runs = [[run] for run in range(len(seeds))]
-    race = partial(_OneByOne, build, seeds, configure, epochs, device, gradients, steps, tests, stop_after, stop_broken)
+    race = partial(_OneByOne, build, seeds, configure, epochs, device, regime, steps, tests, stop_after, stop_broken)
     return map(race().train, runs) if cluster is None else cluster.train(race, runs)
 
 
@@ -71,7 +71,7 @@ class _OneByOne:
     configure: Sequence[Configure]
     epochs: int
     device: torch.device
-    gradients: Gradients
+    regime: Regime
     steps: int | None
     tests: bool
     stop_after: int | None
@@ -93,7 +93,7 @@ class _OneByOne:
             devices=1 if self.device.index is None else [self.device.index],
             num_sanity_val_steps=0,  # it would count towards metrics that are never reset
             callbacks=[trace],
-            **self.gradients.options(),
+            **self.regime.options(),
         )
         own = module.configure_optimizers
         cast("Any", module).configure_optimizers = lambda: self.configure[run](module, trainer, own)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lit_lrsched.comparison.engine.batches import Rows
-from lit_lrsched.comparison.engine.gradients import Gradients
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.recorder import Stage
+from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.optim.torch_internals import tree_leaves
 
 
@@ -40,7 +40,7 @@ class Stack:
         members: The member that each run starts from; the same object where runs share a seed.
         pure: The module.
         update: The optimizer.
-        gradients: How the gradients of batches make a step.
+        regime: Which batches train, and how their gradients make steps.
         keys: What each run's dropout is drawn from, int64 ``[R]``.
         device: Where to put them.
         turned: Names of the parameters whose matrices lie transposed in memory.
@@ -55,7 +55,7 @@ class Stack:
         members: Sequence[Member],
         pure: PureModule,
         update: GroupedUpdate,
-        gradients: Gradients,
+        regime: Regime,
         keys: Tensor,
         device: torch.device,
         turned: Collection[str],
@@ -70,7 +70,7 @@ class Stack:
         rest = constants.keys() - self.constants.keys()
         self.constants |= side_by_side([{name: member.constants[name] for name in rest} for member in members], device)
         self.slots = update.slots(self.parameters)
-        self.sums = gradients.sums(self.parameters)
+        self.sums = regime.sums(self.parameters)
         start = pure.start()
         self.state = side_by_side([start | member.buffers for member in members], device)
         self.kept: Kept = {}

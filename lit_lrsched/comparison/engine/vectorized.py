@@ -25,7 +25,6 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_lrsched.comparison.engine.batches import Build, Rows, bytes_of, module_and_rows
 from lit_lrsched.comparison.engine.even import LANES
-from lit_lrsched.comparison.engine.gradients import EACH_BATCH, Gradients
 from lit_lrsched.comparison.engine.held import held
 from lit_lrsched.comparison.engine.hooks import Schedule
 from lit_lrsched.comparison.engine.metrics import Tensors
@@ -34,6 +33,7 @@ from lit_lrsched.comparison.engine.program import Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
+from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.room import free_memory, room, workers_with_room
 from lit_lrsched.comparison.engine.stack import Member
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
@@ -69,7 +69,7 @@ class VectorizedRace:
         keep_weights: Whether to return the trained parameters too.
         workers: Processes that race chunks. None: one for each of torch's threads on a CPU, else this one alone.
         cluster: Trains the chunks with its own workers; this process then finds out whether it can be done, and how.
-        gradients: How the gradients of batches make a step.
+        regime: Which batches train, and how their gradients make steps.
         steps: Optimizer steps of each training, where it ends within the last of its epochs; it is validated then.
         tests: Whether each is tested at its end, where there is anything to test it on.
         only_ends: Whether only what they end with is wanted: validations before the last are then left out, where
@@ -102,7 +102,7 @@ class VectorizedRace:
         keep_weights: bool = False,
         workers: int | None = None,
         cluster: RayCluster | None = None,
-        gradients: Gradients = EACH_BATCH,
+        regime: Regime = PLAIN,
         steps: int | None = None,
         tests: bool = True,
         only_ends: bool = False,
@@ -117,14 +117,14 @@ class VectorizedRace:
         self._trains_on = torch.device(device)
         self._device = torch.device("cpu") if cluster else self._trains_on
         self._keep_weights = keep_weights
-        self._gradients = gradients
+        self._regime = regime
         self._tests = tests
         self._only_ends = only_ends
         self._known: dict[int, Member] = {}
         self._drawn = epochs  # so many are drawn of every seed, also where a later race is shorter
         module, rows = self._module_and_rows(trainings[0].seed, free_memory())
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
-        self._per_epoch = gradients.steps_in(len(self._sizes["train"]))
+        self._per_epoch = regime.steps_in(len(self._sizes["train"]))
         self._steps = epochs * self._per_epoch if steps is None else steps
         self._check_steps()
         self._held = held(module)
@@ -136,7 +136,7 @@ class VectorizedRace:
         probes = {
             stage: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for stage, part in rows.items()
         }
-        schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs, gradients)
+        schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs, regime)
         self._pure = PureModule(module, trained, len(real.param_groups), probes, schedule)
         example = Member(*self._pure.tensors(module), {stage: part.few() for stage, part in rows.items()})
         self._shared = self._same_constants(example)
@@ -230,13 +230,13 @@ class VectorizedRace:
             runs,
             self._device,
             self._epochs,
-            self._gradients,
+            self._regime,
             turned,
             self._shared.keys(),
         )
 
     def _module_and_rows(self, seed: int, free: int | None = None) -> tuple[LightningModule, dict[Stage, Rows]]:
-        module, rows = module_and_rows(self._build, seed, self._drawn, free)
+        module, rows = module_and_rows(self._build, seed, self._drawn, self._regime, free)
         return module, {stage: part for stage, part in rows.items() if stage != "test" or self._tests}
 
     def know(self, seeds: Iterable[int]) -> None:
@@ -302,7 +302,7 @@ class VectorizedRace:
             chunk_size=self.chunk_size,
             keep_weights=self._keep_weights,
             workers=1,
-            gradients=self._gradients,
+            regime=self._regime,
             steps=self._steps,
             tests=self._tests,
             only_ends=self._only_ends,
