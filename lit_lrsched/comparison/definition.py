@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from types import CellType, CodeType
@@ -24,6 +24,7 @@ from torch.nn.parameter import is_lazy
 
 from lit_lrsched.class_paths import import_path, without_partial
 from lit_lrsched.comparison.engine.batches import Build
+from lit_lrsched.comparison.engine.regime import FULL
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.own_schedule import OwnSchedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped
@@ -123,7 +124,7 @@ def definition_of(build: Build, grid: Grid, epochs: int, identity: Mapping[str, 
         "monitor": _part(str(grid.monitor), grid.monitor),
         "groups": _part(", ".join(grid.groups or ()) or "None", grid.groups),
         "gradient clipping": _part(str(grid.regime.clip), grid.regime.clip),
-        **{name: _part(str(count), count) for name, count in grid.regime.counts().items()},
+        **{name: _part(str(value), value) for name, value in replace(grid.regime, clip=None).options().items()},
     }
     return Definition(shared, {name: _schedule(schedule) for name, schedule in grid.schedules.items()})
 
@@ -299,4 +300,5 @@ def _instructions(code: CodeType) -> list[Any]:
 _UNSAID = {
     "accumulate_grad_batches": _part("1", 1),
     **{f"limit_{stage}_batches": _part("1.0", 1.0) for stage in ("train", "val", "test")},
+    "precision": _part(FULL, FULL),
 }

@@ -100,7 +100,7 @@ def _configured(
     module: LightningModule, data: LightningDataModule, regime: Regime, epochs: int, steps: int | None
 ) -> Configured:
     with quietly():
-        trainer = bare_trainer(epochs, steps, accelerator="cpu", devices=1, **regime.options())
+        trainer = bare_trainer(epochs, steps, accelerator="cpu", devices=1, **regime.counts())
         try:
             return configure(trainer, module, data)
         except DoesNotFit:

@@ -212,8 +212,9 @@ def compare(
             vectorized where the module allows it and gains by it.
         compile: Whether to compile the vectorized program. None: where that pays for itself.
         trainer: Says where to train: on its accelerator and, with a strategy like ``ddp``, on several devices, each
-            of which takes its share of the runs; how many batches an epoch has, and how their gradients are accumulated
-            and clipped. What else would change training is refused. None: on the accelerator that is there.
+            of which takes its share of the runs; how many batches an epoch has, how their gradients are accumulated
+            and clipped, and the precision. What else would change training is refused. None: on the accelerator that
+            is there.
         folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race, so that
             the same call takes an interrupted race up again.
         budget: The most trainings. Seeds are then added where the answer is open: settings that are clearly worse on

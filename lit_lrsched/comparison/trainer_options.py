@@ -1,9 +1,9 @@
 """Which options of a trainer a race honours, and which it refuses, since they would change what is trained.
 
 Honoured: accelerator, devices and strategy, which say where to train, limits of batches, gradient accumulation and
-clipping. What neither changes the weights nor what is measured is not looked at: loggers, checkpoints, bars, sanity
-checks, profilers, anomaly detection. ``deterministic`` and ``benchmark`` hold for the whole process, the race included.
-All else is refused.
+clipping, and precision. What neither changes the weights nor what is measured is not looked at: loggers, checkpoints,
+bars, sanity checks, profilers, anomaly detection. ``deterministic`` and ``benchmark`` hold for the whole process, the
+race included. All else is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import (
     ProgressBar,
     Timer,
 )
-from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lit_lrsched.comparison.engine.clipping import Clip
@@ -62,7 +62,7 @@ def regime_of(trainer: Trainer) -> Regime:
         algorithm = getattr(trainer.gradient_clip_algorithm, "value", trainer.gradient_clip_algorithm)
         clip = Clip(float(trainer.gradient_clip_val), cast("Any", algorithm or "norm"))
     limits = trainer.limit_train_batches, trainer.limit_val_batches, trainer.limit_test_batches
-    return Regime(trainer.accumulate_grad_batches, clip, *limits)
+    return Regime(trainer.accumulate_grad_batches, clip, *limits, trainer.precision)
 
 
 def check_trainer(trainer: Trainer, epochs: int, what: str) -> list[str]:
@@ -82,8 +82,9 @@ def check_trainer(trainer: Trainer, epochs: int, what: str) -> list[str]:
             raise InputError(f"{what} does not honour the trainer's {name}={value}: leave it out")
     if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
         raise InputError(f"{what} does not honour the trainer's reload_dataloaders_every_n_epochs: leave it out")
-    if type(trainer.precision_plugin) is not Precision:
-        raise InputError(f"{what} trains at full precision, not at the trainer's {trainer.precision}: leave it out")
+    plugin = type(trainer.precision_plugin)
+    if plugin not in (Precision, MixedPrecision, HalfPrecision, DoublePrecision):
+        raise InputError(f"{what} does not honour the trainer's {plugin.__name__}: give precision, or leave it out")
     if trainer.max_epochs not in (None, epochs):
         raise InputError(f"epochs={epochs}, and the trainer has max_epochs={trainer.max_epochs}: give one of the two")
     callbacks: list[Callback] = callbacks_of(trainer)

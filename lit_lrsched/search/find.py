@@ -210,8 +210,9 @@ def find_lr(
         groups: Schedules for momentum, weight decay and single param groups: see :class:`~lit_lrsched.ScheduledLR`.
         engine: ``"vectorized"``: all runs in one program. ``"sequential"``: one ``Trainer.fit`` a run. ``"auto"``:
             vectorized where the module allows it and gains by it.
-        trainer: Says where to train, on one device, how many batches an epoch has, and how their gradients are
-            accumulated and clipped. What else would change training is refused. None: on the accelerator that is there.
+        trainer: Says where to train, on one device, how many batches an epoch has, how their gradients are accumulated
+            and clipped, and the precision. What else would change training is refused. None: on the accelerator that
+            is there.
         folder: Where the runs are kept. None: a folder of ``lightning_logs`` whose name follows from the search, so
             that the same call takes an interrupted one up again.
         ray: Trains on a Ray cluster: ``"auto"`` for the one that runs, ``"local"`` for one that is started on this

@@ -15,6 +15,7 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader
 
@@ -278,7 +279,6 @@ def bare(**options: Any) -> Trainer:
         {"val_check_interval": 0.5},
         {"check_val_every_n_epoch": 2},
         {"reload_dataloaders_every_n_epochs": 1},
-        {"precision": "bf16-mixed"},
         {"max_time": {"minutes": 1}},
         {"fast_dev_run": True},
         {"max_epochs": 7},
@@ -288,7 +288,7 @@ def bare(**options: Any) -> Trainer:
 def test_a_trainer_that_would_train_otherwise_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError) as told:
         check_trainer(bare(**options), 5, "a race")
-    assert str(next(iter(options))).split("_")[0] in str(told.value) or "precision" in str(told.value)
+    assert str(next(iter(options))).split("_")[0] in str(told.value)
     assert "\n" not in str(told.value)
 
 
@@ -363,7 +363,12 @@ def test_the_engines_accumulate_alike(tmp_path: Path, accumulate: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "before"), [({"accumulate_grad_batches": 2}, "1"), ({"limit_val_batches": 3}, "1.0")]
+    ("option", "before"),
+    [
+        ({"accumulate_grad_batches": 2}, "1"),
+        ({"limit_val_batches": 3}, "1.0"),
+        ({"precision": "bf16-mixed"}, "32-true"),
+    ],
 )
 def test_a_race_of_other_batches_is_another(tmp_path: Path, option: dict[str, Any], before: str) -> None:
     options: dict[str, Any] = {"lrs": [0.02], "epochs": 1}
@@ -374,6 +379,36 @@ def test_a_race_of_other_batches_is_another(tmp_path: Path, option: dict[str, An
         race(Transformer, tmp_path / "plain", trainer=bare(**option), **options)
     with pytest.raises(InputError, match=f"{name}={value}, here {before}"):
         race(Transformer, tmp_path / "other", **options)
+
+
+class Halved(MLP):
+    """Logs whether it computes in half of the precision."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("bits", 8.0 * self.network(batch[0]).element_size(), on_step=False, on_epoch=True)
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_race_at_the_precision_of_its_trainer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    trainer = bare(precision="bf16-mixed")
+    raced = race(Halved, tmp_path / "race", lrs=[0.01], epochs=1, trainer=trainer)
+    assert raced.results.records[0].metrics["bits"] == 16
+    assert raced.results.engine == "sequential"
+    said = " ".join(caplog.messages)
+    assert "Precision: bf16-mixed." in said
+    assert "since the trainer's precision is bf16-mixed, and runs share a program at 32-true alone." in said
+    with pytest.raises(InputError, match="at 32-true alone: leave engine at auto"):
+        race(Halved, tmp_path / "fast", lrs=[0.01], epochs=1, trainer=trainer, engine="vectorized")
+    with pytest.raises(InputError, match="a race does not honour the trainer's Rounding: give precision"):
+        check_trainer(bare(plugins=[Rounding()]), 1, "a race")
+
+
+class Rounding(MixedPrecision):
+    """A precision plugin of somebody's own."""
+
+    def __init__(self) -> None:
+        super().__init__("bf16-mixed", "cpu")
 
 
 class Shuffled(Data):

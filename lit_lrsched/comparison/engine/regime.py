@@ -1,4 +1,4 @@
-"""Which batches a run goes through, and how their gradients make steps, as the trainer's options ask for it."""
+"""Which batches a run goes through, how their gradients make steps, and at which precision."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from lit_lrsched.comparison.engine.metrics import Tensors
 from lit_lrsched.comparison.engine.recorder import Stage
 from lit_lrsched.errors import InputError
 
+FULL = "32-true"
+"""The precision of a trainer to which nobody gave one."""
+
 
 @dataclass(frozen=True)
 class Regime:
-    """Which batches a run goes through, and how their gradients make optimizer steps.
+    """Which batches a run goes through, how their gradients make optimizer steps, and at which precision.
 
     Args:
         accumulate: Batches whose gradients make one step, each with that share of its loss; an epoch's last batch makes
@@ -25,6 +28,7 @@ class Regime:
         limit_train: Batches of an epoch of training: a number of them, or a share from 0 to 1.
         limit_val: Likewise of a validation.
         limit_test: Likewise of a test.
+        precision: The trainer's precision.
 
     Raises:
         InputError: When nothing is left to train on.
@@ -39,6 +43,7 @@ class Regime:
     limit_train: Union[int, float] = 1.0
     limit_val: Union[int, float] = 1.0
     limit_test: Union[int, float] = 1.0
+    precision: str = FULL
 
     def __post_init__(self) -> None:
         if not self.limit_train:
@@ -99,10 +104,12 @@ class Regime:
 
     def options(self) -> dict[str, Any]:
         """Returns all of it as options of a trainer."""
-        if self.clip is None:
-            return dict(self.counts())
-        clip = {"gradient_clip_val": self.clip.value, "gradient_clip_algorithm": self.clip.algorithm}
-        return {**self.counts(), **clip}
+        options: dict[str, Any] = dict(self.counts())
+        if self.precision != FULL:
+            options["precision"] = self.precision
+        if self.clip is not None:
+            options |= {"gradient_clip_val": self.clip.value, "gradient_clip_algorithm": self.clip.algorithm}
+        return options
 
     def __str__(self) -> str:
         """Returns it in sentences; empty where every batch makes a step as it is."""
@@ -114,8 +121,10 @@ class Regime:
             sentences.append(f"In each run {', '.join(f'{name}={value:g}' for name, value in counts.items())}.")
         if self.clip is not None:
             sentences.append(f"{str(self.clip).capitalize()}.")
+        if self.precision != FULL:
+            sentences.append(f"Precision: {self.precision}.")
         return " ".join(sentences)
 
 
 PLAIN = Regime()
-"""All batches, each of which makes a step with its gradients as they are."""
+"""All batches, each of which makes a step with its gradients as they are, at full precision."""

@@ -33,7 +33,7 @@ from lit_lrsched.comparison.engine.program import Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
-from lit_lrsched.comparison.engine.regime import PLAIN, Regime
+from lit_lrsched.comparison.engine.regime import FULL, PLAIN, Regime
 from lit_lrsched.comparison.engine.room import free_memory, room, workers_with_room
 from lit_lrsched.comparison.engine.stack import Member
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
@@ -121,6 +121,10 @@ class VectorizedRace:
         self._tests = tests
         self._only_ends = only_ends
         self._known: dict[int, Member] = {}
+        if regime.precision != FULL:
+            raise NotVectorizable(
+                f"the trainer's precision is {regime.precision}, and runs share a program at {FULL} alone"
+            )
         self._drawn = epochs  # so many are drawn of every seed, also where a later race is shorter
         module, rows = self._module_and_rows(trainings[0].seed, free_memory())
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
