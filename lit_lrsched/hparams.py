@@ -20,3 +20,11 @@ def hparams_summary(name: str, hyperparameters: Mapping[str, str | float | bool]
     from tensorboard.plugins.hparams import summary_v2
 
     return summary_v2.hparams_pb(dict(hyperparameters), trial_id=name)
+
+
+def hparams_of(row: bytes) -> dict[str, Any]:
+    """Returns the hyperparameters of a row, as an event file holds it."""
+    from tensorboard.plugins.hparams import metadata
+
+    values = metadata.parse_session_start_info_plugin_data(row).hparams
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in values.items()}

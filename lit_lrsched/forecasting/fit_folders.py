@@ -14,7 +14,7 @@ from lit_lrsched.forecasting.log_columns import Column, Log, logged_path, read_c
 from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.rate_path import RatePath
 from lit_lrsched.forecasting.schedule_paths import path_of
-from lit_lrsched.schedules.core import Horizon, Schedule
+from lit_lrsched.schedules.core import Horizon, NoEpochs, Schedule
 
 
 def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, list[str | None]]:
@@ -41,6 +41,8 @@ def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, list[str |
     length = _length(config, log, used, per_epoch)
     try:
         planned = _planned(config, length, per_epoch, logged)
+    except NoEpochs:
+        planned, why = None, "its schedule counts in epochs, and its log does not say how long they are"
     except InputError as error:
         planned, why = None, str(error)
     else:
@@ -75,7 +77,9 @@ def _option(config: Mapping[str, Any], name: str) -> Any:
 
 
 def _steps_per_epoch(log: Log) -> int | None:
-    """Returns how many optimizer steps an epoch has, by the epochs that Lightning logs beside whatever it logs."""
+    """Returns how many optimizer steps an epoch has: as it is written, or by the epochs that Lightning logs."""
+    if "steps_per_epoch" in log.hyperparameters:
+        return int(log.hyperparameters["steps_per_epoch"])
     if "epoch" not in log.columns:
         return None
     steps, epochs = log.columns["epoch"]

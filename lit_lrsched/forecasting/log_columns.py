@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
 from lit_lrsched.plans.csv_rows import csv_rows
-from lit_lrsched.plans.event_files import scalars_in
+from lit_lrsched.plans.event_files import events_in
 
 # Which column is the loss when none is named, in this order: what generalises comes first.
 _LOSSES = ("val_loss", "valid_loss", "validation_loss", "val/loss", "loss", "train_loss", "train/loss")
@@ -41,10 +42,12 @@ class Log(NamedTuple):
     Args:
         name: What messages call it.
         columns: Its columns, without the steps.
+        hyperparameters: Those that it holds as well.
     """
 
     name: str
     columns: Mapping[str, Column]
+    hyperparameters: Mapping[str, Any] = MappingProxyType({})
 
     def loss(self, wanted: str | None) -> str:
         """Returns the name of the column with the loss.
@@ -157,8 +160,9 @@ def read_csv(path: Path, name: str) -> Log:
 
 
 def read_events(folder: Path, name: str) -> Log:
-    """Returns the scalars that TensorBoard's logger wrote into a folder."""
-    return Log(name, {tag: _column(values) for tag, values in scalars_in(folder).items()})
+    """Returns what TensorBoard's logger wrote into a folder."""
+    scalars, hyperparameters = events_in(folder)
+    return Log(name, {tag: _column(values) for tag, values in scalars.items()}, hyperparameters)
 
 
 def run_from(log: Log, used: str, path: RatePath, offset: int = 0) -> tuple[LoggedRun, str]:

@@ -27,13 +27,14 @@ def path_of(schedule: Schedule, horizon: Horizon, lr: float, interval: Interval 
 
     Raises:
         InputError: When the schedule does not fit the horizon.
+        NoEpochs: When it counts in epochs, and the horizon does not say how long they are.
 
     >>> from lit_lrsched.schedules import MultiStep
     >>> path = path_of(MultiStep(["50%"]), Horizon(1_000_000), lr=0.1)
     >>> path.rate_at([499_999, 500_000]).round(6).tolist(), len(path.steps) < 300
     ([0.1, 0.01], True)
     """
-    stride, last = stride_of(interval, horizon), horizon.steps - 1
+    last = horizon.steps - 1
     known: dict[int, float] = {}
 
     def at(step: int) -> float:
@@ -42,6 +43,7 @@ def path_of(schedule: Schedule, horizon: Horizon, lr: float, interval: Interval 
         return known[step]
 
     try:
+        stride = stride_of(interval, horizon)
         edges = {
             edge + near for span in schedule.spans(horizon) for edge in (span.start, span.stop) for near in (-1, 0, 1)
         }
@@ -58,7 +60,7 @@ def path_of(schedule: Schedule, horizon: Horizon, lr: float, interval: Interval 
             ):
                 left.extend([(begin, middle), (middle, end)])
     except NoEpochs as error:
-        raise InputError(
+        raise NoEpochs(
             f"{schedule.describe()} counts in epochs, and a forecast in steps: write durations like '500st' or '10%'"
         ) from error
     if top == 0:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.plans.csv_rows import csv_rows
-from lit_lrsched.plans.event_files import scalars_in
+from lit_lrsched.plans.event_files import events_in
 
 
 def read_metric(path: str, monitor: str) -> list[float]:
@@ -48,7 +48,7 @@ def read_metric(path: str, monitor: str) -> list[float]:
 
 def _from_tensorboard(folder: Path, monitor: str) -> list[float]:
     """Returns the values of a scalar in the event files of a folder, in the order of their steps."""
-    known = scalars_in(folder)
+    known = events_in(folder).scalars
     if monitor not in known:
         there = f"it has {', '.join(known)}" if known else "it has neither metrics.csv nor event files with values"
         raise InputError(f"metric={str(folder)!r} has no {monitor!r}{did_you_mean(monitor, known)}: {there}")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lit_lrsched import (
     Constant,
@@ -28,6 +31,7 @@ from lit_lrsched.forecasting.fitting import fit, observed
 from lit_lrsched.forecasting.judgement import undecided
 from lit_lrsched.forecasting.laws import BASELINE
 from lit_lrsched.forecasting.log_columns import logged_path, read_csv
+from lit_lrsched.forecasting.reading import read_runs
 from lit_lrsched.forecasting.words import verdict
 from tests.forecasting.least_squares import expected_losses
 
@@ -281,6 +285,42 @@ def test_the_command_reads_what_fit_wrote(command):
     assert "version_3: its configuration has no schedule that is a function of the step" in command.out
     said = " ".join(command.out.split())
     assert "that of the first param group, lr/first; those of lr/last keep their ratio to it." in said
+
+
+class UsedRates(Callback):
+    """Records the rate of every optimizer step of the last training."""
+
+    of_last: ClassVar[list[float]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.of_last.clear()
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.of_last.append(optimizer.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("logger", [[], ["--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=."]])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ["WarmupCosine", "--lr_scheduler.warmup=2ep"],
+        ["MultiStep", "--lr_scheduler.milestones=[2ep, 4ep]"],
+        ["Cosine", "--lr_interval=epoch"],
+        ["CosineAnnealingLR", "--lr_scheduler.T_max=6"],
+    ],
+)
+def test_a_schedule_that_counts_in_epochs_is_read(command, schedule, logger):
+    """With an epoch of 6 steps, the last of a single batch, and a log with a validation in every other epoch."""
+    options = ["--trainer.max_epochs=6", "--trainer.accumulate_grad_batches=2", "--trainer.check_val_every_n_epoch=2"]
+    hook = "--trainer.callbacks=tests.forecasting.test_forecast.UsedRates"
+    assert command("fit", "--lr_scheduler", *schedule, *options, *logger, hook) == 0, command.err
+    (folder,) = Path("lightning_logs").iterdir()
+    read = read_runs(folder)
+    assert len(UsedRates.of_last) == 36
+    assert read.runs[0].rates == pytest.approx(UsedRates.of_last, rel=1e-5)
+    assert not any("interpolated" in note for note in read.notes)
 
 
 LISTED = "[{{log: a.csv, schedule: Constant, {}}}]"  # a YAML list of one foreign log

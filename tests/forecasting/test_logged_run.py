@@ -124,6 +124,14 @@ def test_a_configuration_of_another_tool_leaves_the_logged_rates(tmp_path, confi
     assert read_runs(folder_of(tmp_path, config)).runs[0].rates.tolist() == [0.2, 0.1]
 
 
+@pytest.mark.parametrize("schedule", ["Cosine}, lr_interval: epoch", "WarmupCosine, init_args: {warmup: 1ep}}"])
+def test_a_schedule_in_epochs_of_unknown_length_leaves_the_logged_rates(tmp_path, schedule):
+    read = read_runs(folder_of(tmp_path, f"{{lr_scheduler: {{class_path: lit_lrsched.{schedule}}}"))
+    assert read.runs[0].rates.tolist() == [0.2, 0.1]
+    why = "its schedule counts in epochs, and its log does not say how long they are, so the rates are those logged"
+    assert why in read.notes[0]
+
+
 def test_a_log_of_a_spreadsheet_is_read(tmp_path):
     path = tmp_path / "sheet.csv"
     path.write_text("\ufeffstep, lr, loss\r\n1, 0.1, 3.0\r\n2, 0.1, 2.0\r\n", encoding="utf-8")

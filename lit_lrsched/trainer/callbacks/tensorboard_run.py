@@ -73,7 +73,7 @@ class TensorBoardRun(Callback):
         # A module without an optimizer has one of Lightning's, without param groups.
         if not trainer.is_global_zero or not any(optimizer.param_groups for optimizer in trainer.optimizers):
             return
-        hyperparameters = _hyperparameters(trainer)
+        hyperparameters = _hyperparameters(trainer, self._plan)
         write_hyperparameters(trainer, hyperparameters)
         for writer in tensorboards(trainer):
             layout = {title: ["Multiline", tags] for title, tags in CHARTS.items()}
@@ -123,8 +123,11 @@ def _plan(trainer: Trainer) -> Plan | None:
         return None
 
 
-def _hyperparameters(trainer: Trainer) -> dict[str, Any]:
-    """Returns optimizer, schedule and their arguments as readable columns, such as ``schedule.warmup``."""
+def _hyperparameters(trainer: Trainer, plan: Plan | None) -> dict[str, Any]:
+    """Returns optimizer, schedule and their arguments as readable columns, such as ``schedule.warmup``.
+
+    The length of an epoch is one of them: what counts in epochs means nothing without it.
+    """
     optimizer = trainer.optimizers[0]
     columns = {"optimizer": type(optimizer).__name__, **base_values_of(optimizer.param_groups[0])}
     configs = trainer.lr_scheduler_configs
@@ -138,7 +141,9 @@ def _hyperparameters(trainer: Trainer) -> dict[str, Any]:
             plain = {"class_path": repr(scheduler.schedule)}
     else:
         plain = {"class_path": type(scheduler).__name__, "init_args": _numbers(vars(scheduler))}
-    return {**columns, "interval": configs[0].interval, **_flat("schedule", plain)}
+    per_epoch = plan.horizon.steps_per_epoch if plan else None
+    lengths = {"interval": configs[0].interval, **_flat("steps_per_epoch", per_epoch)}
+    return {**columns, **lengths, **_flat("schedule", plain)}
 
 
 def _cell(value: Any) -> str:
