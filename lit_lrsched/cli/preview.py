@@ -79,9 +79,7 @@ def preview(
     try:
         run = configure(trainer, model, datamodule, of_fit.get("ckpt_path"), of_fit.get("weights_only"))
         if schedules:
-            plans, refused = plans_of(
-                trainer, run, by_name(schedules), interval=options.lr_interval, monitor=options.lr_monitor
-            )
+            plans, refused = plans_of(trainer, run, by_name(schedules), options.lr_interval, options.lr_monitor, metric)
             views = {name: View.of(plan) for name, plan in plans.items()}
         else:
             views[""] = view_fit(trainer, run, metric)

@@ -14,7 +14,7 @@ from lit_lrsched.cli.json_document import check_typed, output_for_json, print_js
 from lit_lrsched.cli.quick_parser import QuickParser
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.audit import Finding
-from lit_lrsched.plans.metric_file import read_metric
+from lit_lrsched.plans.metric_file import recorded
 from lit_lrsched.plans.picture import look_of
 from lit_lrsched.plans.plan import Plan, plan_of
 from lit_lrsched.plans.preview import Preview, by_name, show
@@ -150,9 +150,8 @@ def _show(config: Namespace) -> int:
     lr = config.lr if config.lr is not None else _lr_of(config.optimizer)
     if lr is not None:
         check_positive("lr", lr, example=0.1)
-    named = [schedule.monitor for schedule in schedules.values() if isinstance(schedule, Plateau)]
-    monitor = config.lr_monitor or (named[0] if named else "metric")
-    metric = read_metric(config.metric, monitor) if config.metric else []
+    monitors = {config.lr_monitor or name for name in map(_followed, schedules.values()) if name}
+    metric = recorded(config.metric, monitors)
     views, refused = {}, []
     for name, schedule in schedules.items():
         try:
@@ -177,6 +176,15 @@ def _lr_of(optimizer: Any) -> float | None:
     arguments = optimizer.get("init_args") if isinstance(optimizer, Mapping) else None
     rate = arguments.get("lr") if isinstance(arguments, Mapping) else None
     return rate if isinstance(rate, (int, float)) else None
+
+
+def _followed(schedule: Any) -> str | None:
+    """Returns the name of the metric that a schedule follows, if it follows one: torch's knows no name."""
+    if isinstance(schedule, Schedule):
+        return schedule.monitor if isinstance(schedule, Plateau) else None
+    from lit_lrsched.optim.from_torch import follows_metric
+
+    return "metric" if follows_metric(schedule) else None
 
 
 def _plan(schedule: Any, horizon: Horizon, lr: float | None, metric: Sequence[float], config: Namespace) -> Plan:

@@ -145,6 +145,17 @@ def _plan_from(
     )
 
 
+def metrics_followed(configs: Sequence[SchedulerConfig]) -> set[str]:
+    """Returns the names of the metrics that schedulers follow."""
+    return {
+        config.monitor
+        for config in configs
+        if config.monitor
+        if isinstance(config.scheduler, ReduceLROnPlateau)
+        or (isinstance(config.scheduler, ScheduledLR) and config.scheduler.plateau is not None)
+    }
+
+
 def _moves_each_epoch(config: SchedulerConfig) -> bool:
     return config.interval == "epoch" and not isinstance(config.scheduler, ReduceLROnPlateau)
 

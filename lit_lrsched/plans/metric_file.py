@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from operator import itemgetter
 from pathlib import Path
 
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.plans.csv_rows import csv_rows
 from lit_lrsched.plans.event_files import events_in
+
+
+def recorded(path: str | None, monitors: Collection[str]) -> list[float]:
+    """Returns the recorded metric that schedules are to follow; nothing where none was given.
+
+    Args:
+        path: The file or folder, for :func:`read_metric`.
+        monitors: The names of the metrics that the schedules follow.
+
+    Raises:
+        InputError: When there is a record and no schedule that follows it, or schedules follow several metrics.
+    """
+    if not path:
+        return []
+    if len(monitors) > 1:
+        raise InputError(
+            f"metric={path!r} is one metric, and the schedules follow {', '.join(sorted(monitors))}: preview them apart"
+        )
+    if not monitors:
+        raise InputError(f"metric={path!r} is for a schedule that follows a metric, as Plateau does: leave it out")
+    return read_metric(path, *monitors)
 
 
 def read_metric(path: str, monitor: str) -> list[float]:

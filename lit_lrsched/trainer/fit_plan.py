@@ -23,12 +23,12 @@ from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.lengths import made_for
 from lit_lrsched.optim.param_groups import back_to_base_lr
 from lit_lrsched.optim.replay import Replay
-from lit_lrsched.optim.run_plan import plan_run
+from lit_lrsched.optim.run_plan import metrics_followed, plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.training_loop import Resumed, SchedulerConfig, TrainingLoop, scheduler_config
 from lit_lrsched.plans.audit import Finding, audit, audit_lengths
 from lit_lrsched.plans.curve import sample
-from lit_lrsched.plans.metric_file import read_metric
+from lit_lrsched.plans.metric_file import recorded
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.view import View
 from lit_lrsched.schedules.core import Interval
@@ -126,8 +126,7 @@ def plan_fit(trainer: Trainer, configured: Configured, metric: str | None = None
         DoesNotFit: When the checkpoint does not fit the run.
     """
     optimizers, configs, loop, resumed = configured
-    monitors = {config.monitor for config in configs if config.monitor}
-    values: Sequence[float] = read_metric(metric, min(monitors, default="metric")) if metric else ()
+    values = recorded(metric, metrics_followed(configs))
     try:
         plan = plan_run(optimizers, configs, loop, values, resumed)
     except InputError as error:
@@ -216,8 +215,10 @@ def plans_of(
     schedules: Mapping[str, AnySchedule],
     interval: Interval | None = None,
     monitor: str | None = None,
+    metric: str | None = None,
 ) -> tuple[dict[str, Plan], list[Finding]]:
     """Plans other schedules on the optimizer of a configured run; those that do not fit are findings."""
+    made: dict[str, tuple[Optimizer, list[SchedulerConfig]]] = {}
     plans: dict[str, Plan] = {}
     refused = []
     for name, schedule in schedules.items():
@@ -232,7 +233,13 @@ def plans_of(
                 if config
                 else []
             )
-            plans[name] = plan_run([optimizer], configs, configured.loop, resumed=configured.resumed)
+            made[name] = optimizer, configs
+        except InputError as error:
+            refused.append(Finding("failure", f"{name}: {error}"))
+    values = recorded(metric, metrics_followed([config for _, configs in made.values() for config in configs]))
+    for name, (optimizer, configs) in made.items():
+        try:
+            plans[name] = plan_run([optimizer], configs, configured.loop, values, configured.resumed)
         except InputError as error:
             refused.append(Finding("failure", f"{name}: {error}"))
     return plans, refused

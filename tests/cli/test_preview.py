@@ -132,6 +132,28 @@ def test_a_recorded_metric(command):
     assert "metric stalls: x 0.01    410      41" in command.out
 
 
+@pytest.mark.parametrize("start", [["preview"], BY_HAND], ids=["run", "by hand"])
+@pytest.mark.parametrize(
+    "what", ["lr_scheduler=Cosine", "lr_scheduler=StepLR --lr_scheduler.step_size=9", "schedules=Rex"]
+)
+def test_a_metric_that_no_schedule_follows_is_refused(command, start, what):
+    Path("metric.csv").write_text("val_loss\n1.0\n")
+    assert command(*start, *f"--{what}".split(), "--lr_monitor=val_loss", "--metric=metric.csv") == 2
+    told = "metric='metric.csv' is for a schedule that follows a metric, as Plateau does: leave it out"
+    assert command.err == f"error: {told}\n"
+
+
+@pytest.mark.parametrize("start", [["preview"], BY_HAND], ids=["run", "by hand"])
+def test_a_metric_is_replayed_for_the_schedules_that_follow_it(command, start):
+    Path("metric.csv").write_text("val_loss\n" + 50 * "1.0\n")
+    asked = "{constant: Constant, plateau: {class_path: Plateau, init_args: {patience: 19}}}"
+    assert command(*start, f"--schedules={asked}", "--metric=metric.csv", "--png=null") == 0
+    assert "plateau: Plateau follows the recorded val_loss (x 0.1, patience 19, mode min)." in command.out
+    two = "{a: Plateau, b: {class_path: Plateau, init_args: {monitor: val_acc}}}"
+    assert command(*start, f"--schedules={two}", "--metric=metric.csv") == 2
+    assert "is one metric, and the schedules follow val_acc, val_loss: preview them apart" in command.err
+
+
 def test_a_metric_from_the_folder_of_a_run(command):
     options = ["--lr_scheduler=Plateau", "--lr_scheduler.patience=3", "--png=null"]
     for number, logger in enumerate(["TensorBoardLogger", "CSVLogger"]):
@@ -303,7 +325,7 @@ def test_the_example_of_every_class_works(command, name):
         ("--lr_scheduler=FromTorch --lr_scheduler.scheduler=StpLR", ["'StpLR'", "did you mean 'StepLR'"]),
         ("--lr_scheduler=StepLR --lr_scheduler.step_size=x", ["step_size", "'x'", "an int"]),
         ("--lr_scheduler=Linear --lr_interval=week", ["'week'", "step", "epoch"]),
-        ("--lr_scheduler=Linear --metric=nowhere.csv", ["nowhere.csv", "cannot be read"]),
+        ("--lr_scheduler=Plateau --metric=nowhere.csv", ["nowhere.csv", "cannot be read"]),
         ("--lr_scheduler=Linear --png=picture.xyz", ["picture.xyz", "xyz"]),
         ("--lr_scheduler=Linear --epochs=0", ["epochs=0"]),
         ("--lr_scheduler=Linear --epochs=x", ["epochs", "'x'", "an int"]),
