@@ -10,15 +10,15 @@ import numpy as np
 
 from lit_lrsched.class_paths import from_plain
 from lit_lrsched.errors import InputError
-from lit_lrsched.forecasting.log_columns import Column, Log, logged_path, read_csv, read_events, run_from
-from lit_lrsched.forecasting.logged_run import LoggedRun
+from lit_lrsched.forecasting.log_columns import Column, Log, logged_path, read_csv, read_events
 from lit_lrsched.forecasting.rate_path import RatePath
+from lit_lrsched.forecasting.runs_of_logs import RunOfLog, run_of
 from lit_lrsched.forecasting.schedule_paths import path_of
 from lit_lrsched.schedules.core import Horizon, NoEpochs, Schedule
 
 
-def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, list[str | None]]:
-    """Returns the run in a folder of ``fit``, the name of its loss, and what has to be said of it.
+def read_fit(folder: Path, loss: str | None) -> RunOfLog:
+    """Returns the run in a folder of ``fit``.
 
     Raises:
         InputError: When there is no log in the folder, or none of the loss or the rate, or its configuration cannot be
@@ -36,7 +36,6 @@ def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, list[str |
     used = log.loss(loss)
     config = _config(folder)
     logged = log.rate()
-    about = [log.about_loss(loss), log.about_groups()]
     per_epoch = _steps_per_epoch(log)
     length = _length(config, log, used, per_epoch)
     try:
@@ -47,13 +46,13 @@ def read_fit(folder: Path, loss: str | None) -> tuple[LoggedRun, str, list[str |
         planned, why = None, str(error)
     else:
         why = "its configuration has no schedule that is a function of the step"
+    # What is logged at step s is the loss of that step, so s + 1 steps are done.
     if planned is not None and _agrees(planned, logged_path(logged)):
-        return (*run_from(log, used, planned, offset=1), about)
+        return run_of(log, loss, planned, offset=1)
     if planned is not None:
         why = "the logged rates are not those of the schedule in its configuration"
-    # What is logged at step s is the loss of that step, so s + 1 steps are done.
-    note = f"{name}: {why}, so the rates are those logged, interpolated."
-    return (*run_from(log, used, logged_path(logged, length), offset=1), [note, log.about_begin(), *about])
+    read = run_of(log, loss, length=length, offset=1)
+    return read._replace(notes=[f"{name}: {why}, so the rates are those logged, interpolated.", *read.notes])
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from lit_lrsched.errors import InputError, did_you_mean
-from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
 from lit_lrsched.plans.csv_rows import csv_rows
 from lit_lrsched.plans.event_files import events_in
@@ -29,6 +29,11 @@ class Column(NamedTuple):
 
     steps: FloatArray
     values: FloatArray
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Where there is a number at a step of at least 0, ``[rows]``."""
+        return np.isfinite(self.steps) & np.isfinite(self.values) & (self.steps >= 0)
 
     @property
     def last(self) -> int:
@@ -62,18 +67,12 @@ class Log(NamedTuple):
                     f"{self.name} has no column {wanted!r}{did_you_mean(str(wanted), self.columns)}: it has {known}"
                 )
             return wanted
-        found = self._losses()
+        found = self.losses()
         if not found:
             raise InputError(f"{self.name} has no column that looks like a loss: it has {known}: name one with loss")
         return found[0]
 
-    def about_loss(self, wanted: str | None) -> str | None:
-        """Returns what has to be said where the loss was taken from among several, else None."""
-        used, *others = self._losses() if wanted is None else [wanted]
-        others = [name for name in others if not name.startswith("loss/")]
-        return f"The loss is {used}, not {', '.join(others)}: name another with loss." if others else None
-
-    def _losses(self) -> list[str]:
+    def losses(self) -> list[str]:
         """Returns the names of the columns that look like a loss, the first to be taken."""
         found = [name for name in _LOSSES if name in self.columns]
         others = [name for name in self.columns if "loss" in name.lower() and not name.startswith("test")]
@@ -86,7 +85,7 @@ class Log(NamedTuple):
         Raises:
             InputError: When none was logged, or none that is a number.
         """
-        rates = self._rates()
+        rates = self.rates()
         if not rates:
             known = ", ".join(self.columns) or "none"
             raise InputError(
@@ -94,7 +93,7 @@ class Log(NamedTuple):
                 "schedule in a YAML list of runs"
             )
         name, column = next(iter(rates.items()))
-        if not (np.isfinite(column.steps + column.values) & (column.steps >= 0)).any():
+        if not column.known.any():
             raise InputError(f"{self.name} has no number in its column {name!r}: log the rate of every row")
         return column
 
@@ -102,29 +101,8 @@ class Log(NamedTuple):
         """Returns the last step at which the loss or the rate was logged."""
         return max(self.columns[loss].last, self.rate().last)
 
-    def about_begin(self) -> str | None:
-        """Returns what has to be said where the rates of the first steps were not logged, else None."""
-        if float(np.nanmin(self.rate().steps)) <= 1:
-            return None
-        return "Where a log begins late, the rate is taken to rise from 0 until there."
-
-    def about_groups(self) -> str | None:
-        """Returns what has to be said where param groups have rates of their own, else None."""
-        name, *others = rates = self._rates()
-        first = logged_path(rates[name])
-        ratios = []
-        for other in others:
-            steps, values = rates[other]
-            used = first.rate_at(np.clip(steps, 0, first.length - 1))
-            known = np.isfinite(values) & (steps >= 0) & (steps < first.length) & (used > 0)
-            ratios.append(values[known] / used[known])
-        if all(np.allclose(ratio, 1, rtol=1e-4) for ratio in ratios):
-            return None
-        kept = all(np.allclose(ratio, np.median(ratio), rtol=1e-3) for ratio in ratios if len(ratio))
-        words = "keep their ratio to it" if kept else "do not keep their ratio to it, which no law knows of"
-        return f"The learning rate is that of the first param group, {name}; those of {', '.join(others)} {words}."
-
-    def _rates(self) -> dict[str, Column]:
+    def rates(self) -> dict[str, Column]:
+        """Returns the learning rate of every param group, the first one first."""
         return {
             name: column
             for name, column in self.columns.items()
@@ -165,12 +143,6 @@ def read_events(folder: Path, name: str) -> Log:
     return Log(name, {tag: _column(values) for tag, values in scalars.items()}, hyperparameters)
 
 
-def run_from(log: Log, used: str, path: RatePath, offset: int = 0) -> tuple[LoggedRun, str]:
-    """Returns a run of a log's column, and the column's name."""
-    column = log.columns[used]
-    return LoggedRun(column.steps + offset, column.values, path, Path(log.name).stem), used
-
-
 def logged_path(rate: Column, steps: int | None = None) -> RatePath:
     """Returns the learning rate between logged points: interpolated, rising from 0 before the first.
 
@@ -178,7 +150,7 @@ def logged_path(rate: Column, steps: int | None = None) -> RatePath:
         rate: The logged rates, one of them at a step of at least 0.
         steps: How long the run is. None: to the last logged step.
     """
-    known = np.isfinite(rate.steps) & np.isfinite(rate.values) & (rate.steps >= 0)
+    known = rate.known
     places, last = np.unique(rate.steps[known][::-1].astype(np.int64), return_index=True)
     rates = rate.values[known][::-1][last]
     if places[0] > 0:  # a log that counts from 1 begins with the first rate there was

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, Union
 from lit_lrsched.class_paths import from_plain, without_partial
 from lit_lrsched.errors import InputError, did_you_mean, shown
 from lit_lrsched.forecasting.fit_folders import read_fit
-from lit_lrsched.forecasting.log_columns import logged_path, read_csv, run_from
+from lit_lrsched.forecasting.log_columns import read_csv
 from lit_lrsched.forecasting.logged_run import LoggedRun
+from lit_lrsched.forecasting.runs_of_logs import RunOfLog, run_of
 from lit_lrsched.forecasting.schedule_paths import path_of
 from lit_lrsched.schedules.checks import check_positive, check_whole
 from lit_lrsched.schedules.core import Horizon, Schedule, as_schedule
@@ -85,21 +86,18 @@ def _read_path(path: Path, loss: str | None, read: Read) -> None:
         read.losses.extend([used] * len(runs))
         read.notes.extend(notes)
     elif path.is_dir():
-        _add(read, *read_fit(path, loss))
+        _add(read, read_fit(path, loss))
     elif path.suffix in (".yaml", ".yml"):
         for entry in _entries(path):
-            _add(read, *_stated(path, entry, loss))
+            _add(read, _stated(path, entry, loss))
     else:
-        log = read_csv(path, name)
-        used = log.loss(loss)
-        run_and_loss = run_from(log, used, logged_path(log.rate(), log.last_step(used)))
-        _add(read, *run_and_loss, [log.about_loss(loss), log.about_begin(), log.about_groups()])
+        _add(read, run_of(read_csv(path, name), loss))
 
 
-def _add(read: Read, run: LoggedRun, used: str, notes: Sequence[str | None]) -> None:
-    read.runs.append(run)
-    read.losses.append(used)
-    read.notes.extend(note for note in notes if note is not None and note not in read.notes)
+def _add(read: Read, found: RunOfLog) -> None:
+    read.runs.append(found.run)
+    read.losses.append(found.loss)
+    read.notes.extend(note for note in found.notes if note not in read.notes)
 
 
 def _entries(path: Path) -> list[Mapping[str, Any]]:
@@ -121,27 +119,23 @@ def _entries(path: Path) -> list[Mapping[str, Any]]:
     return content
 
 
-def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> tuple[LoggedRun, str, list[str | None]]:
+def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> RunOfLog:
     log = read_csv(path.parent / str(entry["log"]), str(entry["log"]))
     wanted = loss or entry.get("loss")
-    used, about_loss = log.loss(wanted), log.about_loss(wanted)
-    last = log.columns[used].last
+    last = log.columns[log.loss(wanted)].last
     length = entry.get("steps", last)
     try:
         check_whole("steps", length, least=last)
         if "schedule" not in entry:
-            return (
-                *run_from(log, used, logged_path(log.rate(), length)),
-                [about_loss, log.about_begin(), log.about_groups()],
-            )
+            return run_of(log, wanted, length=length)
         if "lr" not in entry:
             raise InputError("there is no peak rate for the schedule: add lr")
         lr = _number(entry["lr"])
         check_positive("lr", lr, example=3e-4)
-        path_of_run = path_of(schedule_from(entry["schedule"]), Horizon(length), lr)
+        planned = path_of(schedule_from(entry["schedule"]), Horizon(length), lr)
     except InputError as error:
         raise InputError(f"{path}, {log.name}: {error}") from error
-    return (*run_from(log, used, path_of_run), [about_loss])
+    return run_of(log, wanted, planned)
 
 
 def _number(value: Any) -> Any:

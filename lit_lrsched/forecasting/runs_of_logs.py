@@ -1,0 +1,81 @@
+"""The run that a log holds, and what has to be said of how it was read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lit_lrsched.forecasting.log_columns import Log, logged_path
+from lit_lrsched.forecasting.logged_run import LoggedRun
+from lit_lrsched.forecasting.rate_path import RatePath
+
+
+class RunOfLog(NamedTuple):
+    """A run that was read.
+
+    Args:
+        run: The run.
+        loss: The name of its loss.
+        notes: What was assumed or left aside on the way, one sentence each.
+    """
+
+    run: LoggedRun
+    loss: str
+    notes: list[str]
+
+
+def run_of(
+    log: Log, wanted: str | None, planned: RatePath | None = None, length: int | None = None, offset: int = 0
+) -> RunOfLog:
+    """Returns the run that a log holds.
+
+    Args:
+        log: The log.
+        wanted: The name of the loss. None: the first that looks like one.
+        planned: The rate of every step, where it is known. None: the rates are those logged.
+        length: How many steps the run has, where the rates are those logged. None: as many as the last row says.
+        offset: How many more steps are done after a logged loss than its row says.
+
+    Raises:
+        InputError: When a column is missing, or the run tells nothing.
+    """
+    used = log.loss(wanted)
+    path = planned or logged_path(log.rate(), length or log.last_step(used))
+    steps, losses = log.columns[used]
+    run = LoggedRun(steps + offset, losses, path, Path(log.name).stem)
+    of_rates = _on_logged_rates(log, used) if planned is None else iter(())
+    return RunOfLog(run, used, [*_on_loss(log, wanted), *_on_groups(log), *of_rates])
+
+
+def _on_loss(log: Log, wanted: str | None) -> Iterator[str]:
+    used, *others = log.losses() if wanted is None else [wanted]
+    others = [name for name in others if not name.startswith("loss/")]
+    if others:
+        yield f"The loss is {used}, not {', '.join(others)}: name another with loss."
+
+
+def _on_logged_rates(log: Log, used: str) -> Iterator[str]:
+    if float(np.nanmin(log.rate().steps)) > 1:
+        yield "Where a log begins late, the rate is taken to rise from 0 until there."
+
+
+def _on_groups(log: Log) -> Iterator[str]:
+    rates = log.rates()
+    if len(rates) < 2 or not next(iter(rates.values())).known.any():
+        return
+    name, *others = rates
+    first = logged_path(rates[name])
+    ratios = []
+    for other in others:
+        steps, values = rates[other]
+        used = first.rate_at(np.clip(steps, 0, first.length - 1))
+        known = rates[other].known & (steps < first.length) & (used > 0)
+        ratios.append(values[known] / used[known])
+    if all(np.allclose(ratio, 1, rtol=1e-4) for ratio in ratios):
+        return
+    kept = all(np.allclose(ratio, np.median(ratio), rtol=1e-3) for ratio in ratios if len(ratio))
+    words = "keep their ratio to it" if kept else "do not keep their ratio to it, which no law knows of"
+    yield f"The learning rate is that of the first param group, {name}; those of {', '.join(others)} {words}."
