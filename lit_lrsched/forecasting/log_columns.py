@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
+from lit_lrsched.forecasting.wandb_panels import of_one_run
 from lit_lrsched.plans.csv_rows import csv_rows
 from lit_lrsched.plans.event_files import events_in
 
@@ -48,11 +49,13 @@ class Log(NamedTuple):
         name: What messages call it.
         columns: Its columns, without the steps.
         hyperparameters: Those that it holds as well.
+        begin: What stands before the names of the columns in its file.
     """
 
     name: str
     columns: Mapping[str, Column]
     hyperparameters: Mapping[str, Any] = MappingProxyType({})
+    begin: str = ""
 
     def loss(self, wanted: str | None) -> str:
         """Returns the name of the column with the loss.
@@ -62,6 +65,7 @@ class Log(NamedTuple):
         """
         known = ", ".join(self.columns) or "none"
         if wanted is not None:
+            wanted = wanted.removeprefix(self.begin) if isinstance(wanted, str) else wanted
             if not isinstance(wanted, str) or wanted not in self.columns:
                 raise InputError(
                     f"{self.name} has no column {wanted!r}{did_you_mean(str(wanted), self.columns)}: it has {known}"
@@ -111,11 +115,16 @@ class Log(NamedTuple):
         }
 
 
-def read_csv(path: Path, name: str) -> Log:
+def read_csv(path: Path, name: str, wanted: str | None = None) -> Log:
     """Returns the log in a CSV file with a column ``step``.
 
+    Args:
+        path: The file.
+        name: What messages call it.
+        wanted: The column with the loss, where it is named.
+
     Raises:
-        InputError: When the file cannot be read, is empty, has no such column, or two of one name.
+        InputError: When the file cannot be read, is empty, has no such column, two of one name, or several runs.
     """
     rows = csv_rows(path, name, "give a CSV with columns step, lr and a loss")
     if len(rows) < 2:
@@ -134,7 +143,8 @@ def read_csv(path: Path, name: str) -> Log:
         if title != "step":
             filled = [(step, _cell(row, place)) for step, row in zip(steps, rows[1:], strict=True) if _has(row, place)]
             columns[title] = _column(filled)
-    return Log(name, {title: column for title, column in columns.items() if len(column.steps)})
+    columns, begin = of_one_run(columns, name, wanted)
+    return Log(name, {title: column for title, column in columns.items() if len(column.steps)}, begin=begin)
 
 
 def read_events(folder: Path, name: str) -> Log:

@@ -63,7 +63,10 @@ def read_runs(runs: RunLike | Sequence[RunLike], loss: str | None = None) -> Rea
     names = Counter(read.losses)
     if len(names) > 1:
         found = ", ".join(f"{name} ({count} of them)" for name, count in names.items())
-        raise InputError(f"the runs log different losses: {found}: name the one that all have with loss")
+        raise InputError(
+            f"the runs log different losses: {found}: name the one that all have with loss, or give the columns one "
+            "name"
+        )
     left_out = sum(run.left_out for run in read.runs)
     if left_out:
         read.notes.append(f"{left_out} rows were left out: repeated, before the first step, or not finite numbers.")
@@ -91,7 +94,7 @@ def _read_path(path: Path, loss: str | None, read: Read) -> None:
         for entry in _entries(path):
             _add(read, _stated(path, entry, loss))
     else:
-        _add(read, run_of(read_csv(path, name), loss))
+        _add(read, run_of(read_csv(path, name, loss), loss))
 
 
 def _add(read: Read, found: RunOfLog) -> None:
@@ -120,8 +123,8 @@ def _entries(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> RunOfLog:
-    log = read_csv(path.parent / str(entry["log"]), str(entry["log"]))
     wanted = loss or entry.get("loss")
+    log = read_csv(path.parent / str(entry["log"]), str(entry["log"]), wanted)
     last = log.columns[log.loss(wanted)].last
     length = entry.get("steps", last)
     try:

@@ -152,6 +152,35 @@ def test_a_late_log_rises_from_0(tmp_path):
     assert read_runs(tmp_path).notes[1:] == [late]
 
 
+def panel_of(path, *titles: str) -> None:
+    """Writes what Weights & Biases exports of a panel: every column with its least and greatest value beside it."""
+    every = [f"{title}{ending}" for title in titles for ending in ("", "__MIN", "__MAX")]
+    rows = [",".join([str(step), *(3 * [str(3 - step / 10)] * len(titles))]) for step in (1, 2)]
+    path.write_text("\n".join([",".join(["step", *every]), *rows]))
+
+
+def test_a_panel_of_weights_and_biases_is_read(tmp_path):
+    for name in ("fast", "slow - 2"):
+        panel_of(tmp_path / f"{name}.csv", f"{name} - train/loss", f"{name} - lr-AdamW/pg1")
+    read = read_runs([tmp_path / "fast.csv", tmp_path / "slow - 2.csv"])
+    assert (read.losses, read.notes) == (["train/loss", "train/loss"], [])
+    assert (read.runs[1].losses.tolist(), read.runs[1].rates.tolist()) == ([2.9, 2.8], [2.9, 2.9])
+    assert read_runs(tmp_path / "fast.csv", "fast - train/loss").losses == ["train/loss"]
+
+
+def test_the_runs_of_one_panel_are_listed(tmp_path):
+    panel_of(tmp_path / "all.csv", "fast - train/loss", "slow - train/loss", "slow - lr")
+    told = r"all\.csv has the columns of several runs, fast - train/loss, .*: write a YAML list with an entry for each"
+    for loss in (None, "train/loss"):
+        with pytest.raises(InputError, match=told):
+            read_runs(tmp_path / "all.csv", loss)
+    stated = "loss: fast - train/loss, schedule: {class_path: Cosine}, lr: 0.2, steps: 4"
+    (tmp_path / "runs.yaml").write_text(f"[{{log: all.csv, {stated}}}, {{log: all.csv, loss: slow - train/loss}}]")
+    read = read_runs(tmp_path / "runs.yaml")
+    assert read.losses == ["train/loss", "train/loss"]
+    assert [run.path.peak for run in read.runs] == [0.2, 2.9]
+
+
 @pytest.mark.parametrize(
     ("titles", "loss", "notes"),
     [
