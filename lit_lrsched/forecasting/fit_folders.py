@@ -52,7 +52,7 @@ def read_fit(folder: Path, loss: str | None) -> RunOfLog:
     if planned is not None:
         why = "the logged rates are not those of the schedule in its configuration"
     read = run_of(log, loss, length=length, offset=1)
-    return read._replace(notes=[f"{name}: {why}, so the rates are those logged, interpolated.", *read.notes])
+    return read._replace(notes=[f"{name}: {why}, so the rates are those logged.", *read.notes])
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

@@ -87,7 +87,7 @@ class Log(NamedTuple):
         """Returns the learning rate of the first param group.
 
         Raises:
-            InputError: When none was logged, or none that is a number.
+            InputError: When none was logged, none that is a number, or a single one late in the run.
         """
         rates = self.rates()
         if not rates:
@@ -99,6 +99,12 @@ class Log(NamedTuple):
         name, column = next(iter(rates.items()))
         if not column.known.any():
             raise InputError(f"{self.name} has no number in its column {name!r}: log the rate of every row")
+        first, last = column.steps[column.known].min(), column.last
+        if first == last > 1:
+            raise InputError(
+                f"{self.name} has its learning rate at step {last:,} alone, which tells nothing of those before: log "
+                "it from the first step on, or state the schedule in a YAML list of runs"
+            )
         return column
 
     def last_step(self, loss: str) -> int:

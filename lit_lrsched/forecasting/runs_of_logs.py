@@ -46,8 +46,8 @@ def run_of(
     path = planned or logged_path(log.rate(), length or log.last_step(used))
     steps, losses = log.columns[used]
     run = LoggedRun(steps + offset, losses, path, Path(log.name).stem)
-    of_rates = _on_logged_rates(log, used) if planned is None else iter(())
-    return RunOfLog(run, used, [*_on_loss(log, wanted), *_on_groups(log), *of_rates])
+    of_rates = _on_logged_rates(log, used) if planned is None else _on_planned_rates(log, planned)
+    return RunOfLog(run, used, [*_on_loss(log, wanted), *_on_order(log, used), *_on_groups(log), *of_rates])
 
 
 def _on_loss(log: Log, wanted: str | None) -> Iterator[str]:
@@ -57,9 +57,35 @@ def _on_loss(log: Log, wanted: str | None) -> Iterator[str]:
         yield f"The loss is {used}, not {', '.join(others)}: name another with loss."
 
 
+def _on_order(log: Log, used: str) -> Iterator[str]:
+    steps = log.columns[used].steps[log.columns[used].known]
+    if (np.diff(steps) < 0).any():
+        yield "Rows out of order, as of a resumed run, are sorted by step; of several of one step the last counts."
+
+
 def _on_logged_rates(log: Log, used: str) -> Iterator[str]:
-    if float(np.nanmin(log.rate().steps)) > 1:
+    rate = log.rate()
+    steps = np.unique(rate.steps[rate.known])
+    if (np.diff(steps) > 1).any():
+        yield "Between logged rows the learning rate is interpolated."
+    if steps[0] > 1:
         yield "Where a log begins late, the rate is taken to rise from 0 until there."
+    if steps[-1] < log.columns[used].last:
+        yield "Where a log's rates end before its losses, the last one is taken to stay."
+
+
+def _on_planned_rates(log: Log, planned: RatePath) -> Iterator[str]:
+    """Looks at the step of a logged rate and the one before: some log the rate of the step done, some of the next."""
+    for name, rate in [*log.rates().items()][:1]:
+        steps, logged = rate.steps[rate.known], rate.values[rate.known]
+        near = [planned.rate_at(np.clip(steps - before, 0, planned.length - 1)) for before in (0, 1)]
+        off = np.min([np.abs(one - logged) for one in near], axis=0)
+        if (off > 0.01 * planned.peak).any():
+            place = int(np.argmax(off))
+            yield (
+                f"{log.name}: {name} at step {steps[place]:,.0f} is {logged[place]:.4g}, and {near[0][place]:.4g} by "
+                "the schedule that is stated, which is taken."
+            )
 
 
 def _on_groups(log: Log) -> Iterator[str]:

@@ -370,6 +370,7 @@ LISTED = "[{{log: a.csv, schedule: Constant, {}}}]"  # a YAML list of one foreig
         ({"a.csv": "step,lr,loss\n1,-1,3\n2,1,2\n"}, ["a.csv"], "a: rates have to be finite numbers of at least 0"),
         ({"a.csv": "step,lr,loss\n-2,1,3\n-1,1,2\n"}, ["a.csv"], "a.csv has no number in its column 'lr'"),
         ({"a.csv": "step,lr,loss\n1,x,3\n2,x,2\n"}, ["a.csv"], "a.csv has no number in its column 'lr'"),
+        ({"a.csv": "step,lr,loss\n1,,3\n9,0.1,2\n"}, ["a.csv"], "a.csv has its learning rate at step 9 alone"),
     ],
 )
 def test_a_mistake_is_one_line(command, files, arguments, message):

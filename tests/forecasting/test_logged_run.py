@@ -144,12 +144,33 @@ def test_a_late_log_rises_from_0(tmp_path):
     read = read_runs(path)
     assert read.runs[0].rates[[0, 5, 10, 39]].tolist() == [0.0, 0.05, 0.1, 0.1]
     assert read.runs[0].steps.tolist() == [10, 20, 30, 40]
-    late = "Where a log begins late, the rate is taken to rise from 0 until there."
-    assert read.notes == [late]
+    notes = [
+        "Rows out of order, as of a resumed run, are sorted by step; of several of one step the last counts.",
+        "Between logged rows the learning rate is interpolated.",
+        "Where a log begins late, the rate is taken to rise from 0 until there.",
+        "Where a log's rates end before its losses, the last one is taken to stay.",
+    ]
+    assert read.notes == notes
     (tmp_path / "runs.yaml").write_text("[{log: late.csv}]")
-    assert read_runs(tmp_path / "runs.yaml").notes == [late]
+    assert read_runs(tmp_path / "runs.yaml").notes == notes
     path.rename(tmp_path / "metrics.csv")  # as in the folder of a run that was resumed
-    assert read_runs(tmp_path).notes[1:] == [late]
+    assert read_runs(tmp_path).notes[1:] == notes
+
+
+@pytest.mark.parametrize(
+    ("schedule", "note"),
+    [
+        ("{class_path: Linear}", None),
+        ("Constant", "a.csv: lr at step 3 is 0.1, and 0.4 by the schedule that is stated, which is taken."),
+    ],
+)
+@pytest.mark.parametrize("offset", [0, 1])  # the rate of the step that is done, or of the next
+def test_rates_beside_a_stated_schedule_are_compared(tmp_path, schedule, note, offset):
+    rows = [f"{step + offset},{0.1 * (4 - step):g},{3 - step / 10}" for step in range(4)]
+    (tmp_path / "a.csv").write_text("\n".join(["step,lr,loss", *rows]))
+    (tmp_path / "runs.yaml").write_text(f"[{{log: a.csv, lr: 0.4, steps: 4, schedule: {schedule}}}]")
+    notes = read_runs(tmp_path / "runs.yaml").notes
+    assert [one for one in notes if "rows were" not in one] == ([note.replace("3", str(3 + offset))] if note else [])
 
 
 def panel_of(path, *titles: str) -> None:
@@ -197,7 +218,7 @@ def test_which_loss_was_taken_of_several_is_said(tmp_path, titles, loss, notes):
     (tmp_path / "runs.yaml").write_text("[{log: log.csv}]")
     (tmp_path / "metrics.csv").write_text(path.read_text())
     for given in (path, tmp_path / "runs.yaml", tmp_path):
-        assert [note for note in read_runs(given, loss).notes if "interpolated" not in note] == notes
+        assert [note for note in read_runs(given, loss).notes if "those logged" not in note] == notes
 
 
 @pytest.mark.parametrize(
@@ -229,5 +250,5 @@ def test_param_groups_with_rates_of_their_own_are_told(tmp_path, second, third, 
         for i, rate in enumerate(zip((0.2, 0.1), second, third, strict=True))
     ]
     path.write_text("\n".join(["step,lr/a,lr/b,lr/c,lr-SGD-momentum,loss", *rows]))
-    notes = read_runs(path).notes
+    notes = [note for note in read_runs(path).notes if "interpolated" not in note]
     assert notes == ([f"The learning rate is that of the first param group, lr/a; {words}."] if words else [])
