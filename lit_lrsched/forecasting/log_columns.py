@@ -93,8 +93,8 @@ class Log(NamedTuple):
         if not rates:
             known = ", ".join(self.columns) or "none"
             raise InputError(
-                f"{self.name} has no column 'lr' with the learning rate: it has {known}: add one, or state the "
-                "schedule in a YAML list of runs"
+                f"{self.name} has no column 'lr' with the learning rate: it has {known}: rename the one "
+                "that has it, or state the schedule in a YAML list of runs"
             )
         name, column = next(iter(rates.items()))
         if not column.known.any():
@@ -132,15 +132,20 @@ def read_csv(path: Path, name: str, wanted: str | None = None) -> Log:
     Raises:
         InputError: When the file cannot be read, is empty, has no such column, two of one name, or several runs.
     """
-    rows = csv_rows(path, name, "give a CSV with columns step, lr and a loss")
+    form = "a CSV with columns step, lr and a loss"
+    rows = csv_rows(path, name, f"give {form}")
+    header = rows[0] if rows else []
+    if header and header[0].startswith(("{", "[")):
+        raise InputError(f"{name} is JSON: write what it logs, such as log_history, as {form}")
     if len(rows) < 2:
-        raise InputError(f"{name} has no rows: give a CSV with columns step, lr and a loss")
-    header = rows[0]
+        raise InputError(f"{name} has no rows: give {form}")
     if "step" not in header:
         raise InputError(
             f"{name} has no column 'step': it has {', '.join(header)}: give the one with the optimizer steps this "
             "name, and separate columns by commas"
         )
+    if "value" in header and not {"key", "metric"}.isdisjoint(header):  # of MLflow
+        raise InputError(f"{name} has a row for each value of any metric: give each a column, in {form}")
     if twice := [title for title in dict.fromkeys(header) if title and header.count(title) > 1]:
         raise InputError(f"{name} has two columns {twice[0]!r}: rename or delete one of them")
     steps = [_cell(row, header.index("step")) for row in rows[1:]]

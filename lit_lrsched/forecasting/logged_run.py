@@ -12,8 +12,8 @@ from lit_lrsched.forecasting.rate_path import FloatArray, RatePath
 class LoggedRun:
     """What a training logged: losses at some steps, and the learning rate of every step.
 
-    Rows that are out of order are sorted. Of rows with the same step the last counts, and rows before step 1 or whose
-    step or loss is not a finite number are left out; ``left_out`` counts both.
+    Rows that are out of order are sorted. Of rows with the same step the last one with a finite loss counts, and rows
+    before step 1 or whose step or loss is not a finite number are left out; ``left_out`` counts both.
 
     Args:
         steps: How many optimizer steps were done at each logged loss, ``[points]``; at most the run's length.
@@ -40,7 +40,7 @@ class LoggedRun:
         rows, known = len(given), np.isfinite(given)
         given, values = given[known], values[known]
         _check_whole(given, name)
-        order = np.argsort(given, kind="stable")
+        order = np.lexsort((np.isfinite(values), given))  # of rows of one step those come last that have a number
         given, values = given[order], values[order]
         kept = np.append(given[1:] != given[:-1], True) & (given >= 1)
         _check_end(given[kept], values[kept], name)

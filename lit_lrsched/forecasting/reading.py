@@ -48,6 +48,9 @@ def read_runs(runs: RunLike | Sequence[RunLike], loss: str | None = None) -> Rea
             runs are not the same quantity.
     """
     given = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
+    paths = Counter(Path(one).resolve() for one in given if isinstance(one, (str, Path)))
+    if twice := [path for path, count in paths.items() if count > 1]:
+        raise InputError(f"{twice[0].name} is given twice, and would count as two runs: give it once")
     read = Read([], [], [])
     steps = set()
     for one in given:

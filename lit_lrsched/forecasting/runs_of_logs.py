@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lit_lrsched.errors import InputError
 from lit_lrsched.forecasting.log_columns import Log, logged_path
 from lit_lrsched.forecasting.logged_run import LoggedRun
 from lit_lrsched.forecasting.rate_path import RatePath
@@ -45,7 +46,10 @@ def run_of(
     used = log.loss(wanted)
     path = planned or logged_path(log.rate(), length or log.last_step(used))
     steps, losses = log.columns[used]
-    run = LoggedRun(steps + offset, losses, path, Path(log.name).stem)
+    try:
+        run = LoggedRun(steps + offset, losses, path, Path(log.name).stem)
+    except InputError as error:
+        raise InputError(f"{error} (its loss was read from {used!r})") from error
     of_rates = _on_logged_rates(log, used) if planned is None else _on_planned_rates(log, planned)
     return RunOfLog(run, used, [*_on_loss(log, wanted), *_on_order(log, used), *_on_groups(log), *of_rates])
 
@@ -60,7 +64,7 @@ def _on_loss(log: Log, wanted: str | None) -> Iterator[str]:
 def _on_order(log: Log, used: str) -> Iterator[str]:
     steps = log.columns[used].steps[log.columns[used].known]
     if (np.diff(steps) < 0).any():
-        yield "Rows out of order, as of a resumed run, are sorted by step; of several of one step the last counts."
+        yield "Rows out of order, as of a resumed run, are sorted by step; of one step the last finite loss counts."
 
 
 def _on_logged_rates(log: Log, used: str) -> Iterator[str]:

@@ -338,6 +338,19 @@ LISTED = "[{{log: a.csv, schedule: Constant, {}}}]"  # a YAML list of one foreig
         ({"a.csv": "step;lr;loss\n1;1;2\n"}, ["a.csv"], "it has step;lr;loss: give the one with the optimizer steps"),
         ({"a.csv": "step,lr,loss,loss\n1,1,2,3\n"}, ["a.csv"], "a.csv has two columns 'loss': rename or delete one"),
         ({"a.csv": "step\n"}, ["a.csv"], "has no rows"),
+        (
+            {"a.json": '{"log_history": []}'},
+            ["a.json"],
+            "a.json is JSON: write what it logs, such as log_history, as a",
+        ),
+        ({"a.csv": "\n[\n{}\n]\n"}, ["a.csv"], "a.csv is JSON"),
+        ({"a.csv": "step,key,value\n1,loss,2\n1,lr,1\n"}, ["a.csv"], "has a row for each value of any metric"),
+        ({}, ["a.csv", "./a.csv"], "a.csv is given twice, and would count as two runs: give it once"),
+        (
+            {"a.csv": "step,lr,loss_scale,nll\n" + "".join(f"{step},1,8,2\n" for step in range(9))},
+            ["a.csv"],
+            "from 8 to 8: a forecast needs a loss that falls in training (its loss was read from 'loss_scale')",
+        ),
         ({"a.csv": 'step,lr,loss\n"' + 70_000 * "1\n"}, ["a.csv"], "a.csv cannot be read: field larger than"),
         ({"a.csv": "step,lr,loss\n1,0.1,3\n2,0.1,2\n"}, ["a.csv"], "single run of a constant rate"),
         (

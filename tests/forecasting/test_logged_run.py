@@ -32,6 +32,12 @@ def test_a_gap_of_nan_is_left_out():
     assert (run.steps.tolist(), run.left_out) == ([10, 30], 1)
 
 
+def test_a_row_that_only_fills_a_table_is_left_out():
+    """As where the loss of validation stands in a row of its own, and an export writes nan into what is empty."""
+    run = LoggedRun([10, 10, 20, 20], [3.0, np.nan, 2.0, np.nan], RATES)
+    assert (run.steps.tolist(), run.losses.tolist(), run.left_out) == ([10, 20], [3.0, 2.0], 2)
+
+
 @pytest.mark.parametrize(
     ("steps", "losses", "rates", "message"),
     [
@@ -145,7 +151,7 @@ def test_a_late_log_rises_from_0(tmp_path):
     assert read.runs[0].rates[[0, 5, 10, 39]].tolist() == [0.0, 0.05, 0.1, 0.1]
     assert read.runs[0].steps.tolist() == [10, 20, 30, 40]
     notes = [
-        "Rows out of order, as of a resumed run, are sorted by step; of several of one step the last counts.",
+        "Rows out of order, as of a resumed run, are sorted by step; of one step the last finite loss counts.",
         "Between logged rows the learning rate is interpolated.",
         "Where a log begins late, the rate is taken to rise from 0 until there.",
         "Where a log's rates end before its losses, the last one is taken to stay.",
