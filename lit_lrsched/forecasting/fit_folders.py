@@ -30,8 +30,11 @@ def read_fit(folder: Path, loss: str | None) -> RunOfLog:
     elif any(folder.glob("events.out.tfevents.*")):
         log = read_events(folder, name)
     else:
+        inside = [*folder.glob("*/metrics.csv"), *folder.glob("*/events.out.tfevents.*")]
+        hint = f", like {min(inside).parent}" if inside else ""
         raise InputError(
-            f"{name} has neither metrics.csv nor TensorBoard's event files nor a race: give a folder of fit or compare"
+            f"{name} has neither metrics.csv nor TensorBoard's event files nor a race: give a folder of fit or "
+            f"compare{hint}"
         )
     used = log.loss(loss)
     config = _config(folder)
@@ -45,7 +48,7 @@ def read_fit(folder: Path, loss: str | None) -> RunOfLog:
     except InputError as error:
         planned, why = None, str(error)
     else:
-        why = "its configuration has no schedule that is a function of the step"
+        why = f"its {'configuration' if config else 'folder'} has no schedule that is a function of the step"
     # What is logged at step s is the loss of that step, so s + 1 steps are done.
     if planned is not None and _agrees(planned, logged_path(logged)):
         return run_of(log, loss, planned, offset=1)

@@ -48,7 +48,8 @@ def read_runs(runs: RunLike | Sequence[RunLike], loss: str | None = None) -> Rea
             runs are not the same quantity.
     """
     given = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
-    paths = Counter(Path(one).resolve() for one in given if isinstance(one, (str, Path)))
+    given = [_folder_of(Path(one)) if isinstance(one, (str, Path)) else one for one in given]
+    paths = Counter(one.resolve() for one in given if isinstance(one, Path))
     if twice := [path for path, count in paths.items() if count > 1]:
         raise InputError(f"{twice[0].name} is given twice, and would count as two runs: give it once")
     read = Read([], [], [])
@@ -56,9 +57,9 @@ def read_runs(runs: RunLike | Sequence[RunLike], loss: str | None = None) -> Rea
     for one in given:
         if isinstance(one, LoggedRun):
             read.runs.append(one)
-        elif isinstance(one, (str, Path)):
-            steps.add(_is_race(Path(one)))
-            _read_path(Path(one), loss, read)
+        elif isinstance(one, Path):
+            steps.add(_is_race(one))
+            _read_path(one, loss, read)
         else:
             raise InputError(f"runs: {shown(one)} is not a run: give paths, or LoggedRun(steps, losses, rates)")
     if len(steps) > 1:
@@ -74,6 +75,11 @@ def read_runs(runs: RunLike | Sequence[RunLike], loss: str | None = None) -> Rea
     if left_out:
         read.notes.append(f"{left_out} rows were left out: repeated, before the first step, or not finite numbers.")
     return read
+
+
+def _folder_of(path: Path) -> Path:
+    """Returns the folder of a run for the log that Lightning's CSV logger wrote into it, else the path itself."""
+    return path.parent if path.name == "metrics.csv" and (path.parent / "hparams.yaml").exists() else path
 
 
 def _is_race(path: Path) -> bool:

@@ -51,7 +51,9 @@ def run_of(
     except InputError as error:
         raise InputError(f"{error} (its loss was read from {used!r})") from error
     of_rates = _on_logged_rates(log, used) if planned is None else _on_planned_rates(log, planned)
-    return RunOfLog(run, used, [*_on_loss(log, wanted), *_on_order(log, used), *_on_groups(log), *of_rates])
+    return RunOfLog(
+        run, used, [*_on_loss(log, wanted), *_on_order(log, used), *_on_end(log, run), *_on_groups(log), *of_rates]
+    )
 
 
 def _on_loss(log: Log, wanted: str | None) -> Iterator[str]:
@@ -65,6 +67,12 @@ def _on_order(log: Log, used: str) -> Iterator[str]:
     steps = log.columns[used].steps[log.columns[used].known]
     if (np.diff(steps) < 0).any():
         yield "Rows out of order, as of a resumed run, are sorted by step; of one step the last finite loss counts."
+
+
+def _on_end(log: Log, run: LoggedRun) -> Iterator[str]:
+    last = int(run.steps[-1])
+    if run.length - last > np.diff(run.steps).max(initial=0):
+        yield f"{log.name} has its last loss after {last:,} of {run.length:,} steps."
 
 
 def _on_logged_rates(log: Log, used: str) -> Iterator[str]:

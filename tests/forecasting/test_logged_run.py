@@ -130,6 +130,28 @@ def test_a_configuration_of_another_tool_leaves_the_logged_rates(tmp_path, confi
     assert read_runs(folder_of(tmp_path, config)).runs[0].rates.tolist() == [0.2, 0.1]
 
 
+def test_the_log_of_a_folder_stands_for_the_folder(tmp_path):
+    config = "{lr_scheduler: {class_path: lit_lrsched.Linear}, trainer: {max_steps: 2}}"
+    folder = tmp_path / "version_0"
+    folder.mkdir()
+    (folder_of(folder, config) / "hparams.yaml").write_text("{}")
+    for path in (folder, folder / "metrics.csv"):
+        read = read_runs(path)
+        assert (read.runs[0].steps.tolist(), read.notes) == ([1, 2], [])
+    with pytest.raises(InputError, match="is given twice"):
+        read_runs([folder, folder / "metrics.csv"])
+    with pytest.raises(InputError, match=r"give a folder of fit or compare, like .*version_0$"):
+        read_runs(tmp_path)
+
+
+def test_a_run_that_ended_early_is_told(tmp_path):
+    folder_of(tmp_path, "{lr_scheduler: {class_path: lit_lrsched.Constant}, trainer: {max_steps: 10}}")
+    (tmp_path / "metrics.csv").write_text("step,lr,val_loss\n0,0.1,3\n1,0.1,2\n")
+    read = read_runs(tmp_path)
+    assert read.runs[0].length == 10
+    assert read.notes == [f"{tmp_path} has its last loss after 2 of 10 steps."]
+
+
 @pytest.mark.parametrize("schedule", ["Cosine}, lr_interval: epoch", "WarmupCosine, init_args: {warmup: 1ep}}"])
 def test_a_schedule_in_epochs_of_unknown_length_leaves_the_logged_rates(tmp_path, schedule):
     read = read_runs(folder_of(tmp_path, f"{{lr_scheduler: {{class_path: lit_lrsched.{schedule}}}"))
