@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,9 @@ from lit_lrsched.plans.event_files import events_in
 
 # Which column is the loss when none is named, in this order: what generalises comes first.
 _LOSSES = ("val_loss", "valid_loss", "validation_loss", "val/loss", "loss", "train_loss", "train/loss")
+
+
+_FAR = 1e15  # more steps than any run has, and as many as a float counts
 
 
 class Column(NamedTuple):
@@ -61,7 +65,7 @@ class Log(NamedTuple):
         """Returns the name of the column with the loss.
 
         Raises:
-            InputError: When there is none, or none of the name that is wanted.
+            InputError: When there is none, none of the name that is wanted, or no number in it.
         """
         known = ", ".join(self.columns) or "none"
         if wanted is not None:
@@ -70,11 +74,14 @@ class Log(NamedTuple):
                 raise InputError(
                     f"{self.name} has no column {wanted!r}{did_you_mean(str(wanted), self.columns)}: it has {known}"
                 )
-            return wanted
-        found = self.losses()
-        if not found:
+            used = wanted
+        elif found := self.losses():
+            used = found[0]
+        else:
             raise InputError(f"{self.name} has no column that looks like a loss: it has {known}: name one with loss")
-        return found[0]
+        if not np.isfinite(self.columns[used].values).any():
+            raise InputError(f"{self.name} has no finite number in its column {used!r}: name another with loss")
+        return used
 
     def losses(self) -> list[str]:
         """Returns the names of the columns that look like a loss, the first to be taken."""
@@ -149,6 +156,8 @@ def read_csv(path: Path, name: str, wanted: str | None = None) -> Log:
     if twice := [title for title in dict.fromkeys(header) if title and header.count(title) > 1]:
         raise InputError(f"{name} has two columns {twice[0]!r}: rename or delete one of them")
     steps = [_cell(row, header.index("step")) for row in rows[1:]]
+    if far := [step for step in steps if _FAR < step < math.inf]:
+        raise InputError(f"{name} has the step {far[0]:g}: count optimizer steps")
     columns = {}
     for place, title in enumerate(header):
         if title != "step":

@@ -27,7 +27,7 @@ class Read(NamedTuple):
 
     Args:
         runs: The runs.
-        losses: The name of the loss of each.
+        losses: The name of the loss of each that was read from a log.
         notes: What was done on the way, one sentence each.
     """
 
@@ -49,9 +49,6 @@ def read_runs(runs: RunLike | Sequence[RunLike], loss: str | None = None) -> Rea
     """
     given = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
     given = [_folder_of(Path(one)) if isinstance(one, (str, Path)) else one for one in given]
-    paths = Counter(one.resolve() for one in given if isinstance(one, Path))
-    if twice := [path for path, count in paths.items() if count > 1]:
-        raise InputError(f"{twice[0].name} is given twice, and would count as two runs: give it once")
     read = Read([], [], [])
     steps = set()
     for one in given:
@@ -71,10 +68,22 @@ def read_runs(runs: RunLike | Sequence[RunLike], loss: str | None = None) -> Rea
             f"the runs log different losses: {found}: name the one that all have with loss, or give the columns one "
             "name"
         )
+    _leave_out_copies(read)
     left_out = sum(run.left_out for run in read.runs)
     if left_out:
         read.notes.append(f"{left_out} rows were left out: repeated, before the first step, or not finite numbers.")
     return read
+
+
+def _leave_out_copies(read: Read) -> None:
+    """Leaves out runs that are there already: one that counts twice makes intervals too narrow."""
+    kept: dict[tuple[bytes, ...], LoggedRun] = {}
+    for run in read.runs:
+        arrays = (run.steps, run.losses, run.path.steps, run.path.rates)
+        first = kept.setdefault(tuple(array.tobytes() for array in arrays), run)
+        if first is not run:
+            read.notes.append(f"{run.name} is a copy of {first.name}, which counts once.")
+    read.runs[:] = kept.values()
 
 
 def _folder_of(path: Path) -> Path:
@@ -138,6 +147,8 @@ def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> RunOfLog:
     length = entry.get("steps", last)
     try:
         check_whole("steps", length, least=last)
+        if "schedule" not in entry and "lr" in entry:
+            raise InputError("lr is stated without the schedule that it belongs to: add schedule, or leave lr out")
         if "schedule" not in entry:
             return run_of(log, wanted, length=length)
         if "lr" not in entry:
@@ -153,8 +164,8 @@ def _stated(path: Path, entry: Mapping[str, Any], loss: str | None) -> RunOfLog:
 def _number(value: Any) -> Any:
     """Returns a number, also one like 3e-4, which is text to PyYAML; anything else as it is."""
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
         return value
 
 

@@ -49,7 +49,8 @@ def run_of(
     try:
         run = LoggedRun(steps + offset, losses, path, Path(log.name).stem)
     except InputError as error:
-        raise InputError(f"{error} (its loss was read from {used!r})") from error
+        others = [name for name in log.columns if name != used and name not in log.rates()]
+        raise InputError(f"{error} (the loss is {used}, not {', '.join(others)})" if others else str(error)) from error
     of_rates = _on_logged_rates(log, used) if planned is None else _on_planned_rates(log, planned)
     return RunOfLog(
         run, used, [*_on_loss(log, wanted), *_on_order(log, used), *_on_end(log, run), *_on_groups(log), *of_rates]

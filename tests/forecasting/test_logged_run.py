@@ -82,7 +82,7 @@ def test_too_few_runs_are_refused():
     with pytest.raises(InputError, match="1 run is given: at least two are needed"):
         forecast(falling)
     with pytest.raises(InputError, match="all 2 runs have the same constant rate"):
-        forecast([run, run])
+        forecast([run, LoggedRun(range(10, 110, 10), FALLING - 0.1, RATES)])
     with pytest.raises(InputError, match="is not a run: give paths, or LoggedRun"):
         forecast([run, 3])
 
@@ -91,7 +91,8 @@ def test_a_race_is_read_as_mean_curves(tmp_path):
     keys = [RunKey(name, lr, 0.9, 0.0, seed) for name in ("a", "b") for lr in (0.1, 9.0) for seed in (0, 1)]
     records = []
     for key in keys:
-        losses = np.linspace(2.0, 1.0 + key.seed, 10) if key.lr == 0.1 else np.linspace(1.0, 3.0, 10)
+        end = 1.0 + key.seed - 0.1 * (key.schedule == "b")  # else a copy of the other
+        losses = np.linspace(2.0, end, 10) if key.lr == 0.1 else np.linspace(1.0, 3.0, 10)
         curves = {"train_loss": losses, "train_acc": np.linspace(0.5, 0.9, 10), "lr": np.linspace(key.lr, 0, 10)}
         records.append(Record(key, {"val_acc": 0.5}, curves, diverged=key.lr == 9.0 and key.schedule == "b"))
     store = RecordStore(tmp_path / "race", ["val_acc"])
@@ -138,8 +139,7 @@ def test_the_log_of_a_folder_stands_for_the_folder(tmp_path):
     for path in (folder, folder / "metrics.csv"):
         read = read_runs(path)
         assert (read.runs[0].steps.tolist(), read.notes) == ([1, 2], [])
-    with pytest.raises(InputError, match="is given twice"):
-        read_runs([folder, folder / "metrics.csv"])
+    assert len(read_runs([folder, folder / "metrics.csv"]).runs) == 1
     with pytest.raises(InputError, match=r"give a folder of fit or compare, like .*version_0$"):
         read_runs(tmp_path)
 
@@ -204,8 +204,18 @@ def test_rates_beside_a_stated_schedule_are_compared(tmp_path, schedule, note, o
 def panel_of(path, *titles: str) -> None:
     """Writes what Weights & Biases exports of a panel: every column with its least and greatest value beside it."""
     every = [f"{title}{ending}" for title in titles for ending in ("", "__MIN", "__MAX")]
-    rows = [",".join([str(step), *(3 * [str(3 - step / 10)] * len(titles))]) for step in (1, 2)]
+    rows = [",".join([str(step), *(3 * [str(3 - step / 10 / len(path.stem))] * len(titles))]) for step in (1, 2)]
     path.write_text("\n".join([",".join(["step", *every]), *rows]))
+
+
+def test_copies_count_once(tmp_path):
+    (tmp_path / "a.csv").write_text("step,lr,loss\n1,0.2,3\n2,0.1,2\n")
+    (tmp_path / "b.csv").write_text("step,lr,loss\n1,0.2,3\n2,0.1,2\n")
+    (tmp_path / "c.csv").write_text("step,lr,loss\n1,0.2,3\n2,0.1,1\n")
+    (tmp_path / "runs.yaml").write_text("[{log: a.csv}, {log: c.csv}]")
+    read = read_runs([tmp_path / f"{name}" for name in ("a.csv", "b.csv", "c.csv", "runs.yaml")])
+    assert [run.name for run in read.runs] == ["a", "c"]
+    assert read.notes == [f"{copy} is a copy of {first}, which counts once." for copy, first in ("ba", "aa", "cc")]
 
 
 def test_a_panel_of_weights_and_biases_is_read(tmp_path):
@@ -213,7 +223,7 @@ def test_a_panel_of_weights_and_biases_is_read(tmp_path):
         panel_of(tmp_path / f"{name}.csv", f"{name} - train/loss", f"{name} - lr-AdamW/pg1")
     read = read_runs([tmp_path / "fast.csv", tmp_path / "slow - 2.csv"])
     assert (read.losses, read.notes) == (["train/loss", "train/loss"], [])
-    assert (read.runs[1].losses.tolist(), read.runs[1].rates.tolist()) == ([2.9, 2.8], [2.9, 2.9])
+    assert (read.runs[1].losses.tolist(), read.runs[1].rates.tolist()) == ([2.9875, 2.975], [2.9875, 2.9875])
     assert read_runs(tmp_path / "fast.csv", "fast - train/loss").losses == ["train/loss"]
 
 
@@ -227,7 +237,7 @@ def test_the_runs_of_one_panel_are_listed(tmp_path):
     (tmp_path / "runs.yaml").write_text(f"[{{log: all.csv, {stated}}}, {{log: all.csv, loss: slow - train/loss}}]")
     read = read_runs(tmp_path / "runs.yaml")
     assert read.losses == ["train/loss", "train/loss"]
-    assert [run.path.peak for run in read.runs] == [0.2, 2.9]
+    assert [run.path.peak for run in read.runs] == [0.2, 3 - 0.1 / 3]
 
 
 @pytest.mark.parametrize(
