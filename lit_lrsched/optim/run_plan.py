@@ -131,7 +131,7 @@ def _plan_from(
         "epoch" if loop.horizon.steps_per_epoch and not replay.by_step else "step",
         record.at,
         notes=[
-            *(note for config in foreseen for note in _notes_on_torch(config, bool(metric))),
+            *(note for config in foreseen for note in _notes_on_torch(config, len(metric))),
             *(
                 f"{type(config.scheduler).__name__} moves on once an epoch, and how long epochs are is not known here: "
                 "shown as it begins."
@@ -279,17 +279,17 @@ def _plan_of_ours(
         at,
         spans=first.schedule.spans(loop.horizon),
         events=states[0].events(loop.horizon) if states[0] else (),
-        notes=notes_on(first.schedule, bool(metric)),
+        notes=notes_on(first.schedule, len(metric)),
         is_constant=all(is_constant(scheduler.schedule) for scheduler in schedulers),
         is_function=any(is_function(scheduler.schedule) for scheduler in schedulers),
     )
 
 
-def _notes_on_torch(config: SchedulerConfig, replayed: bool) -> list[str]:
+def _notes_on_torch(config: SchedulerConfig, replayed: int) -> list[str]:
     if not isinstance(config.scheduler, ReduceLROnPlateau):
         return []
     if replayed:
-        return [f"ReduceLROnPlateau follows the recorded {config.monitor}."]
+        return [f"ReduceLROnPlateau follows the recorded {config.monitor}, {replayed} values."]
     return [f"ReduceLROnPlateau is held at 1 until {config.monitor} stalls; metric=FILE replays a recorded one."]
 
 

@@ -156,7 +156,7 @@ def plan_of(
         at,
         spans=schedule.spans(horizon),
         events=states.events(horizon) if states else (),
-        notes=notes_on(schedule, bool(metric)),
+        notes=notes_on(schedule, len(metric)),
         is_constant=is_constant(schedule),
         is_function=is_function(schedule),
     )
@@ -172,13 +172,18 @@ def is_function(schedule: Schedule) -> bool:
     return isinstance(schedule, (Custom, Formula)) or wraps_function(schedule)
 
 
-def notes_on(schedule: Schedule, replayed: bool) -> list[str]:
-    """Returns what the curve of a schedule cannot show, one sentence each."""
+def notes_on(schedule: Schedule, replayed: int) -> list[str]:
+    """Returns what the curve of a schedule cannot show, one sentence each.
+
+    Args:
+        schedule: Any schedule.
+        replayed: How many recorded values of a metric it follows.
+    """
     if not isinstance(schedule, Plateau):
         return []
     rule = f"x {schedule.factor:g}, patience {schedule.patience}, mode {schedule.direction}"
     if replayed:
-        return [f"Plateau follows the recorded {schedule.monitor} ({rule})."]
+        return [f"Plateau follows the recorded {schedule.monitor}, {replayed} values ({rule})."]
     held = f"Plateau is held at 1 until {schedule.monitor} stalls (then {rule})"
     return [f"{held}; metric=FILE replays a recorded one."]
 
