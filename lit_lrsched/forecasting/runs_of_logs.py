@@ -90,8 +90,9 @@ def _on_logged_rates(log: Log, used: str) -> Iterator[str]:
 def _on_planned_rates(log: Log, planned: RatePath) -> Iterator[str]:
     """Looks at the step of a logged rate and the one before: some log the rate of the step done, some of the next."""
     for name, rate in [*log.rates().items()][:1]:
-        steps, logged = rate.steps[rate.known], rate.values[rate.known]
-        near = [planned.rate_at(np.clip(steps - before, 0, planned.length - 1)) for before in (0, 1)]
+        inside = rate.known & (rate.steps < planned.length)  # the next rate after the last step is none of the run's
+        steps, logged = rate.steps[inside], rate.values[inside]
+        near = [planned.rate_at(np.maximum(steps - before, 0)) for before in (0, 1)]
         off = np.min([np.abs(one - logged) for one in near], axis=0)
         if (off > 0.01 * planned.peak).any():
             place = int(np.argmax(off))
