@@ -13,8 +13,17 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.optim.clock import Clock, OnHorizonChange
-from lit_lrsched.optim.group_schedules import GroupSchedule, check_groups, group_schedules
-from lit_lrsched.optim.param_groups import base_lr_of, check_lrs, copied_lrs, lr_of, set_base_lr, set_lr, set_value
+from lit_lrsched.optim.group_schedules import BaseValue, GroupSchedule, check_groups, group_schedules
+from lit_lrsched.optim.param_groups import (
+    QUANTITIES,
+    base_lr_of,
+    check_lrs,
+    copied_lrs,
+    get_value,
+    lr_of,
+    set_base_lr,
+    set_value,
+)
 from lit_lrsched.optim.torch_internals import tells_its_steps
 from lit_lrsched.schedules.checks import check_choice
 from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, factor_at, stride_of
@@ -43,7 +52,8 @@ class ScheduledLR(LRScheduler):
             is left of the old curve over what is left of training. ``"error"``: refuse.
 
     A param group that joins later starts at its own rate and follows the schedule from there. A rate that is set on it
-    later becomes its new base.
+    later becomes its new base. Its momentum and its weight decay are base values like those of the other groups, and
+    follow the schedules of every group from the next tick on.
 
     Raises:
         InputError: When the optimizer has no learning rate; when the schedule does not fit the horizon, or returns
@@ -92,8 +102,10 @@ class ScheduledLR(LRScheduler):
         self.waits_for_optimizer = False
         self._optimizer_stepped = False
         others = {name: as_schedule(other) for name, other in (groups or {}).items()}
-        self._group_schedules = group_schedules(optimizer, schedule, {**schedule.companions(), **others})
-        self._joined: dict[int, float] = {}
+        others = {**schedule.companions(), **others}
+        self._group_schedules = group_schedules(optimizer, schedule, others)
+        self._of_all_groups = {"lr": schedule, **{name: others[name] for name in QUANTITIES if name in others}}
+        self._joined: dict[tuple[int, str], float] = {}
         self.taken: dict[int, float] = {}
         self._known_groups = len(optimizer.param_groups)
         self._check()
@@ -254,10 +266,10 @@ class ScheduledLR(LRScheduler):
             for index, quantity, base in one.values:
                 set_value(groups[index], quantity, base * factor)
         if self._joined:
-            factor = self._factor(self.schedule, step, horizon)
-            for index, base in self._joined.items():
+            factors = {name: self._factor(one, step, horizon) for name, one in self._of_all_groups.items()}
+            for (index, quantity), base in self._joined.items():
                 if index < len(groups):
-                    set_lr(groups[index], base * factor)
+                    set_value(groups[index], quantity, base * factors[quantity])
         self._last_lr = copied_lrs(self.optimizer)
 
     def _adopt_late_groups(self) -> None:
@@ -265,22 +277,30 @@ class ScheduledLR(LRScheduler):
         factor = self._factor(self.schedule, self.position, self._clock.horizon)
         for index in range(self._known_groups, len(groups)):
             rate = lr_of(groups[index])
-            if rate != self._joined.get(index, -1.0) * factor:
-                self._joined[index] = rate / factor if factor else rate
+            if rate != self._joined.get((index, "lr"), -1.0) * factor:
+                self._joined[index, "lr"] = rate / factor if factor else rate
+            # A group is given a rate of its own for the moment; the rest it has from the optimizer's defaults, which
+            # are the base values of the other groups too.
+            for quantity in self._of_all_groups:
+                value = get_value(groups[index], quantity)
+                if value and (index, quantity) not in self._joined:
+                    self._joined[index, quantity] = value
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what cannot be recomputed from the configuration, as numbers, lists and dicts.
 
         Horizon, interval and rates are kept to notice a change; the clock, because an earlier change may have bent it.
         """
+        driven = [value for one in self._group_schedules for value in one.values]
+        driven += [BaseValue(index, quantity, base) for (index, quantity), base in self._joined.items()]
         state: dict[str, Any] = {
             "last_epoch": self.last_epoch,
             "interval": self.interval,
             "horizon": [self.horizon.steps, self.horizon.steps_per_epoch],
             "clock": self._clock.as_list(),
             "rates": [float(rate) for rate in self._last_lr],
-            "driven": [list(value) for one in self._group_schedules for value in one.values if value.quantity != "lr"],
-            "joined": dict(self._joined),
+            "driven": [list(value) for value in driven if value.quantity != "lr"],
+            "joined": {index: base for (index, quantity), base in self._joined.items() if quantity == "lr"},
         }
         if self.taken:
             state["taken"] = dict(self.taken)
@@ -305,7 +325,7 @@ class ScheduledLR(LRScheduler):
         self._clock = dataclasses.replace(clock, horizon=self._with_known_epochs(clock.horizon))
         if self.plateau is not None and "plateau" in state_dict:
             self.plateau = PlateauState(**state_dict["plateau"])
-        self._take_joined(state_dict["joined"])
+        self._take_joined(state_dict["joined"], state_dict["driven"])
         self._take(state_dict.get("taken", {}))
         if (old, self.interval) != (self.horizon, state_dict["interval"]):
             self._change(old, self.last_epoch * stride_of(state_dict["interval"], recorded), state_dict["interval"])
@@ -323,9 +343,12 @@ class ScheduledLR(LRScheduler):
             return dataclasses.replace(horizon, steps_per_epoch=self.horizon.steps_per_epoch)
         return horizon
 
-    def _take_joined(self, joined: dict[int, float]) -> None:
-        # The groups that joined late may be there already as this scheduler is made; they keep their base rates.
-        self._joined = dict(joined)
+    def _take_joined(self, joined: dict[int, float], driven: list[tuple[int, str, float]]) -> None:
+        # The groups that joined late may be there already as this scheduler is made; they keep their base values.
+        self._joined = {(index, "lr"): base for index, base in joined.items()}
+        for index, quantity, base in driven:
+            if index in joined and quantity in self._of_all_groups:
+                self._joined[index, quantity] = base
         self._known_groups = min([self._known_groups, *joined])
         self._group_schedules = [
             GroupSchedule(one.schedule, [value for value in one.values if value.group < self._known_groups])
@@ -341,7 +364,7 @@ class ScheduledLR(LRScheduler):
 
     def _release(self, driven: list[tuple[int, str, float]]) -> None:
         """Sets values back to their bases that a schedule drove in the checkpoint and none drives now."""
-        now = {value[:2] for one in self._group_schedules for value in one.values}
+        now = {value[:2] for one in self._group_schedules for value in one.values} | self._joined.keys()
         for index, quantity, base in driven:
             if (index, quantity) not in now:
                 set_value(self.optimizer.param_groups[index], quantity, base)

@@ -22,6 +22,7 @@ from lit_lrsched import (
     Linear,
     OneCycle,
     Plateau,
+    Schedule,
     ScheduledLR,
     table,
 )
@@ -276,6 +277,30 @@ def test_a_group_that_joins_follows_from_where_it_starts():
     optimizer.param_groups[1]["lr"] = 0.004  # another hand
     scheduler.step()  # from 2/4 to 1/4
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.025, 0.002])
+
+
+def test_a_group_that_joins_follows_what_drives_the_momentum_of_all():
+    def made(groups: dict[str, Schedule]) -> tuple[SGD, ScheduledLR]:
+        optimizer = SGD(weights(1), lr=0.1, momentum=0.8)
+        return optimizer, ScheduledLR(optimizer, Linear(), HORIZON, groups=groups)
+
+    def momenta(optimizer: SGD) -> list[float]:
+        return [group["momentum"] for group in optimizer.param_groups]
+
+    optimizer, scheduler = made({"momentum": Linear(), "momentum/group0": Linear(end=0.5)})
+    scheduler.step()
+    optimizer.add_param_group({"params": weights(1), "momentum": 0.4})
+    optimizer.add_param_group({"params": weights(1), "momentum": 0.0})
+    scheduler.step()
+    assert momenta(optimizer) == pytest.approx([0.8 * 3 / 4, 0.4 * 2 / 4, 0.0])
+
+    states = optimizer.state_dict(), scheduler.state_dict()
+    optimizer, scheduler = made({})  # no schedule drives it any more
+    for _ in range(2):
+        optimizer.add_param_group({"params": weights(1)})
+    optimizer.load_state_dict(states[0])
+    scheduler.load_state_dict(states[1])
+    assert momenta(optimizer) == [0.8, 0.4, 0.0]
 
 
 class Kept(Logger):

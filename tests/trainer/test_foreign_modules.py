@@ -299,7 +299,7 @@ class Backbone(LightningModule):
 
 
 def head_only(module: Any) -> SGD:
-    return SGD([parameter for parameter in module.parameters() if parameter.requires_grad], lr=0.1)
+    return SGD([parameter for parameter in module.parameters() if parameter.requires_grad], lr=0.1, momentum=0.8)
 
 
 def finetuning() -> BackboneFinetuning:
@@ -308,11 +308,12 @@ def finetuning() -> BackboneFinetuning:
 
 
 def finetuned(order: str, *callbacks: Any, **options: Any) -> Used:
-    apply = ApplySchedule(Linear())
+    groups = {"momentum": Linear(end=0.5)}
+    apply = ApplySchedule(Linear(), groups=groups)
     chosen = {
         "callback first": (head_only, [apply, finetuning()]),
         "callback last": (head_only, [finetuning(), apply]),
-        "configure_optimizers": (scheduled(Linear(), head_only), [finetuning()]),
+        "configure_optimizers": (scheduled(Linear(), head_only, groups=groups), [finetuning()]),
     }
     configure, own = chosen[order]
     return used_by(Backbone(configure), *own, *callbacks, max_epochs=5, **options)
@@ -334,6 +335,10 @@ def test_a_backbone_that_is_unfrozen_later(order):
     backbone = [rates[1] for rates in used.rates[8:]]
     starts = {8: 0.006, 12: 0.012, 16: 0.024}
     assert backbone == pytest.approx([starts[n // 4 * 4] * head[n] / head[n // 4 * 4] for n in range(8, 20)])
+    # The backbone has its momentum from the optimizer's defaults, 0.8, and from the next step on follows the head's.
+    momenta = [0.8 * (1 - n / 40) for n in range(20)]
+    assert [of_groups[0] for of_groups in used.momenta] == pytest.approx(momenta)
+    assert [of_groups[1] for of_groups in used.momenta[8:]] == pytest.approx([0.8, *momenta[9:]])
 
 
 @pytest.mark.filterwarnings("ignore:The provided params to be frozen")
@@ -346,7 +351,9 @@ def test_a_backbone_that_is_unfrozen_later_resumes(order, tmp_path):
     # itself would miss its time. From the epoch's end it does not.
     for steps in range(1, 20):
         ckpt = epochs.paths[steps // 4 - 1] if steps % 4 == 0 else batches.paths[steps - 1]
-        assert finetuned(order, ckpt=ckpt).rates == whole.rates[steps:], steps
+        resumed = finetuned(order, ckpt=ckpt)
+        assert resumed.rates == whole.rates[steps:], steps
+        assert resumed.momenta == whole.momenta[steps:], steps
 
 
 class LooksAhead(Small):
