@@ -215,7 +215,7 @@ class ScheduleCLI(OpenCLI):
         if options.profiler is None and not options.barebones:
             kwargs["profiler"] = NoProfiler()
         callbacks = given_callbacks(options)
-        if self._from_outside:
+        if self._from_outside and self.subcommand not in ("find", "compare"):  # which say what they replace
             callbacks += apply_to(self.model, self._schedule_options)
         if self.subcommand in OWN_SUBCOMMANDS:
             self.save_config_callback = None

@@ -472,10 +472,13 @@ def test_the_command(command):
     assert config["model"]["init_args"]["lr_scheduler"]["class_path"] == "lit_lrsched.Cosine"
 
 
-def test_what_is_found_for_another_optimizer_is_what_fit_trains(command):
+def test_what_is_found_for_another_optimizer_is_what_fit_trains(command, caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch")
     model = ["--model=tests.foreign.Grouped", *OF_FOREIGN, "--optimizer=SGD", "--optimizer.lr=0.4"]
     assert command("find", *model, *QUICK, "--lr_scheduler=Constant", "--export=peak.yaml", "--json") == 0, command.err
     found = json.loads(command.out)["lr"]
+    said = " ".join(f"{command.err} {caplog.text}".split())
+    assert said.count("takes the place of Grouped.configure_optimizers") == 1
     assert command("fit", "--config=peak.yaml", "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1") == 0
     assert scalars(run_folder(), "lr/first") == pytest.approx([found])
     assert scalars(run_folder(), "lr/last") == pytest.approx([4 * found])
