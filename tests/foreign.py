@@ -100,6 +100,18 @@ class OtherWords(MLP):
         super().__init__()
 
 
+class Untyped(Grouped):
+    """Has parameters by the names of two options, and no type tells what they take."""
+
+    def __init__(self, optimizer=None, lr_scheduler=None) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.given = optimizer, lr_scheduler
+
+    def configure_optimizers(self) -> Any:
+        assert self.given == (None, None)
+        return super().configure_optimizers()
+
+
 class Data(LightningDataModule):
     """Ten random features."""
 

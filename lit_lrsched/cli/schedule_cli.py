@@ -189,17 +189,27 @@ class ScheduleCLI(OpenCLI):
     def _handed_on(self, given: dict[str, Any], arguments: Namespace) -> bool:
         """Gives the options to a constructor with these arguments; returns whether it has such parameters.
 
-        It may have parameters of these names that mean something else: the name of an optimizer, for instance.
+        It may have parameters of these names that mean something else, the name of an optimizer for instance, or whose
+        type says nothing.
         """
-        if not given.keys() <= vars(arguments).keys():
+        if not given.keys() <= vars(arguments).keys() or not self._would_take(arguments, given):
             return False
+        # A parameter without a type takes anything: it would get the configuration of a class, and not what that makes.
+        made = given.keys() & {"optimizer", "lr_scheduler", "lr_groups"}
+        if any(self._would_take(arguments, {name: object()}) for name in made):
+            return False
+        vars(arguments).update(given)
+        return True
+
+    def _would_take(self, arguments: Namespace, given: dict[str, Any]) -> bool:
         own = {name: arguments[name] for name in given}
         vars(arguments).update(given)
         try:
             self.parser_of(self.subcommand).validate(self.options_of(self.config))
         except TypeError:
-            vars(arguments).update(own)
             return False
+        finally:
+            vars(arguments).update(own)
         return True
 
     def options_of(self, config: Namespace) -> Namespace:

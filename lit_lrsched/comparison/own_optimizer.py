@@ -162,6 +162,12 @@ def _check_is_none_yet(make: object) -> None:
 
 
 def takes(argument: str, module: LightningModule) -> bool:
-    """Returns whether optimizer or schedule is an argument of the module, for the race to choose as `fit` does."""
+    """Returns whether a module takes what makes its optimizer or schedule as an argument, for the race to choose.
+
+    As in ``fit``, the argument's type has to tell: ``optimizer: str`` or one without a type means something else.
+    """
     owner = next(base for base in type(module).__mro__ if "configure_optimizers" in vars(base))
-    return "__init__" in vars(owner) and argument in inspect.signature(owner).parameters
+    if "__init__" not in vars(owner) or argument not in inspect.signature(owner).parameters:
+        return False
+    kind = str(inspect.signature(owner).parameters[argument].annotation)
+    return any(word in kind for word in ("Callable", "Optimizer", "Schedule"))

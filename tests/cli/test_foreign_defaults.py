@@ -163,3 +163,17 @@ def test_parameters_that_mean_something_else_by_the_names_of_options(command, op
     assert command("fit", *model, *DATA, *options, *SHORT, "--trainer.max_epochs=2") == 0
     assert told in command.out
     assert saved("model") == {"optimizer": "adam", "lr_scheduler": None}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--optimizer=SGD", "--optimizer.lr=0.1"], "SGD (lr 0.1, 0.4) and no schedule"),
+        (["--lr_scheduler=Cosine"], "AdamW (lr 0.001, 0.004) and Cosine"),
+        (["--optimizer=SGD", "--lr_scheduler=Cosine"], "SGD (lr 0.001, 0.004) and Cosine"),
+    ],
+)
+def test_parameters_without_a_type_are_left_alone(command, options, told):
+    assert command("fit", "--model", "tests.foreign.Untyped", *DATA, *options, *SHORT) == 0
+    assert told in command.out
+    assert saved("model") == {"optimizer": None, "lr_scheduler": None}
