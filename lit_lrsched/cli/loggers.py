@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_lrsched.cli.run_name import is_run_of, names_of
+from lit_lrsched.trainer.horizon import step_logged_next
 
 
 class RunLogger(TensorBoardLogger):
@@ -78,7 +79,7 @@ class CheckpointLogger(RunLogger):
     Args:
         folder: The folder that has ``lightning_logs``.
         run: The run's folder in there.
-        step: The step of the checkpoint.
+        step: The step of the checkpoint by which Lightning logs.
     """
 
     def __init__(self, folder: str, run: str, step: int) -> None:
@@ -91,7 +92,7 @@ class CheckpointLogger(RunLogger):
 
 
 def default_logger(
-    folder: str, name: str | None, otherwise: str, checkpoint: str | None, trains: bool
+    folder: str, name: str | None, otherwise: str, checkpoint: str | None, *, trains: bool, by_hand: bool
 ) -> TensorBoardLogger:
     """Returns the trainer's default logger, under ``folder/lightning_logs``.
 
@@ -102,12 +103,13 @@ def default_logger(
         checkpoint: The checkpoint that is trained on or evaluated. One of a run in that folder belongs to that run,
             unless ``name`` asks for another.
         trains: Whether it is trained on.
+        by_hand: Whether the module optimizes by hand.
     """
     run = Path(checkpoint).resolve().parents[1] if checkpoint and Path(checkpoint).is_file() else None
     is_another = run is None or (name is not None and not is_run_of(name, run.name))
     if checkpoint is None or run is None or is_another or run.parent != Path(folder, "lightning_logs").resolve():
         return NewRunLogger(folder, name or otherwise)
-    step = torch.load(checkpoint, weights_only=True, map_location="cpu")["global_step"]
+    step = step_logged_next(torch.load(checkpoint, weights_only=True, map_location="cpu"), by_hand)
     if not trains:
         return CheckpointLogger(folder, run.name, step)
     # What the interrupted run logged after the checkpoint happens again: TensorBoard shall forget the first time.

@@ -243,6 +243,7 @@ class ScheduleCLI(OpenCLI):
                     default_name(self.options_of(self.config), type(self.model).__name__),
                     config.get("ckpt_path"),
                     trains=self.subcommand == "fit",
+                    by_hand=not self.model.automatic_optimization,
                 )
                 kwargs["logger"] = logger
                 if isinstance(logger, CheckpointLogger):

@@ -91,6 +91,18 @@ def step_to_log(trainer: Trainer) -> int:
     return int(batches.processed)
 
 
+def step_logged_next(checkpoint: Mapping[str, Any], by_hand: bool) -> int:
+    """Returns :func:`step_to_log` as it will be when a trainer has taken up a checkpoint.
+
+    Args:
+        checkpoint: What Lightning saved.
+        by_hand: Whether the module optimizes by hand.
+    """
+    if not by_hand:
+        return int(checkpoint["global_step"])
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"])
+
+
 def steps_reached(trainer: Trainer) -> int:
     """Returns the step of the horizon that training stands at, so that both will end together.
 

@@ -10,6 +10,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.foreign import MLP
+
 RUN = Path("lightning_logs/run")
 LAST = str(RUN / "checkpoints/last.ckpt")
 QUIET = ["--run_name=run", "--trainer.enable_progress_bar=false"]
@@ -214,3 +216,45 @@ def test_a_checkpoint_of_another_optimizer(command, before, now, lacks):
         assert command(subcommand, *resumed) == (refused if lacks else 0)
         told = f"the checkpoint is of another optimizer than {now}, one without {lacks}: go on with"
         assert (told in " ".join((command.out + command.err).split())) == bool(lacks)
+
+
+class ByHand(MLP):
+    """Optimizes by hand: with two optimizers after each batch, or with one after every second."""
+
+    def __init__(self, optimizers: int = 2) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        loss = self.step("train", batch)
+        self.manual_backward(loss)
+        for optimizer in self.own_optimizers:
+            if len(self.own_optimizers) == 2 or batch_idx % 2:
+                optimizer.step()
+                optimizer.zero_grad()
+        self.log("batch", float(batch_idx), on_step=True, on_epoch=False)
+
+    @property
+    def own_optimizers(self):
+        return [found] if not isinstance(found := self.optimizers(), list) else found
+
+    def configure_optimizers(self):
+        parts = [self.network[0], self.network[-1]][: self.hparams.optimizers]
+        return [torch.optim.SGD(part.parameters(), lr=0.1) for part in parts]
+
+
+@pytest.mark.parametrize("optimizers", [1, 2])
+def test_what_a_module_logs_that_optimizes_by_hand_is_there_once(command, optimizers):
+    options = ["--model=tests.cli.test_resume.ByHand", f"--model.optimizers={optimizers}", "--data=tests.foreign.Data"]
+    options += ["--data.batch_size=16", *QUIET, "--trainer.log_every_n_steps=1", "--lr_logger.each_step=true"]
+    options += ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.save_top_k=-1"]
+    assert command("fit", *options, "--trainer.max_epochs=3") == 0, command.err
+    (first,) = RUN.glob("checkpoints/epoch=0*.ckpt")
+    assert command("fit", *options, "--trainer.max_epochs=3", "--ckpt_path", str(first)) == 0, command.err
+    events = EventAccumulator(str(RUN))
+    events.Reload()
+    for tag in [tag for tag in events.Tags()["scalars"] if tag.startswith(("batch", "lr/"))]:
+        assert [point.step for point in events.Scalars(tag)] == list(range(24)), tag
+    assert command("test", *options, "--ckpt_path", str(first)) == 0, command.err
+    assert set(logged("test_loss")) == {8}
