@@ -811,6 +811,35 @@ def test_words_for_identical_schedules() -> None:
     )
 
 
+def test_words_for_a_lead_of_rounding_alone() -> None:
+    # Runs are judged by six digits. Both have 0.5 on average but for rounding: 0.4 + 0.6 against 0.400001 + 0.6.
+    def runs(rounding: float) -> list[Run]:
+        rows = {"a": [0.400001, 0.6] * 5, "b": [0.6, 0.4 + 1e-6 - rounding] * 5}
+        return [
+            Run(RunKey(name, 0.1, 0.0, 0.0, seed), 0.9, test)
+            for name, each in rows.items()
+            for seed, test in enumerate(each)
+        ]
+
+    assert verdict(judge(runs(rounding=5e-7)))[1] == (
+        "It is level with b (95 %: -0.2 to 0.2; p = 0.76); how many seeds would settle it is unknown."
+    )
+    assert verdict(judge(runs(rounding=2e-5)))[1].startswith("It leads b by 1e-05 (")
+
+
+def test_words_for_large_numbers() -> None:
+    values = {"constant": -12000.0, "cosine": -9800.0}
+    runs = [
+        Run(RunKey(name, 0.1, 0.0, 0.0, seed), value, value + 100 * (seed % 3))
+        for name, value in values.items()
+        for seed in range(8)
+    ]
+    assert verdict(judge(runs)) == (
+        "cosine wins: mean test_acc -9712, better than the rest beyond chance over 8 seeds.",
+        "It beats constant by 2200 (95 %: 2200 to 2200; p = 0.0078); no more seeds are needed.",
+    )
+
+
 def test_words_for_too_few_seeds() -> None:
     # Both differences are 0.1 or so: p = 2 / 2**3, and 6 seeds are the fewest that show p <= 0.05.
     runs = planted({"constant": 0.8, "cosine": 0.9}, 3, spread=0.0001)

@@ -10,6 +10,7 @@ import numpy as np
 from lit_lrsched.comparison.evidence.runs import Run
 from lit_lrsched.comparison.evidence.significance import Difference, differences_from
 from lit_lrsched.comparison.evidence.summary import Summary
+from lit_lrsched.comparison.evidence.words import figure
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,12 @@ class Gain:
     def __str__(self) -> str:
         """Returns it in a sentence."""
         d = self.difference
-        interval = f"95 %: {d.low:.2g} to {d.high:.2g}; " if d.low is not None and d.high is not None else ""
+        interval = f"95 %: {figure(d.low)} to {figure(d.high)}; " if d.low is not None and d.high is not None else ""
         decay = "" if self.weight_decay is None else f", weight decay {self.weight_decay:g}"
         what = f"{self.schedule} at {self.lr:g}, momentum {self.momentum:g}{decay},"
-        return f"Apart from the verdict, tuning: {what} gains {d.gain:.2g} over {self.over} ({interval}p = {d.p:.2g})."
+        return (
+            f"Apart from the verdict, tuning: {what} gains {figure(d.gain)} over {self.over} ({interval}p = {d.p:.2g})."
+        )
 
 
 def tuning_gain(

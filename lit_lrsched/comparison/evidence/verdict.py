@@ -8,6 +8,7 @@ from lit_lrsched.comparison.evidence.looks import Spending
 from lit_lrsched.comparison.evidence.power import least_seeds
 from lit_lrsched.comparison.evidence.significance import Difference
 from lit_lrsched.comparison.evidence.summary import Summary
+from lit_lrsched.comparison.evidence.words import figure
 
 
 def verdict(summary: Summary) -> tuple[str, str]:
@@ -43,7 +44,7 @@ def verdict(summary: Summary) -> tuple[str, str]:
 
     best = next(row for row in summary.schedules if row.schedule == summary.best)
     behind = {row.schedule: row.against_best for row in summary.schedules if row.against_best is not None}
-    score = f"{summary.metric} {best.mean:.4g}"
+    score = f"{summary.metric} {figure(best.mean or 0.0, 4)}"
     losses = f"; {best.diverged} of its {seeds} runs diverged" if best.diverged else ""
     if summary.out and best.diverged:
         losses = f"; diverged: {best.diverged} of its {seeds}, all of {_listed(summary.out)}"
@@ -54,7 +55,7 @@ def verdict(summary: Summary) -> tuple[str, str]:
         first = f"Only {best.schedule} {'finished' if summary.out else 'raced'}: mean {score}{losses}."
         if best.low is None:
             return first, "One seed gives no interval: run at least 2 seeds."
-        interval = f"{best.low:.4g} to {best.high:.4g} ({_percent(summary)}, {seeds} seeds)"
+        interval = f"{figure(best.low, 4)} to {figure(best.high or 0.0, 4)} ({_percent(summary)}, {seeds} seeds)"
         return first, f"Its interval is {interval}; race it against another."
     if seeds == 1:
         return (
@@ -87,7 +88,7 @@ def overlap_in_words(summary: Summary) -> str | None:
     found = behind[_rival(summary)].resplit if behind else None
     if found is None:
         return f"{first} alone."
-    interval = f"{_flipped(found.high):.2g} to {_flipped(found.low):.2g}"
+    interval = f"{figure(_flipped(found.high))} to {figure(_flipped(found.low))}"
     lead = f"the lead over {_rival(summary)} is {interval} ({_probability(found.p)}; Nadeau and Bengio 2003)"
     return f"{first}; for new rows of their kind {lead}."
 
@@ -161,13 +162,20 @@ def _outlook(summary: Summary, behind: dict[str, Difference], rival: str) -> str
     if len(summary.tied) == 1:
         return "no more seeds are needed"
     nearest = rival if rival in summary.tied else next(iter(behind))
-    more, gain = behind[nearest].more_seeds, behind[nearest].gain
+    more = behind[nearest].more_seeds
     if more is not None:
         purpose = "settle it" if len(summary.tied) == 2 and nearest == rival else f"tell it from {nearest}"
         return f"~{more} more seeds should {purpose}"
-    if gain == 0:
+    if behind[nearest].low == behind[nearest].high == 0:
         return "no number of seeds would settle it"
+    if _is_level(summary, behind[nearest]):
+        return "how many seeds would settle it is unknown"
     return f"luck alone often gives {'such a lead' if nearest == rival else f'its lead over {nearest}'}"
+
+
+def _is_level(summary: Summary, difference: Difference) -> bool:
+    """Returns whether a difference from the best is one of rounding alone: runs are judged by six digits."""
+    return abs(difference.gain) <= 1e-6 * abs(summary.schedules[0].mean or 0.0)
 
 
 def _percent(summary: Summary) -> str:
@@ -188,12 +196,12 @@ def _lead(summary: Summary, rival: str, difference: Difference) -> str:
     if difference.low is None or difference.high is None:
         interval = f"{len(summary.seeds)} seeds give no interval"
     else:
-        interval = f"{_percent(summary)}: {_flipped(difference.high):.2g} to {_flipped(difference.low):.2g}"
+        interval = f"{_percent(summary)}: {figure(_flipped(difference.high))} to {figure(_flipped(difference.low))}"
     p = _probability(difference.p_corrected)
-    if difference.gain == 0:
+    if _is_level(summary, difference):
         return f"is level with {rival} ({interval}; {p})"
     verb = "leads" if rival in summary.tied else "beats"
-    return f"{verb} {rival} by {-difference.gain:.2g} ({interval}; {p})"
+    return f"{verb} {rival} by {figure(-difference.gain)} ({interval}; {p})"
 
 
 def edges(summary: Summary) -> list[str]:

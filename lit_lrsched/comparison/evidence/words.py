@@ -1,0 +1,13 @@
+"""Numbers of a verdict as text."""
+
+from __future__ import annotations
+
+
+def figure(value: float, digits: int = 2) -> str:
+    """Returns a number with so many digits, or with all before the point where these are more, as a table has it.
+
+    >>> [figure(value) for value in (0.0123, 2151.2, -99.7, 1.5e30)], figure(11755.4, 4)
+    (['0.012', '2151', '-100', '1.5e+30'], '11755')
+    """
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < 1e6 else text
