@@ -34,6 +34,7 @@ from lit_lrsched.comparison.used_rates import check_rates
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.schedules.core import Horizon
 from lit_lrsched.trainer.lightning_package import rank_zero_info
+from lit_lrsched.trainer.metric_names import on_test_data
 
 # Compiling takes 10 to 25 s; a compiled run of the worked example saves 0.4 to 1.5 ms.
 _WORTH_COMPILING = 20_000
@@ -246,16 +247,19 @@ class Runner:
 
     def _check_metric(self, chunk: Chunk) -> None:
         metric, tested = self._options.metric, self._options.test_metric
+        fit = [name for name in chunk.curves if on_test_data(name) in chunk.final]
         if metric not in chunk.curves:
-            raise InputError(
-                f"metric={metric!r} is not logged{did_you_mean(metric, chunk.curves)}: give one that the module logs, "
-                f"{_listed(chunk.curves)}"
-            )
-        if tested not in chunk.final:
-            raise InputError(
-                f"metric={metric!r} is judged by {tested!r}, which the test does not log"
-                f"{did_you_mean(tested, chunk.final)}: it logs {_listed(chunk.final)}"
-            )
+            what = f"metric={metric!r} is not logged{did_you_mean(metric, fit)}"
+        elif tested not in chunk.final:
+            what = f"metric={metric!r} is judged by {tested!r}, which the test does not log"
+        else:
+            return
+        if fit:
+            raise InputError(f"{what}: give one that the module logs and its test too, {_listed(fit)}")
+        raise InputError(
+            f"{what}, nor any metric of validation and test: {_listed(chunk.curves)} and {_listed(chunk.final)} are "
+            "logged; log one in both, like val_acc in validation_step and test_acc in test_step"
+        )
 
 
 def _listed(metrics: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset
@@ -98,6 +98,10 @@ class TwoTests(Data):
         return [super().test_dataloader(), super().test_dataloader()]
 
 
+class Unvalidated(MLP):
+    validation_step = LightningModule.validation_step
+
+
 class OnTwo(MLP):
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self.step("test", batch)
@@ -147,9 +151,15 @@ def test_what_is_no_model_no_data_no_optimizer(
         ({"momenta": 0.9}, "momenta=0.9 is no list"),
         (
             {"metric": "test_acc"},
-            "metric='test_acc' is not logged: give one that the module logs, train_acc, ",
+            r"metric='test_acc' is not logged: give one that the module logs and its test too, val_acc, val_loss$",
         ),
         ({"data": TwoTests, "model": OnTwo}, "metric='val_acc' is judged by 'test_acc', which the test does not log"),
+        ({"metric": "train_acc"}, "is judged by 'test_train_acc', which the test does not log: give one .*, val_acc, "),
+        (
+            {"model": Unvalidated},
+            "metric='val_acc' is not logged, nor any metric of validation and test: train_acc, train_loss and "
+            "test_acc, test_loss are logged; log one in both",
+        ),
     ],
 )
 def test_what_is_no_race(options: dict[str, Any], told: str, tmp_path: Path) -> None:
