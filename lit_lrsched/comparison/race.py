@@ -346,6 +346,7 @@ def race(
         model=names["model"],
         data=names["data"],
         optimizer=grid.optimizer.func.__name__,
+        opening=grid.opening(),
         engine=runner.engine,
         reason=runner.reason,
         machine=f"{os.cpu_count()} x {platform.machine()}, torch {torch.__version__} on {runner.where}",

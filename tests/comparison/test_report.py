@@ -98,6 +98,7 @@ def results(records: Sequence[Record], reference: str | None = "constant", mode:
         model="Net",
         data="Rows",
         optimizer="SGD",
+        opening="Optimizer: Net's own SGD; peak rates 0.1, 0.3. The peak rates are the first param group's.",
         engine="vectorized",
         reason="training_step is pure",
         machine="2 CPU cores",
@@ -600,6 +601,8 @@ def test_the_page_says_how_it_was_done() -> None:
     for words in (
         "at the same peak rates (0.1, 0.3) and momenta (0, 0.9), with the same 7 seeds (0 to 6), for 4 epochs with SGD",
         "share the split, the initial weights and the batch order",
+        "Optimizer: Net&#x27;s own SGD; peak rates 0.1, 0.3. The peak rates are the first param group&#x27;s.",
+        "over the seeds&#x27; splits, initial weights and batch orders",
         "Validation data (val_acc) chose",
         "test data (test_acc) judged it there and chose nothing",
         "12 of 112 runs diverged",
@@ -611,6 +614,9 @@ def test_the_page_says_how_it_was_done() -> None:
     same_data = results(race())
     same_data = dataclasses.replace(same_data, summary=dataclasses.replace(same_data.summary, metric="val_acc"))
     assert "which flatters every schedule" in page(same_data)
+    same_rows = dataclasses.replace(same_data.summary, splits=Splits(100, 40, same_test=True))
+    html = page(dataclasses.replace(same_data, summary=same_rows))
+    assert "over the seeds&#x27; initial weights and batch orders" in html
 
 
 # --- The pictures -----------------------------------------------------------------------------------------------------

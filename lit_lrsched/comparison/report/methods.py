@@ -71,6 +71,7 @@ def _design(results: Results) -> list[str]:
         seeds = f"up to {len(results.summary.seeds)} seeds, more where the answer was open"
     return [
         f"Every schedule was trained {tried}, with {seeds}, for {length} with {results.optimizer}.",
+        results.opening,
         "Runs with the same seed share the split, the initial weights and the batch order, so schedules are compared "
         "in pairs.",
     ]
@@ -119,9 +120,11 @@ def _execution(results: Results) -> list[str]:
         took = f"Training {counted(results.trained, 'run')} took {speed}, on {results.machine}."
     else:
         took = "All runs were there already: nothing had to be trained."
+    splits = results.summary.splits
+    over = "initial weights" if splits is not None and splits.same_test else "splits, initial weights"
     return [
-        "The numbers speak about these data, over the seeds' splits, initial weights and batch orders. They are no "
-        "claim about other data.",
+        f"The numbers speak about these data, over the seeds' {over} and batch orders. They are no claim about other "
+        "data.",
         f"Engine: {results.engine} ({results.reason}). {took}",
     ]
 

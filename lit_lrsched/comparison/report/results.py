@@ -35,6 +35,7 @@ class Results:
         model: Name of the model.
         data: Name of the data.
         optimizer: Name of the optimizer.
+        opening: What races, in sentences: the optimizer, its param groups, what gives way.
         engine: ``"vectorized"`` or ``"sequential"``.
         reason: Why that engine, in a line.
         machine: What it ran on, in a few words.
@@ -55,6 +56,7 @@ class Results:
     model: str
     data: str
     optimizer: str
+    opening: str
     engine: str
     reason: str
     machine: str
