@@ -41,6 +41,7 @@ from lit_lrsched.comparison.report.pictures import forest_plot
 from lit_lrsched.comparison.report.results import Results
 from lit_lrsched.comparison.report.table import table_of
 from lit_lrsched.comparison.report.terminal import show
+from lit_lrsched.comparison.report.words import counted
 from lit_lrsched.comparison.report.write import summary_dict, write_report
 from lit_lrsched.comparison.runner import Runner
 from lit_lrsched.comparison.splits import splits_of
@@ -370,7 +371,7 @@ def _spend(
 
     def train(keys: Sequence[RunKey]) -> list[Run]:
         seeds, settings = len({key.seed for key in keys}), len({key.setting for key in keys})
-        rank_zero_info(f"{len(keys)} trainings: {settings} settings x {seeds} seeds.")
+        rank_zero_info(f"{len(keys)} trainings: {settings} settings x {counted(seeds, 'seed')}.")
         found = runner.train(keys)
         records.update(zip(keys, found, strict=True))
         return [record.run(options.metric, options.test_metric) for record in found]

@@ -22,7 +22,7 @@ from lit_lrsched.comparison.evidence.power import least_seeds
 from lit_lrsched.comparison.evidence.runs import Run, RunKey
 from lit_lrsched.comparison.evidence.significance import differences_from
 from lit_lrsched.comparison.evidence.summary import summarize
-from lit_lrsched.comparison.evidence.verdict import verdict
+from lit_lrsched.comparison.evidence.verdict import spending_in_words, verdict
 from lit_lrsched.comparison.records import RecordStore, _read
 from lit_lrsched.errors import InputError
 
@@ -67,6 +67,8 @@ def test_what_is_clearly_worse_leaves_and_the_rest_goes_on() -> None:
         (),
     ]
     assert [each.schedules for each in spending.rounds] == [(), ("bad",)]
+    # 0.3 is the highest rate, so that the verdict is not settled.
+    assert spending_in_words(spending)[0].endswith("the full grid with 12 seeds takes 48. One schedule is left.")
 
 
 def test_the_p_of_a_look_is_that_of_its_share() -> None:

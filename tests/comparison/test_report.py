@@ -34,7 +34,7 @@ from lit_lrsched.comparison.export import export_best
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics
 from lit_lrsched.comparison.report.event_files import write_event_files
 from lit_lrsched.comparison.report.page import page
-from lit_lrsched.comparison.report.pictures import spread, write_pictures
+from lit_lrsched.comparison.report.pictures import forest_plot, spread, write_pictures
 from lit_lrsched.comparison.report.results import Results, learning_curves
 from lit_lrsched.comparison.report.terminal import show
 from lit_lrsched.comparison.report.words import decimals, number
@@ -762,6 +762,15 @@ def test_long_names_and_numbers_cost_no_more_than_the_worst_seed() -> None:
     for title in ("mean", "interval", "mom.", "best", "constant", "diver-", "epochs"):
         assert title in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_long_names_that_begin_alike_are_told_apart() -> None:
+    names = ["a rather long name of the one", "a rather long name of the other"]
+    found = results(race(["constant", *names]))
+    for name in ("a rather…f the one", "a rather…the other"):
+        assert name in printed(found)
+    _, axes = forest_plot(found.summary)
+    assert len({label.get_text() for label in axes.get_yticklabels()}) == 3
 
 
 def test_no_number_is_a_dash() -> None:

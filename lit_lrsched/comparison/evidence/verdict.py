@@ -108,7 +108,7 @@ def spending_in_words(spending: Spending) -> list[str]:
     """
     last = spending.rounds[-1].seeds
     ended = {
-        "settled": "The verdict is settled",
+        "settled": "One schedule is left",
         "seeds": f"Nothing may have more than {last} seeds",
         "budget": "More budget would go on",
     }[spending.ended]

@@ -11,7 +11,7 @@ import numpy as np
 
 from lit_lrsched.comparison.evidence.summary import Summary
 from lit_lrsched.comparison.report.results import LearningCurve, Results, metric_range, shade_range
-from lit_lrsched.comparison.report.words import decimals, number, planes, shortened
+from lit_lrsched.comparison.report.words import decimals, number, planes, shortened, shortened_apart
 from lit_lrsched.plans.figures import GRID, INK, SOFT, new_figure, plain, save
 from lit_lrsched.schedules.drawing import Plot
 
@@ -89,7 +89,7 @@ def forest_plot(summary: Summary, ax: Axes | None = None) -> tuple[Figure, Axes]
         if difference is not None and difference.low is not None and difference.high is not None:
             axes.plot([difference.low, difference.high], [place, place], color=color, linewidth=2)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_yticks(range(len(rows)), [shortened(row.schedule, 22) for row in rows], parse_math=False)
+    axes.set_yticks(range(len(rows)), shortened_apart([row.schedule for row in rows], 22), parse_math=False)
     axes.tick_params(axis="y", labelcolor=INK)
     title = f"{summary.metric}: difference from {shortened(str(summary.best), 30)}, seed by seed"
     words = "left of 0: worse; blue: cannot be told from the best"
@@ -120,12 +120,12 @@ def _rates(drawn: Sequence[LearningCurve], epochs: int) -> Figure:
     # A line of text takes about a 21st of the axes, less in a taller figure.
     places = spread([float(curve.rates[-1]) for curve in drawn], top * 0.2 / figure.get_figheight(), top)
     beside, leaders = axes.get_yaxis_transform(), []
-    for i, (curve, place) in enumerate(zip(drawn, places, strict=True)):
+    names = shortened_apart([curve.schedule.schedule for curve in drawn], 30)
+    for i, (curve, place, name) in enumerate(zip(drawn, places, names, strict=True)):
         color, dashes = _COLORS[i % len(_COLORS)], _DASHES[i // len(_COLORS) % len(_DASHES)]
         epoch = np.arange(1, len(curve.rates) + 1)
         axes.plot(epoch, curve.rates, color=color, linestyle=dashes, linewidth=1.8, clip_on=False)
-        text = shortened(curve.schedule.schedule, 30)
-        axes.text(1.05, place, text, transform=beside, color=color, fontsize=8.5, va="center", parse_math=False)
+        axes.text(1.05, place, name, transform=beside, color=color, fontsize=8.5, va="center", parse_math=False)
         leaders.append([(1.0, float(curve.rates[-1])), (1.045, place)])
     colors = [_COLORS[i % len(_COLORS)] for i in range(len(drawn))]
     axes.add_collection(
@@ -179,6 +179,7 @@ def _curves(drawn: Sequence[LearningCurve], results: Results) -> Figure:
     reference = next((curve for curve in drawn if curve.schedule.schedule == summary.reference), None)
     epoch = np.arange(1, len(drawn[0].mean) + 1)
     marker = "." if len(epoch) == 1 else ""
+    titles = shortened_apart([curve.schedule.schedule for curve in drawn], 22)
     for i, curve in enumerate(drawn):
         name = curve.schedule.schedule
         axes = figure.add_subplot(grid[i])
@@ -189,9 +190,7 @@ def _curves(drawn: Sequence[LearningCurve], results: Results) -> Figure:
         axes.locator_params(axis="y", nbins=4)
         axes.tick_params(labelleft=i % columns == 0)
         color = _AHEAD if name in summary.tied else _BEHIND
-        axes.set_title(
-            shortened(name, 22), loc="left", y=1, fontsize=9, fontweight="bold", color=color, parse_math=False
-        )
+        axes.set_title(titles[i], loc="left", y=1, fontsize=9, fontweight="bold", color=color, parse_math=False)
         others = [np.column_stack((epoch, other.mean)) for other in drawn]
         axes.add_collection(LineCollection(others, colors=_OTHERS, linewidths=0.8), autolim=False)
         if reference is not None and reference is not curve:
@@ -242,7 +241,7 @@ def _map(results: Results) -> Figure:
         axes.set_xticks(range(len(rates)), [f"{lr:g}" for lr in rates])
         axes.set_yticks(
             range(len(names)),
-            [shortened(name, 22) for name in names] if i == 0 else [""] * len(names),
+            shortened_apart(names, 22) if i == 0 else [""] * len(names),
             parse_math=False,
         )
         axes.set_xticks(np.arange(0.5, len(rates) - 1), minor=True)

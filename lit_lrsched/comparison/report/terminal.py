@@ -13,6 +13,7 @@ from lit_lrsched.comparison.report.words import (
     number,
     probability,
     shortened,
+    shortened_apart,
     tuned_beside_rate,
 )
 from lit_lrsched.plans.console import console_on, writable
@@ -87,8 +88,8 @@ def _columns(summary: Summary) -> dict[str, list[str]]:
     arrows = {"highest": " ↑", "lowest": " ↓", None: ""}
     columns = {
         "schedule": [
-            shortened(row.schedule, _NAME) + " *" * (len(summary.tied) > 1 and row.schedule in summary.tied)
-            for row in rows
+            name + " *" * (len(summary.tied) > 1 and row.schedule in summary.tied)
+            for name, row in zip(shortened_apart([row.schedule for row in rows], _NAME), rows, strict=True)
         ],
         "mean": [number(row.mean, places) for row in rows],
         "vs\nbest": [number(d.gain, places, sign=True) if (d := row.against_best) else NOTHING for row in rows],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 
 from lit_lrsched.comparison.evidence.significance import Difference
 from lit_lrsched.comparison.evidence.summary import ScheduleSummary, Summary
@@ -76,6 +77,22 @@ def number(value: float | None, places: int, sign: bool = False) -> str:
 def shortened(name: str, longest: int) -> str:
     """Returns a name, the tail of a long one as an ellipsis."""
     return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def shortened_apart(names: Sequence[str], longest: int) -> list[str]:
+    """Returns names, the tail of long ones as an ellipsis, or their middle, or nothing, so that none look alike.
+
+    >>> shortened_apart(["a long name of one", "another long name"], 8)
+    ['a long …', 'another…']
+    >>> shortened_apart(["a long name of one", "a long name of two"], 8)
+    ['a l… one', 'a l… two']
+    """
+    head, tail = longest // 2 - 1, longest - longest // 2
+    without_middle = [name if len(name) <= longest else f"{name[:head]}…{name[-tail:]}" for name in names]
+    for found in ([shortened(name, longest) for name in names], without_middle):
+        if len(set(found)) == len(set(names)):
+            return found
+    return list(names)
 
 
 def interval(row: ScheduleSummary, places: int) -> str:
