@@ -229,7 +229,7 @@ class ScheduleCLI(OpenCLI):
             callbacks += apply_to(self.model, self._schedule_options)
         if self.subcommand in OWN_SUBCOMMANDS:
             self.save_config_callback = None
-            kwargs["logger"] = DummyLogger()  # they write no run
+            kwargs["logger"] = None if options.barebones else DummyLogger()  # they write no run
         else:
             self._start_audit = StartAudit(config.audit)
             callbacks += [ScheduleKeeper(), self._start_audit, Receipt(), TensorBoardRun()]

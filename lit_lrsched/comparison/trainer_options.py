@@ -36,7 +36,7 @@ from lit_lrsched.trainer.lightning_internals import callbacks_of
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "fast_dev_run": (False, 0),
     "max_steps": (-1,),
-    "overfit_batches": (0.0,),
+    "overfit_batches": (0.0, 0),
     "val_check_interval": (1.0, None),
     "check_val_every_n_epoch": (1,),
 }
@@ -78,7 +78,8 @@ def check_trainer(trainer: Trainer, epochs: int, what: str) -> list[str]:
     """
     for name, neutral in _NEUTRAL.items():
         value = getattr(trainer, name)
-        if value not in neutral:
+        # A limit of 1 is one batch, and one of 1.0 all of them.
+        if not any(value == one and type(value) is type(one) for one in neutral):
             raise InputError(f"{what} does not honour the trainer's {name}={value}: leave it out")
     if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
         raise InputError(f"{what} does not honour the trainer's reload_dataloaders_every_n_epochs: leave it out")

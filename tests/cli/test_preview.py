@@ -72,6 +72,11 @@ def test_a_run(command):
     assert not Path("lightning_logs").exists()
 
 
+def test_a_trainer_without_anything_around_it(command):
+    assert command("preview", "--trainer.max_epochs=2", "--trainer.barebones=true") == 0, command.err
+    assert "22 steps, 2 epochs of 11" in command.out
+
+
 def test_by_hand_the_same_curve(command):
     options = ["--lr_scheduler=WarmupCosine", "--lr_scheduler.warmup=5ep", "--png=null"]
     assert command("preview", *options, "--csv=run.csv") == 0

@@ -276,7 +276,9 @@ def bare(**options: Any) -> Trainer:
     [
         {"max_steps": 5},
         {"overfit_batches": 1},
+        {"overfit_batches": 3},
         {"val_check_interval": 0.5},
+        {"val_check_interval": 1},
         {"check_val_every_n_epoch": 2},
         {"reload_dataloaders_every_n_epochs": 1},
         {"max_time": {"minutes": 1}},
