@@ -252,7 +252,7 @@ def test_the_largest_safe_rate_of_a_quadratic(tmp_path, beta, caplog):
     assert found.outcome.judged_by == TRAINING_LOSS
     assert found.outcome.metric is None
     assert "training loss" in found.verdict
-    assert caplog.messages[-1].startswith("No metric that is logged is a validation loss: the training loss")
+    assert caplog.messages[-1].startswith("No logged metric is called a validation loss: the training loss")
 
 
 class Branching(MLP):
