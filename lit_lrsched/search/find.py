@@ -328,7 +328,7 @@ def find(
             rates = spread(low, high, options.points)
             outcome = Trainings(engines, definition, folder).train(rates, options.seeds)
     if outcome.judged_by == TRAINING_LOSS:
-        say("No logged metric is called a validation loss: the training loss over the last tenth of the steps judges.")
+        say("No loss or error of validation is logged: the training loss over the last tenth of the steps judges.")
     if outcome.diverged[0].any():
         _check_gain(outcome, engines.steps)
     return Found(judge(outcome.lrs, outcome.losses, outcome.diverged), outcome, subject, options, folder)

@@ -13,9 +13,11 @@ from lit_lrsched.comparison.definition import Definition
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.progress import count, progress_bar
 from lit_lrsched.comparison.records import Record, RecordStore, metrics_of, stored_records
+from lit_lrsched.schedules.direction import direction_of
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
 from lit_lrsched.search.judgement import diverged
 from lit_lrsched.search.rates import BoolArray, FloatArray
+from lit_lrsched.trainer.metric_names import is_of_validation
 
 
 class Outcome(NamedTuple):
@@ -36,7 +38,7 @@ class Outcome(NamedTuple):
 
     @property
     def judged_by(self) -> str:
-        """The loss that judges: the validation loss where one is logged, otherwise the training loss."""
+        """The loss that judges: a loss or an error of validation where one is logged, otherwise the training loss."""
         return next(iter(self._of_validation(loss=True)), TRAINING_LOSS)
 
     @property
@@ -56,8 +58,12 @@ class Outcome(NamedTuple):
         return diverged(self.broken, ends)
 
     def _of_validation(self, loss: bool) -> list[str]:
-        names = [name for name in self.metrics if "val" in name.lower() and ("loss" in name.lower()) == loss]
-        return sorted(names, key=lambda name: (name != "val_loss", len(name), name))
+        names = [name for name in self.metrics if is_of_validation(name) and _is_loss(name) == loss]
+        return sorted(names, key=lambda name: (name != "val_loss", "loss" not in name.lower(), len(name), name))
+
+
+def _is_loss(name: str) -> bool:
+    return "loss" in name.lower() or direction_of(name) == "min"
 
 
 class Trainings:

@@ -7,6 +7,19 @@ import re
 _OF_VALIDATION = re.compile(r"(?<![A-Za-z])val(?:id|idation)?(?![A-Za-z])")
 
 
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_VALIDATION = frozenset(["val", "valid", "validation"])
+
+
+def is_of_validation(name: str) -> bool:
+    """Returns whether a metric is of the validation data.
+
+    >>> [is_of_validation(name) for name in ("val_loss", "loss/valid0", "valLoss", "value_loss", "interval")]
+    [True, True, True, False, False]
+    """
+    return any(word.lower() in _VALIDATION for word in _WORDS.findall(name))
+
+
 def on_test_data(name: str) -> str:
     """Returns the name of the same metric on the test data.
 

@@ -13,6 +13,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 
 from lit_lrsched import Constant, IonosphereClassifier, IonosphereDataModule, Linear, compare
+from lit_lrsched.comparison.engine.regime import PLAIN
 from lit_lrsched.comparison.own_optimizer import ask
 from lit_lrsched.errors import InputError
 from tests.foreign import GAN, MLP, Data, Decayed, Grouped, HeadOnly, NoOptimizer, Several, Untyped
@@ -104,7 +105,7 @@ def test_a_part_of_the_parameters_and_another_class(tmp_path):
     result = race(HeadOnly, tmp_path)
     assert rates(result) == [0.0001, 0.0003, 0.001, 0.003, 0.01]
     assert result.results.engine == "vectorized"
-    own = ask(HeadOnly(), Data(), 1)
+    own = ask(HeadOnly(), Data(), PLAIN, 1)
     assert (own.members, own.count) == (((2, 3),), 4)
 
 

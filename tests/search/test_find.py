@@ -252,7 +252,25 @@ def test_the_largest_safe_rate_of_a_quadratic(tmp_path, beta, caplog):
     assert found.outcome.judged_by == TRAINING_LOSS
     assert found.outcome.metric is None
     assert "training loss" in found.verdict
-    assert caplog.messages[-1].startswith("No logged metric is called a validation loss: the training loss")
+    assert caplog.messages[-1].startswith("No loss or error of validation is logged: the training loss")
+
+
+class Errors(MLP):
+    """Logs errors of validation, and losses that are none of it."""
+
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        error = self.network(x) - y
+        self.log("val_mae", error.abs().mean())
+        self.log("val_mse", error.square().mean())
+        self.log("value_loss", -error.square().mean())
+        self.log("val_r2", 1 - error.square().mean())
+
+
+def test_an_error_of_validation_judges_where_no_loss_is_logged(tmp_path):
+    found = search(tmp_path, Errors, lrs=(1e-4, 0.1), points=5)
+    assert (found.outcome.judged_by, found.outcome.metric) == ("val_mae", "val_r2")
+    assert "val_mae" in found.verdict
 
 
 class Branching(MLP):
