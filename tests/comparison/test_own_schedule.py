@@ -347,7 +347,9 @@ class Warmed(Transformer):
         self.log("steps_at_end", float(self.global_step) * self.trainer.accumulate_grad_batches)
 
 
-@pytest.mark.parametrize("accumulate", [1, 3, 9])  # four batches an epoch: of 3 and 1, and fewer than 9
+@pytest.mark.parametrize(
+    "accumulate", [1, 3, pytest.param(9, marks=pytest.mark.exhaustive)]
+)  # four batches an epoch: of 3 and 1, and fewer than 9
 def test_the_engines_accumulate_alike(tmp_path: Path, accumulate: int) -> None:
     options: dict[str, Any] = {"lrs": [0.02], "epochs": 3}
     trainer = bare(accumulate_grad_batches=accumulate)
@@ -364,6 +366,7 @@ def test_the_engines_accumulate_alike(tmp_path: Path, accumulate: int) -> None:
     assert ends["steps_in_training"] == sum(2 * steps + index // accumulate for index in range(4))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("option", "before"),
     [
@@ -450,7 +453,7 @@ class Balanced:
     ],
     ids=str,
 )
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 def test_the_engines_leave_out_the_same_batches(tmp_path: Path, data: Any, limits: dict[str, Any]) -> None:
     options: dict[str, Any] = {"lrs": [0.02], "epochs": 2, "trainer": bare(**limits), "data": data}
     fast, slow = (race(Warmed, tmp_path / engine, engine=engine, **options) for engine in ENGINES)

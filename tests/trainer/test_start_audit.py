@@ -178,6 +178,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.exhaustive
 def test_another_projects_command_refuses_in_one_line_on_all_processes(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     arguments = ["own.py", "fit", "--trainer.devices=2", "--trainer.strategy=ddp"]
