@@ -312,7 +312,7 @@ def race(
             "it one device, or leave budget out"
         )
     runner = Runner(grid, build, definition, options, folder, ranks)
-    splits = splits_of(build, grid.seeds)
+    splits = splits_of(build, grid.seeds, grid.regime)
     if options.budget is None:
         records, standing = runner.train(sorted(grid.keys())), None
     else:

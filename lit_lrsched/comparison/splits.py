@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lit_lrsched.comparison.engine.bare_trainer import set_up
 from lit_lrsched.comparison.engine.batches import Build
+from lit_lrsched.comparison.engine.recorder import Stage
+from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.evidence.summary import Splits
 from lit_lrsched.optim.torch_internals import tree_leaves
 
@@ -20,12 +23,13 @@ _LOOKED_FOR = 32  # test rows of one seed that are looked for ...
 _AMONG = 2_000  # ... among so many training rows of another
 
 
-def splits_of(build: Build, seeds: Sequence[int]) -> Splits | None:
+def splits_of(build: Build, seeds: Sequence[int], regime: Regime) -> Splits | None:
     """Returns how the first two seeds divide the data.
 
     Args:
         build: Takes a seed and returns the module and its data.
         seeds: The seeds.
+        regime: Which batches train and test: the rows of others do not count.
 
     Returns:
         None for a single seed, for data that are no rows to look at, and where the seeds share none of those looked at,
@@ -34,11 +38,11 @@ def splits_of(build: Build, seeds: Sequence[int]) -> Splits | None:
     if len(seeds) < 2:
         return None
     with isolate_rng():
-        first, second = (_parts(build, seed) for seed in seeds[:2])
+        first, second = (_loaders(build, seed) for seed in seeds[:2])
     if first is None or second is None:
         return None
-    train, test = len(second[0]), len(first[1])
-    wanted, same_place = (_rows(part, _LOOKED_FOR) for part in (first[1], second[1]))
+    train, test = _count(second[0], "train", regime), _count(first[1], "test", regime)
+    wanted, same_place = (_rows(loaders[1], _LOOKED_FOR) for loaders in (first, second))
     among = _rows(second[0], _AMONG)
     if not wanted or not same_place or not among:
         return None
@@ -46,18 +50,19 @@ def splits_of(build: Build, seeds: Sequence[int]) -> Splits | None:
         return Splits(train, test, same_test=True)
     # Of one data set that is split anew, most test rows of one seed train another. A few rows may be equal by chance.
     found = len([row for row in wanted if row in among]) / len(wanted)
-    return Splits(train, test, same_test=False) if found >= len(among) / train / 4 else None
+    expected = len(among) / len(second[0].dataset)  # type: ignore[arg-type]
+    return Splits(train, test, same_test=False) if found >= expected / 4 else None
 
 
 def first_rows(build: Build) -> list[list[bytes] | None] | None:
     """Returns the content of the first training and test rows of one seed, as far as they can be looked at."""
     with isolate_rng():
-        parts = _parts(build, 0)
-    return None if parts is None else [_rows(part, _LOOKED_FOR) for part in parts]
+        loaders = _loaders(build, 0)
+    return None if loaders is None else [_rows(loader, _LOOKED_FOR) for loader in loaders]
 
 
-def _parts(build: Build, seed: int) -> tuple[Any, Any] | None:
-    """Returns the data sets of training and test rows; None for a stream, several loaders, or without test rows."""
+def _loaders(build: Build, seed: int) -> tuple[DataLoader[Any], DataLoader[Any]] | None:
+    """Returns the loaders of training and test rows; None for a stream, several loaders, or without test rows."""
     _, data = build(seed)
     if not is_overridden("test_dataloader", data):
         return None
@@ -65,14 +70,23 @@ def _parts(build: Build, seed: int) -> tuple[Any, Any] | None:
         loaders = data.train_dataloader(), data.test_dataloader()
     if not all(isinstance(loader, DataLoader) for loader in loaders):
         return None
-    parts = tuple(loader.dataset for loader in loaders)
+    parts = [loader.dataset for loader in loaders]
     if any(isinstance(part, IterableDataset) or not hasattr(part, "__len__") for part in parts):
         return None
-    return parts[0], parts[1]
+    return loaders
 
 
-def _rows(part: Any, most: int) -> list[bytes] | None:
+def _count(loader: DataLoader[Any], stage: Stage, regime: Regime) -> int:
+    """Returns how many rows there are in the batches that a run goes through."""
+    rows = len(loader.dataset)  # type: ignore[arg-type]
+    if regime.limit(stage) is None:
+        return rows
+    return min(rows, regime.batches(stage, len(loader)) * (loader.batch_size or math.ceil(rows / len(loader))))
+
+
+def _rows(loader: DataLoader[Any], most: int) -> list[bytes] | None:
     """Returns the content of the first rows; None where there are none, or not of numbers alone."""
+    part: Any = loader.dataset
     rows = []
     for i in range(min(most, len(part))):
         leaves = tree_leaves(part[i])

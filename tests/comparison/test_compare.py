@@ -46,6 +46,7 @@ from lit_lrsched import (
     find_lr,
 )
 from lit_lrsched.comparison.definition import described
+from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.race import Comparison
 from lit_lrsched.comparison.records import RecordStore, _read
 from lit_lrsched.comparison.splits import splits_of
@@ -358,14 +359,17 @@ def test_splits_are_known_from_the_rows():
     def recipe(make):
         return lambda seed: (None, make(seed))
 
-    resplit = splits_of(recipe(lambda seed: IonosphereDataModule(seed=seed)), [3, 4])
+    resplit = splits_of(recipe(lambda seed: IonosphereDataModule(seed=seed)), [3, 4], PLAIN)
     assert not resplit.same_test
     assert resplit.overlap == resplit.test / resplit.train
-    fixed = splits_of(recipe(lambda seed: IonosphereDataModule(seed=0)), [3, 4])
+    fixed = splits_of(recipe(lambda seed: IonosphereDataModule(seed=0)), [3, 4], PLAIN)
     assert fixed.same_test
     assert fixed.overlap is None
-    assert splits_of(recipe(Drawn), [3, 4]) is None
-    assert splits_of(recipe(lambda seed: IonosphereDataModule(seed=seed)), [3]) is None
+    assert splits_of(recipe(Drawn), [3, 4], PLAIN) is None
+    assert splits_of(recipe(lambda seed: IonosphereDataModule(seed=seed)), [3], PLAIN) is None
+    regime = Regime(limit_train=2, limit_test=1)
+    limited = splits_of(recipe(lambda seed: IonosphereDataModule(seed=seed)), [3, 4], regime)
+    assert (limited.train, limited.test) == (2 * 24, 24)
 
 
 class Drawn(LightningDataModule):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,8 +20,9 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader
 
-from lit_lrsched import Constant, Cosine, Linear, Plateau, compare, schedule_config
+from lit_lrsched import Constant, Cosine, Linear, Plateau, compare, find_lr, schedule_config
 from lit_lrsched.comparison.builds import build_from
+from lit_lrsched.comparison.engine import batches
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
@@ -463,7 +465,10 @@ def test_the_engines_leave_out_the_same_batches(tmp_path: Path, data: Any, limit
         np.testing.assert_allclose(one.curves["lr"], other.curves["lr"], rtol=1e-6)
 
 
-def test_of_much_data_only_the_rows_that_train_are_fetched(tmp_path: Path) -> None:
+def test_of_much_data_only_the_rows_that_train_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="lightning.pytorch")
     fetched = set()
 
     class Many(torch.utils.data.Dataset[Any]):
@@ -479,10 +484,31 @@ def test_of_much_data_only_the_rows_that_train_are_fetched(tmp_path: Path) -> No
         def train_dataloader(self) -> Any:
             return DataLoader(Many(), 16, shuffle=True)
 
-    trainer = bare(limit_train_batches=3)
+        def test_dataloader(self) -> Any:
+            return DataLoader(Many(), 8)
+
+    trainer = bare(limit_train_batches=3, limit_test_batches=1)
     raced = race(MLP, tmp_path / "race", data=partial(Much, rows=64), lrs=[0.01], epochs=2, trainer=trainer, seeds=2)
     assert raced.results.engine == "vectorized"
     assert len(fetched - set(range(2_000))) <= 2 * 2 * 3 * 16  # the first rows tell how seeds split the data
+    splits = raced.results.summary.splits
+    assert splits is not None
+    assert (splits.train, splits.test, splits.same_test) == (48, 8, True)
+    fetched.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "_LONG", 0.0)
+        find_lr(
+            MLP,
+            partial(Much, rows=64),
+            lrs=(1e-3, 0.1),
+            points=5,
+            seeds=2,
+            epochs=2,
+            trainer=bare(limit_train_batches=3),
+            folder=tmp_path / "found",
+        )
+    assert len(fetched) < 4_000  # none of the test rows but the first
+    assert re.search(r"Fetching \d+ rows takes about 0:00:00, for each seed; a limit of batches", caplog.text)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
@@ -21,9 +23,13 @@ from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.room import COPIES, check_memory
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map
+from lit_lrsched.trainer.lightning_package import rank_zero_info
 
 #: Seeds everything, then builds the module and its data, in the order in which one run of that seed would.
 Build = Callable[[int], tuple[LightningModule, LightningDataModule]]
+
+# Seconds of fetching that are told beforehand.
+_LONG = 10.0
 
 _Epoch = tuple[list[int], tuple[int, ...]]  # the rows of an epoch in order, and the sizes of its batches
 
@@ -137,16 +143,23 @@ def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None) -> Ro
     if not sizes or any(epoch[1] != sizes for epoch in epochs):
         raise NotVectorizable("its epochs differ in their batches, or have none")
     first = epochs[0][0][: sizes[0]]
-    before = torch.get_rng_state()
+    before, started = torch.get_rng_state(), time.perf_counter()
     batch, again = _fetched(loader, first), _fetched(loader, first)  # before all rows, which may take long to fetch
+    each = (time.perf_counter() - started) / 2 / len(first)
     if not _equal(batch, again) or not torch.equal(before, torch.get_rng_state()):
         raise NotVectorizable("its rows change from one fetch to the next (random augmentation, for example)")
     order = np.array([epoch[0] for epoch in epochs])
     used: Sequence[int] = range(len(loader.dataset))  # type: ignore[arg-type]  # it has a length: its rows were drawn
     if order.size < len(used):  # a limit leaves most of them out
-        used, order = np.unique(order).tolist(), np.unique(order, return_inverse=True)[1].reshape(order.shape)
+        taken, places = np.unique(order, return_inverse=True)
+        used, order = taken.tolist(), places.reshape(order.shape)
     if free is not None:
         check_memory(f"its {len(used):,} rows", COPIES * len(used) * bytes_of(batch) // len(first), free)
+        if each * len(used) > _LONG:
+            takes = timedelta(seconds=round(each * len(used)))
+            rank_zero_info(
+                f"Fetching {len(used):,} rows takes about {takes}, for each seed; a limit of batches takes fewer."
+            )
     # Five times as fast as torch.tensor.
     rows = Rows(_fetched(loader, used), torch.from_numpy(order), sizes)
     if not _equal(batch, rows.first_batch()):

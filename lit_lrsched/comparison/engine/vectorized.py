@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -117,7 +118,7 @@ class VectorizedRace:
         self._trains_on = torch.device(device)
         self._device = torch.device("cpu") if cluster else self._trains_on
         self._keep_weights = keep_weights
-        self._regime = regime
+        self._regime = regime if tests else replace(regime, limit_test=0)
         self._tests = tests
         self._only_ends = only_ends
         self._known: dict[int, Member] = {}
@@ -240,8 +241,7 @@ class VectorizedRace:
         )
 
     def _module_and_rows(self, seed: int, free: int | None = None) -> tuple[LightningModule, dict[Stage, Rows]]:
-        module, rows = module_and_rows(self._build, seed, self._drawn, self._regime, free)
-        return module, {stage: part for stage, part in rows.items() if stage != "test" or self._tests}
+        return module_and_rows(self._build, seed, self._drawn, self._regime, free)
 
     def know(self, seeds: Iterable[int]) -> None:
         """Builds what the trainings of each seed share, which is kept until a chunk has other seeds.
