@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from lit_lrsched.comparison.engine.training import FloatArray
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import QUANTITIES, get_value, group_values, set_value
-from lit_lrsched.optim.run_plan import plan_run
+from lit_lrsched.optim.run_plan import is_metric_driven, plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
 from lit_lrsched.schedules.direction import Direction
@@ -94,7 +94,7 @@ def own_schedule(optimizer: Optimizer, configs: Sequence[SchedulerConfig], loop:
             tables[QUANTITIES.index(value.quantity), step, value.group_number] = now[value.name]
     rates, momenta, decays = tables
     name = " + ".join(_name(one.scheduler) for one in configs)
-    following = [one for one in configs if _follows(one.scheduler)]
+    following = [one for one in configs if is_metric_driven(one.scheduler)]
     if not following:
         return OwnSchedule(name, rates, momenta, decays)
     (one,) = following[:1]
@@ -172,11 +172,6 @@ def drive_in_proportion(optimizer: Optimizer, lr: float, weight_decay: float | N
 def _in_proportion(decay: Any, wanted: float, own: float) -> Any:
     """Returns a weight decay, or a table of them, for a run that wants another one than the module's own."""
     return decay * (wanted / own) if own else decay * 0.0 + wanted
-
-
-def _follows(scheduler: Any) -> bool:
-    ours = isinstance(scheduler, ScheduledLR) and isinstance(scheduler.schedule, Plateau)
-    return ours or isinstance(scheduler, ReduceLROnPlateau)
 
 
 def _name(scheduler: Any) -> str:

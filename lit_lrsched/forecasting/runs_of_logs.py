@@ -89,17 +89,20 @@ def _on_logged_rates(log: Log, used: str) -> Iterator[str]:
 
 def _on_planned_rates(log: Log, planned: RatePath) -> Iterator[str]:
     """Looks at the step of a logged rate and the one before: some log the rate of the step done, some of the next."""
-    for name, rate in [*log.rates().items()][:1]:
-        inside = rate.known & (rate.steps < planned.length)  # the next rate after the last step is none of the run's
-        steps, logged = rate.steps[inside], rate.values[inside]
-        near = [planned.rate_at(np.maximum(steps - before, 0)) for before in (0, 1)]
-        off = np.min([np.abs(one - logged) for one in near], axis=0)
-        if (off > 0.01 * planned.peak).any():
-            place = int(np.argmax(off))
-            yield (
-                f"{log.name}: {name} at step {steps[place]:,.0f} is {logged[place]:.4g}, and {near[0][place]:.4g} by "
-                "the schedule that is stated, which is taken."
-            )
+    rates = log.rates()
+    if not rates:
+        return
+    name, rate = next(iter(rates.items()))
+    inside = rate.known & (rate.steps < planned.length)  # the next rate after the last step is none of the run's
+    steps, logged = rate.steps[inside], rate.values[inside]
+    near = [planned.rate_at(np.maximum(steps - before, 0)) for before in (0, 1)]
+    off = np.min([np.abs(one - logged) for one in near], axis=0)
+    if (off > 0.01 * planned.peak).any():
+        place = int(np.argmax(off))
+        yield (
+            f"{log.name}: {name} at step {steps[place]:,.0f} is {logged[place]:.4g}, and {near[0][place]:.4g} by "
+            "the schedule that is stated, which is taken."
+        )
 
 
 def _on_groups(log: Log) -> Iterator[str]:

@@ -147,13 +147,13 @@ def _plan_from(
 
 def metrics_followed(configs: Sequence[SchedulerConfig]) -> set[str]:
     """Returns the names of the metrics that schedulers follow."""
-    return {
-        config.monitor
-        for config in configs
-        if config.monitor
-        if isinstance(config.scheduler, ReduceLROnPlateau)
-        or (isinstance(config.scheduler, ScheduledLR) and config.scheduler.plateau is not None)
-    }
+    return {config.monitor for config in configs if config.monitor and is_metric_driven(config.scheduler)}
+
+
+def is_metric_driven(scheduler: LRScheduler) -> bool:
+    """Returns whether a scheduler follows a metric."""
+    ours = isinstance(scheduler, ScheduledLR) and scheduler.plateau is not None
+    return ours or isinstance(scheduler, ReduceLROnPlateau)
 
 
 def _moves_each_epoch(config: SchedulerConfig) -> bool:

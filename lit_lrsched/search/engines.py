@@ -15,6 +15,7 @@ from lit_lrsched.comparison.builds import WITHOUT_LENGTH
 from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.sequential import race_one_by_one
 from lit_lrsched.comparison.engine.training import Chunk, Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
@@ -125,6 +126,11 @@ class Engines:
         """The epochs that a run begins; -1 where these have no length."""
         return epochs_in(self.horizon)
 
+    @property
+    def _regime(self) -> Regime:
+        """That of the grid, without a test, which says nothing here."""
+        return dataclasses.replace(self.grid.regime, limit_test=0)
+
     def batches(self, keys: Sequence[RunKey]) -> list[list[RunKey]]:
         """Returns what is trained at a time: everything in one program, otherwise a rate with its seeds."""
         if self._program is not None:
@@ -150,9 +156,8 @@ class Engines:
             epochs=self.epochs,
             device=self._device,
             cluster=self._cluster,
-            regime=self.grid.regime,
+            regime=self._regime,
             steps=self.horizon.steps,
-            tests=False,
             stop_after=self.steps if self.steps < self.horizon.steps else None,
             stop_broken=True,
         ):
@@ -172,9 +177,8 @@ class Engines:
             epochs=self.epochs,
             device=self._device,
             cluster=self._cluster,
-            regime=self.grid.regime,
+            regime=self._regime,
             steps=self.horizon.steps,
-            tests=False,
             only_ends=True,
             regardless=options.engine == "vectorized",
         )

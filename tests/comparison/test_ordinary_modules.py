@@ -26,6 +26,7 @@ from lit_lrsched.comparison.engine import vectorized
 from lit_lrsched.comparison.engine.counts import Count, Counts
 from lit_lrsched.comparison.engine.program import Program
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.training import Training
 from lit_lrsched.schedules.plateau import Plateau
 from tests.comparison.ordinary_modules import (
@@ -290,7 +291,8 @@ def validations(make: Callable[[int], Any], monkeypatch: pytest.MonkeyPatch, **o
             super()._evaluate_stage(stack, stage, epoch)
 
     monkeypatch.setattr(vectorized, "Program", Counting)
-    result = race(trainings(), make, optimizer=SGD, epochs=EPOCHS, workers=1, tests=False, **options)
+    untested = Regime(limit_test=0)
+    result = race(trainings(), make, optimizer=SGD, epochs=EPOCHS, workers=1, regime=untested, **options)
     return len(called), result
 
 

@@ -37,7 +37,6 @@ def race_one_by_one(
     cluster: RayCluster | None = None,
     regime: Regime = PLAIN,
     steps: int | None = None,
-    tests: bool = True,
     stop_after: int | None = None,
     stop_broken: bool = False,
 ) -> Iterator[Chunk]:
@@ -50,9 +49,8 @@ def race_one_by_one(
         epochs: Epochs of each run, with a validation at the end of each.
         device: Where to train.
         cluster: Trains the runs with its own workers, as many at a time as it has.
-        regime: Which batches train, and how their gradients make steps.
+        regime: Which batches train and test, and how their gradients make steps; each is tested at its end.
         steps: Optimizer steps of each run, where it ends within the last of its epochs; it is validated then.
-        tests: Whether each is tested at its end, where there is anything to test it on.
         stop_after: Steps after which each is stopped, however long its schedule is; it is validated then.
         stop_broken: Whether each is stopped as soon as its loss is no longer finite.
 
@@ -60,7 +58,7 @@ def race_one_by_one(
         Chunks of one run.
     """
     runs = [[run] for run in range(len(seeds))]
-    race = partial(_OneByOne, build, seeds, configure, epochs, device, regime, steps, tests, stop_after, stop_broken)
+    race = partial(_OneByOne, build, seeds, configure, epochs, device, regime, steps, stop_after, stop_broken)
     return map(race().train, runs) if cluster is None else cluster.train(race, runs)
 
 
@@ -73,7 +71,6 @@ class _OneByOne:
     device: torch.device
     regime: Regime
     steps: int | None
-    tests: bool
     stop_after: int | None
     stop_broken: bool
 
@@ -112,7 +109,7 @@ class _OneByOne:
             if trainer.enable_validation and not trace.validated:
                 for of_loader in trainer.validate(module, data, verbose=False):
                     trace.epochs[-1].update(of_loader)
-            if self.tests and is_overridden("test_step", module):
+            if self.regime.limit_test and is_overridden("test_step", module):
                 for of_loader in trainer.test(module, data, verbose=False):
                     final.update(of_loader)
         names = trace.epochs[-1]

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -70,9 +69,8 @@ class VectorizedRace:
         keep_weights: Whether to return the trained parameters too.
         workers: Processes that race chunks. None: one for each of torch's threads on a CPU, else this one alone.
         cluster: Trains the chunks with its own workers; this process then finds out whether it can be done, and how.
-        regime: Which batches train, and how their gradients make steps.
+        regime: Which batches train and test, and how their gradients make steps; each is tested at its end.
         steps: Optimizer steps of each training, where it ends within the last of its epochs; it is validated then.
-        tests: Whether each is tested at its end, where there is anything to test it on.
         only_ends: Whether only what they end with is wanted: validations before the last are then left out, where
             nothing depends on them.
         regardless: Whether to train together even where that gains nothing.
@@ -105,7 +103,6 @@ class VectorizedRace:
         cluster: RayCluster | None = None,
         regime: Regime = PLAIN,
         steps: int | None = None,
-        tests: bool = True,
         only_ends: bool = False,
         regardless: bool = False,
     ) -> None:
@@ -118,8 +115,7 @@ class VectorizedRace:
         self._trains_on = torch.device(device)
         self._device = torch.device("cpu") if cluster else self._trains_on
         self._keep_weights = keep_weights
-        self._regime = regime if tests else replace(regime, limit_test=0)
-        self._tests = tests
+        self._regime = regime
         self._only_ends = only_ends
         self._known: dict[int, Member] = {}
         if regime.precision != FULL:
@@ -308,7 +304,6 @@ class VectorizedRace:
             workers=1,
             regime=self._regime,
             steps=self._steps,
-            tests=self._tests,
             only_ends=self._only_ends,
             regardless=True,
         )
