@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -110,7 +110,12 @@ class Runner:
     def _train(self, keys: Sequence[RunKey]) -> None:
         """Trains this process's share of what is not in the folder yet."""
         places = (self._folder, *self._shares())
-        done = {key for place in places for key in stored_records(place, self._definition)}
+        done: dict[RunKey, Record] = {}
+        for place in places:
+            done |= stored_records(place, self._definition)
+        if done:
+            record = next(iter(done.values()))
+            self._check_metric(record.curves, record.metrics)
         left = [key for key in self._ranks.share(keys) if key not in done]
         missing = sum(key not in done for key in keys)
         self.trained += missing
@@ -128,7 +133,7 @@ class Runner:
 
             for chunk in self._chunks(left, tell):
                 if self._store is None:
-                    self._check_metric(chunk)
+                    self._check_metric(chunk.curves, chunk.final)
                     self._store = RecordStore(place, [*(chunk.curves | chunk.final)], self._definition)
                 self._store.append(list(_records(chunk, left, self._options.epochs)))
 
@@ -200,6 +205,8 @@ class Runner:
             f"Engine: vectorized, {race.chunk_size} runs at a time in {race.workers} "
             f"process{'es' if race.workers > 1 else ''}{' of a Ray cluster' if self._cluster else ''}."
         )
+        if race.curves is not None and race.final is not None:
+            self._check_metric(race.curves, race.final)
         if race.draws:
             rank_zero_info("Random numbers in a step (dropout, noise): the draws differ from Trainer.fit's.")
         return race
@@ -245,19 +252,19 @@ class Runner:
         size = self._options.budget or len(self._grid.keys())
         return found and self._device.type == "cpu" and size >= _WORTH_COMPILING
 
-    def _check_metric(self, chunk: Chunk) -> None:
+    def _check_metric(self, curves: Collection[str], final: Collection[str]) -> None:
         metric, tested = self._options.metric, self._options.test_metric
-        fit = [name for name in chunk.curves if on_test_data(name) in chunk.final]
-        if metric not in chunk.curves:
+        fit = sorted(name for name in curves if on_test_data(name) in final)
+        if metric not in curves:
             what = f"metric={metric!r} is not logged{did_you_mean(metric, fit)}"
-        elif tested not in chunk.final:
+        elif tested not in final:
             what = f"metric={metric!r} is judged by {tested!r}, which the test does not log"
         else:
             return
         if fit:
             raise InputError(f"{what}: give one that the module logs and its test too, {_listed(fit)}")
         raise InputError(
-            f"{what}, nor any metric of validation and test: {_listed(chunk.curves)} and {_listed(chunk.final)} are "
+            f"{what}, nor any metric of validation and test: {_listed(curves)} and {_listed(final)} are "
             "logged; log one in both, like val_acc in validation_step and test_acc in test_step"
         )
 

@@ -17,6 +17,7 @@ from lit_lrsched import Linear, compare, find_lr
 from lit_lrsched.comparison.builds import steps_per_epoch
 from lit_lrsched.comparison.engine.bare_trainer import set_up
 from lit_lrsched.comparison.engine.regime import Regime
+from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.fit_plan import configure
 from tests.foreign import MLP, Data, Grouped
@@ -166,3 +167,23 @@ def test_what_is_no_race(options: dict[str, Any], told: str, tmp_path: Path) -> 
     given = {"model": MLP, "data": Data, "schedules": LINEAR, "lrs": [0.1], "seeds": 2, "epochs": 1, **options}
     with pytest.raises(InputError, match=told):
         compare(**given, folder=tmp_path / "none")
+
+
+def test_a_metric_that_is_not_logged_is_told_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(VectorizedRace, "chunks", None)
+    with pytest.raises(InputError, match=r"metric='val_ac' is not logged \(did you mean 'val_acc'\?\): give one "):
+        compare(MLP, Data, LINEAR, lrs=[0.1], seeds=2, metric="val_ac", mode="max", folder=tmp_path / "race")
+    assert not (tmp_path / "race").exists()
+
+
+@pytest.mark.parametrize("engine", ["vectorized", "sequential"])
+def test_a_finished_race_is_asked_for_a_metric_that_was_not_logged(engine: Any, tmp_path: Path) -> None:
+    race = partial(compare, MLP, Data, LINEAR, lrs=[0.1], seeds=2, epochs=1, engine=engine, folder=tmp_path)
+    race(metric="val_acc")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(InputError, match=r"metric='val_ac' is not logged \(did you mean 'val_acc'\?\): give one "):
+        race(metric="val_ac", mode="max")
+    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert race(metric="val_loss").results.trained == 0

@@ -508,7 +508,7 @@ def test_of_much_data_only_the_rows_that_train_are_fetched(
             folder=tmp_path / "found",
         )
     assert len(fetched) < 4_000  # none of the test rows but the first
-    assert re.search(r"Fetching \d+ rows takes about 0:00:00, for each seed; a limit of batches", caplog.text)
+    assert re.search(r"Fetching \d+ rows takes about 0:00:00, once for all seeds that have the same", caplog.text)
 
 
 @pytest.mark.parametrize(

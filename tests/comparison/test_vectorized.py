@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 
+from lit_lrsched.comparison.engine import batches
 from lit_lrsched.comparison.engine.batches import Rows, module_and_rows
 from lit_lrsched.comparison.engine.held import held
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
@@ -27,6 +28,7 @@ from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.errors import InputError
 from lit_lrsched.ionosphere.data import IonosphereDataModule
 from lit_lrsched.ionosphere.model import IonosphereClassifier
+from lit_lrsched.optim.torch_internals import tree_leaves
 from lit_lrsched.schedules.plateau import Plateau
 
 CSV = Path(__file__).parents[2] / "lit_lrsched" / "ionosphere" / "ionosphere.csv"
@@ -118,7 +120,10 @@ def ramp(epochs: int, start: float = 0.1, end: float = 0.02) -> np.ndarray:
 def race(trainings: list[Training], make: Any = recipe, **options: Any) -> dict[int, dict[str, Any]]:
     """Returns everything that came out, by training."""
     out: dict[int, dict[str, Any]] = {}
-    for chunk in VectorizedRace(make, trainings, **{"optimizer": SGD, "epochs": 1, "keep_weights": True} | options):
+    together = VectorizedRace(make, trainings, **{"optimizer": SGD, "epochs": 1, "keep_weights": True} | options)
+    for chunk in together:
+        for foreseen, logged in ((together.curves, chunk.curves), (together.final, chunk.final)):
+            assert foreseen is None or foreseen == logged.keys()
         for place, run in enumerate(chunk.runs):
             tables = {**chunk.curves, **chunk.final, **chunk.weights}
             out[run] = {name: table[place] for name, table in tables.items()}
@@ -303,6 +308,67 @@ def test_data_that_is_the_same_for_all_seeds_is_held_once() -> None:
     assert other.sharing(rows) is other
 
 
+class Fetching(TensorDataset):
+    """Says which rows are fetched."""
+
+    fetched: ClassVar[list[int]] = []
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        self.fetched.append(index)
+        return super().__getitem__(index)
+
+
+class Shared(Fixed):
+    """Every seed trains on the same rows, and is tested on others."""
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.parts[0] = Fetching(*self.parts[0].tensors)
+
+
+def test_rows_that_all_seeds_share_are_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_WORTH_A_LOOK", 0.0)
+    monkeypatch.setattr(Fetching, "fetched", [])
+    together = VectorizedRace(
+        partial(recipe, data=Shared), [Training(seed, ramp(1)) for seed in range(3)], optimizer=SGD, epochs=1, workers=1
+    )
+    each = len(Fetching.fetched)
+    together.know(range(3))
+    looked_at = 2 * 24  # the first batch, twice: whether its rows change
+    assert len(Fetching.fetched) == each + 3 * looked_at
+    first, second = (together._known[seed].rows["train"] for seed in (0, 2))
+    assert first.data is second.data
+    assert not torch.equal(first.order, second.order)
+
+
+def test_rows_of_other_splits_are_fetched_for_each_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_WORTH_A_LOOK", 0.0)
+    rows = module_and_rows(recipe, 0, 1)[1]
+    again, other = (module_and_rows(recipe, seed, 1, known=rows)[1]["train"] for seed in (0, 1))
+    assert again.data is rows["train"].data
+    assert other.data is not rows["train"].data
+    assert not torch.equal(tree_leaves(other.data)[0], tree_leaves(again.data)[0])
+
+
+def test_rows_of_a_data_set_that_cannot_be_pickled_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_WORTH_A_LOOK", 0.0)
+
+    class Local(Fetching):
+        """Pickle does not find it."""
+
+    class LocalData(Shared):
+        def setup(self, stage: str) -> None:
+            super().setup(stage)
+            self.parts[0] = Local(*self.parts[0].tensors)
+
+    rows = module_and_rows(partial(recipe, data=LocalData), 0, 1)[1]
+    assert rows["train"].source is None
+    assert rows["test"].source is not None
+    again = module_and_rows(partial(recipe, data=LocalData), 1, 1, known=rows)[1]
+    assert again["train"].data is not rows["train"].data
+    assert again["test"].data is rows["test"].data
+
+
 def test_seeds_that_share_their_data_equal_those_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     trainings = [Training(seed, ramp(1)) for seed in (0, 1, 0, 2)]
     make = partial(recipe, data=Fixed)
@@ -380,9 +446,9 @@ def test_rows_are_what_the_loaders_yield(options: Any) -> None:
         expected.append([x for x, _ in loader])
         list(validation)
     _, rows = module_and_rows(make, 4, 3)
-    for epoch, batches in enumerate(expected):
+    for epoch, epoch_batches in enumerate(expected):
         drawn = rows["train"].data[0][rows["train"].order[epoch]].split(rows["train"].sizes)
-        assert all(map(torch.equal, drawn, batches))
+        assert all(map(torch.equal, drawn, epoch_batches))
 
 
 def test_the_global_generator_is_left_alone() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import pickle
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,8 +32,8 @@ from lit_lrsched.trainer.lightning_package import rank_zero_info
 #: Seeds everything, then builds the module and its data, in the order in which one run of that seed would.
 Build = Callable[[int], tuple[LightningModule, LightningDataModule]]
 
-# Seconds of fetching that are told beforehand.
-_LONG = 10.0
+# Seconds of fetching that are told beforehand, and those that are worth finding out whether the rows are known.
+_LONG, _WORTH_A_LOOK = 10.0, 1.0
 
 _Epoch = tuple[list[int], tuple[int, ...]]  # the rows of an epoch in order, and the sizes of its batches
 
@@ -42,11 +46,13 @@ class Rows:
         data: The rows, as the loader collates them: tensors ``[N, ...]`` in the batch's own structure.
         order: Indices of the rows in the order they come, int64 ``[epochs, used]``.
         sizes: Rows in each batch of an epoch; they sum to ``used``.
+        source: What tells where the data is from; None where it was fetched too quickly to ask.
     """
 
     data: Any
     order: Tensor
     sizes: tuple[int, ...]
+    source: bytes | None = None
 
     def first_batch(self) -> Any:
         """Returns the first batch of the first epoch."""
@@ -68,7 +74,12 @@ class Rows:
 
 
 def module_and_rows(
-    build: Build, seed: int, epochs: int, regime: Regime = PLAIN, free: int | None = None
+    build: Build,
+    seed: int,
+    epochs: int,
+    regime: Regime = PLAIN,
+    free: int | None = None,
+    known: Mapping[Stage, Rows] = MappingProxyType({}),
 ) -> tuple[LightningModule, dict[Stage, Rows]]:
     """Builds a module and the rows of all epochs, drawing from the global generator exactly as ``Trainer.fit`` does.
 
@@ -81,6 +92,7 @@ def module_and_rows(
         epochs: How many epochs to draw.
         regime: Which of the batches train, validate and test.
         free: Bytes of memory that are free for the rows. None: they are fetched whatever they take.
+        known: The rows of another seed: from the same data set, they are not fetched again.
 
     Returns:
         The module with its initial weights, and the rows of each stage that the module and its data define.
@@ -102,7 +114,7 @@ def module_and_rows(
                 data.setup("test")
                 loaders["test"] = _loader(_only(data.test_dataloader()))
                 drawn["test"] = [_drawn(loaders["test"], "test", 0, regime)]
-            rows = {stage: _rows(loader, drawn[stage], free) for stage, loader in loaders.items()}
+            rows = {stage: _rows(loader, drawn[stage], free, known.get(stage)) for stage, loader in loaders.items()}
     return module, rows
 
 
@@ -138,7 +150,7 @@ def _drawn(loader: DataLoader[Any], stage: Stage, epoch: int, regime: Regime) ->
     return rows[: sum(sizes)], sizes
 
 
-def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None) -> Rows:
+def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None, known: Rows | None) -> Rows:
     sizes = epochs[0][1]
     if not sizes or any(epoch[1] != sizes for epoch in epochs):
         raise NotVectorizable("its epochs differ in their batches, or have none")
@@ -158,10 +170,13 @@ def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None) -> Ro
         if each * len(used) > _LONG:
             takes = timedelta(seconds=round(each * len(used)))
             rank_zero_info(
-                f"Fetching {len(used):,} rows takes about {takes}, for each seed; a limit of batches takes fewer."
+                f"Fetching {len(used):,} rows takes about {takes}, once for all seeds that have the same; a limit of "
+                "batches takes fewer."
             )
+    source = _source(loader, used) if each * len(used) > _WORTH_A_LOOK else None
+    fetched = known.data if source and known and known.source == source else _fetched(loader, used)
     # Five times as fast as torch.tensor.
-    rows = Rows(_fetched(loader, used), torch.from_numpy(order), sizes)
+    rows = Rows(fetched, torch.from_numpy(order), sizes, source)
     if not _equal(batch, rows.first_batch()):
         raise NotVectorizable("a batch depends on which rows it holds (padding to the longest, for example)")
     return rows
@@ -170,6 +185,26 @@ def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None) -> Ro
 def bytes_of(data: Any) -> int:
     """Returns the bytes that the tensors of a tree take."""
     return sum(leaf.nbytes for leaf in tree_leaves(data))
+
+
+def _source(loader: DataLoader[Any], rows: Sequence[int]) -> bytes | None:
+    """Returns a digest of a data set, how it is collated, and which of its rows; None where it cannot be pickled."""
+    file = io.BytesIO()
+    try:
+        _Pickler(file).dump((loader.dataset, loader.collate_fn, rows))
+    except Exception:  # whatever a data set raises that holds open files, or functions without a name
+        return None
+    return hashlib.sha256(file.getbuffer()).digest()
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles equal tensors alike: torch writes down where they lie in memory."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return NotImplemented
+        content = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        return Tensor, (str(value.dtype), tuple(value.shape), content)
 
 
 def _fetched(loader: DataLoader[Any], rows: Any) -> Any:

@@ -112,6 +112,16 @@ class Program:
         if "test" in self._sizes:
             self._trace_stage("test", self._epochs, kept)
 
+    def logged(self, *stages: Stage) -> set[str] | None:
+        """Returns the names of all that is logged in these stages; None where hooks decide it run by run.
+
+        Args:
+            stages: The stages, all of them traced.
+        """
+        if None in [graph for stage in stages for graph in self._graphs(stage, "start", "step", "end")]:
+            return None
+        return set[str]().union(*(self._pure.names.get(stage, ()) for stage in stages))
+
     def compile(self) -> None:
         """Compiles the steps, for the number of threads that torch has now."""
         for (kind, stage, size), graphs in self._traced.items():

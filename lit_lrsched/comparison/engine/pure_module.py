@@ -93,6 +93,7 @@ class PureModule:
     Attributes:
         trained: Names of the trained parameters that have a gradient.
         logs: What the steps of each stage log, and how it is reduced.
+        names: What steps and hooks of each stage log, as far as they were called.
         counts: Where the next call stands; set before a call, asked after it.
         weights: What the last step logged, and with which weight.
         emptied: Which lists are empty after the hooks at the start and at the end of each stage's epochs.
@@ -129,6 +130,7 @@ class PureModule:
         self._steps = _Steps(module)
         self._metrics = Metrics(module)
         self.logs: dict[Stage, dict[str, Reduction]] = {stage: {} for stage in batches}
+        self.names: dict[Stage, set[str]] = {stage: set() for stage in batches}
         self._logged_metrics: dict[Stage, dict[str, Metric]] = {stage: {} for stage in batches}
         self.counts = Counts(0, 0)
         self.weights: dict[str, int] = {}
@@ -244,6 +246,7 @@ class PureModule:
             _, state, recorded = self._call(stage, called, parameters, constants, state)
         metrics = self._logged_metrics[stage] if hooks is END_OF[stage] else {}
         logged: dict[str, Any] = {**metrics, **{name: entry.value for name, entry in recorded.items()}}
+        self.names[stage].update(logged)
         values = {
             name: value.compute().float() if isinstance(value, Metric) else value for name, value in logged.items()
         }
@@ -274,6 +277,7 @@ class PureModule:
         state |= states
         for name in self._lists:
             kept[f"self/{name}"] = self._taken(name)
+        self.names[stage].update(recorded)
         rows = rows_of(batch)
         self.weights = {}
         for name, logged in recorded.items():

@@ -86,6 +86,8 @@ class VectorizedRace:
         turned: Names of the parameters whose matrices lie transposed in memory, as products take them.
         compile_seconds: What compiling took; 0 without.
         draws: Whether a step draws random numbers, dropout among them: others than ``Trainer.fit`` would draw.
+        curves: Names of what is logged in training and validation; None where it is found out in the runs alone.
+        final: Likewise in the test.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class VectorizedRace:
         self._regime = regime
         self._only_ends = only_ends
         self._known: dict[int, Member] = {}
+        self._fetched: dict[Stage, Rows] = {}
         if regime.precision != FULL:
             raise NotVectorizable(
                 f"the trainer's precision is {regime.precision}, and runs share a program at {FULL} alone"
@@ -125,6 +128,7 @@ class VectorizedRace:
         self._drawn = epochs  # so many are drawn of every seed, also where a later race is shorter
         module, rows = self._module_and_rows(trainings[0].seed, free_memory())
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
+        self._fetched = {stage: part for stage, part in rows.items() if part.source}
         self._per_epoch = regime.steps_in(len(self._sizes["train"]))
         self._steps = epochs * self._per_epoch if steps is None else steps
         self._check_steps()
@@ -162,6 +166,8 @@ class VectorizedRace:
         self._program_of_chunk = self._program(example, self.chunk_size, self.turned)
         self._program_of_chunk.trace()
         self.draws = self._program_of_chunk.draws
+        self.curves = self._program_of_chunk.logged("train", "val")
+        self.final = self._program_of_chunk.logged("test")
         self.compile_seconds = 0.0
         if compile and not cluster:
             started = time.perf_counter()
@@ -237,7 +243,7 @@ class VectorizedRace:
         )
 
     def _module_and_rows(self, seed: int, free: int | None = None) -> tuple[LightningModule, dict[Stage, Rows]]:
-        return module_and_rows(self._build, seed, self._drawn, self._regime, free)
+        return module_and_rows(self._build, seed, self._drawn, self._regime, free, self._fetched)
 
     def know(self, seeds: Iterable[int]) -> None:
         """Builds what the trainings of each seed share, which is kept until a chunk has other seeds.
