@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, SequentialLR
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
 # Trees of tensors, as torch.func itself takes them apart: no public module has these functions in every version.
+from torch.utils._pytree import register_pytree_node as register_pytree_node
 from torch.utils._pytree import tree_flatten as tree_flatten
 from torch.utils._pytree import tree_leaves as tree_leaves
 from torch.utils._pytree import tree_map as tree_map

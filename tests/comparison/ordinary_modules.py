@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
@@ -424,6 +426,52 @@ class ListsOfOutputs(Classifier):
         self.validation_step_outputs = []
 
 
+class LoggedItems(Classifier):
+    """Takes its numbers out of tensors, as tutorials do."""
+
+    def build(self) -> None:
+        super().build()
+        self.losses: list[float] = []
+        self.outputs: list[dict[str, Any]] = []
+        self.mean_loss = MeanMetric()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        logits = self(x)
+        loss = F.cross_entropy(logits, y)
+        before = loss.item()
+        self.losses.append(before)
+        self.mean_loss(before)
+        size = 0.0
+        for parameter in self.parameters():
+            size += parameter.pow(2).sum().item()
+        other = before
+        other += 1
+        loss += 1e-3 * size * logits.pow(2).mean()
+        self.log_dict({"train_loss": before, "size": size, "other": other / 2 - abs(-before)})
+        self.log("mean_loss", self.mean_loss, on_step=False, on_epoch=True)
+        return loss / (1 + before)
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train_sum", sum(self.losses) / len(self.losses))
+        self.log("train_mean", np.mean(self.losses))
+        self.log("train_tensor", torch.tensor(self.losses).mean())
+        self.losses.clear()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        logits = self(x)
+        right = torch.sum(logits.argmax(1) == y).item()
+        self.log("val_acc", torch.tensor(right / (len(y) * 1.0)))
+        self.outputs.append({"loss": F.cross_entropy(logits, y).item(), "right": right})
+
+    def on_validation_epoch_end(self) -> None:
+        best = min(output["loss"] for output in self.outputs)  # which only a single run can tell
+        self.log("val_loss", best if best > 0.5 else -best)
+        self.log("val_right", statistics.mean(output["right"] for output in self.outputs))
+        self.outputs = []
+
+
 class Templated(Classifier):
     """As a well-known template has it: metrics reset when training starts, the best value so far."""
 
@@ -808,6 +856,7 @@ TOGETHER = {
         Ordinary(EveryThirdBatch, "table"),
         Ordinary(Annealed, "table"),
         Ordinary(ListsOfOutputs, "table"),
+        Ordinary(LoggedItems, "table"),
         Ordinary(Templated, "table"),
         Ordinary(FrozenAndTied, "table"),
         Ordinary(TwoHeads, "table"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +46,43 @@ class Counts:
         return all(question(epoch, index) == answer for question, answer in self._answers)
 
 
-class Count:
+class Symbol(ABC):
+    """Stands for a number while a step is traced; it becomes known where its value decides anything."""
+
+    @abstractmethod
+    def known(self) -> Any:
+        """Returns the number itself."""
+
+    @abstractmethod
+    def tensor(self) -> Tensor:
+        """Returns the number as a tensor, which may stand for many."""
+
+    def __repr__(self) -> str:
+        return repr(self.known())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.known(), spec)
+
+    def __hash__(self) -> int:
+        return hash(self.known())
+
+    def __bool__(self) -> bool:
+        return bool(self.known())
+
+    def __int__(self) -> int:
+        return int(self.known())
+
+    def __float__(self) -> float:
+        return float(self.known())
+
+    def __index__(self) -> int:
+        return operator.index(self.known())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.known(), digits)
+
+
+class Count(Symbol):
     """A number that a step is given in place of ``batch_idx`` or ``current_epoch``.
 
     What is compared or converted becomes a plain value, and the answer is remembered; a product or sum with a tensor
@@ -79,26 +116,11 @@ class Count:
         args, kwargs = tree_map(lambda leaf: plain(leaf) if isinstance(leaf, Count) else leaf, (args, kwargs or {}))
         return func(*args, **kwargs)
 
-    def __repr__(self) -> str:
-        return repr(self.known())
-
-    def __format__(self, spec: str) -> str:
-        return format(self.known(), spec)
-
-    def __hash__(self) -> int:
-        return hash(self.known())
-
     def __bool__(self) -> bool:
         return bool(self._counts.answer(lambda *at: bool(self._formula(*at))))
 
     def __int__(self) -> int:
         return int(self._counts.answer(lambda *at: int(self._formula(*at))))
-
-    def __float__(self) -> float:
-        return float(self.known())
-
-    def __index__(self) -> int:
-        return operator.index(self.known())
 
     def __round__(self, digits: int | None = None) -> Any:
         return self._counts.answer(lambda *at: round(self._formula(*at), digits))

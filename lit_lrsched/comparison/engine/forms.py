@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from lit_lrsched.comparison.engine.items import as_tensor, item
 from lit_lrsched.comparison.engine.norms import batch_norm, instance_norm
 from lit_lrsched.comparison.engine.recorder import ChangesItself
 from lit_lrsched.comparison.engine.recurrent import (
@@ -214,6 +215,9 @@ _FORMS: dict[Any, Any] = {
     Tensor.contiguous: _in_any_format(Tensor.contiguous),
     torch.clone: _in_any_format(torch.clone),
     Tensor.clone: _in_any_format(Tensor.clone),
+    Tensor.item: item,
+    torch.tensor: as_tensor,
+    torch.as_tensor: as_tensor,
     F.batch_norm: batch_norm,
     F.instance_norm: instance_norm,
     F.dropout: dropped,

@@ -19,6 +19,7 @@ from lit_lrsched.comparison.engine.draws import KeyedDraws
 from lit_lrsched.comparison.engine.effects import Effects
 from lit_lrsched.comparison.engine.forms import Followable
 from lit_lrsched.comparison.engine.graphs import Graph
+from lit_lrsched.comparison.engine.items import known
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
 from lit_lrsched.comparison.engine.pure_module import PureModule
@@ -250,7 +251,7 @@ class Program:
         for run in range(stack.runs):
             self._pure.counts = Counts(epoch, 0)
             trees = (stack.parameters, stack.constants, stack.state, stack.kept)
-            state, values = function(*tree_map(lambda tensor, run=run: tensor[run], trees), clock)
+            state, values = function(*known(tree_map(lambda tensor, run=run: tensor[run], trees)), clock)
             states.append(state)
             logged.append(values)
         stack.state = side_by_side(states, self._device)

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
+from lit_lrsched.comparison.engine.counts import Count, Counts, Formula, Symbol
 from lit_lrsched.comparison.engine.torchmetrics_internals import value_of_batch
 from lit_lrsched.trainer.lightning_internals import idle_logger
 
@@ -162,7 +162,7 @@ class Recorder:
     def _number(self, name: str, value: Any) -> Tensor:
         if isinstance(value, UnknownValue):
             raise NotVectorizable(f"{name!r} is logged, and {value.reason}")
-        if isinstance(value, Count):
+        if isinstance(value, Symbol):
             value = value.tensor()
         if not isinstance(value, Tensor):
             value = torch.as_tensor(value, dtype=torch.get_default_dtype(), device=self.device)

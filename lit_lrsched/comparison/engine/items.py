@@ -1,0 +1,124 @@
+"""Numbers that a step takes out of tensors by ``item()``: in a program for many runs each has its own."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_lrsched.comparison.engine.counts import Symbol
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.optim.torch_internals import register_pytree_node, tree_map
+
+
+class Item(Symbol):
+    """What ``item()`` returns of a tensor that differs from run to run.
+
+    Sums and products are computed for all runs, in double precision, as Python computes them. What is compared or
+    converted has to be known, and is not.
+
+    Args:
+        tensor: The number, ``[]``: an int64 or a double.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    def known(self) -> Any:
+        """Returns the number of a single run.
+
+        Raises:
+            NotVectorizable: When the tensor stands for many runs.
+        """
+        number = item(self._tensor)
+        if isinstance(number, Item):
+            raise NotVectorizable("a step branches on the values of its tensors")
+        return number
+
+    def tensor(self) -> Tensor:
+        """Returns the number as torch takes one into a sum with a tensor."""
+        return self._tensor.to(torch.get_default_dtype()) if self._tensor.is_floating_point() else self._tensor
+
+    def flattened(self) -> tuple[list[Tensor], None]:
+        """Returns its tensor, as the leaf of a tree."""
+        return [self._tensor], None
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = _without_items(Item.tensor, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+    def __neg__(self) -> Item:
+        return Item(-self._tensor)
+
+    def __abs__(self) -> Item:
+        return Item(self._tensor.abs())
+
+
+def known(tree: Any) -> Any:
+    """Returns a tree of a single run with the numbers themselves."""
+    return _without_items(Item.known, tree)
+
+
+def item(tensor: Tensor) -> Any:
+    """Returns what ``tensor.item()`` does, or an :class:`Item` where each run has a number of its own."""
+    if tensor.numel() != 1 or tensor.dtype is torch.bool or tensor.is_complex():
+        return NotImplemented
+    try:
+        return tensor.item()
+    except RuntimeError:  # of torch.func
+        kind = torch.float64 if tensor.is_floating_point() else torch.int64
+        return Item(tensor.detach().reshape(()).to(kind, copy=True))  # it stays, whatever becomes of the tensor
+
+
+def as_tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, **others: Any) -> Any:
+    """Returns what ``torch.as_tensor`` does of an item, or of a list of items."""
+    items = data if isinstance(data, (list, tuple)) else [data]
+    if others or not items or not all(isinstance(one, Item) for one in items):
+        return NotImplemented
+    tensors = [one.tensor() for one in items]
+    return (torch.stack(tensors) if items is data else tensors[0].clone()).to(device, dtype)
+
+
+def _without_items(change: Callable[[Item], Any], tree: Any) -> Any:
+    def is_item(part: Any) -> bool:
+        return isinstance(part, Item)
+
+    return tree_map(lambda leaf: change(leaf) if is_item(leaf) else leaf, tree, is_leaf=is_item)
+
+
+def _comparison(compare: Callable[[Any, Any], bool]) -> Callable[[Item, Any], bool]:
+    def method(self: Item, other: Any) -> bool:
+        return compare(self.known(), other.known() if isinstance(other, Symbol) else other)
+
+    return method
+
+
+def _operation(operate: Callable[[Any, Any], Any], reflected: bool = False) -> Callable[[Item, Any], Any]:
+    def method(self: Item, other: Any) -> Any:
+        if isinstance(other, Tensor):
+            return operate(other, self.tensor()) if reflected else operate(self.tensor(), other)
+        number = other._tensor if isinstance(other, Item) else other.tensor() if isinstance(other, Symbol) else other
+        if not isinstance(number, (Real, Tensor)):
+            return NotImplemented
+        own = self._tensor
+        if operate is operator.truediv or (isinstance(number, Real) and not isinstance(number, Integral)):
+            own = own.double()
+        elif operate is operator.pow and not own.is_floating_point():
+            self.known()  # of whole numbers the power may be one or not
+        return Item(operate(number, own) if reflected else operate(own, number))
+
+    return method
+
+
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(Item, f"__{_name}__", _comparison(getattr(operator, _name)))
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    setattr(Item, f"__{_name}__", _operation(getattr(operator, _name)))
+    setattr(Item, f"__r{_name}__", _operation(getattr(operator, _name), reflected=True))
+# What a step keeps of it in a list is a tensor for all runs, as all that it keeps.
+register_pytree_node(Item, Item.flattened, lambda leaves, _: Item(next(iter(leaves))))
