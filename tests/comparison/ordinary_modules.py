@@ -432,7 +432,7 @@ class LoggedItems(Classifier):
     def build(self) -> None:
         super().build()
         self.losses: list[float] = []
-        self.outputs: list[dict[str, Any]] = []
+        self._outputs: list[dict[str, Any]] = []
         self.mean_loss = MeanMetric()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -463,13 +463,13 @@ class LoggedItems(Classifier):
         logits = self(x)
         right = torch.sum(logits.argmax(1) == y).item()
         self.log("val_acc", torch.tensor(right / (len(y) * 1.0)))
-        self.outputs.append({"loss": F.cross_entropy(logits, y).item(), "right": right})
+        self._outputs.append({"loss": F.cross_entropy(logits, y).item(), "right": right})
 
     def on_validation_epoch_end(self) -> None:
-        best = min(output["loss"] for output in self.outputs)  # which only a single run can tell
+        best = min(output["loss"] for output in self._outputs)  # which only a single run can tell
         self.log("val_loss", best if best > 0.5 else -best)
-        self.log("val_right", statistics.mean(output["right"] for output in self.outputs))
-        self.outputs = []
+        self.log("val_right", statistics.mean(output["right"] for output in self._outputs))
+        self._outputs = []
 
 
 class Templated(Classifier):

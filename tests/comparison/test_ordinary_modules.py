@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,11 +135,11 @@ class Calls(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls = 0
+        self._calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return x if self.calls < 3 else 2 * x
+        self._calls += 1
+        return x if self._calls < 3 else 2 * x
 
 
 class Changing(Classifier):
@@ -194,12 +195,78 @@ def test_a_module_that_changes_how_it_computes_is_told(change: Any, told: str) -
     race(trainings(), seeded(Ordinary(Changing, "table")), epochs=EPOCHS)
 
 
+class Meter:
+    """An average, as projects write it for themselves."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def update(self, value: Any) -> None:
+        self.total += value
+        self.count += 1
+
+
+class Counting(Classifier):
+    """Weighs its loss by what it has counted, which begins anew with every epoch."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = F.cross_entropy(self(batch[0]), batch[1])
+        return loss * self.count(loss)
+
+    def on_train_epoch_start(self) -> None:
+        self._count, self.counts, self.meter, self.kept = 0, {"steps": [0]}, Meter(), (Meter(),)
+
+    def count(self, loss: Tensor) -> Any:
+        return 1.0
+
+
+def privately(module: Any, loss: Tensor) -> int:
+    module._count += 1
+    return int(module._count)
+
+
+def in_a_dict(module: Any, loss: Tensor) -> int:
+    module.counts["steps"][0] += 1
+    return int(module.counts["steps"][0])
+
+
+def in_an_object(module: Any, loss: Tensor) -> float:
+    module.meter.update(1.0)
+    return float(module.meter.total)
+
+
+def by_items(module: Any, loss: Tensor) -> Any:
+    module.kept[0].update(loss.item())
+    return module.kept[0].total
+
+
+@pytest.mark.parametrize(
+    ("count", "name"),
+    [(privately, "_count"), (in_a_dict, "counts"), (in_an_object, "meter"), (by_items, "kept")],
+)
+def test_a_step_that_counts_for_itself_is_told(count: Any, name: str) -> None:
+    kind = type("Counting", (Counting,), {"count": count})
+    with pytest.raises(NotVectorizable, match=rf"changes self\.{name}"):
+        race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
+
+
+def test_an_object_that_changes_before_every_call_and_not_in_it_is_no_reason_to_train_alone() -> None:
+    class Configured(Classifier):
+        def build(self) -> None:
+            super().build()
+            self.config = SimpleNamespace(rate=0.5, nested={"of": [self, torch.ones(2), print, Meter]})
+            self.config.itself = self.config
+            self.many = list(range(10_000))
+
+    race(trainings(), seeded(Ordinary(Configured, "table")), epochs=EPOCHS)
+
+
 def test_a_layer_that_counts_its_calls_is_told() -> None:
     class Counted(Classifier):
         def build(self) -> None:
             self.net = nn.Sequential(nn.Linear(8, CLASSES), Calls())
 
-    with pytest.raises(NotVectorizable, match=r"training_step changes self\.net\.1\.calls"):
+    with pytest.raises(NotVectorizable, match=r"training_step changes self\.net\.1\._calls"):
         race(trainings(), seeded(Ordinary(Counted, "table")), epochs=EPOCHS)
 
 

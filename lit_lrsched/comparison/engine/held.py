@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import sys
+from collections import deque
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,16 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torchmetrics import Metric
 
-from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.recorder import NotVectorizable, Recorder
 from lit_lrsched.optim.torch_internals import COMPILED_NUMBER
 
-_SETTINGS = (bool, int, float, str)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device, torch.Size)
-# What every module has, and what Lightning uses to log a graph: often drawn anew for every module.
-_LEFT_OUT = frozenset([*vars(nn.Module()), "_example_input_array", COMPILED_NUMBER])
+# What every module has, the input that Lightning logs a graph with among it: often drawn anew for every module.
+_LEFT_OUT = frozenset([*vars(LightningModule()), *Recorder.__annotations__, COMPILED_NUMBER])
+# Libraries whose objects change for reasons of their own, as loggers do.
+_OTHERS = frozenset([*sys.stdlib_module_names, "torch", "lightning", "pytorch_lightning"]) - {"argparse", "types"}
+# What holds more than so many parts is told by their number.
+_MANY = 1_000
 
 
 def held(module: LightningModule) -> dict[str, Any]:
@@ -45,9 +50,7 @@ def held(module: LightningModule) -> dict[str, Any]:
     for path, part in module.named_modules():
         if isinstance(part, Metric):
             continue
-        for name, value in vars(part).items():
-            if name in _LEFT_OUT:
-                continue
+        for name, value in own_attributes(part).items():
             place = f"{path}.{name}" if path else name
             is_fixed = isinstance(value, Tensor) and not value.requires_grad
             if is_fixed and value.untyped_storage().data_ptr() in memory:
@@ -56,14 +59,53 @@ def held(module: LightningModule) -> dict[str, Any]:
     return found
 
 
-def settings(module: LightningModule) -> dict[str, Any]:
-    """Returns what decides how the layers of a module compute, by name: numbers and text in attributes, and modes."""
+def own_attributes(part: nn.Module) -> dict[str, Any]:
+    """Returns the attributes that a module has beside those of every module."""
+    return {name: value for name, value in vars(part).items() if name not in _LEFT_OUT}
+
+
+def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, Any]:
+    """Returns what decides how the layers of a module compute, by name: modes, and what its attributes hold.
+
+    Args:
+        module: The module.
+        but: Names of attributes of its own that are left out.
+    """
     found: dict[str, Any] = {}
+    seen: set[int] = set()
     for path, part in module.named_modules():
-        if not isinstance(part, Metric):
-            own = {name: value for name, value in vars(part).items() if type(value) in _SETTINGS and name[0] != "_"}
-            found |= {f"{path}.{name}" if path else name: repr(value) for name, value in own.items()}
+        if isinstance(part, Metric):
+            continue
+        found[f"{path}.training" if path else "training"] = part.training
+        for name, value in own_attributes(part).items():
+            if (path or name not in but) and (within := contents(value, seen)) is not None:
+                found[f"{path}.{name}" if path else name] = within
     return found
+
+
+def contents(value: Any, seen: set[int]) -> Any:
+    """Returns the numbers and text in a value, however deep; None where there are none, as in a tensor.
+
+    Args:
+        value: The value.
+        seen: Ids of objects that were looked into before, and are not again; it grows.
+    """
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    if id(value) in seen or isinstance(value, (Tensor, nn.Module, type)):
+        return None
+    seen.add(id(value))
+    if isinstance(value, (Mapping, list, tuple, set, frozenset, deque)) and len(value) > _MANY:
+        return len(value)
+    if isinstance(value, Mapping):
+        return {str(key): contents(part, seen) for key, part in value.items()}
+    if isinstance(value, (list, tuple, deque)):
+        return [contents(part, seen) for part in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(repr, value))
+    within = getattr(value, "__dict__", None)
+    is_of_others = type(value).__module__.partition(".")[0] in _OTHERS
+    return contents(within, seen) if within and not is_of_others else None
 
 
 def _plain(value: Any) -> Any:

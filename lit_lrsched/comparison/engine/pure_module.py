@@ -21,7 +21,7 @@ from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
 from lit_lrsched.comparison.engine.forms import FixedGradients, OwnTensors
-from lit_lrsched.comparison.engine.held import settings
+from lit_lrsched.comparison.engine.held import contents, own_attributes, settings
 from lit_lrsched.comparison.engine.hooks import (
     END_OF,
     FIRST,
@@ -320,9 +320,9 @@ class PureModule:
         index = (Count(counts, lambda epoch, index: index),) if batch and self._takes_index[stage] else ()
         made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
         with branchless_metrics(), FixedGradients(), made, nullcontext() if stage == "train" else self._evaluating():
-            before = settings(self._module)
+            before = settings(self._module, self._lists)
             output = functional_call(self._steps, tensors, (methods, *batch, *index))
-            after = settings(self._module)
+            after = settings(self._module, self._lists)
         # The first call of a method may set how layers compute, as it may when training starts.
         is_first, self._called = not self._called.issuperset(methods), self._called.union(methods)
         if after != before and not is_first:
@@ -420,7 +420,7 @@ class PureModule:
             if len(seen) == MOST_VARIANTS:
                 raise NotVectorizable(f"a step differs for over {MOST_VARIANTS} values of batch_idx or current_epoch")
             self.counts = Counts(*place)
-            lengths = {name: length for name, (_, length) in _attributes(module).items()}
+            lengths = _lengths(module)
             rates = torch.zeros(self._groups) if stage == "train" else None
             output, _, recorded = self._call(stage, [STEP_OF[stage]], {}, {}, {}, batch, rates=rates)
             for name, logged in recorded.items():
@@ -428,9 +428,7 @@ class PureModule:
                     self._logged_metrics[stage][name] = logged.value
                 elif self.logs[stage].setdefault(name, logged.reduction) != logged.reduction:
                     raise NotVectorizable(f"{name!r} is logged in more than one way")
-            for name, (_, length) in _attributes(module).items():
-                if type(getattr(module, name)) is list and length > lengths.get(name, 0):
-                    self._lists.add(name)
+            self._lists |= {name for name, length in _lengths(module).items() if length > lengths.get(name, 0)}
             if stage == "train":
                 _loss_of(output).backward()  # type: ignore[no-untyped-call]
                 used.append({name for name, parameter in module.named_parameters() if parameter.grad is not None})
@@ -460,10 +458,10 @@ def _other_generators() -> tuple[Any, bytes]:
     return random.getstate(), pickle.dumps(np.random.get_state())
 
 
-def _attributes(module: LightningModule) -> dict[str, tuple[int, int]]:
-    """Identity and size of whatever the module holds beside its layers and tensors."""
-    return {
-        name: (id(value), len(value) if isinstance(value, (list, dict, set)) else 0)
-        for name, value in vars(module).items()
-        if not name.startswith("_") and name != "training"
-    }
+def _attributes(module: LightningModule) -> dict[str, tuple[int, Any]]:
+    """Returns identity and contents of whatever the module holds beside its layers and tensors."""
+    return {name: (id(value), contents(value, set())) for name, value in own_attributes(module).items()}
+
+
+def _lengths(module: LightningModule) -> dict[str, int]:
+    return {name: len(value) for name, value in own_attributes(module).items() if type(value) is list}
