@@ -85,11 +85,14 @@ def _count(loader: DataLoader[Any], stage: Stage, regime: Regime) -> int:
 
 
 def _rows(loader: DataLoader[Any], most: int) -> list[bytes] | None:
-    """Returns the content of the first rows; None where there are none, or not of numbers alone."""
+    """Returns the content of the first rows; None where there are none, not of numbers alone, or only in a loader."""
     part: Any = loader.dataset
     rows = []
     for i in range(min(most, len(part))):
-        leaves = tree_leaves(part[i])
+        try:
+            leaves = tree_leaves(part[i])
+        except Exception:  # as of a file that a loader's workers open; what else is wrong, fit tells
+            return None
         if not all(isinstance(leaf, (torch.Tensor, np.ndarray, np.generic, int, float)) for leaf in leaves):
             return None
         rows.append(b"|".join(torch.as_tensor(leaf).detach().cpu().contiguous().numpy().tobytes() for leaf in leaves))

@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves as tree_leaves
 from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_structure as tree_structure
 from torch.utils._pytree import tree_unflatten as tree_unflatten
+from torch.utils.data import DataLoader
 
 COMPILED_NUMBER = "_torchdynamo_wrapper_id"
 """Under this name every compiled module has a number of its own."""
@@ -53,6 +54,12 @@ def tells_its_steps(optimizer: Optimizer) -> bool:
     kinds = [kind for kind in type(optimizer).__mro__ if kind is not Optimizer]  # whose step does nothing
     is_hooked = any(getattr(vars(kind).get("step"), "hooked", False) for kind in kinds)
     return is_hooked and hasattr(optimizer, "_optimizer_step_post_hooks")
+
+
+def is_iterated_as_usual(loader: DataLoader[Any]) -> bool:
+    """Returns whether a loader's class leaves to torch how its batches come about."""
+    kind = type(loader)
+    return kind.__iter__ is DataLoader.__iter__ and kind._get_iterator is DataLoader._get_iterator
 
 
 # As torch wraps it, the first call loads the compiler, which takes two seconds and is of no use to a dummy.

@@ -22,6 +22,7 @@ _optimizer = part_of_lightning("core.optimizer")
 _loop_limits = part_of_lightning("loops.utilities")
 _call = part_of_lightning("trainer.call")
 _states = part_of_lightning("trainer.states")
+_fit_loop = part_of_lightning("loops.fit_loop")
 _launchers = part_of_lightning("strategies.launchers")
 
 
@@ -104,6 +105,11 @@ def has_resumable_loaders(trainer: Trainer) -> bool:
     """Returns whether all data loaders of the training can go on in the middle of an epoch, once they are set up."""
     loader = trainer.fit_loop._combined_loader
     return loader is not None and all(hasattr(one, "load_state_dict") for one in loader.flattened)
+
+
+def tell_epoch(loader: Any, epoch: int) -> None:
+    """Tells the sampler of a data loader which epoch begins, where it wants to know (``set_epoch``)."""
+    _fit_loop._set_sampler_epoch(loader, epoch)
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:

@@ -15,10 +15,11 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset, get_worker_info
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 
+from lit_lrsched import Constant, compare
 from lit_lrsched.comparison.engine import batches
 from lit_lrsched.comparison.engine.batches import Rows, module_and_rows
 from lit_lrsched.comparison.engine.held import held
@@ -449,6 +450,100 @@ def test_rows_are_what_the_loaders_yield(options: Any) -> None:
     for epoch, epoch_batches in enumerate(expected):
         drawn = rows["train"].data[0][rows["train"].order[epoch]].split(rows["train"].sizes)
         assert all(map(torch.equal, drawn, epoch_batches))
+
+
+def by_epoch(data: Any) -> Any:
+    part = data.parts[0]
+    return DataLoader(part, batch_size=24, sampler=DistributedSampler(part, num_replicas=1, rank=0, shuffle=True))
+
+
+def test_samplers_are_told_which_epoch_it_is() -> None:
+    make = partial(recipe, data=type("ByEpoch", (Data,), {"train_dataloader": by_epoch}))
+    order = module_and_rows(make, 4, 3)[1]["train"].order
+    assert not torch.equal(order[0], order[1])
+    sampler = DistributedSampler(range(245), num_replicas=1, rank=0, shuffle=True)
+    for epoch, rows in enumerate(order.tolist()):
+        sampler.set_epoch(epoch)
+        assert rows == list(sampler)
+
+
+class Doubling(DataLoader[Any]):
+    """Changes the batches that it yields."""
+
+    def __iter__(self) -> Any:
+        return (2 * x for x in super().__iter__())
+
+
+class Opened(TensorDataset):
+    """Has its file only in workers."""
+
+    file: Any = None
+
+    def __getitem__(self, index: int) -> Any:
+        return self.file(super().__getitem__(index))
+
+
+class Scaled(TensorDataset):
+    """Has other rows in workers."""
+
+    factor = 1
+
+    def __getitem__(self, index: int) -> Any:
+        return tuple(self.factor * part for part in super().__getitem__(index))
+
+
+def open_file(worker: int) -> None:
+    vars(get_worker_info().dataset)["file"] = tuple
+
+
+def scale(worker: int) -> None:
+    vars(get_worker_info().dataset)["factor"] = 2
+
+
+def only_seed(worker: int) -> None:
+    np.random.seed(worker)
+
+
+def in_workers(kind: Any, init: Any) -> Callable[[Any], Any]:
+    def train_dataloader(self: Any) -> Any:
+        return DataLoader(kind(*self.parts[0].tensors), batch_size=24, num_workers=1, worker_init_fn=init)
+
+    return train_dataloader
+
+
+def tripled(self: Any, batch: Any, *_: Any) -> Any:
+    return [3 * part for part in batch]
+
+
+@pytest.mark.parametrize(
+    ("hook", "function", "told"),
+    [
+        ("on_before_batch_transfer", tripled, "its data module overrides on_before_batch_transfer"),
+        ("on_after_batch_transfer", tripled, "its data module overrides on_after_batch_transfer"),
+        ("transfer_batch_to_device", tripled, "its data module overrides transfer_batch_to_device"),
+        ("train_dataloader", lambda self: Doubling(self.parts[0]), "its Doubling makes batches in a way of its own"),
+        ("train_dataloader", in_workers(Opened, open_file), r"rows cannot be fetched by themselves \(TypeError: 'None"),
+        ("train_dataloader", in_workers(Scaled, scale), r"others in a worker of its loader \(worker_init_fn\)"),
+    ],
+)
+def test_data_that_reach_a_step_otherwise_than_as_rows_are_told(hook: str, function: Any, told: str) -> None:
+    kind = type("Other", (Data,), {hook: function})
+    with pytest.raises(NotVectorizable, match=told):
+        race([Training(0, ramp(1))], partial(recipe, data=kind))
+
+
+def test_workers_that_only_seed_generators_are_no_reason_to_train_alone() -> None:
+    kind = type("Seeding", (Data,), {"train_dataloader": in_workers(Scaled, only_seed)})
+    before = torch.get_rng_state()
+    race([Training(0, ramp(1))], partial(recipe, data=kind))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_race_over_rows_that_only_workers_can_fetch(tmp_path: Path) -> None:
+    kind = type("Other", (Data,), {"train_dataloader": in_workers(Opened, open_file)})
+    raced = compare(Net, kind, {"constant": Constant()}, lrs=[0.1], seeds=2, epochs=1, optimizer=SGD, folder=tmp_path)
+    assert raced.results.reason.startswith("its rows cannot be fetched by themselves")
+    assert raced.results.trained == 2
 
 
 def test_the_global_generator_is_left_alone() -> None:

@@ -35,6 +35,7 @@ NAMES = [
     "trainer.fit_loop._data_fetcher",
     "trainer.callbacks",
     "data._log_hyperparams",
+    "_fit_loop._set_sampler_epoch",
     "_launchers._MultiProcessingLauncher",
     "_launchers._SubprocessScriptLauncher",
 ]

@@ -22,11 +22,12 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from lit_lrsched.comparison.engine.bare_trainer import set_up
-from lit_lrsched.comparison.engine.hooks import STEP_OF
-from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
+from lit_lrsched.comparison.engine.hooks import OF_BATCHES, STEP_OF
+from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage, in_a_line
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.room import COPIES, check_memory
-from lit_lrsched.optim.torch_internals import tree_leaves, tree_map
+from lit_lrsched.optim.torch_internals import is_iterated_as_usual, tree_leaves, tree_map
+from lit_lrsched.trainer.lightning_internals import tell_epoch
 from lit_lrsched.trainer.lightning_package import rank_zero_info
 
 #: Seeds everything, then builds the module and its data, in the order in which one run of that seed would.
@@ -102,6 +103,9 @@ def module_and_rows(
     """
     with isolate_rng(), torch.enable_grad():  # as everybody builds modules
         module, data = build(seed)
+        for hook in OF_BATCHES:
+            if is_overridden(hook, data):
+                raise NotVectorizable(f"its data module overrides {hook}")
         with set_up(data, "fit"):
             loaders: dict[Stage, DataLoader[Any]] = {"train": _loader(data.train_dataloader())}
             if _has(module, data, "val") and regime.limit_val:
@@ -113,7 +117,7 @@ def module_and_rows(
             if _has(module, data, "test") and regime.limit_test:
                 data.setup("test")
                 loaders["test"] = _loader(_only(data.test_dataloader()))
-                drawn["test"] = [_drawn(loaders["test"], "test", 0, regime)]
+                drawn["test"] = [_drawn(loaders["test"], "test", epochs, regime)]
             rows = {stage: _rows(loader, drawn[stage], free, known.get(stage)) for stage, loader in loaders.items()}
     return module, rows
 
@@ -130,13 +134,16 @@ def _only(loaders: Any) -> Any:
 def _loader(loader: Any) -> DataLoader[Any]:
     if not isinstance(loader, DataLoader):
         raise NotVectorizable(f"its batches come from a {type(loader).__name__}, not from one DataLoader")
+    if not is_iterated_as_usual(loader):
+        raise NotVectorizable(f"its {type(loader).__name__} makes batches in a way of its own")
     if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
         raise NotVectorizable("its data set is a stream, not rows that can be indexed")
     return loader
 
 
 def _drawn(loader: DataLoader[Any], stage: Stage, epoch: int, regime: Regime) -> _Epoch:
-    if epoch == 0 or not loader.persistent_workers:  # as the loader's iterator does, when it is made
+    tell_epoch(loader, epoch)
+    if epoch == 0 or stage == "test" or not loader.persistent_workers:  # as the loader's iterator does, when it is made
         torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
     batches = loader.batch_sampler
     most = None if regime.limit(stage) is None else regime.batches(stage, len(loader))
@@ -156,10 +163,17 @@ def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None, known
         raise NotVectorizable("its epochs differ in their batches, or have none")
     first = epochs[0][0][: sizes[0]]
     before, started = torch.get_rng_state(), time.perf_counter()
-    batch, again = _fetched(loader, first), _fetched(loader, first)  # before all rows, which may take long to fetch
+    try:
+        batch, again = _fetched(loader, first), _fetched(loader, first)  # before all rows, which may take long to fetch
+    except NotVectorizable:
+        raise
+    except Exception as error:  # of a data set that misses what a loader's workers bring; what else is wrong, fit tells
+        raise NotVectorizable(f"its rows cannot be fetched by themselves ({in_a_line(error)})") from error
     each = (time.perf_counter() - started) / 2 / len(first)
     if not _equal(batch, again) or not torch.equal(before, torch.get_rng_state()):
         raise NotVectorizable("its rows change from one fetch to the next (random augmentation, for example)")
+    if free is not None and loader.num_workers and loader.worker_init_fn:
+        _check_worker(loader, first, batch)
     order = np.array([epoch[0] for epoch in epochs])
     used: Sequence[int] = range(len(loader.dataset))  # type: ignore[arg-type]  # it has a length: its rows were drawn
     if order.size < len(used):  # a limit leaves most of them out
@@ -180,6 +194,22 @@ def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None, known
     if not _equal(batch, rows.first_batch()):
         raise NotVectorizable("a batch depends on which rows it holds (padding to the longest, for example)")
     return rows
+
+
+def _check_worker(loader: DataLoader[Any], rows: list[int], batch: Any) -> None:
+    """Refuses a ``worker_init_fn`` that changes the rows; most only seed generators."""
+    in_worker = DataLoader(
+        loader.dataset,
+        batch_size=len(rows),
+        sampler=rows,
+        num_workers=1,
+        collate_fn=loader.collate_fn,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=torch.Generator(),
+    )
+    if not _equal(batch, next(iter(in_worker))):
+        raise NotVectorizable("its rows are others in a worker of its loader (worker_init_fn)")
 
 
 def bytes_of(data: Any) -> int:

@@ -23,13 +23,17 @@ END_OF: dict[Stage, tuple[str, ...]] = {
     "test": ("on_test_epoch_end", "on_test_end"),
 }
 
+# What changes the batches that come from a loader: a module may override it, or its data module.
+OF_BATCHES = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_batch_transfer")
+
 # What a module may override and still be its steps, the hooks above and nothing else. Hooks of prediction, of
 # checkpoints and of tear-down never run here.
 REFUSED_HOOKS = (
     *("configure_model", "configure_sharded_model", "setup", "configure_gradient_clipping", "backward"),
     *("optimizer_step", "optimizer_zero_grad", "lr_scheduler_step", "on_before_zero_grad", "on_before_backward"),
-    *("on_after_backward", "on_before_optimizer_step", "transfer_batch_to_device", "on_before_batch_transfer"),
-    *("on_after_batch_transfer", "on_train_batch_start", "on_train_batch_end", "on_validation_batch_start"),
+    *OF_BATCHES,
+    *("on_after_backward", "on_before_optimizer_step"),
+    *("on_train_batch_start", "on_train_batch_end", "on_validation_batch_start"),
     *("on_validation_batch_end", "on_validation_model_eval", "on_validation_model_train"),
     *("on_test_batch_start", "on_test_batch_end", "on_test_model_eval"),
 )

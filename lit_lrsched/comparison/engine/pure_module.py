@@ -40,6 +40,7 @@ from lit_lrsched.comparison.engine.recorder import (
     Reduction,
     Stage,
     TrainerView,
+    in_a_line,
     recording_class,
 )
 from lit_lrsched.comparison.engine.torchmetrics_internals import branchless_metrics
@@ -144,8 +145,7 @@ class PureModule:
         except NotVectorizable:
             raise
         except Exception as error:  # of a step that misses what a trainer brings; what else is wrong with it, fit tells
-            text = next(iter(str(error).splitlines()), "")
-            raise NotVectorizable(f"a step cannot be called by itself ({type(error).__name__}: {text})") from error
+            raise NotVectorizable(f"a step cannot be called by itself ({in_a_line(error)})") from error
         parameters = dict(module.named_parameters())
         self.trained = [name for name, p in parameters.items() if p in trained and p.requires_grad and name in used]
         if not self.trained:

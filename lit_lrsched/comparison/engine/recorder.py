@@ -26,6 +26,11 @@ class ChangesItself(NotVectorizable):
     """A module that changes how it computes while it trains."""
 
 
+def in_a_line(error: Exception) -> str:
+    """Returns the kind of an error, and the first line of what it says."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+
+
 @dataclass(frozen=True)
 class UnknownValue:
     """Stands for a value that a traced step cannot know; of use as long as nobody looks at it.
