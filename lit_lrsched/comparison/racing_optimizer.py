@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_lrsched.comparison.engine.optimizers import KINDS, not_vectorized
+from lit_lrsched.comparison.engine.optimizers import HOOKED, KINDS, not_vectorized
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.own_schedule import OwnSchedule
@@ -29,6 +29,7 @@ from lit_lrsched.optim.param_groups import (
     settings_of,
 )
 from lit_lrsched.optim.regroup import regroup
+from lit_lrsched.optim.torch_internals import steps_in_its_own_way
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ class RacingOptimizer:
         make: What was given: it takes parameters and returns the optimizer; a :class:`Regrouped` where these are in
             the param groups of a module's own. None for a module's own.
         schedule: The schedule that a module's own comes with.
+        hooked: Whether more happens at the steps of a module's own than its class does.
         notes: What else there is to say of it, in sentences.
     """
 
@@ -56,6 +58,7 @@ class RacingOptimizer:
     module: str | None = None
     make: OptimizerCallable | None = None
     schedule: OwnSchedule | None = None
+    hooked: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -88,6 +91,8 @@ class RacingOptimizer:
             return self.make(parameters)
         if self.func not in KINDS:
             raise NotVectorizable(not_vectorized(self.func))
+        if self.hooked:
+            raise NotVectorizable(HOOKED)
         given = list(parameters)
         if len(given) != self.count or self.holds_others:
             raise NotVectorizable("its optimizer holds parameters that are not among the module's")
@@ -117,6 +122,11 @@ class RacingOptimizer:
         Raises:
             InputError: When no arguments do.
         """
+        if self.hooked and self.make is None:
+            raise InputError(
+                f"{self.whose} has hooks, or a step, of its own, which no configuration sets up: set the rate in "
+                "configure_optimizers"
+            )
         arguments = {**self._settings(), "lr": lr}
         wanted = self.dummy()
         set_to(wanted, lr, momentum, weight_decay)
@@ -211,6 +221,7 @@ def described_optimizer(optimizer: Optimizer, parameters: Sequence[nn.Parameter]
         defaults=_plain(optimizer.defaults),
         members=tuple(tuple(place.get(parameter, -1) for parameter in group) for group in members),
         count=len(parameters),
+        hooked=steps_in_its_own_way(optimizer),
         **origin,
     )
 

@@ -56,6 +56,21 @@ def tells_its_steps(optimizer: Optimizer) -> bool:
     return is_hooked and hasattr(optimizer, "_optimizer_step_post_hooks")
 
 
+def steps_in_its_own_way(optimizer: Optimizer) -> bool:
+    """Returns whether more happens at an optimizer's steps than its class does: by hooks of others, or its own step."""
+    ours = __name__.partition(".")[0] + "."
+    kinds = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")  # which wrappers of an optimizer may lack
+    hooks = [hook for kind in kinds for hook in getattr(optimizer, kind, {}).values()]
+    step = vars(optimizer).get("step")
+    is_replaced = step is not None and not hasattr(step, "_wrapped_by_lr_sched")
+    return is_replaced or any(not getattr(hook, "__module__", "").startswith(ours) for hook in hooks)
+
+
+def has_gradient_hooks(tensor: Tensor) -> bool:
+    """Returns whether anything is called with a tensor's gradient."""
+    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
+
+
 def is_iterated_as_usual(loader: DataLoader[Any]) -> bool:
     """Returns whether a loader's class leaves to torch how its batches come about."""
     kind = type(loader)

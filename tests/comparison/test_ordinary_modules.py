@@ -195,6 +195,23 @@ def test_a_module_that_changes_how_it_computes_is_told(change: Any, told: str) -
     race(trainings(), seeded(Ordinary(Changing, "table")), epochs=EPOCHS)
 
 
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda weight: weight.register_hook(lambda gradient: 0.1 * gradient),
+        lambda weight: weight.register_post_accumulate_grad_hook(lambda weight: None),
+    ],
+)
+def test_a_hook_on_the_gradient_of_a_parameter_is_told(hook: Callable[[Tensor], Any]) -> None:
+    class Hooked(Classifier):
+        def build(self) -> None:
+            super().build()
+            hook(self.net[0].weight)
+
+    with pytest.raises(NotVectorizable, match=r"net\.0\.weight has a hook on its gradient"):
+        race(trainings(), seeded(Ordinary(Hooked, "table")), epochs=EPOCHS)
+
+
 class Meter:
     """An average, as projects write it for themselves."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -118,6 +119,41 @@ def test_a_class_without_a_vectorized_form_trains_one_run_at_a_time(tmp_path):
     result = race(Unknown, tmp_path, lrs=[1e-3])
     assert result.results.engine == "sequential"
     assert result.results.reason.startswith("the optimizer Adamax is none of SGD, Adam, AdamW, NAdam, RMSprop, Adagrad")
+
+
+@torch.no_grad()
+def zero(optimizer, args, kwargs):
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.zero_()
+
+
+class Hooked(MLP):
+    def configure_optimizers(self):
+        optimizer = SGD(self.parameters(), lr=0.1)
+        optimizer.register_step_post_hook(zero)
+        return optimizer
+
+
+def hooked_sgd(parameters):
+    optimizer = SGD(parameters, lr=0.1)
+    optimizer.register_step_post_hook(zero)
+    return optimizer
+
+
+def test_hooks_of_an_optimizer_are_called(tmp_path):
+    for raced in (race(Hooked, tmp_path / "own"), race(MLP, tmp_path / "given", optimizer=hooked_sgd)):
+        assert raced.results.reason == "its optimizer has hooks, or a step, of its own"
+        for record in raced.results.records:
+            assert record.metrics["test_loss"] == pytest.approx(math.log(2))  # of weights that are all 0
+
+
+def test_no_configuration_sets_up_the_hooks_of_an_optimizer(command):
+    model = ["--model", "tests.comparison.test_own_optimizer.Hooked", *DATA, *QUICK]
+    assert command("compare", *model, "--export=best.yaml") == 2
+    assert "Hooked's optimizer has hooks, or a step, of its own, which no configuration sets up" in command.err
+    assert command.err.count("\n") == 1
+    assert not Path("lightning_logs").exists()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from torch import Tensor
 from lit_lrsched.comparison.engine.metrics import Tensors
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.optim.param_groups import betas_of, get_value
+from lit_lrsched.optim.torch_internals import steps_in_its_own_way
 
 
 class Values(NamedTuple):
@@ -386,11 +387,13 @@ def vectorized_update(
         weight_decays: What the runs bring: ``[T, groups]``, or what stands for it; None for the optimizer's own.
 
     Raises:
-        NotVectorizable: When there is no vectorised form of its class.
+        NotVectorizable: When there is no vectorised form of its class, or more happens at its steps.
     """
     kind = KINDS.get(type(optimizer))
     if kind is None:
         raise NotVectorizable(not_vectorized(type(optimizer)))
+    if steps_in_its_own_way(optimizer):
+        raise NotVectorizable(HOOKED)
     decays = _decaying([get_value(group, "weight_decay") for group in optimizer.param_groups], weight_decays)
     groups = []
     for number, group in enumerate(optimizer.param_groups):
@@ -420,6 +423,10 @@ def _decaying(own: Sequence[float], given: Iterable[Any]) -> npt.NDArray[np.bool
         values = np.asarray(own if one is None else one, dtype=np.float64)
         found |= (values[:, None] if one is not None and values.ndim == 1 else np.atleast_2d(values)).any(axis=0)
     return found
+
+
+HOOKED = "its optimizer has hooks, or a step, of its own"
+"""Why an optimizer at whose steps more happens has no vectorised form."""
 
 
 def not_vectorized(kind: type[torch.optim.Optimizer]) -> str:

@@ -44,7 +44,7 @@ from lit_lrsched.comparison.engine.recorder import (
     recording_class,
 )
 from lit_lrsched.comparison.engine.torchmetrics_internals import branchless_metrics
-from lit_lrsched.optim.torch_internals import tree_leaves
+from lit_lrsched.optim.torch_internals import has_gradient_hooks, tree_leaves
 
 
 class _Steps(nn.Module):
@@ -114,6 +114,9 @@ class PureModule:
         for hook in REFUSED_HOOKS:
             if is_overridden(hook, module):
                 raise NotVectorizable(f"it overrides {hook}")
+        for name, parameter in module.named_parameters():
+            if has_gradient_hooks(parameter):
+                raise NotVectorizable(f"{name} has a hook on its gradient")
         self._stages = list(batches)
         self._schedule = schedule
         self._groups = groups
