@@ -28,6 +28,9 @@ from torch.utils.data import DataLoader
 COMPILED_NUMBER = "_torchdynamo_wrapper_id"
 """Under this name every compiled module has a number of its own."""
 
+FLAT_WEIGHTS = "_flat_weights"
+"""Under this name a recurrent layer has its weights once more."""
+
 
 def parts_of(scheduler: LRScheduler) -> list[LRScheduler]:
     """Returns the schedulers inside a ``SequentialLR`` or ``ChainedScheduler``: no public name leads to them."""
@@ -64,6 +67,14 @@ def steps_in_its_own_way(optimizer: Optimizer) -> bool:
     step = vars(optimizer).get("step")
     is_replaced = step is not None and not hasattr(step, "_wrapped_by_lr_sched")
     return is_replaced or any(not getattr(hook, "__module__", "").startswith(ours) for hook in hooks)
+
+
+def version_of(tensor: Tensor) -> int | None:
+    """Returns how often a tensor was changed in place; None of one that does not count it."""
+    try:
+        return tensor._version
+    except RuntimeError:
+        return None
 
 
 def has_gradient_hooks(tensor: Tensor) -> bool:

@@ -267,6 +267,54 @@ def test_a_step_that_counts_for_itself_is_told(count: Any, name: str) -> None:
         race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
 
 
+class Average:
+    """Weights averaged over training, outside of buffers."""
+
+    def __init__(self, weights: Any) -> None:
+        self.weights = [weight.detach().clone() for weight in weights]
+
+    def update(self, weights: Any) -> None:
+        for mean, weight in zip(self.weights, weights, strict=True):
+            mean.mul_(0.9).add_(weight.detach(), alpha=0.1)
+
+
+class Averaging(Classifier):
+    def build(self) -> None:
+        super().build()
+        self.average = Average([torch.zeros(CLASSES)])
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return F.cross_entropy(self(batch[0]) + self.average.weights[0], batch[1])
+
+
+def test_an_object_with_tensors_that_a_hook_changes_is_told() -> None:
+    class Updating(Averaging):
+        def on_train_epoch_end(self) -> None:
+            self.average.update([self.net[2].bias])
+
+    with pytest.raises(NotVectorizable, match=r"changes self\.average"):
+        race(trainings(), seeded(Ordinary(Updating, "table")), epochs=EPOCHS)
+    race(trainings(), seeded(Ordinary(Averaging, "table")), epochs=EPOCHS)
+
+
+def test_an_object_with_tensors_of_its_seed_is_told() -> None:
+    class Drawing(Averaging):
+        def build(self) -> None:
+            super().build()
+            self.average.update([torch.rand(CLASSES)])
+
+    with pytest.raises(NotVectorizable, match=r"all runs would share self\.average, and seed \d has another"):
+        race(trainings(), seeded(Ordinary(Drawing, "table")), epochs=EPOCHS)
+
+
+@pytest.mark.parametrize("hook", ["on_train_end", "on_fit_end"])
+def test_what_happens_between_training_and_test_is_told(hook: str) -> None:
+    kind = type("Ending", (Classifier,), {hook: lambda self: self.net[0].weight.data.zero_()})
+    with pytest.raises(NotVectorizable, match=f"it overrides {hook}"):
+        race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
+    race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS, regime=Regime(limit_test=0))
+
+
 def test_an_object_that_changes_before_every_call_and_not_in_it_is_no_reason_to_train_alone() -> None:
     class Configured(Classifier):
         def build(self) -> None:

@@ -16,11 +16,11 @@ from torch.nn.parameter import is_lazy
 from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Recorder
-from lit_lrsched.optim.torch_internals import COMPILED_NUMBER
+from lit_lrsched.optim.torch_internals import COMPILED_NUMBER, FLAT_WEIGHTS, version_of
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device, torch.Size)
 # What every module has, the input that Lightning logs a graph with among it: often drawn anew for every module.
-_LEFT_OUT = frozenset([*vars(LightningModule()), *Recorder.__annotations__, COMPILED_NUMBER])
+_LEFT_OUT = frozenset([*vars(LightningModule()), *Recorder.__annotations__, COMPILED_NUMBER, FLAT_WEIGHTS])
 # Libraries whose objects change for reasons of their own, as loggers do.
 _OTHERS = frozenset([*sys.stdlib_module_names, "torch", "lightning", "pytorch_lightning"]) - {"argparse", "types"}
 # What holds more than so many parts is told by their number.
@@ -30,7 +30,7 @@ _MANY = 1_000
 def held(module: LightningModule) -> dict[str, Any]:
     """Returns what a freshly built module holds, by name: its attributes, and how its parameters and buffers look.
 
-    Of objects that are neither numbers, text, arrays nor collections of these it has the type alone.
+    Of objects of other libraries, arrays and tensors aside, it has the type alone.
 
     Args:
         module: The module.
@@ -55,7 +55,7 @@ def held(module: LightningModule) -> dict[str, Any]:
             is_fixed = isinstance(value, Tensor) and not value.requires_grad
             if is_fixed and value.untyped_storage().data_ptr() in memory:
                 raise NotVectorizable(f"self.{place} shows the memory of a parameter or buffer")
-            found[place] = _plain(value)
+            found[place] = _plain(value, set())
     return found
 
 
@@ -78,13 +78,15 @@ def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, An
             continue
         found[f"{path}.training" if path else "training"] = part.training
         for name, value in own_attributes(part).items():
-            if (path or name not in but) and (within := contents(value, seen)) is not None:
+            # A tensor of a layer may be computed anew from parameters, as weight_norm does.
+            left_out = isinstance(value, Tensor) if path else name in but
+            if not left_out and (within := contents(value, seen)) is not None:
                 found[f"{path}.{name}" if path else name] = within
     return found
 
 
 def contents(value: Any, seen: set[int]) -> Any:
-    """Returns the numbers and text in a value, however deep; None where there are none, as in a tensor.
+    """Returns the numbers and text in a value, however deep, and which tensors; None where there is neither.
 
     Args:
         value: The value.
@@ -92,7 +94,9 @@ def contents(value: Any, seen: set[int]) -> Any:
     """
     if isinstance(value, _PLAIN):
         return repr(value)
-    if id(value) in seen or isinstance(value, (Tensor, nn.Module, type)):
+    if isinstance(value, Tensor):
+        return id(value), version_of(value)
+    if id(value) in seen or isinstance(value, (nn.Module, type)):
         return None
     seen.add(id(value))
     if isinstance(value, (Mapping, list, tuple, set, frozenset, deque)) and len(value) > _MANY:
@@ -103,25 +107,36 @@ def contents(value: Any, seen: set[int]) -> Any:
         return [contents(part, seen) for part in value]
     if isinstance(value, (set, frozenset)):
         return sorted(map(repr, value))
-    within = getattr(value, "__dict__", None)
+    within = _within(value)
+    return contents(within, seen) if within else None
+
+
+def _within(value: Any) -> dict[str, Any]:
+    """Returns the attributes of an object, unless it is another library's."""
     is_of_others = type(value).__module__.partition(".")[0] in _OTHERS
-    return contents(within, seen) if within and not is_of_others else None
+    return {} if is_of_others else getattr(value, "__dict__", {})
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, seen: set[int]) -> Any:
     if isinstance(value, Tensor) and value.requires_grad:
         return value.shape  # a parameter, or computed from some in every step
     if isinstance(value, Tensor):
         return _digest(value.detach().cpu().reshape(-1).view(torch.uint8).numpy()), value.shape, value.dtype
     if isinstance(value, np.ndarray):
         return _digest(value), value.shape, value.dtype
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+    if isinstance(value, _PLAIN):
+        return repr(value)
     if isinstance(value, (set, frozenset)):
         return sorted(map(repr, value))
-    return repr(value) if isinstance(value, _PLAIN) else type(value).__qualname__
+    kind = type(value).__qualname__
+    if id(value) in seen or isinstance(value, (nn.Module, type)):
+        return kind
+    seen.add(id(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part, seen) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part, seen) for part in value]
+    return kind, {name: _plain(part, seen) for name, part in _within(value).items()}
 
 
 def _digest(array: Any) -> bytes:

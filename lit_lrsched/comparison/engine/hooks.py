@@ -23,6 +23,9 @@ END_OF: dict[Stage, tuple[str, ...]] = {
     "test": ("on_test_epoch_end", "on_test_end"),
 }
 
+# What runs after the last epoch, and what a test may find changed.
+LAST = ("on_train_end", "on_fit_end")
+
 # What changes the batches that come from a loader: a module may override it, or its data module.
 OF_BATCHES = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_batch_transfer")
 

@@ -25,6 +25,7 @@ from lit_lrsched.comparison.engine.held import contents, own_attributes, setting
 from lit_lrsched.comparison.engine.hooks import (
     END_OF,
     FIRST,
+    LAST,
     MOST_VARIANTS,
     REFUSED_HOOKS,
     START_OF,
@@ -111,7 +112,7 @@ class PureModule:
     ) -> None:
         if not module.automatic_optimization:
             raise NotVectorizable("it optimizes by hand (automatic_optimization=False)")
-        for hook in REFUSED_HOOKS:
+        for hook in (*REFUSED_HOOKS, *(LAST if "test" in batches else ())):
             if is_overridden(hook, module):
                 raise NotVectorizable(f"it overrides {hook}")
         for name, parameter in module.named_parameters():
