@@ -307,6 +307,46 @@ def test_an_object_with_tensors_of_its_seed_is_told() -> None:
         race(trainings(), seeded(Ordinary(Drawing, "table")), epochs=EPOCHS)
 
 
+class Taught(Classifier):
+    """Learns from a layer that a list keeps from being one of its own."""
+
+    def build(self) -> None:
+        super().build()
+        self.teacher = [nn.Linear(8, CLASSES).requires_grad_(False), self]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return F.kl_div(self(batch[0]).log_softmax(1), self.teacher[0](batch[0]).softmax(1), reduction="batchmean")
+
+
+def test_a_layer_outside_of_the_module_is_each_seeds_own() -> None:
+    class Same(Taught):
+        def build(self) -> None:
+            super().build()
+            nn.init.ones_(self.teacher[0].weight)
+            nn.init.zeros_(self.teacher[0].bias)
+
+    with pytest.raises(NotVectorizable, match=r"all runs would share self\.teacher, and seed \d has another"):
+        race(trainings(), seeded(Ordinary(Taught, "table")), epochs=EPOCHS)
+    race(trainings(), seeded(Ordinary(Same, "table")), epochs=EPOCHS)
+
+
+def test_a_metric_outside_of_the_module_is_told() -> None:
+    class Aside(Classifier):
+        def build(self) -> None:
+            super().build()
+            self.metrics = {"loss": MeanMetric()}
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.metrics["loss"].update(F.cross_entropy(self(batch[0]), batch[1]))
+
+        def on_validation_epoch_end(self) -> None:
+            self.log("val_loss", self.metrics["loss"].compute())
+            self.metrics["loss"].reset()
+
+    with pytest.raises(NotVectorizable, match=r"changes self\.metrics"):
+        race(trainings(), seeded(Ordinary(Aside, "table")), epochs=EPOCHS)
+
+
 @pytest.mark.parametrize("hook", ["on_train_end", "on_fit_end"])
 def test_what_happens_between_training_and_test_is_told(hook: str) -> None:
     kind = type("Ending", (Classifier,), {hook: lambda self: self.net[0].weight.data.zero_()})

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Recorder
+from lit_lrsched.comparison.engine.torchmetrics_internals import defaults_of
 from lit_lrsched.optim.torch_internals import COMPILED_NUMBER, FLAT_WEIGHTS, version_of
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device, torch.Size)
@@ -46,6 +47,7 @@ def held(module: LightningModule) -> dict[str, Any]:
     found: dict[str, Any] = {
         name: (tensor.shape, tensor.dtype, tensor.requires_grad) for name, tensor in tensors.items()
     }
+    seen = {id(part) for part in module.modules()}
     memory = {tensor.untyped_storage().data_ptr() for tensor in tensors.values() if tensor.numel()}
     for path, part in module.named_modules():
         if isinstance(part, Metric):
@@ -55,7 +57,7 @@ def held(module: LightningModule) -> dict[str, Any]:
             is_fixed = isinstance(value, Tensor) and not value.requires_grad
             if is_fixed and value.untyped_storage().data_ptr() in memory:
                 raise NotVectorizable(f"self.{place} shows the memory of a parameter or buffer")
-            found[place] = _plain(value, set())
+            found[place] = _plain(value, seen)
     return found
 
 
@@ -72,7 +74,7 @@ def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, An
         but: Names of attributes of its own that are left out.
     """
     found: dict[str, Any] = {}
-    seen: set[int] = set()
+    seen = {id(part) for part in module.modules()}
     for path, part in module.named_modules():
         if isinstance(part, Metric):
             continue
@@ -96,7 +98,7 @@ def contents(value: Any, seen: set[int]) -> Any:
         return repr(value)
     if isinstance(value, Tensor):
         return id(value), version_of(value)
-    if id(value) in seen or isinstance(value, (nn.Module, type)):
+    if id(value) in seen or isinstance(value, type):
         return None
     seen.add(id(value))
     if isinstance(value, (Mapping, list, tuple, set, frozenset, deque)) and len(value) > _MANY:
@@ -111,8 +113,12 @@ def contents(value: Any, seen: set[int]) -> Any:
     return contents(within, seen) if within else None
 
 
-def _within(value: Any) -> dict[str, Any]:
-    """Returns the attributes of an object, unless it is another library's."""
+def _within(value: Any) -> Mapping[str, Any]:
+    """Returns what an object holds: its attributes, unless it is another library's; of layers and metrics the tensors."""
+    if isinstance(value, Metric):
+        return {name: getattr(value, name) for name in defaults_of(value)}
+    if isinstance(value, nn.Module):
+        return dict([*value.named_parameters(), *value.named_buffers()])
     is_of_others = type(value).__module__.partition(".")[0] in _OTHERS
     return {} if is_of_others else getattr(value, "__dict__", {})
 
@@ -129,14 +135,17 @@ def _plain(value: Any, seen: set[int]) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted(map(repr, value))
     kind = type(value).__qualname__
-    if id(value) in seen or isinstance(value, (nn.Module, type)):
+    if id(value) in seen or isinstance(value, type):
         return kind
     seen.add(id(value))
     if isinstance(value, Mapping):
         return {str(key): _plain(part, seen) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(part, seen) for part in value]
-    return kind, {name: _plain(part, seen) for name, part in _within(value).items()}
+    within = _within(value)
+    if isinstance(value, nn.Module):  # a layer that is none of the module's, whose weights no run trains
+        within = {name: part.detach() if isinstance(part, Tensor) else part for name, part in within.items()}
+    return kind, {name: _plain(part, seen) for name, part in within.items()}
 
 
 def _digest(array: Any) -> bytes:
