@@ -114,7 +114,7 @@ def contents(value: Any, seen: set[int]) -> Any:
 
 
 def _within(value: Any) -> Mapping[str, Any]:
-    """Returns what an object holds: its attributes, unless it is another library's; of layers and metrics the tensors."""
+    """Returns what an object holds: its attributes, unless it is another library's; a layer's or metric's tensors."""
     if isinstance(value, Metric):
         return {name: getattr(value, name) for name in defaults_of(value)}
     if isinstance(value, nn.Module):
