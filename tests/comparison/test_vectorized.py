@@ -335,7 +335,7 @@ def test_rows_that_all_seeds_share_are_fetched_once(monkeypatch: pytest.MonkeyPa
     )
     each = len(Fetching.fetched)
     together.know(range(3))
-    looked_at = 2 * 24  # the first batch, twice: whether its rows change
+    looked_at = 2 * 24 + 245 % 24  # the first batch, twice: whether its rows change; and the last, of 5 rows
     assert len(Fetching.fetched) == each + 3 * looked_at
     first, second = (together._known[seed].rows["train"] for seed in (0, 2))
     assert first.data is second.data
@@ -511,6 +511,13 @@ def in_workers(kind: Any, init: Any) -> Callable[[Any], Any]:
     return train_dataloader
 
 
+def short_ones_doubled(self: Any) -> Any:
+    def collate(items: Any) -> Any:
+        return [(1 + (len(items) < 24)) * torch.stack(parts) for parts in zip(*items, strict=True)]
+
+    return DataLoader(self.parts[0], batch_size=24, collate_fn=collate)
+
+
 def tripled(self: Any, batch: Any, *_: Any) -> Any:
     return [3 * part for part in batch]
 
@@ -521,6 +528,7 @@ def tripled(self: Any, batch: Any, *_: Any) -> Any:
         ("on_before_batch_transfer", tripled, "its data module overrides on_before_batch_transfer"),
         ("on_after_batch_transfer", tripled, "its data module overrides on_after_batch_transfer"),
         ("transfer_batch_to_device", tripled, "its data module overrides transfer_batch_to_device"),
+        ("train_dataloader", short_ones_doubled, "a batch depends on which rows it holds"),
         ("train_dataloader", lambda self: Doubling(self.parts[0]), "its Doubling makes batches in a way of its own"),
         ("train_dataloader", in_workers(Opened, open_file), r"rows cannot be fetched by themselves \(TypeError: 'None"),
         ("train_dataloader", in_workers(Scaled, scale), r"others in a worker of its loader \(worker_init_fn\)"),

@@ -57,7 +57,13 @@ class Rows:
 
     def first_batch(self) -> Any:
         """Returns the first batch of the first epoch."""
-        rows = self.order[0, : self.sizes[0]]
+        return self._of(self.order[0, : self.sizes[0]])
+
+    def last_batch(self) -> Any:
+        """Returns the last batch of the first epoch."""
+        return self._of(self.order[0, -self.sizes[-1] :])
+
+    def _of(self, rows: Tensor) -> Any:
         return tree_map(lambda tensor: tensor[rows], self.data)
 
     def few(self) -> Rows:
@@ -161,7 +167,7 @@ def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None, known
     sizes = epochs[0][1]
     if not sizes or any(epoch[1] != sizes for epoch in epochs):
         raise NotVectorizable("its epochs differ in their batches, or have none")
-    first = epochs[0][0][: sizes[0]]
+    first, last = epochs[0][0][: sizes[0]], epochs[0][0][-sizes[-1] :]
     before, started = torch.get_rng_state(), time.perf_counter()
     try:
         batch, again = _fetched(loader, first), _fetched(loader, first)  # before all rows, which may take long to fetch
@@ -191,7 +197,7 @@ def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None, known
     fetched = known.data if source and known and known.source == source else _fetched(loader, used)
     # Five times as fast as torch.tensor.
     rows = Rows(fetched, torch.from_numpy(order), sizes, source)
-    if not _equal(batch, rows.first_batch()):
+    if not _equal(batch, rows.first_batch()) or not _equal(_fetched(loader, last), rows.last_batch()):
         raise NotVectorizable("a batch depends on which rows it holds (padding to the longest, for example)")
     return rows
 
