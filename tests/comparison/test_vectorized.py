@@ -678,6 +678,13 @@ def test_what_cannot_share_a_program_is_told_why(reason: str) -> None:
     assert "\n" not in str(told.value)
 
 
+class Incomplete(dict[str, Any]):
+    """Raises when it is looked through, as the configurations of some libraries do where a value is missing."""
+
+    def items(self) -> Any:
+        raise LookupError("missing")
+
+
 class Masked(Net):
     """Holds what its initial draws made, outside of its buffers."""
 
@@ -707,9 +714,15 @@ def test_what_seeds_do_not_share_outside_of_parameters_and_buffers_is_told(make:
     race(both[:1], partial(recipe, module=partial(Masked, make)), workers=1)
 
 
+def test_a_sparse_tensor_is_told() -> None:
+    with pytest.raises(NotVectorizable, match="it holds a sparse tensor"):
+        race([Training(0, ramp(1))], partial(recipe, module=partial(Masked, torch.eye(3).to_sparse)))
+
+
 def test_what_seeds_share_is_no_reason_to_train_alone() -> None:
     both = [Training(seed, ramp(1)) for seed in (0, 1)]
-    for make in (lambda: torch.ones(2), lambda: [1, {"a": (2.5, {3})}], lambda: float("nan"), nn.Identity, object):
+    makes = (lambda: torch.ones(2), lambda: [1, {"a": (2.5, {3})}], lambda: float("nan"), nn.Identity, object)
+    for make in (*makes, Incomplete):
         race(both, partial(recipe, module=partial(Masked, make)), workers=1)
 
 

@@ -54,7 +54,7 @@ def held(module: LightningModule) -> dict[str, Any]:
             continue
         for name, value in own_attributes(part).items():
             place = f"{path}.{name}" if path else name
-            is_fixed = isinstance(value, Tensor) and not value.requires_grad
+            is_fixed = isinstance(value, Tensor) and value.layout is torch.strided and not value.requires_grad
             if is_fixed and value.untyped_storage().data_ptr() in memory:
                 raise NotVectorizable(f"self.{place} shows the memory of a parameter or buffer")
             found[place] = _plain(value, seen)
@@ -104,7 +104,7 @@ def contents(value: Any, seen: set[int]) -> Any:
     if isinstance(value, (Mapping, list, tuple, set, frozenset, deque)) and len(value) > _MANY:
         return len(value)
     if isinstance(value, Mapping):
-        return {str(key): contents(part, seen) for key, part in value.items()}
+        return {str(key): contents(part, seen) for key, part in _items(value)}
     if isinstance(value, (list, tuple, deque)):
         return [contents(part, seen) for part in value]
     if isinstance(value, (set, frozenset)):
@@ -126,6 +126,8 @@ def _within(value: Any) -> Mapping[str, Any]:
 def _plain(value: Any, seen: set[int]) -> Any:
     if isinstance(value, Tensor) and value.requires_grad:
         return value.shape  # a parameter, or computed from some in every step
+    if isinstance(value, Tensor) and value.layout is not torch.strided:
+        raise NotVectorizable("it holds a sparse tensor")
     if isinstance(value, Tensor):
         return _digest(value.detach().cpu().reshape(-1).view(torch.uint8).numpy()), value.shape, value.dtype
     if isinstance(value, np.ndarray):
@@ -139,13 +141,20 @@ def _plain(value: Any, seen: set[int]) -> Any:
         return kind
     seen.add(id(value))
     if isinstance(value, Mapping):
-        return {str(key): _plain(part, seen) for key, part in value.items()}
+        return {str(key): _plain(part, seen) for key, part in _items(value)}
     if isinstance(value, (list, tuple)):
         return [_plain(part, seen) for part in value]
     within = _within(value)
     if isinstance(value, nn.Module):  # a layer that is none of the module's, whose weights no run trains
         within = {name: part.detach() if isinstance(part, Tensor) else part for name, part in within.items()}
     return kind, {name: _plain(part, seen) for name, part in within.items()}
+
+
+def _items(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    try:
+        return list(mapping.items())
+    except Exception:  # as a configuration raises in which a value is missing
+        return []
 
 
 def _digest(array: Any) -> bytes:
