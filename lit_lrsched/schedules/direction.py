@@ -16,7 +16,7 @@ _FALLING = """
 """
 _RISING = """
     acc accs accuracy f1 f2 fbeta auc auroc rocauc auprc prauc ap map map50 precision prec recall sensitivity
-    specificity r2 score iou miou jaccard dice bleu rouge meteor chrf mcc kappa ndcg mrr psnr ssim elbo reward rewards
+    specificity r2 score iou miou jaccard dice bleu rouge meteor chrf mcc kappa ndcg mrr psnr ssim reward rewards
     pearson spearman
 """
 _WORDS: dict[Direction, frozenset[str]] = {"min": frozenset(_FALLING.split()), "max": frozenset(_RISING.split())}

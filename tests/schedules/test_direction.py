@@ -32,7 +32,7 @@ RISE = """
 """
 UNTOLD = """
     loss_acc dice_loss brier_score neg_mean_squared_error one_minus_acc metric lossless glossary custom val accumulated
-    recalled_things time lr entropy
+    recalled_things time lr entropy val_elbo
 """
 
 
