@@ -20,13 +20,14 @@ from lit_lrsched.plans.preview import by_name
 
 if TYPE_CHECKING:
     from lit_lrsched.comparison.race import Comparison
+    from lit_lrsched.comparison.rate_arguments import Remake
 
 SUMMARY = "Race schedules against each other over peak rates and seeds, and say which differ."
 
 
 def add_arguments(parser: ArgumentParser) -> list[str]:
     """Adds the options of the race to a parser, and returns their names."""
-    given = {"trainer", "model", "datamodule", "build", "parts", "options"}  # by the command, not by options
+    given = {"trainer", "model", "datamodule", "build", "remake", "parts", "options"}  # by the command, not by options
     added = parser.add_function_arguments(compare, skip={*given, "compile", "json"})
     parser.add_argument(
         "--compile",
@@ -44,6 +45,7 @@ def compare(
     model: LightningModule,
     datamodule: Optional[LightningDataModule],
     build: Callable[[int], tuple[LightningModule, LightningDataModule]],
+    remake: Remake,
     parts: dict[str, Any],
     options: ScheduleOptions,
     *,
@@ -77,6 +79,7 @@ def compare(
         model: The module to train.
         datamodule: The data to train it on; one that takes ``seed`` is split anew for every seed.
         build: Makes model and data from a seed.
+        remake: Makes the same, some arguments of the model changed.
         parts: What the configuration says of ``model`` and ``data``.
         options: The schedule options of the command line.
         schedules: What races, by name or as a list. Default: the tutorial's four and six from the catalogue. That
@@ -154,6 +157,7 @@ def compare(
         names={"model": type(model).__name__, "data": type(datamodule).__name__, "command": typed()},
         identity=parts,
         strategy=trainer.strategy,
+        remake=remake,
     )
     if trainer.is_global_zero:
         _tell(finished)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -17,12 +17,15 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.plans.console import filled
 from lit_lrsched.plans.figures import save
 
+if TYPE_CHECKING:
+    from lit_lrsched.comparison.rate_arguments import Remake
+
 SUMMARY = "Find the peak learning rate: many rates, several seeds, a band."
 
 
 def add_arguments(parser: ArgumentParser) -> list[str]:
     """Adds the options of the search to a parser, and returns their names."""
-    given = {"trainer", "model", "datamodule", "build", "parts", "options"}  # by the command, not by options
+    given = {"trainer", "model", "datamodule", "build", "remake", "parts", "options"}  # by the command, not by options
     added: list[str] = parser.add_function_arguments(find, skip={*given, "json"})
     add_json(parser)
     return [*added, "json"]
@@ -33,6 +36,7 @@ def find(
     model: LightningModule,
     datamodule: Optional[LightningDataModule],
     build: Callable[[int], tuple[LightningModule, LightningDataModule]],
+    remake: Remake,
     parts: dict[str, Any],
     options: ScheduleOptions,
     *,
@@ -60,6 +64,7 @@ def find(
         model: The module to train.
         datamodule: The data to train it on; one that takes ``seed`` is split anew for every seed.
         build: Makes model and data from a seed.
+        remake: Makes the same, some arguments of the model changed.
         parts: What the configuration says of ``model`` and ``data``.
         options: The schedule options of the command line, where the model does not take them itself.
         lrs: The lowest and the highest rate, of the first param group. Default: where something happens between
@@ -115,6 +120,7 @@ def find(
         strategy=trainer.strategy,
         identity=parts,
         notes=said,
+        remake=remake,
         config=None if export is None else config,
         say=lambda text: print(filled(text)),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -278,7 +279,8 @@ class ScheduleCLI(OpenCLI):
         """
         with self._going_on_afterwards():
             compare.compare(
-                *(self.trainer, self.model, self.datamodule, self._from_seed, self._parts(), self._schedule_options),
+                *(self.trainer, self.model, self.datamodule, self._from_seed, self._remade, self._parts()),
+                self._schedule_options,
                 **arguments,
             )
 
@@ -291,7 +293,11 @@ class ScheduleCLI(OpenCLI):
         # A model that takes the options itself has them already.
         options = self._schedule_options if self._from_outside else ScheduleOptions()
         with self._going_on_afterwards():
-            find.find(self.trainer, self.model, self.datamodule, self._from_seed, self._parts(), options, **arguments)
+            find.find(
+                *(self.trainer, self.model, self.datamodule, self._from_seed, self._remade, self._parts()),
+                options,
+                **arguments,
+            )
 
     def _parts(self) -> dict[str, Any]:
         """Returns what the configuration says of model and data, as plain values."""
@@ -309,15 +315,27 @@ class ScheduleCLI(OpenCLI):
                 print(f"\nInterrupted. The trainings that were finished are kept. To go on:\n  {typed()}")
             raise Interrupted(getattr(stop, "number", signal.SIGINT), announced=True) from None
 
-    def _from_seed(self, seed: int) -> tuple[LightningModule, LightningDataModule]:
+    def _remade(self, _: object, change: Callable[[Any], None]) -> tuple[LightningModule, LightningDataModule]:
+        """Builds model and data anew, the configuration of the model changed."""
+        return self._from_seed(0, change)
+
+    def _from_seed(
+        self, seed: int, change: Callable[[Any], None] | None = None
+    ) -> tuple[LightningModule, LightningDataModule]:
         """Builds model and data anew, as a ``fit`` with this seed would."""
         seed_everything(seed, verbose=False)
-        config = self.config.clone()
-        data = self.options_of(config).data
-        arguments = data.get("init_args", data)
-        if "seed" in arguments:
-            arguments.seed = seed
-        made = self.options_of(self.parser.instantiate_classes(config))
+        config, own = self.config.clone(), self.config_dump
+        self.config_dump = deepcopy(own)  # where Lightning takes what save_hyperparameters saves
+        for options in (self.options_of(config), self.config_dump):
+            arguments = options["data"].get("init_args", options["data"])
+            if "seed" in arguments:
+                arguments["seed"] = seed
+            if change is not None:
+                change(options["model"])
+        try:
+            made = self.options_of(self.parser.instantiate_classes(config))
+        finally:
+            self.config_dump = own
         return made.model, made.data
 
     def run_subcommand(self, subcommand: str) -> None:

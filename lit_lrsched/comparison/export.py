@@ -26,6 +26,7 @@ def export_best(
     optimizer: Callable[..., Any] | RacingOptimizer,
     epochs: int,
     config: Mapping[str, Any] | None = None,
+    model_at: Callable[[float], dict[str, Any]] | None = None,
 ) -> None:
     """Writes the schedule with the best mean, at the setting that was chosen for it, as YAML.
 
@@ -37,6 +38,7 @@ def export_best(
         optimizer: The optimizer that raced, its class, or a ``functools.partial`` of it.
         epochs: How many epochs a run lasted.
         config: The rest of the configuration, as plain values by option: the model, the data, ``lr_interval``, ...
+        model_at: Returns the configuration of the model at another rate, where its own schedule races.
 
     Raises:
         InputError: When every run diverged, the schedule is a function that no import path leads to, or no
@@ -49,7 +51,7 @@ def export_best(
     best = summary.schedules[0]
     content = {
         **(config or {}),
-        **_winner(best, summary, schedules[best.schedule], optimizer),
+        **_winner(best, summary, schedules[best.schedule], optimizer, model_at),
         "trainer": {**(config or {}).get("trainer", {}), "max_epochs": epochs},
     }
     if isinstance(schedules[best.schedule], OwnSchedule):
@@ -69,7 +71,11 @@ def options_of(grid: Grid) -> dict[str, Any]:
 
 
 def _winner(
-    best: ScheduleSummary, summary: Summary, schedule: Any, optimizer: Callable[..., Any] | RacingOptimizer
+    best: ScheduleSummary,
+    summary: Summary,
+    schedule: Any,
+    optimizer: Callable[..., Any] | RacingOptimizer,
+    model_at: Callable[[float], dict[str, Any]] | None,
 ) -> dict[str, Any]:
     """Returns optimizer and schedule of the winner; nothing for what the module does by itself."""
     momenta = {setting.momentum for setting in summary.settings}
@@ -79,12 +85,15 @@ def _winner(
         momentum = None if momenta == {optimizer.momentum} else best.momentum
         decay = None if decays == {optimizer.weight_decay} else best.weight_decay
         if isinstance(schedule, OwnSchedule):
-            if (best.lr, momentum, decay) != (optimizer.lr, None, None):
+            if (momentum, decay) != (None, None):
                 raise InputError(
-                    f"the best is {optimizer.module}'s own schedule at the rate {best.lr:g}, which no configuration "
-                    "says, so there is nothing to export: set the rate in configure_optimizers"
+                    f"the best is {optimizer.module}'s own schedule at another momentum or weight decay, which no "
+                    "configuration says, so there is nothing to export: set them in configure_optimizers"
                 )
-            return {}
+            if best.lr == optimizer.lr:
+                return {}
+            assert model_at is not None
+            return {"model": model_at(best.lr)}
         plain = plain_racing(optimizer, best.lr, momentum, decay)
     else:
         plain = plain_optimizer(optimizer, best.lr, best.momentum if any(momenta) else None)

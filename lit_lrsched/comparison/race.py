@@ -35,6 +35,7 @@ from lit_lrsched.comparison.export import export_best, options_of
 from lit_lrsched.comparison.grid import Grid, grid_of
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import Engine, RaceOptions
+from lit_lrsched.comparison.rate_arguments import Remake, model_at, remake_from
 from lit_lrsched.comparison.records import Record
 from lit_lrsched.comparison.report.notebook import in_html
 from lit_lrsched.comparison.report.pictures import forest_plot
@@ -69,11 +70,13 @@ class Comparison:
         results: Every run and what they say together.
         folder: Where ``results.csv``, ``curves.npz``, ``summary.json``, ``report.html`` and the pictures are.
         grid: What raced.
+        remake: Makes the module anew, other arguments given.
     """
 
     results: Results
     folder: Path
     grid: Grid
+    remake: Remake
 
     @property
     def summary(self) -> Summary:
@@ -144,9 +147,13 @@ class Comparison:
         grid, given = self.grid, dict(config or {})
         options = options_of(grid)
         options["trainer"] = {**options["trainer"], **given.pop("trainer", {})}
-        export_best(
-            Path(path), self.summary, grid.schedules, grid.optimizer, self.results.epochs, config={**given, **options}
-        )
+        epochs = self.results.epochs
+
+        def at(lr: float) -> dict[str, Any]:
+            return model_at(given, lr, grid.optimizer, self.remake, regime=grid.regime, epochs=epochs)
+
+        config = {**given, **options}
+        export_best(Path(path), self.summary, grid.schedules, grid.optimizer, epochs, config, model_at=at)
 
 
 def compare(
@@ -272,6 +279,7 @@ def compare(
         names={"model": _name(model), "data": _name(data)},
         identity={"model": model, "data": data},
         strategy=trainer.strategy,
+        remake=remake_from(build),
     )
 
 
@@ -283,6 +291,7 @@ def race(
     names: Mapping[str, str],
     identity: Mapping[str, Any],
     strategy: Strategy,
+    remake: Remake,
 ) -> Comparison:
     """Does the work of :func:`compare` for whoever can build model and data from a seed.
 
@@ -293,6 +302,7 @@ def race(
         names: What the report calls the ``model``, the ``data`` and, where there is one, the ``command``.
         identity: What the ``model`` and the ``data`` are made from: it tells this race from others.
         strategy: Where to train, and in which processes.
+        remake: Makes the module anew, other arguments given.
 
     Raises:
         InputError: When the reference does not race, or the folder holds runs of another race.
@@ -360,7 +370,7 @@ def race(
     if strategy.is_global_zero:
         with alone_in(folder):
             write_report(results, folder)
-    return Comparison(results, folder, grid)
+    return Comparison(results, folder, grid, remake)
 
 
 def _spend(

@@ -9,13 +9,11 @@ from typing import Any
 
 from lit_lrsched.comparison.export import options_of, plain_racing, plain_schedule
 from lit_lrsched.comparison.own_schedule import OwnSchedule
-from lit_lrsched.errors import InputError
-from lit_lrsched.search.subject import Subject
-
-_RATE_ARGUMENTS = ("lr", "learning_rate")
+from lit_lrsched.comparison.rate_arguments import Remake, model_at
+from lit_lrsched.search.subject import Subject, epochs_in
 
 
-def exported(subject: Subject, lr: float, epochs: int, config: Mapping[str, Any]) -> dict[str, Any]:
+def exported(subject: Subject, lr: float, epochs: int, config: Mapping[str, Any], remake: Remake) -> dict[str, Any]:
     """Returns a configuration that trains at a rate, as plain values by option.
 
     Args:
@@ -23,6 +21,7 @@ def exported(subject: Subject, lr: float, epochs: int, config: Mapping[str, Any]
         lr: The rate of the first param group.
         epochs: Epochs of the run.
         config: The rest of the configuration: model and data, as far as they are known.
+        remake: Makes the module anew, other arguments given.
 
     Raises:
         InputError: When no configuration sets the rate of the module's optimizer.
@@ -32,7 +31,10 @@ def exported(subject: Subject, lr: float, epochs: int, config: Mapping[str, Any]
     more: dict[str, Any] = {}
     if isinstance(schedule, OwnSchedule) and not subject.of_argument:
         # ``fit --optimizer`` would leave the module's own schedule out.
-        _set_argument(content, own.lr, lr, str(own.module))
+        horizon = subject.horizon
+        content["model"] = model_at(
+            config, lr, own, remake, regime=grid.regime, epochs=epochs_in(horizon), steps=horizon.steps
+        )
     else:
         more["optimizer"] = plain_racing(own, lr)
     if not isinstance(schedule, OwnSchedule) and (subject.is_given or subject.of_argument):
@@ -40,19 +42,6 @@ def exported(subject: Subject, lr: float, epochs: int, config: Mapping[str, Any]
     options = options_of(grid)
     trainer = {**content.pop("trainer", {}), **options.pop("trainer"), "max_epochs": epochs}
     return {**content, **more, **options, "trainer": trainer}
-
-
-def _set_argument(config: dict[str, Any], own: float, lr: float, module: str) -> None:
-    """Sets the argument of the model that its rate comes from."""
-    arguments = (config.get("model") or {}).get("init_args") or {}
-    for name in _RATE_ARGUMENTS:
-        if arguments.get(name) == own:
-            arguments[name] = lr
-            return
-    raise InputError(
-        f"{module} sets the rate {own:g} and a schedule of its own in configure_optimizers, and no configuration gives "
-        f"it another rate, so there is nothing to export: give {module} an argument lr, or set {lr:.3g} there"
-    )
 
 
 def write(path: Path, content: Mapping[str, Any], comment: str) -> None:

@@ -28,6 +28,7 @@ from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import Engine
+from lit_lrsched.comparison.rate_arguments import Remake, remake_from
 from lit_lrsched.comparison.trainer_options import check_trainer, regime_of
 from lit_lrsched.errors import InputError
 from lit_lrsched.plain import plain
@@ -64,6 +65,7 @@ class Found:
         subject: What was trained.
         options: The options of the search.
         folder: Where the runs are kept.
+        remake: Makes the module anew, other arguments given.
     """
 
     judgement: Judgement
@@ -71,6 +73,7 @@ class Found:
     subject: Subject
     options: FindOptions
     folder: Path
+    remake: Remake
 
     @property
     def lr(self) -> float:
@@ -152,7 +155,8 @@ class Found:
         Raises:
             InputError: When no configuration sets the rate of the module's optimizer.
         """
-        write(Path(path), exported(self.subject, self.lr, self.options.epochs, config or {}), self.verdict)
+        content = exported(self.subject, self.lr, self.options.epochs, config or {}, self.remake)
+        write(Path(path), content, self.verdict)
 
     def write_csv(self, path: Union[str, Path]) -> None:
         """Writes the table as CSV."""
@@ -247,8 +251,9 @@ def find_lr(
     with quietly():  # of accelerators and tips, which are not about the search
         trainer = trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)
     said = [*check_trainer(trainer, epochs, "a search"), *drawn_anew(model)]
+    build = build_from(model, data)
     return find(
-        build_from(model, data),
+        build,
         options,
         schedule=schedule,
         optimizer=optimizer,
@@ -259,6 +264,7 @@ def find_lr(
         strategy=trainer.strategy,
         identity={"model": model, "data": data},
         notes=said,
+        remake=remake_from(build),
         say=rank_zero_info,
     )
 
@@ -276,6 +282,7 @@ def find(
     strategy: Strategy,
     identity: Mapping[str, Any],
     notes: Sequence[str],
+    remake: Remake,
     say: Callable[[str], object],
     config: Mapping[str, Any] | None = None,
 ) -> Found:
@@ -293,6 +300,7 @@ def find(
         strategy: Where to train.
         identity: What the ``model`` and the ``data`` are made from: it tells this search from others.
         notes: What else there is to say.
+        remake: Makes the module anew, other arguments given.
         say: Takes what there is to say before the runs.
         config: What the rate is to be exported into; None where it is not.
 
@@ -317,7 +325,7 @@ def find(
             regime=regime,
         )
         if config is not None:
-            exported(subject, subject.grid.optimizer.lr, options.epochs, config)  # refused now, not after the runs
+            exported(subject, subject.grid.optimizer.lr, options.epochs, config, remake)  # refused now, not at the end
         say(" ".join([_size(options, subject.grid.optimizer.lr), subject.opening(), *notes]))
         engines = Engines(build, subject.grid, options, horizon, ranks.device, cluster)
         say(engines.opening())
@@ -328,10 +336,16 @@ def find(
             rates = spread(low, high, options.points)
             outcome = Trainings(engines, definition, folder).train(rates, options.seeds)
     if outcome.judged_by == TRAINING_LOSS:
-        say("No loss or error of validation is logged: the training loss over the last tenth of the steps judges.")
+        say(f"{_why_not_validation(outcome)}: the training loss over the last tenth of the steps judges.")
     if outcome.diverged[0].any():
         _check_gain(outcome, engines.steps)
-    return Found(judge(outcome.lrs, outcome.losses, outcome.diverged), outcome, subject, options, folder)
+    return Found(judge(outcome.lrs, outcome.losses, outcome.diverged), outcome, subject, options, folder, remake)
+
+
+def _why_not_validation(outcome: Outcome) -> str:
+    if outcome.parts:
+        return f"{', '.join(outcome.parts)} may each be a part of the loss, and the whole is not logged as val_loss"
+    return "No loss or error of validation is logged"
 
 
 def _check_gain(outcome: Outcome, steps: int) -> None:

@@ -37,12 +37,14 @@ class Subject:
         grid: The optimizer and the one schedule.
         is_given: Whether the schedule was given, rather than the module's own or none.
         of_argument: Whether the module takes its schedule as an argument.
+        horizon: How long each run is that is trained as ``Trainer.fit`` would.
         notes: What else there is to say of it, in sentences.
     """
 
     grid: Grid
     is_given: bool
     of_argument: bool
+    horizon: Horizon
     notes: tuple[str, ...] = ()
 
     def opening(self) -> str:
@@ -126,7 +128,7 @@ def subject_of(
     peak = _peak(grid, horizon)
     if peak is not None and abs(peak - 1) > 1e-6:
         notes.append(f"Its highest rate is {peak:.3g} times the optimizer's, which is the one that is searched.")
-    return Subject(grid, schedule is not None, of_argument, tuple(notes))
+    return Subject(grid, schedule is not None, of_argument, horizon, tuple(notes))
 
 
 def _peak(grid: Grid, horizon: Horizon) -> float | None:

@@ -17,7 +17,7 @@ from lit_lrsched.schedules.direction import direction_of
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
 from lit_lrsched.search.judgement import diverged
 from lit_lrsched.search.rates import BoolArray, FloatArray
-from lit_lrsched.trainer.metric_names import is_of_validation
+from lit_lrsched.trainer.metric_names import is_of_validation, is_whole_loss
 
 
 class Outcome(NamedTuple):
@@ -38,8 +38,16 @@ class Outcome(NamedTuple):
 
     @property
     def judged_by(self) -> str:
-        """The loss that judges: a loss or an error of validation where one is logged, otherwise the training loss."""
+        """The loss that judges: the loss or an error of validation where one is logged, otherwise the training loss."""
+        if self.parts:
+            return TRAINING_LOSS
         return next(iter(self._of_validation(loss=True)), TRAINING_LOSS)
+
+    @property
+    def parts(self) -> list[str]:
+        """The losses of validation where several are logged, and none by the name of the whole."""
+        names = [name for name in self._of_validation(loss=True) if "loss" in name.lower()]
+        return names if len(names) > 1 and not any(map(is_whole_loss, names)) else []
 
     @property
     def metric(self) -> str | None:
@@ -59,7 +67,7 @@ class Outcome(NamedTuple):
 
     def _of_validation(self, loss: bool) -> list[str]:
         names = [name for name in self.metrics if is_of_validation(name) and _is_loss(name) == loss]
-        return sorted(names, key=lambda name: (name != "val_loss", "loss" not in name.lower(), len(name), name))
+        return sorted(names, key=lambda name: (not is_whole_loss(name), "loss" not in name.lower(), len(name), name))
 
 
 def _is_loss(name: str) -> bool:

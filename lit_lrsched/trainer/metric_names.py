@@ -9,6 +9,7 @@ _OF_VALIDATION = re.compile(r"(?<![A-Za-z])val(?:id|idation)?(?![A-Za-z])")
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _VALIDATION = frozenset(["val", "valid", "validation"])
+_OF_ALL = frozenset(["loss", "total", "mean", "avg", "average", "epoch"])
 
 
 def is_of_validation(name: str) -> bool:
@@ -18,6 +19,16 @@ def is_of_validation(name: str) -> bool:
     [True, True, True, False, False]
     """
     return any(word.lower() in _VALIDATION for word in _WORDS.findall(name))
+
+
+def is_whole_loss(name: str) -> bool:
+    """Returns whether a metric of the validation data is called the loss, with no word for a part of it.
+
+    >>> [is_whole_loss(name) for name in ("val_loss", "valid/total_loss", "val_kl_loss", "loss/val_box", "val_mse")]
+    [True, True, False, False, False]
+    """
+    words = {word.lower() for word in _WORDS.findall(name)}
+    return "loss" in words and words <= _VALIDATION | _OF_ALL
 
 
 def on_test_data(name: str) -> str:

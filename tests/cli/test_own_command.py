@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
+import yaml
 
 from lit_lrsched import InputError, ScheduleCLI
 from tests.foreign import MLP, Data
@@ -97,3 +99,25 @@ def test_an_interrupted_run_ends_with_the_command_that_goes_on(own, capfd, model
     assert ended.value.code == status
     out = capfd.readouterr().out
     assert "To go on:\n  python train.py fit --config lightning_logs/Cosine/config.yaml --ckpt_path " in out
+
+
+class SavesItsSeed(Data):
+    """Splits its rows by the seed that ``save_hyperparameters`` saved."""
+
+    seeds: ClassVar[set[int]] = set()
+
+    def __init__(self, rows: int = 64, seed: int = 7) -> None:
+        super().__init__(rows=rows, seed=seed)
+        self.save_hyperparameters()
+
+    def setup(self, stage: str) -> None:
+        self.seeds.add(self.hparams.seed)
+        super().setup(stage)
+
+
+def test_every_seed_splits_the_data_of_a_module_that_saves_its_arguments(command, monkeypatch):
+    monkeypatch.setattr(SavesItsSeed, "seeds", set())
+    options = ["--lrs=[0.01]", "--seeds=[3,4]", "--trainer.max_epochs=1", "--schedules=[Linear]", "--export=best.yaml"]
+    assert command("compare", "--model=tests.foreign.MLP", f"--data={__name__}.SavesItsSeed", *options) == 0
+    assert {3, 4} <= SavesItsSeed.seeds
+    assert yaml.safe_load(Path("best.yaml").read_text())["data"]["init_args"]["seed"] == 7

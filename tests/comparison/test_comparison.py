@@ -20,7 +20,7 @@ from tests.comparison.test_report import all_diverged, race, results
 
 
 def comparison(records: Any, reference: str | None = None) -> Comparison:
-    return Comparison(results(records, reference), Path("raced"), cast("Any", None))
+    return Comparison(results(records, reference), Path("raced"), cast("Any", None), cast("Any", None))
 
 
 def test_table_is_plain_and_says_what_the_summary_says() -> None:

@@ -17,7 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.plugins.precision import MixedPrecision
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader
 
 from lit_lrsched import Constant, Cosine, Linear, Plateau, compare, find_lr, schedule_config
@@ -31,7 +31,8 @@ from lit_lrsched.comparison.records import stored_records
 from lit_lrsched.comparison.trainer_options import check_trainer, regime_of
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon
-from tests.foreign import MLP, Data, Grouped
+from tests.foreign import MLP, Data, Decayed, Grouped
+from tests.reading import run_folder, scalars
 from tests.training import quiet_trainer
 
 DATA = partial(Data, 16, rows=64)  # four batches an epoch
@@ -253,9 +254,37 @@ def test_the_modules_own_schedule_is_exported_where_fit_has_it_anyway(tmp_path: 
     options = {"schedules": {"hardly": Constant(1e-6)}, "epochs": 1}
     race(Transformer, tmp_path / "own", lrs=[0.01], **options).export(tmp_path / "best.yaml", {"seed_everything": 1})
     assert yaml.safe_load((tmp_path / "best.yaml").read_text()) == {"seed_everything": 1, "trainer": {"max_epochs": 1}}
-    with pytest.raises(InputError, match=r"Transformer's own schedule at the rate 0\.02, which no configuration says"):
+    with pytest.raises(InputError, match=r"Transformer sets the rate 0\.01 and a schedule of its own .*, so there"):
         race(Transformer, tmp_path / "other", lrs=[0.02], **options).export(tmp_path / "other.yaml")
-    assert not (tmp_path / "other.yaml").exists()
+    with pytest.raises(InputError, match="Transformer's own schedule at another momentum or weight decay, which no"):
+        race(Transformer, tmp_path / "decay", lrs=[0.01], weight_decays=[0.5], **options).export(tmp_path / "no.yaml")
+    assert not [*tmp_path.glob("*o*.yaml")]
+
+
+class OfAnArgument(Decayed):
+    """A tenth of the rate that is its argument is that of its first param group."""
+
+    def __init__(self, config: dict = {"lr": 0.1}) -> None:  # noqa: B006
+        super().__init__(hidden=4)
+        self.save_hyperparameters()
+
+    def configure_optimizers(self) -> Any:
+        lr, (first, last) = self.hparams.config["lr"], (self.network[0].parameters(), self.network[-1].parameters())
+        optimizer = torch.optim.SGD([{"params": first, "lr": lr / 10}, {"params": last}], lr=lr)
+        return [optimizer], [ExponentialLR(optimizer, 0.9)]
+
+
+def test_the_modules_own_schedule_is_exported_at_another_rate(command: Any) -> None:
+    model = [f"--model={__name__}.OfAnArgument", "--data=tests.foreign.Data", "--data.rows=64", "--seeds=1"]
+    hardly = "--schedules={hardly: {class_path: Constant, init_args: {factor: 1e-6}}}"
+    options = [hardly, "--lrs=[0.03]", "--trainer.max_epochs=2", "--metric=val_loss", "--export=best.yaml"]
+    assert command("compare", *model, *options) == 0, command.err
+    best = yaml.safe_load(Path("best.yaml").read_text())
+    assert set(best) == {"model", "data", "trainer"}
+    assert best["model"]["init_args"] == {"config": {"lr": 0.3}}
+    assert command("fit", "--config=best.yaml", "--trainer.log_every_n_steps=1") == 0
+    assert scalars(run_folder(), "lr/group0")[0] == pytest.approx(0.03)
+    assert scalars(run_folder(), "lr/group1")[0] == pytest.approx(0.3)
 
 
 def test_a_folder_of_an_earlier_version_is_refused(tmp_path: Path) -> None:

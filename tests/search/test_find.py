@@ -273,6 +273,35 @@ def test_an_error_of_validation_judges_where_no_loss_is_logged(tmp_path):
     assert "val_mae" in found.verdict
 
 
+class Parts(MLP):
+    """Logs the losses of two tasks, and not their sum."""
+
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        error = self.network(x) - y
+        self.log("val/b_loss", error.abs().mean())
+        self.log("val/other_loss", error.square().mean())
+
+
+class Whole(Parts):
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        super().validation_step(batch, batch_idx)
+        self.log("val/total_loss", (self.network(x) - y).square().mean())
+
+
+def test_the_loss_of_one_task_does_not_judge_all(tmp_path, caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    found = search(tmp_path / "parts", Parts, lrs=(1e-4, 0.1), points=5)
+    assert (found.outcome.judged_by, found.outcome.metric) == (TRAINING_LOSS, None)
+    assert caplog.messages[-1] == (
+        "val/b_loss, val/other_loss may each be a part of the loss, and the whole is not logged as val_loss: the "
+        "training loss over the last tenth of the steps judges."
+    )
+    found = search(tmp_path / "whole", Whole, lrs=(1e-4, 0.1), points=5)
+    assert found.outcome.judged_by == "val/total_loss"
+
+
 class Branching(MLP):
     """Asks for the value of its loss, which no traced program can."""
 
@@ -470,6 +499,27 @@ class OfAnArgument(Decayed):
         return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)]
 
 
+class TwoRates(Decayed):
+    """Its param groups have an argument each; another is equal to a rate and sets none."""
+
+    def __init__(self, unused_lr: float = 0.02, lr: float = 0.02, optim: dict = {"head_lr": 0.1}) -> None:  # noqa: B006
+        super().__init__(hidden=4)
+        self.rates = lr, optim["head_lr"]
+
+    def configure_optimizers(self):
+        first, last = self.network[0].parameters(), self.network[-1].parameters()
+        groups = [{"params": first}, {"params": last, "lr": self.rates[1]}]
+        optimizer = torch.optim.SGD(groups, lr=self.rates[0])
+        return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10, eta_min=1e-6)]
+
+
+class OneOfTwo(TwoRates):
+    """Gives one of its groups a rate that no argument changes."""
+
+    def __init__(self, lr: float = 0.02) -> None:
+        super().__init__(lr=lr)
+
+
 QUICK = ["--trainer.max_epochs=2", "--points=5", "--seeds=2", "--lrs=0.001,0.1"]
 OF_FOREIGN = ["--data", "tests.foreign.Data", "--data.rows=64", "--data.batch_size=16"]
 
@@ -502,6 +552,33 @@ def test_what_is_found_for_another_optimizer_is_what_fit_trains(command, caplog)
     assert scalars(run_folder(), "lr/last") == pytest.approx([4 * found])
 
 
+ONE_OF_TWO = ["--model=tests.search.test_find.OneOfTwo"]
+TWO_RATES = ["--model=tests.search.test_find.TwoRates"]
+
+
+def test_all_arguments_that_set_a_rate_are_exported(command):
+    assert command("find", *TWO_RATES, *OF_FOREIGN, *QUICK, "--export=peak.yaml", "--json") == 0, command.err
+    found = json.loads(command.out)["lr"]
+    assert found != 0.02
+    arguments = yaml.safe_load(Path("peak.yaml").read_text())["model"]["init_args"]
+    assert arguments.pop("unused_lr") == 0.02
+    assert arguments == {"lr": pytest.approx(found), "optim": {"head_lr": pytest.approx(5 * found)}}
+    assert command("fit", "--config=peak.yaml", "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1") == 0
+    assert scalars(run_folder(), "lr/group0")[0] == pytest.approx(found)
+    assert scalars(run_folder(), "lr/group1")[0] == pytest.approx(5 * found)
+
+
+def test_all_arguments_that_set_a_rate_are_exported_in_python(tmp_path):
+    found = search(tmp_path, TwoRates, lrs=(1e-3, 0.1), points=5)
+    model = {"class_path": "tests.search.test_find.TwoRates", "init_args": {"lr": 0.02, "optim": {"head_lr": 0.1}}}
+    found.export(tmp_path / "peak.yaml", {"model": model})
+    arguments = yaml.safe_load((tmp_path / "peak.yaml").read_text())["model"]["init_args"]
+    assert arguments == {"lr": pytest.approx(found.lr), "optim": {"head_lr": pytest.approx(5 * found.lr)}}
+    assert model["init_args"]["lr"] == 0.02
+    with pytest.raises(InputError, match="and no argument of it is a learning rate, so there is nothing to export"):
+        found.export(tmp_path / "none.yaml")
+
+
 def test_the_command_on_a_module_with_a_schedule_of_its_own(command):
     model = ["--model=tests.search.test_find.OfAnArgument"]
     assert command("find", *model, *OF_FOREIGN, *QUICK, "--export=peak.yaml") == 0, command.err
@@ -513,6 +590,8 @@ def test_the_command_on_a_module_with_a_schedule_of_its_own(command):
     grouped = ["--model=tests.foreign.Grouped", *OF_FOREIGN, *QUICK, "--export=no.yaml"]
     assert command("find", *grouped) == 2
     assert "Grouped sets the rate 0.001 and a schedule of its own in configure_optimizers" in command.err
+    assert command("find", *ONE_OF_TWO, *OF_FOREIGN, *QUICK, "--export=no.yaml") == 2
+    assert "OneOfTwo sets the rate 0.02 and a schedule of its own in configure_optimizers, and lr does" in command.err
     assert not Path("no.yaml").exists()
     assert len(list(Path("lightning_logs").glob("find-*"))) == 1  # refused before it trained
 
