@@ -145,7 +145,7 @@ def compare(
     if trainer.is_global_zero:
         seeds_in_words = counted(len(grid.seeds), "seed")
         if budget is None:
-            print(f"{len(grid.keys())} trainings: {grid.size()} x {seeds_in_words}, {epochs} epochs each.")
+            print(f"{counted(len(grid.keys()), 'training')}: {grid.size()} x {seeds_in_words}, {epochs} epochs each.")
         else:
             print(f"At most {budget} trainings: {grid.size()} x up to {seeds_in_words}, {epochs} epochs each.")
         print(filled(" ".join([grid.opening(), *said])))

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR
 
+from lit_lrsched.errors import InputError
 from lit_lrsched.ionosphere.article import inverse_time
 from lit_lrsched.ionosphere.model import IonosphereClassifier
 from lit_lrsched.optim.from_torch import FromTorch
@@ -57,10 +58,17 @@ def seeds_of(seeds: int | Sequence[int] | None, budget: int | None) -> tuple[int
     Args:
         seeds: How many, from 0 on, or which. None: as many as are usual.
         budget: The most trainings, or None for the full grid.
+
+    Raises:
+        InputError: For a seed that NumPy does not take.
     """
     if seeds is None:
         seeds = SEEDS if budget is None else SEEDS_OF_A_BUDGET
-    return tuple(range(seeds) if isinstance(seeds, int) else seeds)
+    chosen = tuple(range(seeds) if isinstance(seeds, int) else seeds)
+    for seed in chosen:
+        if not 0 <= seed < 2**32:
+            raise InputError(f"seeds: {seed} is no seed: give whole numbers from 0 to {2**32 - 1}")
+    return chosen
 
 
 def rates_and_momenta(

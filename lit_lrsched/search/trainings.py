@@ -13,6 +13,7 @@ from lit_lrsched.comparison.definition import Definition
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.progress import count, progress_bar
 from lit_lrsched.comparison.records import Record, RecordStore, metrics_of, stored_records
+from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.direction import direction_of
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
 from lit_lrsched.search.judgement import diverged
@@ -109,7 +110,7 @@ class Trainings:
                     count(progress, len(records))
         if store is not None:
             store.finish()
-        return self._outcome(lrs, seeds, done)
+        return _checked(self._outcome(lrs, seeds, done))
 
     def _keys(self, lrs: Iterable[float], seeds: Sequence[int]) -> list[RunKey]:
         """Returns the keys of runs; a rate of 0 is the untrained module."""
@@ -134,3 +135,13 @@ class Trainings:
             {name: np.array([record.metrics[name] for record in start]) for name in names},
             np.array([[key not in done or done[key].diverged for key in row] for row in rows]),
         )
+
+
+def _checked(outcome: Outcome) -> Outcome:
+    """Refuses a loss that is no number even without training: every rate would count as diverged."""
+    start = outcome.untrained[outcome.judged_by]
+    if not np.isfinite(start).any():
+        raise InputError(
+            f"{outcome.judged_by} is {start[0]} in the untrained module: look at how the module computes it"
+        )
+    return outcome

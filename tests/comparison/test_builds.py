@@ -103,6 +103,11 @@ class Unvalidated(MLP):
     validation_step = LightningModule.validation_step
 
 
+class NotANumber(MLP):
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_acc", torch.tensor(float("nan")))
+
+
 class OnTwo(MLP):
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self.step("test", batch)
@@ -160,6 +165,15 @@ def test_what_is_no_model_no_data_no_optimizer(
             {"model": Unvalidated},
             "metric='val_acc' is not logged, nor any metric of validation and test: train_acc, train_loss and "
             "test_acc, test_loss are logged; log one in both",
+        ),
+        ({"seeds": [-1]}, "seeds: -1 is no seed: give whole numbers from 0 to 4294967295"),
+        (
+            {"model": NotANumber},
+            "val_acc is nan after every run, and 2 runs of 2 did not diverge: look at how",
+        ),
+        (
+            {"model": NotANumber, "budget": 16, "seeds": 8, "lrs": [0.1, 0.2]},
+            "val_acc is nan after every run, and 4 runs of 4 did not diverge",
         ),
     ],
 )

@@ -499,11 +499,19 @@ def test_validation_chooses_and_test_judges() -> None:
         ({0.1: 0.7, 0.2: 0.7, 0.3: 0.8}, "highest"),
         ({0.1: 0.7, 0.2: 0.8, 0.3: 0.7}, None),
         ({0.1: 0.7}, None),
-        ({0.1: 0.7, 0.2: 0.7}, "lowest"),  # equal rates: the lower one
+        ({0.1: 0.7, 0.2: 0.7}, None),  # the other does as well
     ],
 )
 def test_edge_of_the_grid(validation: dict[float, float], edge: str | None) -> None:
     assert judge(grid_of(validation, validation)).schedules[0].edge == edge
+
+
+def test_where_another_rate_does_as_well_there_is_no_edge() -> None:
+    alike = dict.fromkeys((0.1, 0.3), 0.9)  # a metric that is the same whatever the rate, or a perfect score
+    summary = judge(rated({"a": alike, "b": alike}))
+    assert [(row.lr, row.edge) for row in summary.schedules] == [(0.1, None)] * 2
+    assert (summary.open_edges, summary.wider_lrs) == ((), ())
+    assert "widen" not in verdict(summary)[1]
 
 
 def test_momentum_is_tuned_and_has_no_edge() -> None:

@@ -373,6 +373,11 @@ def test_an_interrupted_search_is_taken_up(tmp_path, monkeypatch):
         search(folder, steps="2ep", **options)
 
 
+class NotANumber(MLP):
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", torch.tensor(float("nan")))
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -382,6 +387,8 @@ def test_an_interrupted_search_is_taken_up(tmp_path, monkeypatch):
         ({"points": 4}, "points=4 has to be a whole number of at least 5"),
         ({"seeds": 1}, "cannot tell a rate from luck"),
         ({"seeds": [3, 3]}, "cannot tell a rate from luck"),
+        ({"seeds": [3, 2**32]}, "seeds: 4294967296 is no seed: give whole numbers from 0 to 4294967295"),
+        ({"model": NotANumber}, "val_loss is nan in the untrained module: look at how the module computes it"),
         ({"epochs": 0}, "epochs=0"),
         ({"steps": "100"}, "has no unit"),
         ({"steps": "17st"}, "steps='17st' is more than the whole run of 16"),

@@ -94,8 +94,8 @@ class ScheduleSummary:
         lr: The chosen peak learning rate.
         momentum: The chosen momentum.
         weight_decay: The chosen weight decay.
-        edge: ``"lowest"`` or ``"highest"`` when the chosen rate is that of several tried, so that a better one may lie
-            outside the grid; otherwise None.
+        edge: ``"lowest"`` or ``"highest"`` when the chosen rate is that of several tried and none of them does as well,
+            so that a better one may lie outside the grid; otherwise None.
         validation: Mean validation metric, which chose the setting; None when no run finished.
         mean: Mean test metric; None when no run finished.
         low: Lower end of its BCa bootstrap interval; None for one seed.
@@ -252,17 +252,30 @@ def open_edges(
     best = chosen[tied[0]]
     found = {}
     for name, setting in chosen.items():
-        beside = (name, setting.momentum, setting.weight_decay)
-        others = [s for s in settings if (s.schedule, s.momentum, s.weight_decay) == beside and s.lr != setting.lr]
-        edge = edge_of(setting.lr, {setting.lr, *(other.lr for other in others)})
+        edge = _edge(setting, settings)
         if edge is None:
             continue
-        neighbor = min(others, key=lambda other: abs(math.log(other.lr / setting.lr)))
+        neighbor = min(_beside(setting, settings), key=lambda other: abs(math.log(other.lr / setting.lr)))
         last_step = better * ((setting.validation or 0.0) - (neighbor.validation or 0.0))
         behind = better * ((best.validation or 0.0) - (setting.validation or 0.0))
         if name in tied or behind <= last_step:
             found[name] = edge
     return found
+
+
+def _edge(setting: Setting, settings: Sequence[Setting]) -> Edge | None:
+    """Returns at which end of the rates tried a setting is; None inside, and where another rate does as well."""
+    others = _beside(setting, settings)
+    ends = [other.validation or 0.0 for other in others if not other.diverged]
+    if any(math.isclose(end, setting.validation or 0.0, rel_tol=1e-9) for end in ends):
+        return None
+    return edge_of(setting.lr, {setting.lr, *(other.lr for other in others)})
+
+
+def _beside(setting: Setting, settings: Sequence[Setting]) -> list[Setting]:
+    """Returns the settings that differ in the rate alone."""
+    like = (setting.schedule, setting.momentum, setting.weight_decay)
+    return [s for s in settings if (s.schedule, s.momentum, s.weight_decay) == like and s.lr != setting.lr]
 
 
 def _names(runs: Sequence[Run], mode: Mode, reference: str | None, alpha: float) -> list[str]:
@@ -286,7 +299,7 @@ def _row(
     members: Sequence[Run],
     values: FloatArray | None,
     *,
-    tried: set[float],
+    edge: Edge | None,
     epochs: int | None,
     against_best: Difference | None,
     against_reference: Difference | None,
@@ -305,7 +318,7 @@ def _row(
         lr=setting.lr,
         momentum=setting.momentum,
         weight_decay=setting.weight_decay,
-        edge=None if values is None else edge_of(setting.lr, tried),
+        edge=None if values is None else edge,
         validation=None if values is None else setting.validation,
         mean=mean,
         low=low,
@@ -403,7 +416,7 @@ def summarize(
             chosen[name],
             members[name],
             values.get(name),
-            tried={setting.lr for setting in settings if setting.schedule == name},
+            edge=_edge(chosen[name], settings),
             epochs=None if target is None or name in out else time_to_target(curves[name], target, mode),
             against_best=judgement.against_best.get(name),
             against_reference=judgement.against_reference.get(name),
