@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,9 @@ def main() -> None:
     """
     from lit_lrsched.cli.endings import disk_trouble, readers_may_leave, sigterm_like_ctrl_c, status_of
     from lit_lrsched.errors import InputError
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log of both streams has their lines in order
 
     # As with `python -m`: classes and functions in the folder where the command is typed can be named.
     if "" not in sys.path:

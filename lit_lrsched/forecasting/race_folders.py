@@ -55,7 +55,8 @@ def _loss(folder: Path, members: dict[tuple[str, float, float, float], list[Reco
     found = [name for name in wanted if name in curves]
     if not found:
         hint = did_you_mean(loss, known) if loss else ""
-        raise InputError(f"{folder} has no curve of {loss or 'a loss'}{hint}: it has {', '.join(known) or 'none'}")
+        has = f"it has {', '.join(known)}; name one of them with loss" if known else "it has none"
+        raise InputError(f"{folder} has no curve of {loss or 'a loss'}{hint}: {has}")
     return found[0]
 
 

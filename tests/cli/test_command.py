@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 import yaml
 
 from lit_lrsched import Exponential, Horizon, InverseTime, IonosphereClassifier, Linear, table
+from lit_lrsched.__main__ import main
 from lit_lrsched.class_paths import import_path
 from lit_lrsched.comparison.engine.recorder import recording_class
 from lit_lrsched.ionosphere.article import inverse_time
@@ -347,3 +349,11 @@ def test_two_processes_agree_with_one(tmp_path):
 def test_a_race_before_leaves_short_names_as_they_are(command):
     recorded = recording_class(IonosphereClassifier)
     assert command("fit", "--model", recorded.__name__, "--trainer.fast_dev_run=true") == 0
+
+
+def test_a_log_of_both_streams_has_its_lines_in_order(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO())  # as of a pipe or a file
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "argv", ["lit-lrsched", "--version"])
+    main()
+    assert stream.buffer.getvalue().startswith(b"lit_lrsched")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -107,6 +109,12 @@ def test_a_race_is_read_as_mean_curves(tmp_path):
     assert "1 settings are left out: their train_loss does not fall." in read.notes[2]
     with pytest.raises(InputError, match=r"has no curve of train_los \(did you mean 'train_loss'\?\)"):
         read_runs(tmp_path / "race", "train_los")
+    errors = [replace(record, curves={"val_mae": record.curves["train_loss"]}) for record in records]
+    store = RecordStore(tmp_path / "errors", ["val_acc"])
+    store.append(errors)
+    store.finish()
+    with pytest.raises(InputError, match="has no curve of a loss: it has val_mae; name one of them with loss"):
+        read_runs(tmp_path / "errors")
     with pytest.raises(InputError, match="its train_acc falls in no setting: a forecast needs a loss"):
         read_runs(tmp_path / "race", "train_acc")
     (tmp_path / "log.csv").write_text("step,lr,train_loss\n1,0.2,3\n2,0.1,2\n")
