@@ -880,6 +880,13 @@ def test_nothing_to_export_when_every_run_diverged(tmp_path: Path) -> None:
         export_best(tmp_path / "best.yaml", results(all_diverged(), None).summary, {}, torch.optim.SGD, 5)
 
 
+def test_a_warmup_within_an_epoch_is_not_told_as_a_lower_peak(tmp_path: Path) -> None:
+    warmup = {"constant": [0.1, 1.0, 0.8, 0.2]}  # as epochs begin
+    raced = race(["constant"], lrs=(0.3,), momenta=(0.0,))
+    write_report(dataclasses.replace(results(raced), factors=warmup), tmp_path)
+    assert "below it the learning rate\nas it begins" in (tmp_path / "report.html").read_text()
+
+
 def test_fit_takes_the_exported_file(command, tmp_path: Path) -> None:
     found = results(race(["constant", "cosine"]))
     export_best(tmp_path / "best.yaml", found.summary, {"cosine": Cosine()}, torch.optim.SGD, 2)

@@ -47,8 +47,8 @@ def cards(results: Results) -> str:
     items = "".join(f'<li><svg viewBox="0 0 26 10">{mark}</svg>{escape(name)}</li>' for name, mark in key)
     return f"""<section>
 <h2>How each one trained</h2>
-<p class="about">{escape(results.validation_metric)} after each epoch, all on one scale, and below it the learning rate,
-each from 0 to its own highest. The pointer, or the arrow keys on a drawing, read the values.</p>
+<p class="about">{escape(results.validation_metric)} after each epoch, all on one scale, and below it the learning rate
+as it begins, each from 0 to its own highest. The pointer, or the arrow keys on a drawing, read the values.</p>
 <ul class="key">{items}</ul>
 {shared}
 <div class="cards">{drawings}</div>
@@ -83,7 +83,7 @@ def _card(curve: LearningCurve, results: Results, scale: Scale | None) -> str:
     drawing += _line("rate", used, rates, _RATE, first=0)
     bottom = top + _RATE
     parts.append(f'<svg y="{top}" width="{_WIDTH}" height="{_RATE}" overflow="visible">{drawing}</svg>')
-    parts.append(f'<text x="0" y="{top - 5}">learning rate up to {highest:.3g}</text>')
+    parts.append(f'<text x="0" y="{top - 5}">epochs begin at rates up to {highest:.3g}</text>')
     parts.append(f'<line class="s-grid" x1="0" x2="{_WIDTH}" y1="{bottom}" y2="{bottom}"/>')
     parts.append(f'<text x="0" y="{bottom + 11}">epoch 0</text>')
     parts.append(f'<text x="{_WIDTH}" y="{bottom + 11}" text-anchor="end">{results.epochs}</text>')

@@ -105,13 +105,13 @@ def forest_plot(summary: Summary, ax: Axes | None = None) -> tuple[Figure, Axes]
 
 
 def _rates(drawn: Sequence[LearningCurve], epochs: int) -> Figure:
-    """Draws the learning rate in each epoch at the chosen settings, every line labelled at its end."""
+    """Draws the learning rate as each epoch begins at the chosen settings, every line labelled at its end."""
     from matplotlib.collections import LineCollection
 
     figure = new_figure(8, max(4.2, 0.24 * len(drawn)))
     axes = figure.add_subplot()
     _plain(axes)
-    _title(figure, "Learning rate at the chosen setting")
+    _title(figure, "Learning rate as each epoch begins, at the chosen setting")
     top = 1.05 * max(float(curve.rates.max()) for curve in drawn) or 1.0
     axes.set_ylim(0, top)
     axes.set_xlim(1, max(2, epochs))
