@@ -80,7 +80,7 @@ def compare(
         datamodule: The data to train it on; one that takes ``seed`` is split anew for every seed.
         build: Makes model and data from a seed.
         remake: Makes the same, some arguments of the model changed.
-        parts: What the configuration says of ``model`` and ``data``.
+        parts: What the configuration says of ``model`` and ``data``, and what else was given for ``fit``.
         options: The schedule options of the command line.
         schedules: What races, by name or as a list. Default: the tutorial's four and six from the catalogue. That
             of --lr_scheduler races too, and the model's own, whose rates keep their proportion at every peak rate.
@@ -162,7 +162,7 @@ def compare(
     if trainer.is_global_zero:
         _tell(finished)
         if export is not None:
-            finished.export(export, {name: part for name, part in parts.items() if part})
+            finished.export(export, {name: part for name, part in parts.items() if part is not None})
             print(f"The best: {fit_with(export)}")
         if json:
             print_json(finished.as_dict())

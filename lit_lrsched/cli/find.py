@@ -65,7 +65,7 @@ def find(
         datamodule: The data to train it on; one that takes ``seed`` is split anew for every seed.
         build: Makes model and data from a seed.
         remake: Makes the same, some arguments of the model changed.
-        parts: What the configuration says of ``model`` and ``data``.
+        parts: What the configuration says of ``model`` and ``data``, and what else was given for ``fit``.
         options: The schedule options of the command line, where the model does not take them itself.
         lrs: The lowest and the highest rate, of the first param group. Default: where something happens between
             1e-3 and 1e3 times the optimizer's own, which runs of a fifth of the length find out first.
@@ -93,7 +93,7 @@ def find(
 
     check_can_be_written(export=export, csv=csv, png=png)
     epochs = trainer.max_epochs or 0
-    config = {name: part for name, part in parts.items() if part}
+    config = {name: part for name, part in parts.items() if part is not None}
     if datamodule is None:
         raise InputError("a search builds its data anew for every seed: give --data")
     said = check_trainer(trainer, epochs, "a search")

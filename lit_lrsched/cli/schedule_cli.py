@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -300,10 +301,16 @@ class ScheduleCLI(OpenCLI):
             )
 
     def _parts(self) -> dict[str, Any]:
-        """Returns what the configuration says of model and data, as plain values."""
-        config = self.options_of(self.config)
-        plain = yaml.safe_load(self.parser_of(self.subcommand).dump(config, skip_validation=True))
-        return {name: plain.get(name) for name in ("model", "data")}
+        """Returns what the configuration says of model and data, and what else was given that ``fit`` takes too.
+
+        As plain values, without the options of schedules.
+        """
+        config, parser = self.options_of(self.config), self.parser_of(self.subcommand)
+        plain = yaml.safe_load(parser.dump(config, skip_validation=True))
+        given = yaml.safe_load(parser.dump(config, skip_validation=True, skip_default=True))
+        own = {*self.arguments_of(str(self.subcommand)), *(field.name for field in fields(ScheduleOptions))}
+        others = {name: value for name, value in given.items() if name not in own}
+        return {**others, **{name: plain.get(name) for name in ("model", "data")}}
 
     @contextmanager
     def _going_on_afterwards(self) -> Iterator[None]:

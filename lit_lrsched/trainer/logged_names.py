@@ -7,6 +7,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import NamedTuple
 
 _ANY = ".+"
@@ -142,6 +143,9 @@ def _names(node: ast.expr | None, values: dict[str, list[ast.expr]], depth: int 
     elif isinstance(node, ast.JoinedStr):
         parts = [re.escape(str(part.value)) if isinstance(part, ast.Constant) else _ANY for part in node.values]
         yield "".join(parts)
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        sides = ([name or _ANY for name in _names(side, values, depth + 1)] for side in (node.left, node.right))
+        yield from map("".join, product(*sides))
     elif isinstance(node, ast.Name) and node.id in values and depth < 3:
         for value in values[node.id]:
             yield from _names(value, values, depth + 1)

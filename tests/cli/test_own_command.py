@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import EarlyStopping
 
 from lit_lrsched import InputError, ScheduleCLI
 from tests.foreign import MLP, Data
@@ -47,6 +48,17 @@ def test_what_to_type_next_is_for_this_command(own, capfd):
     own(MLP, "find", "--points=5", "--seeds=2", "--export=found rate.yaml")
     assert "To train: python train.py fit --config 'found rate.yaml'\n" in capfd.readouterr().out
     own(MLP, "fit", "--config=found rate.yaml")
+
+
+def test_what_is_exported_keeps_the_rest_of_the_configuration(own):
+    stopping = "{class_path: lightning.pytorch.callbacks.EarlyStopping, init_args: {monitor: val_loss, patience: 9}}"
+    Path("project.yaml").write_text(f"seed_everything: 3\ntrainer: {{callbacks: [{stopping}]}}\npoints: 5\nseeds: 2\n")
+    own(MLP, "find", "--config=project.yaml", "--export=peak.yaml", "--optimizer=SGD", "--optimizer.lr=0.1")
+    exported = yaml.safe_load(Path("peak.yaml").read_text())
+    assert set(exported) == {"seed_everything", "trainer", "model", "data", "optimizer"}
+    assert exported["seed_everything"] == 3
+    fitted = own(MLP, "fit", "--config=peak.yaml").trainer
+    assert [one.patience for one in fitted.callbacks if isinstance(one, EarlyStopping)] == [9]
 
 
 class Required(MLP):

@@ -480,6 +480,13 @@ class LogsWhatNobodyKnows(Logs):
             self.log(name, 1)
 
 
+class LogsSums:
+    def validation_step(self, part):
+        self.log(part + "loss", 1)
+        prefix = part + "/"
+        self.log_dict({prefix + "f1": 1})
+
+
 def test_names_that_a_source_logs():
     names = logged_names([Logs])
     assert names.complete
@@ -488,6 +495,9 @@ def test_names_that_a_source_logs():
     assert not names.include("val_acc_top5")
     assert not names.include("loss")
     assert not logged_names([LogsWhatNobodyKnows]).complete
+    added = logged_names([LogsSums])
+    assert added.complete
+    assert [added.include(name) for name in ("val_loss", "test/f1", "val/f1_top5", "acc")] == [True, True, False, False]
 
 
 # --- the pictures
