@@ -92,14 +92,23 @@ def model_at(
     if chosen is None:
         chosen = [place for place, after in found.items() if _rises(after, before)]
         if len(chosen) < 2 or not _is_twice(rates(*chosen), before):
-            names = ", ".join(".".join(map(str, place)) for place in values)
-            tried = f"{names} does not set them all in proportion" if names else "no argument of it is a learning rate"
             raise InputError(
-                f"{own.module} sets the rate {own.lr:g} and a schedule of its own in configure_optimizers, and {tried},"
-                f" so there is nothing to export: give {own.module} an argument lr that sets them"
+                f"{own.module} sets the rate {own.lr:g} and a schedule of its own in configure_optimizers, and "
+                f"{_why_not(model, values)}"
             )
     multiply(model, chosen, lr / own.lr)
     return model
+
+
+def _why_not(model: Any, values: Mapping[Place, float]) -> str:
+    if not model:
+        return (
+            "config does not say how it is made, so there is nothing to export: give "
+            "config={'model': {'class_path': ..., 'init_args': {...}}}"
+        )
+    names = ", ".join(".".join(map(str, place)) for place in values)
+    tried = f"{names} does not set them all in proportion" if names else "none of its arguments is a learning rate"
+    return f"{tried}, so there is nothing to export: give it an argument lr that sets them"
 
 
 def _arguments_in(model: Any) -> Any:
