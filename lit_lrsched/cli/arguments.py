@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.cli.assumed_class import AssumedClass
 from lit_lrsched.cli.comma_lists import CommaLists
+from lit_lrsched.cli.jsonargparse_internals import WritesText
 from lit_lrsched.cli.offered_names import OfferedNames
 from lit_lrsched.cli.parse_errors import OneLineErrors
 from lit_lrsched.cli.short_names import TorchShortNames
@@ -38,7 +39,7 @@ LRSchedulerOption = Union[Schedule, Callable[[Optimizer], LRScheduler], None]
 SchedulesOption = Optional[Union[dict[str, LRSchedulerOption], list[LRSchedulerOption]]]
 
 
-class ScheduleParser(TorchShortNames, OfferedNames, CommaLists, OneLineErrors, AssumedClass):
+class ScheduleParser(TorchShortNames, OfferedNames, CommaLists, OneLineErrors, WritesText, AssumedClass):
     """Lightning's parser, which takes lists typed with commas and answers a mistake with one line and exit status 2."""
 
     def add_optimizer_args(

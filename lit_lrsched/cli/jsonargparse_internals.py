@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from argparse import Action, ArgumentParser
 from collections.abc import Iterable
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from jsonargparse import DefaultHelpFormatter
 
 
@@ -22,6 +24,43 @@ class ValueHook(ArgumentParser):
     def _check_value_key(self, action: Action, value: Any, *args: Any, **kwargs: Any) -> Any:  # of configurations
         value = self.before_parsing(action, value)
         return super()._check_value_key(action, value, *args, **kwargs)  # type: ignore[misc]
+
+
+class WritesText(ArgumentParser):
+    """Leaves out of what it writes what no text says, such as a default that is an instance: it stays the default."""
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """Returns a configuration as text."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=rf"\s*{_NO_TEXT}")
+            text: str = super().dump(*args, **kwargs)  # type: ignore[misc]
+        if _NO_TEXT not in text:
+            return text
+        header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+        written: str = yaml.safe_dump(_texts(yaml.safe_load(text)), sort_keys=False, allow_unicode=True)
+        return header + written
+
+
+# What jsonargparse writes in the place of such a value.
+_NO_TEXT = "Unable to serialize instance "
+
+
+def _texts(value: Any) -> Any:
+    """Returns values without those that no text says; a list that holds one is none either.
+
+    >>> _texts({"a": {"b": 1, "c": "Unable to serialize instance ReLU()"}, "d": [1, "Unable to serialize instance x"]})
+    {'a': {'b': 1}}
+    """
+    if isinstance(value, list):
+        return [_texts(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _texts(one) for name, one in value.items() if not _holds_none(one)}
+
+
+def _holds_none(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(one, str) and one.startswith(_NO_TEXT) for one in values)
 
 
 class PublicClasses(DefaultHelpFormatter):

@@ -61,6 +61,28 @@ def test_what_is_exported_keeps_the_rest_of_the_configuration(own):
     assert [one.patience for one in fitted.callbacks if isinstance(one, EarlyStopping)] == [9]
 
 
+ACTIVATION = torch.nn.ReLU()
+
+
+class OfInstances(MLP):
+    def __init__(self, activation: torch.nn.Module = ACTIVATION, hidden: int = 4) -> None:
+        super().__init__()
+
+
+def test_what_no_text_says_stays_the_default(own):
+    search = ["find", "--points=5", "--seeds=2", "--model.hidden=5", "--export=peak.yaml"]
+    own(OfInstances, *search)
+    assert yaml.safe_load(Path("peak.yaml").read_text())["model"] == {"hidden": 5}
+    (folder,) = Path("lightning_logs").glob("find-*")
+    own(OfInstances, *search)
+    assert [*Path("lightning_logs").glob("find-*")] == [folder]  # the same search, wherever the instance lies
+    own(OfInstances, "fit", "--config=peak.yaml", "--run_name=first")
+    saved = Path("lightning_logs/first/config.yaml")
+    assert saved.read_text().startswith("# lightning")
+    assert yaml.safe_load(saved.read_text())["model"] == {"hidden": 5}
+    own(OfInstances, "fit", f"--config={saved}", "--run_name=second")
+
+
 class Required(MLP):
     def __init__(self, classes: int) -> None:
         super().__init__()
