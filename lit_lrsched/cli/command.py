@@ -46,13 +46,13 @@ class Command(ScheduleCLI):
             **kwargs,
         )
 
-    def before_instantiate_classes(self) -> None:
+    def complete_configuration(self) -> None:
         """Gives the worked example's data to its own model alone, unless they were asked for, and makes it as wide.
 
         Raises:
             InputError: When another model has no data.
         """
-        super().before_instantiate_classes()
+        super().complete_configuration()
         config = self.options_of(self.config)
         parser = cast("ScheduleParser", self.parser_of(self.subcommand))
         model = _class_at(config.model.class_path)

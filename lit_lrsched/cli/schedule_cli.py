@@ -107,10 +107,10 @@ class ScheduleCLI(OpenCLI):
         parser.add_lightning_class_args(LearningRateLogger, "lr_logger")
 
     def add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
-        """Adds the trainer's subcommands, ``preview``, ``find`` and ``compare``."""
+        """Adds the trainer's subcommands, and ``preview``, ``find`` and ``compare``, which ask about a ``fit``."""
         super().add_subcommands(parser, **kwargs)
         for name, summary in OWN_SUBCOMMANDS.items():
-            own, added = self.init_parser(description=summary), []
+            own, added = self.init_parser(**{**kwargs.get("fit", {}), "description": summary}), []
             if self._is_asked(name):
                 self.add_common_arguments(own)
                 added = self._add_arguments_of(name, own)
@@ -165,7 +165,12 @@ class ScheduleCLI(OpenCLI):
             if parser.was_typed(option) or parser.configured(key):
                 rank_zero_info(f"The checkpoint's {option}={after.get(key)} takes the place of {before[key]}.")
 
-    def before_instantiate_classes(self) -> None:
+    def instantiate_classes(self) -> None:
+        """Makes trainer, model and data; ``before_instantiate_classes`` stays empty, for subclasses to fill."""
+        self.complete_configuration()
+        super().instantiate_classes()
+
+    def complete_configuration(self) -> None:
         """Hands the options on to a model whose constructor has parameters of these names.
 
         Raises:
@@ -223,7 +228,7 @@ class ScheduleCLI(OpenCLI):
         """Makes the trainer, with what this class promises of it."""
         config = self.options_of(self.config_init)
         self._schedule_options = ScheduleOptions.of(config)
-        options = config.trainer
+        options = Namespace({**vars(config.trainer), **kwargs})  # type: ignore[no-untyped-call]
         if options.profiler is None and not options.barebones:
             kwargs["profiler"] = NoProfiler()
         callbacks = given_callbacks(options)
@@ -254,7 +259,7 @@ class ScheduleCLI(OpenCLI):
                     self.save_config_kwargs["overwrite"] = True
         if self.save_config_callback is not None and issubclass(self.save_config_callback, SaveConfig):
             self.save_config_kwargs["folder"] = self.run_folder
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        return super().instantiate_trainer(**{**kwargs, "callbacks": callbacks})
 
     def _was_typed(self, option: str) -> bool:
         return cast("ScheduleParser", self.parser_of(self.subcommand)).was_typed(option)

@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import yaml
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.loggers import CSVLogger
 
-from lit_lrsched import InputError, ScheduleCLI
+from lit_lrsched import InputError, Linear, ScheduleCLI
 from tests.foreign import MLP, Data
 
 QUIET = {"max_epochs": 2, "log_every_n_steps": 1, "enable_progress_bar": False, "enable_model_summary": False}
@@ -36,9 +38,9 @@ def own(in_tmp, monkeypatch):
     """Runs ``python train.py``, whose model is given."""
     before = signal.getsignal(signal.SIGINT)
 
-    def run(model, *arguments, **options):
+    def run(model, *arguments, kind=ScheduleCLI, **options):
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-        return ScheduleCLI(model, Data, trainer_defaults=QUIET, seed_everything_default=1, **options)
+        return kind(model, Data, trainer_defaults=QUIET, seed_everything_default=1, **options)
 
     yield run
     signal.signal(signal.SIGINT, before)
@@ -155,3 +157,35 @@ def test_every_seed_splits_the_data_of_a_module_that_saves_its_arguments(command
     assert command("compare", "--model=tests.foreign.MLP", f"--data={__name__}.SavesItsSeed", *options) == 0
     assert {3, 4} <= SavesItsSeed.seeds
     assert yaml.safe_load(Path("best.yaml").read_text())["data"]["init_args"]["seed"] == 7
+
+
+class Hooked(ScheduleCLI):
+    """Fills a hook of LightningCLI's that is empty there, and gives the trainer more."""
+
+    def before_instantiate_classes(self) -> None:
+        self.options_of(self.config).lr_scheduler.init_args.end = 0.5
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        return super().instantiate_trainer(callbacks=Timer(), logger=CSVLogger("logs"), **kwargs)
+
+
+def test_what_a_subclass_overrides_counts(own, in_tmp):
+    trainer = own(MLP, "fit", "--lr_scheduler=Linear", kind=Hooked).trainer
+    assert trainer.lr_scheduler_configs[0].scheduler.schedule == Linear(end=0.5)
+    assert isinstance(trainer.logger, CSVLogger)
+    assert any(isinstance(callback, Timer) for callback in trainer.callbacks)
+    assert (in_tmp / "logs/lightning_logs/version_0/receipt.txt").read_text().startswith("learning rate followed")
+
+
+def test_the_defaults_of_fit_are_those_of_what_asks_about_a_fit(own, capfd):
+    Path("mine.yaml").write_text("lr_scheduler: {class_path: Constant, init_args: {factor: 0.123}}\n")
+    own(MLP, "preview", "--png=null", parser_kwargs={"fit": {"default_config_files": ["mine.yaml"]}})
+    assert "0.000123" in capfd.readouterr().out
+
+
+def test_a_configuration_is_read_from_a_pipe(own):
+    reading, writing = os.pipe()
+    os.write(writing, b"lr_scheduler: {class_path: Linear, init_args: {end: 0.5}}\n")
+    os.close(writing)
+    cli = own(MLP, "fit", f"--config=/dev/fd/{reading}")
+    assert cli.trainer.lr_scheduler_configs[0].scheduler.schedule == Linear(end=0.5)
