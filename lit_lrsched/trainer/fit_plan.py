@@ -10,7 +10,6 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     EarlyStopping,
-    GradientAccumulationScheduler,
     LearningRateFinder,
     ModelCheckpoint,
 )
@@ -267,12 +266,6 @@ def _findings(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> list[Find
         found.append(Finding("warning", f"{text}; give the schedule again"))
     if _steps_schedulers_itself(trainer):
         text = "the module steps its schedulers itself (manual optimization): shown as if it did so once every interval"
-        found.append(Finding("warning", text))
-    if any(isinstance(callback, GradientAccumulationScheduler) for callback in _callbacks(trainer)):
-        text = (
-            "GradientAccumulationScheduler changes the number of steps in an epoch, which no schedule can foresee: "
-            "set trainer.accumulate_grad_batches instead"
-        )
         found.append(Finding("warning", text))
     stepped = configs if trainer.lightning_module.automatic_optimization else []
     for config in stepped:

@@ -27,7 +27,7 @@ def horizon_of(trainer: Trainer) -> Horizon:
     """
     if trainer.train_dataloader is None:
         trainer.fit_loop.setup_data()
-    steps = _stepping_batches(trainer)
+    steps = stepping_batches(trainer)
     if steps == math.inf:
         raise InputError(
             "max_epochs=-1 trains without end, as max_time alone does, so a schedule has no horizon: "
@@ -43,7 +43,12 @@ def horizon_of(trainer: Trainer) -> Horizon:
     return Horizon(int(steps), steps_per_epoch=math.ceil(batches / trainer.accumulate_grad_batches))
 
 
-def _stepping_batches(trainer: Trainer) -> float:
+def stepping_batches(trainer: Trainer) -> float:
+    """Returns ``trainer.estimated_stepping_batches``, right with callbacks that change how epochs are trained too.
+
+    Args:
+        trainer: A trainer whose training data is set up.
+    """
     if trainer.limit_train_batches == 0:
         return 0
     accumulation, batches = _accumulation(trainer), trainer.num_training_batches

@@ -7,7 +7,12 @@ from functools import partial
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, ReduceLROnPlateau
 
 from lit_lrsched import ApplySchedule, Cosine, Plateau, schedule_config
@@ -149,6 +154,12 @@ def test_a_run_that_stops_early(capsys):
     stop = EarlyStopping("val_loss", mode="max", patience=0)
     receipt_of(configured_by(Cosine()), stop)
     assert "learning rate followed the plan (22 of 22 steps; 55 were planned)\n" in capsys.readouterr().out
+
+
+def test_a_run_that_stops_early_and_accumulates_differently_from_epoch_to_epoch(capsys):
+    stop, changing = EarlyStopping("val_loss", mode="max", patience=0), GradientAccumulationScheduler({0: 1, 1: 2})
+    receipt_of(configured_by(Cosine()), stop, changing)
+    assert "learning rate followed the plan (17 of 17 steps; 35 were planned)\n" in capsys.readouterr().out
 
 
 class ByHand(Tiny):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint, Timer
 
 from lit_lrsched import ApplySchedule, FromTorch, Horizon, Linear, Plateau, ScheduledLR, WarmupLinear
 from tests.catalogue import CATALOGUE
@@ -193,6 +193,20 @@ def test_what_lightning_loses_accumulated_gradients(tmp_path):
         tail = used_by(resumed, data=Numbers(5), ckpt=saver.paths[batches - 1], **options)
         assert tail.rates == whole.rates[steps:]
         assert torch.equal(resumed.weights, module.weights) == (batches in (2, 4, 5, 7, 14))
+
+
+def test_within_an_epoch_accumulation_goes_on_as_it_was(tmp_path):
+    # Five batches: 5 steps, then 3 (2 + 2 + 1), then 3. Lightning by itself would go on with batches one by one.
+    def accumulation() -> Callback:
+        return GradientAccumulationScheduler({0: 1, 1: 2})
+
+    saver, module = SaveAt(tmp_path), small(Linear())
+    whole = used_by(module, saver, accumulation(), data=Numbers(5))
+    for batches, steps in [(3, 3), (5, 5), (7, 6), (10, 8), (12, 9)]:
+        resumed = small(Linear())
+        tail = used_by(resumed, accumulation(), data=Numbers(5), ckpt=saver.paths[batches - 1])
+        assert tail.rates == whole.rates[steps:]
+        assert torch.equal(resumed.weights, module.weights)
 
 
 def test_a_loader_that_cannot_go_on_starts_its_epoch_anew(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler
 from lightning.pytorch.loggers import CSVLogger
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
 
@@ -231,13 +231,14 @@ class OwnScheduler(LRScheduler):
     [
         (Tiny.make_optimizer, {}),
         (by(OwnScheduler), {}),
+        (by(Linear()), {"callbacks": [GradientAccumulationScheduler({0: 1, 1: 2})]}),
         (by(partial(StepLR, step_size=2)), {"max_epochs": -1, "max_time": {"milliseconds": 1}}),
     ],
-    ids=["no schedule", "unknown scheduler", "no known end"],
+    ids=["no schedule", "unknown scheduler", "epochs of many lengths", "no known end"],
 )
 @pytest.mark.filterwarnings("ignore:.*is not an.*")
 def test_nothing_is_said_where_nothing_is_wrong(configure, options, capsys):
-    tiny_trainer(callbacks=[StartAudit()], **options).fit(Tiny(configure))
+    tiny_trainer(callbacks=[StartAudit(), *options.pop("callbacks", [])], **options).fit(Tiny(configure))
     assert "warning" not in capsys.readouterr().out
 
 

@@ -13,14 +13,21 @@ from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import stride_of
 from lit_lrsched.schedules.plateau import Plateau
-from lit_lrsched.trainer.horizon import horizon_of, steps_reached
+from lit_lrsched.trainer.horizon import callback_of, horizon_of, steps_reached
 from lit_lrsched.trainer.lightning_internals import (
     callbacks_of,
     is_accumulating,
     resume_data_loaders,
     set_callbacks,
 )
-from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer, rank_zero_info, rank_zero_warn
+from lit_lrsched.trainer.lightning_package import (
+    Callback,
+    GradientAccumulationScheduler,
+    LightningModule,
+    Trainer,
+    rank_zero_info,
+    rank_zero_warn,
+)
 from lit_lrsched.trainer.other_rates import rates_from_elsewhere, rates_tried_by_finder, takes_over
 from lit_lrsched.trainer.resumed_run import check_not_lost, check_same_kind
 
@@ -34,7 +41,7 @@ def may_step_schedules(module: LightningModule) -> bool:
 class ScheduleKeeper(Callback):
     """Does for schedules, torch's own as well, what the trainer does not.
 
-    - It says where a resumed run goes on, and lets it go on within an epoch that was cut short.
+    - It says where a resumed run goes on, and lets it go on within an epoch that was cut short, accumulating as before.
     - It shows each plateau its metric.
     - It steps the schedules of a module that may step them itself: see
       :class:`~lit_lrsched.optim.kept_scheduler.KeptScheduler`.
@@ -53,6 +60,7 @@ class ScheduleKeeper(Callback):
         self._before_validation: dict[str, Tensor] = {}
         self._of_validation: set[str] = set()
         self._validated = False
+        self._epoch_has_begun = False
         self._epoch_is_over = False
         self._epoch_is_cut = False
         self._reported_calls = False
@@ -92,6 +100,7 @@ class ScheduleKeeper(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows plateaus the training metric of the epoch before. Warns when the data has changed its length."""
+        self._epoch_has_begun = True
         self._epoch_is_cut = False
         self._show_training(trainer)
         if self._length != (now := _length_of(trainer)):
@@ -106,6 +115,12 @@ class ScheduleKeeper(Callback):
                     f"the schedule was made for {old} and does not follow: "
                     f"as of epoch {trainer.current_epoch}, training is one of {new}"
                 )
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Lets accumulation go on as it was: a run that goes on within an epoch has no ``on_train_epoch_start``."""
+        if not self._epoch_has_begun and (accumulation := callback_of(trainer, GradientAccumulationScheduler)):
+            accumulation.on_train_epoch_start(trainer)
+        self._epoch_has_begun = True
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Warns of the first step whose rate something else has set."""

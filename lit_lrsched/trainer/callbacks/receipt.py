@@ -20,6 +20,7 @@ from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.torch_internals import tells_its_steps
 from lit_lrsched.optim.training_loop import SchedulerConfig, scheduler_config
 from lit_lrsched.schedules.plateau import PlateauState
+from lit_lrsched.trainer.horizon import stepping_batches
 from lit_lrsched.trainer.lightning_internals import callbacks_of
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
 from lit_lrsched.trainer.other_rates import rates_from_elsewhere
@@ -122,7 +123,7 @@ class Receipt(Callback):
         if not trainer.is_global_zero:
             return
         if self._batches > 0:
-            if text := self.text(trainer.estimated_stepping_batches):
+            if text := self.text(stepping_batches(trainer)):
                 print(text)
         elif not self._trained and trainer.global_step > 0:
             print(
