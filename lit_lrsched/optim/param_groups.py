@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
@@ -35,7 +36,7 @@ def check_lrs(optimizer: Optimizer) -> None:
     """Checks that each param group has a learning rate, which optimizers that work out their own may lack.
 
     Raises:
-        InputError: When one has none.
+        InputError: When one has none, or one that no fraction fits into.
     """
     for name, group in zip(group_names(optimizer), optimizer.param_groups, strict=True):
         if group.get("lr") is None:
@@ -43,6 +44,21 @@ def check_lrs(optimizer: Optimizer) -> None:
                 f"{type(optimizer).__name__} has no lr in its param group {name}, so there is nothing to schedule: "
                 "give it one, like lr=0.1"
             )
+        if isinstance(group["lr"], Tensor) and not group["lr"].is_floating_point():
+            raise InputError(
+                f"{type(optimizer).__name__} keeps the lr of its param group {name} in a tensor of whole numbers: "
+                f"no fraction of it fits there, so give it as torch.tensor({lr_of(group)})"
+            )
+
+
+def give_own_lrs(optimizer: Optimizer) -> None:
+    """Gives each param group a rate of its own: where an optimizer is given one in a tensor, all groups share it."""
+    kept: list[Tensor] = []
+    for group in optimizer.param_groups:
+        if any(group["lr"] is lr for lr in kept):
+            group["lr"] = group["lr"].clone()
+        if isinstance(group["lr"], Tensor):
+            kept.append(group["lr"])
 
 
 def lr_of(group: Mapping[str, Any]) -> float:
@@ -206,8 +222,10 @@ class GroupValue(NamedTuple):
 
     def is_set_to(self, value: float) -> bool:
         """Returns whether it is set to a value: exactly, or up to rounding where a tensor holds it."""
-        now = self.read()
-        return now == value or (isinstance(self.group[self.key], Tensor) and math.isclose(now, value, rel_tol=1e-6))
+        now, held = self.read(), self.group[self.key]
+        if not isinstance(held, Tensor):
+            return now == value
+        return math.isclose(now, value, rel_tol=max(1e-6, torch.finfo(held.dtype).eps))
 
 
 def group_values(optimizers: Sequence[Optimizer], quantities: Collection[str] = QUANTITIES) -> list[GroupValue]:

@@ -20,6 +20,7 @@ from lit_lrsched.optim.param_groups import (
     check_lrs,
     copied_lrs,
     get_value,
+    give_own_lrs,
     lr_of,
     set_base_lr,
     set_value,
@@ -85,6 +86,7 @@ class ScheduledLR(LRScheduler):
         if not isinstance(optimizer, Optimizer):
             raise InputError(f"optimizer={shown(optimizer)} is no torch optimizer: make one, like SGD(weights, lr=0.1)")
         check_lrs(optimizer)
+        give_own_lrs(optimizer)
         schedule = as_schedule(schedule)
         if not isinstance(horizon, Horizon):
             raise InputError(f"horizon={shown(horizon)} is no horizon: give one, like Horizon(steps=1000)")

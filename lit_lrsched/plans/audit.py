@@ -45,7 +45,7 @@ def audit(plan: Plan, curve: Curve) -> list[Finding]:
     moving = [values for values in rates if min(values) != max(values)]
     is_resumed = curve.steps[0] > 0
     if not moving and not is_resumed:
-        return [_never_changes(plan)]
+        return [_never_changes(plan) if any(map(any, rates)) else _is_zero(plan)]
     found = [*audit_lengths(plan), *_short_phases(plan)]
     if found:  # a wrong length explains whatever the curve shows
         return found
@@ -70,6 +70,11 @@ def _never_changes(plan: Plan) -> Finding:
         f"{plan.title} never changes the learning rate in this run (it moves on {each}, {_times(plan.ticks)} in all"
         f"{lengths}): shorten the schedule or train longer",
     )
+
+
+def _is_zero(plan: Plan) -> Finding:
+    fix = f"give the optimizer a rate above 0, and {plan.title} factors above 0"
+    return Finding("failure", f"the learning rate is 0 at every step, which trains nothing: {fix}")
 
 
 def audit_lengths(plan: Plan) -> list[Finding]:

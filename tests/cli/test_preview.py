@@ -397,6 +397,7 @@ def test_a_failure_is_told_in_a_line_and_by_the_status(command, arguments, told)
             ["'val_los'", "does not log"],
         ),
         ("--lr_scheduler=ReduceLROnPlateau", ["monitor='val_loss'"]),
+        ("--optimizer=SGD --optimizer.lr=0 --lr_scheduler=Linear", ["0 at every step", "give the optimizer a rate"]),
         ("--schedules=Linear,WarmupLinear", ["WarmupLinear needs warmup"]),
     ],
 )

@@ -218,6 +218,13 @@ def test_a_rate_in_a_tensor_is_set_in_place_and_forgets_nothing():
     assert ScheduledLR(optimizer, Constant(), HORIZON).get_last_lr() == pytest.approx([0.1])
 
 
+def test_a_rate_in_a_tensor_that_groups_share_is_one_for_each():
+    first, second = weights(2)
+    optimizer = Adam([{"params": [first]}, {"params": [second]}], lr=torch.tensor(0.1))
+    ScheduledLR(optimizer, Linear(), HORIZON, groups={"lr/group1": Constant()}).step()
+    assert [float(group["lr"]) for group in optimizer.param_groups] == pytest.approx([0.075, 0.1])
+
+
 def test_a_rate_in_a_tensor_under_a_trainer(tmp_path):
     def make(module: Small) -> Optimizer:
         return Adam(module.parameters(), lr=torch.tensor(0.1, dtype=torch.float64), fused=True)

@@ -11,7 +11,8 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, CyclicLR, LinearLR, LRScheduler, OneCycleLR
 
 import lit_lrsched
-from lit_lrsched.optim.param_groups import base_values_of, group_values, set_value, undo_schedulers
+from lit_lrsched.errors import InputError
+from lit_lrsched.optim.param_groups import base_values_of, check_lrs, group_values, set_value, undo_schedulers
 
 PACKAGE = Path(lit_lrsched.__file__).parent
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "optim" / "param_groups.py"]
@@ -90,12 +91,19 @@ def test_what_schedulers_set_is_undone(optimizer, momentum, make, lr):
     del optimizer.param_groups[0]["initial_lr"]
 
 
-def test_a_value_in_a_tensor_is_compared_as_well_as_it_can_be_held():
-    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=torch.tensor(0.1))
+@pytest.mark.parametrize(("kind", "other"), [(torch.float32, 0.1001), (torch.bfloat16, 0.102)])
+def test_a_value_in_a_tensor_is_compared_as_well_as_it_can_be_held(kind, other):
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=torch.tensor(0.1, dtype=kind))
     (value,) = group_values([optimizer], ["lr"])
     assert value.read() != 0.1
     assert value.is_set_to(0.1)
-    assert not value.is_set_to(0.1001)
+    assert not value.is_set_to(other)
+
+
+def test_a_rate_in_a_tensor_of_whole_numbers_is_refused():
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=torch.tensor(1))
+    with pytest.raises(InputError, match=r"in a tensor of whole numbers: .* give it as torch.tensor\(1.0\)"):
+        check_lrs(optimizer)
 
 
 def test_an_optimizer_without_momentum_is_not_given_one():
