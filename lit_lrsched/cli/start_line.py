@@ -43,7 +43,7 @@ def _rates(optimizer: Optimizer) -> str:
 def _schedules(trainer: Trainer) -> str:
     schedulers = [kept_by(config.scheduler) for config in trainer.lr_scheduler_configs]
     names = [title_of(one.schedule) if isinstance(one, ScheduledLR) else type(one).__name__ for one in schedulers]
-    return " and ".join(names) or "no schedule"
+    return " and ".join(dict.fromkeys(names)) or "no schedule"
 
 
 def _length(trainer: Trainer) -> str:

@@ -64,9 +64,8 @@ class Replay:
                     config.scheduler.load_state_dict(copy.deepcopy(dict(saved)))
                 for config in self._copies:
                     if isinstance(config.scheduler, ScheduledLR) and config.scheduler.resumed is None:
-                        config.scheduler.join(
-                            resumed.step // stride_of(config.scheduler.interval, config.scheduler.horizon)
-                        )
+                        tick = resumed.step // stride_of(config.scheduler.interval, config.scheduler.horizon)
+                        config.scheduler.join(tick, anew=not resumed.optimizers)
         except InputError:
             raise
         except Exception as error:  # of any kind, for a checkpoint may hold the state of any other scheduler

@@ -237,9 +237,14 @@ class ScheduledLR(LRScheduler):
         ]
         self._apply()
 
-    def join(self, tick: int) -> None:
-        """Enters a run that is under way, at a tick that is in no checkpoint of this scheduler."""
-        before = [lr_of(group) for group in self.optimizer.param_groups]  # of the checkpoint, if there was one
+    def join(self, tick: int, anew: bool = False) -> None:
+        """Enters a run that is under way, at a tick that is in no checkpoint of this scheduler.
+
+        Args:
+            tick: The tick.
+            anew: Whether the optimizer's present rates are of this scheduler alone, and not what the run has used.
+        """
+        before = [] if anew else [lr_of(group) for group in self.optimizer.param_groups]
         self._note_bases()
         self.step(tick)
         self._tell(before, self.horizon)
@@ -400,7 +405,8 @@ class ScheduledLR(LRScheduler):
 
     def _tell(self, before: list[float], old: Horizon) -> None:
         after = [lr_of(group) for group in self.optimizer.param_groups]
-        shown = ", ".join(f"{a:.6g} -> {b:.6g}" for a, b in dict.fromkeys(zip(before, after, strict=False)))
+        moves = [f"{a:.6g} -> {b:.6g}" for a, b in zip(before, after, strict=False)]
+        shown = ", ".join(dict.fromkeys(moves or [f"{rate:.6g}" for rate in after]))
         where = f"step {self.last_epoch * self._stride} of {self.horizon.steps}"
         self.resumed = f"Resumed at {where}: learning rate {shown}"
         if old != self.horizon:

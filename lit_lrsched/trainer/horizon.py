@@ -36,7 +36,10 @@ def horizon_of(trainer: Trainer) -> Horizon:
     if steps == -1:
         raise InputError("the training data has no length, so a schedule has no horizon: set max_steps")
     if steps == 0:
-        raise InputError("there is nothing to train, no batches or no steps, so a schedule has no horizon")
+        raise InputError(
+            "there is nothing to train, no batches or no steps, so a schedule has no horizon: "
+            "raise max_epochs, max_steps or limit_train_batches, or give more data"
+        )
     if why_no_epochs(trainer):
         return Horizon(int(steps))
     batches = trainer.num_training_batches
@@ -49,7 +52,7 @@ def stepping_batches(trainer: Trainer) -> float:
     Args:
         trainer: A trainer whose training data is set up.
     """
-    if trainer.limit_train_batches == 0:
+    if trainer.limit_train_batches == 0 or trainer.max_epochs == 0:  # which Lightning takes for 1 there
         return 0
     accumulation, batches = _accumulation(trainer), trainer.num_training_batches
     averaging = callback_of(trainer, StochasticWeightAveraging)

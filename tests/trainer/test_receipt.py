@@ -162,6 +162,12 @@ def test_a_run_that_stops_early_and_accumulates_differently_from_epoch_to_epoch(
     assert "learning rate followed the plan (17 of 17 steps; 35 were planned)\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("options", [{"max_epochs": 0}, {"max_steps": 0}, {"limit_train_batches": 0}])
+def test_a_run_that_trains_nothing(options, capsys):
+    receipt_of(Tiny.make_optimizer, **options)
+    assert capsys.readouterr().out == "Nothing was trained: there are no epochs, no steps or no batches to train.\n"
+
+
 class ByHand(Tiny):
     def __init__(self, configure):
         super().__init__(configure)

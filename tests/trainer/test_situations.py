@@ -167,7 +167,7 @@ def test_accumulation_that_changes():
             used_by(small(**options), changing)
 
 
-@pytest.mark.parametrize("options", [{"limit_train_batches": 0}, {"data": Numbers(0)}, {"max_steps": 0}])
+@pytest.mark.parametrize("options", [{"limit_train_batches": 0}, {"data": Numbers(0)}, {"max_steps": 0}, {"max_epochs": 0}])
 @pytest.mark.filterwarnings("ignore:Total length of")
 def test_nothing_to_train(options):
     with pytest.raises(InputError, match="there is nothing to train, no batches or no steps"):

@@ -17,6 +17,7 @@ from lit_lrsched.trainer.horizon import callback_of, horizon_of, steps_reached
 from lit_lrsched.trainer.lightning_internals import (
     callbacks_of,
     is_accumulating,
+    loaded_checkpoint,
     resume_data_loaders,
     set_callbacks,
 )
@@ -53,6 +54,7 @@ class ScheduleKeeper(Callback):
     """
 
     def __init__(self) -> None:
+        self._has_checkpoint = False
         self._forget()
 
     def _forget(self) -> None:
@@ -74,6 +76,7 @@ class ScheduleKeeper(Callback):
         """Refuses what would lose the checkpoint of a resumed run, and an optimizer that it is not of."""
         check_not_lost(trainer)
         check_same_kind(trainer)
+        self._has_checkpoint = bool(loaded_checkpoint(trainer))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes over what callbacks have changed since the schedule was made, or says where a resumed run goes on.
@@ -89,7 +92,8 @@ class ScheduleKeeper(Callback):
                 _begin(trainer, scheduler)
                 continue
             if scheduler.resumed is None:
-                scheduler.join(done // stride_of(scheduler.interval, scheduler.horizon))
+                tick = done // stride_of(scheduler.interval, scheduler.horizon)
+                scheduler.join(tick, anew=not self._has_checkpoint)
             rank_zero_info(scheduler.resumed)
         self._warn_of_length(trainer)
         if rates := rates_from_elsewhere(trainer):

@@ -127,9 +127,11 @@ class Receipt(Callback):
                 print(text)
         elif not self._trained and trainer.global_step > 0:
             print(
-                f"Nothing is left to train: the checkpoint is of the end, after {trainer.global_step} steps. "
+                f"Nothing is left to train: the run is at its end, after {trainer.global_step} steps. "
                 "To train for longer, raise trainer.max_epochs or trainer.max_steps."
             )
+        elif not self._trained:
+            print("Nothing was trained: there are no epochs, no steps or no batches to train.")
 
     def text(self, planned: float = math.inf) -> str:
         """Returns how it went: a line on the learning rate, after one on training if that broke down.
