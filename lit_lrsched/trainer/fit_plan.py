@@ -36,7 +36,7 @@ from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
 from lit_lrsched.trainer.horizon import horizon_of
 from lit_lrsched.trainer.lightning_internals import begin_fit, configured_optimizers
 from lit_lrsched.trainer.logged_names import logged_names
-from lit_lrsched.trainer.other_rates import takes_over
+from lit_lrsched.trainer.other_rates import at_odds, takes_over
 from lit_lrsched.trainer.resumed_run import left_without_schedule, read_checkpoint, resumed_run
 from lit_lrsched.trainer.schedule_config import AnySchedule, schedule_config
 
@@ -256,9 +256,6 @@ def _takes_over(trainer: Trainer) -> list[Finding]:
     return [Finding("warning", text) for text in (*takes_over(trainer), *finders)]
 
 
-_A: dict[Interval, str] = {"step": "a step", "epoch": "an epoch"}
-
-
 def _findings(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> list[Finding]:
     """Returns what there is to say of a run besides the curve of its plan."""
     found = []
@@ -267,15 +264,7 @@ def _findings(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> list[Find
     if _steps_schedulers_itself(trainer):
         text = "the module steps its schedulers itself (manual optimization): shown as if it did so once every interval"
         found.append(Finding("warning", text))
-    stepped = configs if trainer.lightning_module.automatic_optimization else []
-    for config in stepped:
-        if isinstance(config.scheduler, ScheduledLR) and config.interval != config.scheduler.interval:
-            text = (
-                f"a ScheduledLR with interval={config.scheduler.interval!r} is stepped once {_A[config.interval]}: "
-                f"give Lightning its interval, {{'scheduler': ..., 'interval': {config.scheduler.interval!r}}}, "
-                "or use schedule_config"
-            )
-            found.append(Finding("failure", text))
+    found += [Finding("failure", text) for text in at_odds(trainer)]
     for config in configs:
         if config.frequency > 1 and config.interval == "step":
             text = (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, cast
+
+from torch.optim import Optimizer
 
 from lit_lrsched.optim.kept_scheduler import kept_by
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
@@ -48,6 +50,36 @@ def takes_over(trainer: Trainer) -> list[str]:
             "instead of the planned one"
         )
     return found
+
+
+def at_odds(trainer: Trainer) -> list[str]:
+    """Returns what keeps schedules from holding: another one of the same rates, another interval than their own."""
+    configs = [one for one in trainer.lr_scheduler_configs if isinstance(kept_by(one.scheduler), ScheduledLR)]
+    schedulers = [cast("ScheduledLR", kept_by(config.scheduler)) for config in configs]
+    found = []
+    for number, one in enumerate(schedulers):
+        if any(one.optimizer is other.optimizer for other in schedulers[:number]):
+            found.append(
+                f"{one.schedule.describe()} is the second schedule of one optimizer, and no rate can follow both: "
+                "leave one out, or multiply them, Product([...])"
+            )
+    for config, one in zip(configs, schedulers, strict=True):
+        if trainer.lightning_module.automatic_optimization and config.interval != one.interval:
+            found.append(
+                f"a ScheduledLR with interval={one.interval!r} is stepped once {_A[config.interval]}: give Lightning "
+                f"its interval, {{'scheduler': ..., 'interval': {one.interval!r}}}, or use schedule_config"
+            )
+    return found
+
+
+_A = {"step": "a step", "epoch": "an epoch"}
+
+
+def who_else_sets(trainer: Trainer, optimizer: Optimizer) -> str:
+    """Returns who may have set a rate of an optimizer that a schedule of ours drives."""
+    others = [kept_by(config.scheduler) for config in trainer.lr_scheduler_configs]
+    names = [type(one).__name__ for one in others if one.optimizer is optimizer and not isinstance(one, ScheduledLR)]
+    return " and ".join(names) or f"{type(trainer.lightning_module).__name__} or a callback"
 
 
 def mentions(functions: Iterable[Any], name: str) -> bool:

@@ -167,7 +167,9 @@ def test_accumulation_that_changes():
             used_by(small(**options), changing)
 
 
-@pytest.mark.parametrize("options", [{"limit_train_batches": 0}, {"data": Numbers(0)}, {"max_steps": 0}, {"max_epochs": 0}])
+@pytest.mark.parametrize(
+    "options", [{"limit_train_batches": 0}, {"data": Numbers(0)}, {"max_steps": 0}, {"max_epochs": 0}]
+)
 @pytest.mark.filterwarnings("ignore:Total length of")
 def test_nothing_to_train(options):
     with pytest.raises(InputError, match="there is nothing to train, no batches or no steps"):
@@ -187,6 +189,20 @@ def test_a_batch_that_the_module_skips_is_no_step():
     # 4 + 2 + 4 steps are taken of the 12 that were planned
     used = used_by(Skips(scheduled(Linear())))
     assert used.first_rates == pytest.approx([0.1 * (1 - n / 12) for n in range(10)])
+
+
+class TooLong(Forgetful):
+    def __len__(self) -> int:
+        return self.count + 1
+
+
+def test_data_that_claims_more_batches_than_it_has_is_told_once():
+    told = r"epoch 0 ended after 4 batches of the 5 that its data claims, .* set limit_train_batches=4"
+    with pytest.warns(UserWarning, match=told) as warned:
+        used = used_by(small(Linear()), data=TooLong())
+    assert len([one for one in warned if "claims" in str(one.message)]) == 1
+    assert used.first_rates == pytest.approx([0.1 * (1 - n / 15) for n in range(12)])
+    used_by(small(Linear()), data=TooLong(), max_steps=9)  # which is where the schedule ends as well
 
 
 def test_an_optimizer_step_that_the_module_leaves_out_does_not_advance_the_schedule():

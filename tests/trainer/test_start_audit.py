@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationSched
 from lightning.pytorch.loggers import CSVLogger
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
 
-from lit_lrsched import ApplySchedule, Horizon, Linear, ScheduledLR, schedule_config
+from lit_lrsched import ApplySchedule, Cosine, Horizon, Linear, ScheduledLR, schedule_config
 from lit_lrsched.trainer.callbacks.start_audit import StartAudit, TrainingRefused
 from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 from lit_lrsched.trainer.fit_plan import audit_fit
@@ -256,6 +256,43 @@ def test_a_schedule_that_is_stepped_by_another_interval_than_its_own_is_refused(
     module = Tiny(configure_optimizers)
     module.automatic_optimization = False
     tiny_trainer(callbacks=[StartAudit()], max_epochs=1, limit_val_batches=0).fit(module)
+
+
+def stepped_each_epoch(module: Tiny) -> Any:
+    config = schedule_config(module.make_optimizer(), Linear(), module.trainer)
+    return [config["optimizer"]], [config["lr_scheduler"]["scheduler"]]
+
+
+def of_two_schedules(module: Tiny) -> Any:
+    optimizer = module.make_optimizer()
+    configs = [schedule_config(optimizer, one, module.trainer) for one in (Cosine(), Linear())]
+    return [optimizer], [config["lr_scheduler"] for config in configs]
+
+
+@pytest.mark.parametrize(
+    ("configure", "told"),
+    [
+        (stepped_each_epoch, "a ScheduledLR with interval='step' is stepped once an epoch"),
+        (of_two_schedules, "Linear is the second schedule of one optimizer, and no rate can follow both: leave one"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the learning rate of step 1 is")
+def test_what_keeps_a_schedule_from_holding_is_told_without_an_audit_too(configure, told):
+    with pytest.raises(TrainingRefused, match=told):
+        tiny_trainer(callbacks=[StartAudit()]).fit(Tiny(configure))
+    with pytest.warns(UserWarning, match=told):
+        tiny_trainer(max_epochs=1).fit(Tiny(configure))
+
+
+def test_another_scheduler_that_sets_the_rate_is_named():
+    def configure_optimizers(module: Tiny) -> Any:
+        config = schedule_config(module.make_optimizer(), Linear(), module.trainer)
+        other = ReduceLROnPlateau(config["optimizer"], patience=0, threshold=100)
+        return [config["optimizer"]], [config["lr_scheduler"], {"scheduler": other, "monitor": "val_loss"}]
+
+    told = "the learning rate of step 11 is .* where Linear says .*: ReduceLROnPlateau sets it as well"
+    with pytest.warns(UserWarning, match=told):
+        tiny_trainer().fit(Tiny(configure_optimizers))
 
 
 def test_a_scheduler_that_cannot_be_tried_out_is_trained(capsys):

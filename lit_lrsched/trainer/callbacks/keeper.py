@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -29,7 +29,13 @@ from lit_lrsched.trainer.lightning_package import (
     rank_zero_info,
     rank_zero_warn,
 )
-from lit_lrsched.trainer.other_rates import rates_from_elsewhere, rates_tried_by_finder, takes_over
+from lit_lrsched.trainer.other_rates import (
+    at_odds,
+    rates_from_elsewhere,
+    rates_tried_by_finder,
+    takes_over,
+    who_else_sets,
+)
 from lit_lrsched.trainer.resumed_run import check_not_lost, check_same_kind
 
 
@@ -65,6 +71,7 @@ class ScheduleKeeper(Callback):
         self._epoch_has_begun = False
         self._epoch_is_over = False
         self._epoch_is_cut = False
+        self._reported_short_epoch = False
         self._reported_calls = False
         self._reported_rate = False
 
@@ -85,6 +92,8 @@ class ScheduleKeeper(Callback):
         """
         self._forget()
         resume_data_loaders(trainer)
+        for text in at_odds(trainer):
+            rank_zero_warn(text)
         self._length = _length_of(trainer)
         for scheduler, _ in _scheduled(trainer):
             done = steps_reached(trainer)
@@ -120,6 +129,18 @@ class ScheduleKeeper(Callback):
                     f"as of epoch {trainer.current_epoch}, training is one of {new}"
                 )
 
+    def _warn_of_short_epoch(self, trainer: Trainer) -> None:
+        ends = [scheduler for scheduler, _ in _scheduled(trainer) if scheduler.horizon.steps != trainer.max_steps]
+        if ends and not self._reported_short_epoch:
+            self._reported_short_epoch = True
+            batches = cast("Any", trainer.fit_loop.epoch_loop.batch_progress.current)
+            done, said = batches.processed, trainer.num_training_batches
+            rank_zero_warn(
+                f"epoch {trainer.current_epoch} ended after {done} batches of the {said} that its data claims, so "
+                "training ends before the schedule does: correct the length of the data, or set "
+                f"limit_train_batches={done}"
+            )
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Lets accumulation go on as it was: a run that goes on within an epoch has no ``on_train_epoch_start``."""
         if not self._epoch_has_begun and (accumulation := callback_of(trainer, GradientAccumulationScheduler)):
@@ -136,7 +157,7 @@ class ScheduleKeeper(Callback):
                 used, planned = changed
                 rank_zero_warn(
                     f"the learning rate of step {trainer.global_step} is {used:.6g} where "
-                    f"{scheduler.schedule.describe()} says {planned:.6g}: {type(pl_module).__name__} or a callback "
+                    f"{scheduler.schedule.describe()} says {planned:.6g}: {who_else_sets(trainer, optimizer)} "
                     "sets it as well, and what is set last counts"
                 )
 
@@ -178,6 +199,8 @@ class ScheduleKeeper(Callback):
         """Notes that an epoch is over, unless it was cut short: the module may still log its metric after this."""
         self._epoch_is_over = trainer.is_last_batch
         self._epoch_is_cut = trainer.should_stop and not trainer.is_last_batch
+        if not (trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps):
+            self._warn_of_short_epoch(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Shows plateaus the metric of a finished epoch before its checkpoint is written; marks an epoch cut short."""

@@ -58,6 +58,7 @@ class Receipt(Callback):
         self._unchecked = self._base = ""
         self._handles: list[RemovableHandle] = []
         self._begun = self._begun_batches = self._batches = self._epoch = 0
+        self._planned = math.inf  # steps of the whole run, batches with manual optimization
         self._manual = self._trained = False
         self._outputs: Any = None
 
@@ -72,7 +73,7 @@ class Receipt(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes up the plan where the run begins, and watches the optimizers from here on."""
-        self._trained = True
+        self._trained, self._planned = True, stepping_batches(trainer)
         if self._schedulers != _schedulers(trainer):  # a callback has brought others since
             self._plans = _plans(trainer)
         self._unchecked, self._base = _why_unchecked(trainer), rates_from_elsewhere(trainer)
@@ -123,7 +124,7 @@ class Receipt(Callback):
         if not trainer.is_global_zero:
             return
         if self._batches > 0:
-            if text := self.text(stepping_batches(trainer)):
+            if text := self.text():
                 print(text)
         elif not self._trained and trainer.global_step > 0:
             print(
@@ -133,17 +134,13 @@ class Receipt(Callback):
         elif not self._trained:
             print("Nothing was trained: there are no epochs, no steps or no batches to train.")
 
-    def text(self, planned: float = math.inf) -> str:
-        """Returns how it went: a line on the learning rate, after one on training if that broke down.
-
-        Args:
-            planned: How many steps the whole run was to have; batches with manual optimization.
-        """
+    def text(self) -> str:
+        """Returns how it went: a line on the learning rate, after one on training if that broke down."""
         fix = "lower the learning rate, or look for nan in the data"
         broken = f"training broke down: {self.broke_down}: {fix}" if self.broke_down else ""
-        return "\n".join(filter(None, [broken, self._of_rates(planned)]))
+        return "\n".join(filter(None, [broken, self._of_rates()]))
 
-    def _of_rates(self, planned: float) -> str:
+    def _of_rates(self) -> str:
         if self._unchecked:
             return f"learning rate was not checked against a plan: {self._unchecked}"
         steps = self.followed + self.departed
@@ -158,7 +155,7 @@ class Receipt(Callback):
                 f"{at.planned:.6g} was planned: {at.reason} ({self.followed} of {steps} steps{since} followed it{base})"
             )
         done, unit = (self._begun_batches + self._batches, " batches") if self._manual else (self._begun + steps, "")
-        short = f"; {planned:.0f}{unit} were planned" if done < planned < math.inf else ""
+        short = f"; {self._planned:.0f}{unit} were planned" if done < self._planned < math.inf else ""
         return f"learning rate followed the plan ({steps} of {steps} steps{since}{short}{base})"
 
     @property

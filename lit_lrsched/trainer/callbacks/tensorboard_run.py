@@ -19,7 +19,6 @@ from lit_lrsched.plans.plan import Plan
 from lit_lrsched.trainer.callbacks.learning_rate_logger import Spacing
 from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.fit_plan import is_too_long_to_replay, training_loop_of
-from lit_lrsched.trainer.horizon import stepping_batches
 from lit_lrsched.trainer.lightning_internals import callbacks_of, loaded_checkpoint
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
 from lit_lrsched.trainer.loggers import (
@@ -106,7 +105,7 @@ class TensorBoardRun(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the receipt."""
         receipts = [one for one in callbacks_of(trainer) if isinstance(one, Receipt)]
-        if trainer.is_global_zero and receipts and (text := receipts[0].text(stepping_batches(trainer))):
+        if trainer.is_global_zero and receipts and (text := receipts[0].text()):
             write_text(trainer, "receipt", text)
 
 
