@@ -61,7 +61,7 @@ class ScheduleCLI(OpenCLI):
     ``configure_optimizers`` is left alone when none is given, keeps its optimizer when only ``--lr_scheduler`` is
     given, and gives way to both together.
 
-    A mistake in the arguments of the process ends it with status 2 and one line; where ``args`` are given it is an
+    A mistake ends the process with status 2 and one line; where ``args`` are given and can be parsed, it is an
     ``InputError``. Ctrl-C ends it with status 130 and the command that goes on, SIGTERM while it trains with 143.
 
     Example::
@@ -188,7 +188,7 @@ class ScheduleCLI(OpenCLI):
         if (name := config.get("run_name")) is not None:
             check_name(name)
             if self.subcommand not in OWN_SUBCOMMANDS:
-                name_loggers(config.trainer.logger, name)
+                name_loggers(config.trainer.get("logger", False), name)
             elif self.subcommand in ("find", "compare") and self._was_typed("run_name"):
                 raise InputError(f"run_name={name!r} names a run of fit: give {self.subcommand} a folder (--folder)")
         self.run_folder = RunFolder(config.get("ckpt_path") if self.subcommand == "fit" else None)
@@ -229,23 +229,27 @@ class ScheduleCLI(OpenCLI):
         config = self.options_of(self.config_init)
         self._schedule_options = ScheduleOptions.of(config)
         options = Namespace({**vars(config.trainer), **kwargs})  # type: ignore[no-untyped-call]
-        if options.profiler is None and not options.barebones:
+        if "callbacks" not in options:  # of a function that makes the trainer, which may take what it likes
+            raise InputError("trainer_class takes no callbacks, so it can have no schedule: give it that parameter")
+        is_bare = options.get("barebones", False)
+        if options.get("profiler", False) is None and not is_bare:
             kwargs["profiler"] = NoProfiler()
         callbacks = given_callbacks(options)
         if self._from_outside and self.subcommand not in ("find", "compare"):  # which say what they replace
             callbacks += apply_to(self.model, self._schedule_options)
         if self.subcommand in OWN_SUBCOMMANDS:
             self.save_config_callback = None
-            kwargs["logger"] = None if options.barebones else DummyLogger()  # they write no run
+            if "logger" in options:
+                kwargs["logger"] = None if is_bare else DummyLogger()  # they write no run
         else:
             self._start_audit = StartAudit(config.audit)
             callbacks += [ScheduleKeeper(), self._start_audit, Receipt(), TensorBoardRun()]
             callbacks += [StopCleanly(self._going_on)]
-            if options.logger is False or options.barebones:
+            if options.get("logger") is False or is_bare:
                 self.save_config_callback = None  # there is no run's folder to keep it in, and others may hold theirs
-            elif options.logger in (None, True):
+            elif "logger" in options and options.logger in (None, True):
                 logger = default_logger(
-                    options.default_root_dir or ".",
+                    options.get("default_root_dir") or ".",
                     config.get("run_name"),
                     default_name(self.options_of(self.config), type(self.model).__name__),
                     config.get("ckpt_path"),

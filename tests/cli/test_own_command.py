@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.loggers import CSVLogger
 
@@ -40,7 +40,7 @@ def own(in_tmp, monkeypatch):
 
     def run(model, *arguments, kind=ScheduleCLI, **options):
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-        return kind(model, Data, trainer_defaults=QUIET, seed_everything_default=1, **options)
+        return kind(model, Data, **{"trainer_defaults": QUIET, "seed_everything_default": 1, **options})
 
     yield run
     signal.signal(signal.SIGINT, before)
@@ -189,3 +189,27 @@ def test_a_configuration_is_read_from_a_pipe(own):
     os.close(writing)
     cli = own(MLP, "fit", f"--config=/dev/fd/{reading}")
     assert cli.trainer.lr_scheduler_configs[0].scheduler.schedule == Linear(end=0.5)
+
+
+def bare_trainer(max_epochs: int = 2, callbacks: list[Callback] | None = None) -> Trainer:
+    return Trainer(max_epochs=max_epochs, callbacks=callbacks, logger=False, enable_checkpointing=False)
+
+
+def deaf_trainer(max_epochs: int = 2) -> Trainer:
+    return Trainer(max_epochs=max_epochs)
+
+
+def test_a_function_makes_the_trainer_and_takes_what_it_likes(own, capfd):
+    def run(*arguments, trainer_class=bare_trainer):
+        return own(MLP, *arguments, "--lr_scheduler=Linear", trainer_class=trainer_class, trainer_defaults={})
+
+    run("preview", "--png=null")
+    run("fit")
+    assert "learning rate followed the plan" in capfd.readouterr().out
+    for arguments, told in [
+        (["fit", "--run_name=mine"], "run_name='mine' "),
+        (["fit"], "trainer_class takes no callbacks, so it can have no schedule: give it that parameter"),
+    ]:
+        with pytest.raises(SystemExit):
+            run(*arguments, trainer_class=bare_trainer if "mine" in told else deaf_trainer)
+        assert told in capfd.readouterr().err
