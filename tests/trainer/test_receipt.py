@@ -114,6 +114,13 @@ def test_a_resumed_run_follows_the_plan(schedule, interval, options, begun, chec
 PATIENT = partial(ReduceLROnPlateau, patience=0)
 
 
+@pytest.mark.filterwarnings("ignore:Resumed at step")
+def test_a_resumed_run_with_longer_epochs_is_whole_when_it_ends(checkpoint, capsys):
+    path = checkpoint(configured_by(Cosine()))
+    receipt_of(configured_by(Cosine()), module=partial(Tiny, batches=22), ckpt_path=path)
+    assert "learning rate followed the plan (66 of 66 steps from step 22)\n" in capsys.readouterr().out
+
+
 def test_a_plateau_of_torch_resumed_between_epochs_follows_the_plan(checkpoint):
     path = checkpoint(configured_by(PATIENT, "epoch", "val_loss"))
     text = receipt_of(configured_by(PATIENT, "epoch", "val_loss"), ckpt_path=path)

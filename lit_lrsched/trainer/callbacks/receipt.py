@@ -20,7 +20,7 @@ from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.torch_internals import tells_its_steps
 from lit_lrsched.optim.training_loop import SchedulerConfig, scheduler_config
 from lit_lrsched.schedules.plateau import PlateauState
-from lit_lrsched.trainer.horizon import stepping_batches
+from lit_lrsched.trainer.horizon import stepping_batches, steps_reached
 from lit_lrsched.trainer.lightning_internals import callbacks_of
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
 from lit_lrsched.trainer.other_rates import rates_from_elsewhere
@@ -73,13 +73,15 @@ class Receipt(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes up the plan where the run begins, and watches the optimizers from here on."""
-        self._trained, self._planned = True, stepping_batches(trainer)
+        self._trained = True
         if self._schedulers != _schedulers(trainer):  # a callback has brought others since
             self._plans = _plans(trainer)
         self._unchecked, self._base = _why_unchecked(trainer), rates_from_elsewhere(trainer)
         self._begun, self._epoch = trainer.global_step, trainer.current_epoch
         self._begun_batches = trainer.fit_loop.total_batch_idx + 1
-        done = self._begun_batches if self._manual else self._begun
+        done, planned = self._begun_batches if self._manual else self._begun, stepping_batches(trainer)
+        # Where epochs have another length than until now, what is done counts for another number of steps.
+        self._planned = done + planned - steps_reached(trainer) if 0 < planned < math.inf else math.inf
         for plan in self._plans:
             plan.start_at(done, self._epoch, trainer)
 
