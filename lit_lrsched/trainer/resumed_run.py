@@ -8,9 +8,14 @@ from typing import Any
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import lr_of
 from lit_lrsched.optim.training_loop import Resumed
-from lit_lrsched.trainer.horizon import steps_done, steps_reached
+from lit_lrsched.trainer.horizon import callback_of, steps_done, steps_reached
 from lit_lrsched.trainer.lightning_internals import callbacks_of, loaded_checkpoint, take_up_checkpoint
-from lit_lrsched.trainer.lightning_package import BatchSizeFinder, LearningRateFinder, Trainer
+from lit_lrsched.trainer.lightning_package import (
+    BatchSizeFinder,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+    Trainer,
+)
 
 _NEEDED = {"loops", "optimizer_states", "lr_schedulers"}
 _WEIGHTS_ALONE = "has weights alone, and a run cannot go on from these: give a whole checkpoint"
@@ -109,7 +114,8 @@ def left_without_schedule(trainer: Trainer) -> str | None:
         trainer: A trainer that has read its checkpoint, and whose optimizers and schedulers are configured.
     """
     checkpoint = loaded_checkpoint(trainer)
-    if trainer.strategy.lr_scheduler_configs or not checkpoint.get("lr_schedulers"):
+    averages = callback_of(trainer, StochasticWeightAveraging)  # which may have put its own in the schedule's place
+    if trainer.strategy.lr_scheduler_configs or not checkpoint.get("lr_schedulers") or averages:
         return None
     groups = [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]
     rates = ", ".join(dict.fromkeys(f"{lr_of(group):.4g}" for group in groups))

@@ -24,6 +24,7 @@ from lit_lrsched import (
 )
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.callbacks.receipt import Receipt
+from lit_lrsched.trainer.callbacks.start_audit import StartAudit
 from lit_lrsched.trainer.fit_plan import configure, plan_fit
 from tests.reading import run_folder, scalars
 from tests.training import SaveAt, Used, quiet_trainer
@@ -212,6 +213,24 @@ def test_averaging_of_weights_is_announced(by, norm):
     assert used.first_rates[:17] == planned(epochs=4)[:17]
     assert "left the plan at step 17 (epoch 1)" in receipt.text()
     assert "the scheduler was replaced during training" in receipt.text()
+
+
+@pytest.mark.filterwarnings("ignore:SWA is", "ignore:StochasticWeightAveraging sets the learning rate itself")
+@both
+def test_averaging_of_weights_that_has_begun_goes_on(by, tmp_path, capsys):
+    def average(*callbacks: Callback, **resumed: Any) -> list[float]:
+        used = Used()
+        averaging = StochasticWeightAveraging(0.05, swa_epoch_start=1, annealing_epochs=1)
+        trainer = trainer_of(by, averaging, used, StartAudit(), Receipt(), *callbacks, max_epochs=4)
+        trainer.fit(Line(by), **resumed)
+        return used.first_rates
+
+    whole = average(SaveAt(tmp_path))
+    capsys.readouterr()
+    assert average(ckpt_path=tmp_path / "47.ckpt", weights_only=False) == whole[48:]
+    assert capsys.readouterr().out == (
+        "learning rate was not checked against a plan: StochasticWeightAveraging sets it\n"
+    )
 
 
 def test_an_optimizer_step_that_sets_rates_is_announced():

@@ -20,9 +20,9 @@ from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.torch_internals import tells_its_steps
 from lit_lrsched.optim.training_loop import SchedulerConfig, scheduler_config
 from lit_lrsched.schedules.plateau import PlateauState
-from lit_lrsched.trainer.horizon import stepping_batches, steps_reached
+from lit_lrsched.trainer.horizon import callback_of, stepping_batches, steps_reached
 from lit_lrsched.trainer.lightning_internals import callbacks_of
-from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
+from lit_lrsched.trainer.lightning_package import Callback, LightningModule, StochasticWeightAveraging, Trainer
 from lit_lrsched.trainer.other_rates import rates_from_elsewhere
 
 
@@ -332,6 +332,8 @@ def _why_unchecked(trainer: Trainer) -> str:
     own = [type(one).__name__ for one in schedulers if not isinstance(one, KeptScheduler)]
     if own and not module.automatic_optimization:
         return f"{type(module).__name__} steps {' and '.join(own)} itself, when it likes (manual optimization)"
+    if not schedulers and callback_of(trainer, StochasticWeightAveraging):
+        return "StochasticWeightAveraging sets it"
     silent = [type(one).__name__ for one in trainer.optimizers if not tells_its_steps(one)]
     if silent:
         return f"{' and '.join(silent)} does not tell of its steps, since it leaves out Optimizer.__init__"
