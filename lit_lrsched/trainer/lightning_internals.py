@@ -36,6 +36,12 @@ def log_no_hyperparameters(data: LightningDataModule) -> None:
     data._log_hyperparams = False
 
 
+def hyperparameters_to_log(module: LightningModule) -> dict[str, Any]:
+    """Returns the hyperparameters of a module that loggers will be given, themselves: the public name is of a copy."""
+    found = getattr(module, "_hparams_initial", None)
+    return found if isinstance(found, dict) else {}  # OmegaConf's are plain
+
+
 def begin_fit(trainer: Trainer, model: LightningModule, datamodule: LightningDataModule | None) -> None:
     """Takes the steps of ``Trainer.fit`` that come before ``configure_optimizers`` and launch no processes.
 

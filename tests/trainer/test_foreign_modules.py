@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import BackboneFinetuning
 from lightning.pytorch.demos.boring_classes import (
@@ -23,15 +24,18 @@ from lightning.pytorch.demos.boring_classes import (
 )
 from lightning.pytorch.demos.lstm import LightningLSTM
 from lightning.pytorch.demos.transformer import LightningTransformer, WikiText2
+from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.optim import SGD, Adam, lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
 
 from lit_lrsched import (
     ApplySchedule,
+    Constant,
     Horizon,
     Linear,
     Plateau,
+    Product,
     Schedule,
     ScheduledLR,
     ScheduleReport,
@@ -511,6 +515,43 @@ trainer:
                 - {schedule: {class_path: lit_lrsched.Linear, init_args: {start: 0.1, end: 1.0}}, lasts: 5st}
                 - schedule: {class_path: lit_lrsched.Product, init_args: {schedules: [Cosine, Rex]}}
 """
+
+
+class Remembers(Small):
+    def __init__(self, schedule: Any = None, groups: Any = None) -> None:
+        super().__init__(partial(self._configure, schedule=schedule, groups=groups))
+        self.save_hyperparameters()
+
+    @staticmethod
+    def _configure(module: LightningModule, schedule: Any, groups: Any) -> Any:
+        return schedule_config(sgd(module), schedule, module.trainer, groups=groups)
+
+
+def test_a_schedule_among_the_hyperparameters_is_logged_and_saved_as_plain_values(tmp_path):
+    module = Remembers(Linear(end=0.5), {"momentum": Constant()})
+    plain = {"class_path": "lit_lrsched.Linear", "init_args": {"start": 1.0, "end": 0.5, "over": None}}
+    saver = SaveAt(tmp_path)
+    whole = used_by(module, saver, logger=CSVLogger(tmp_path, version=0), log_every_n_steps=1)
+    logged = yaml.safe_load((tmp_path / "lightning_logs/version_0/hparams.yaml").read_text())
+    assert logged["schedule"] == plain
+    assert logged["groups"]["momentum"]["class_path"] == "lit_lrsched.Constant"
+    assert module.hparams["schedule"] == Linear(end=0.5)
+    resumed = used_by(Remembers(Linear(end=0.5), {"momentum": Constant()}), ckpt=saver.paths[4])  # weights_only
+    assert resumed.rates == whole.rates[5:]
+    again = used_by(Remembers.load_from_checkpoint(saver.paths[4], weights_only=True, groups=None))
+    assert again.first_rates == whole.first_rates
+
+
+class Halves:
+    def factor(self, step: int, horizon: Horizon) -> float:
+        return 0.5
+
+
+def test_a_schedule_that_no_path_leads_to_is_saved_as_it_is(tmp_path):
+    saver = SaveAt(tmp_path)
+    used_by(Remembers(Product([Constant(), Halves().factor])), saver)
+    saved = torch.load(saver.paths[0], weights_only=False)["hyper_parameters"]["schedule"]
+    assert saved(0, Horizon(1)) == 0.5
 
 
 def test_a_stock_command_line_takes_the_callback_from_its_configuration(in_tmp):

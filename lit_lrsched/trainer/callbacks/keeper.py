@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lit_lrsched.class_paths import to_plain
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
-from lit_lrsched.schedules.core import stride_of
+from lit_lrsched.schedules.core import Schedule, stride_of
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.trainer.horizon import callback_of, horizon_of, steps_reached
 from lit_lrsched.trainer.lightning_internals import (
     callbacks_of,
+    hyperparameters_to_log,
     is_accumulating,
     loaded_checkpoint,
     resume_data_loaders,
@@ -80,10 +83,16 @@ class ScheduleKeeper(Callback):
         set_callbacks(trainer, [self, *(callback for callback in callbacks_of(trainer) if callback is not self)])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuses what would lose the checkpoint of a resumed run, and an optimizer that it is not of."""
+        """Refuses what would lose the checkpoint of a resumed run, and an optimizer that it is not of.
+
+        Of schedules among the module's hyperparameters loggers get class path and arguments: as objects, Lightning
+        refuses to write them where OmegaConf is installed, and names private modules where it is not.
+        """
         check_not_lost(trainer)
         check_same_kind(trainer)
         self._has_checkpoint = bool(loaded_checkpoint(trainer))
+        hyperparameters = hyperparameters_to_log(pl_module)
+        hyperparameters.update(_plain(dict(hyperparameters)))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes over what callbacks have changed since the schedule was made, or says where a resumed run goes on.
@@ -203,7 +212,13 @@ class ScheduleKeeper(Callback):
             self._warn_of_short_epoch(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Shows plateaus the metric of a finished epoch before its checkpoint is written; marks an epoch cut short."""
+        """Shows plateaus the metric of a finished epoch before its checkpoint is written; marks an epoch cut short.
+
+        Schedules among the module's hyperparameters become class path and arguments, which ``torch.load`` takes: it
+        refuses objects.
+        """
+        if (key := LightningModule.CHECKPOINT_HYPER_PARAMS_KEY) in checkpoint:
+            checkpoint[key] = _plain(checkpoint[key])
         if self._epoch_is_cut:
             _go_on_within_epoch(checkpoint)
         if self._epoch_is_over:
@@ -231,6 +246,18 @@ def keep_schedules(trainer: Trainer, keeper: ScheduleKeeper | None = None) -> No
     # One that does more, and has yet to put its schedule in place, must not give way to a plain one.
     keeper = keeper or max(keepers, key=lambda one: type(one) is not ScheduleKeeper, default=None) or ScheduleKeeper()
     set_callbacks(trainer, [keeper, *(one for one in present if not isinstance(one, ScheduleKeeper))])
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value with class path and arguments in place of the schedules in it that have a path."""
+    if type(value) is dict:
+        return {name: _plain(one) for name, one in value.items()}
+    if type(value) is list:
+        return [_plain(one) for one in value]
+    if isinstance(value, Schedule):
+        with suppress(InputError):
+            return to_plain(value)
+    return value
 
 
 def _begin(trainer: Trainer, scheduler: ScheduledLR) -> None:
