@@ -208,7 +208,8 @@ class ScheduleKeeper(Callback):
         """Notes that an epoch is over, unless it was cut short: the module may still log its metric after this."""
         self._epoch_is_over = trainer.is_last_batch
         self._epoch_is_cut = trainer.should_stop and not trainer.is_last_batch
-        if not (trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps):
+        is_over = trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps
+        if self._epoch_has_begun and not is_over:
             self._warn_of_short_epoch(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
