@@ -472,6 +472,83 @@ class LoggedItems(Classifier):
         self._outputs = []
 
 
+class Meter:
+    """An average, as projects write it for themselves."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def update(self, value: float, rows: int = 1) -> None:
+        self.total += value * rows
+        self.count += rows
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
+
+
+class Counting(Classifier):
+    """Counts for itself: in attributes, in a dict, in a list, in objects that are emptied or made anew."""
+
+    def build(self) -> None:
+        super().build()
+        self.correct = self._total = self.seen = 0
+        self.scale, self.best = 1.0, 1e9
+        self.sums: dict[str, Any] = {"train": {"loss": 0.0, "rows": 0}}
+        self.pair = [0.0, 0.0]
+        self.meter = self.same_meter = Meter()
+
+    def on_train_epoch_start(self) -> None:
+        self.pair = [0.0, 0.0]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        loss = F.cross_entropy(self(x), y)
+        self.seen += len(y)
+        self.scale = 0.9 * self.scale + 0.1 * loss.item()
+        self.sums["train"]["loss"] += loss.item() * len(y)
+        self.sums["train"]["rows"] += len(y)
+        self.pair[0] += loss.item()
+        self.pair[1] += 1
+        self.same_meter.update(loss.item(), len(y))
+        return loss / self.scale * (1 + self.seen / 1000)
+
+    def on_train_epoch_end(self) -> None:
+        sums = self.sums["train"]
+        self.log_dict({"of_dict": sums["loss"] / sums["rows"], "of_list": self.pair[0] / self.pair[1]})
+        self.log_dict({"of_meter": self.meter.mean, "seen": float(self.seen)})
+        sums["loss"], sums["rows"] = 0.0, 0
+        self.meter = self.same_meter = Meter()
+
+    def on_validation_epoch_start(self) -> None:
+        self.correct = self._total = 0
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        logits = self(x)
+        self.correct += (logits.argmax(1) == y).sum().item()
+        self._total += len(y)
+        self.log("val_loss", F.cross_entropy(logits, y) * (1 + self.seen / 1000))
+
+    def on_validation_epoch_end(self) -> None:
+        accuracy = self.correct / self._total
+        self.log("val_acc", accuracy)
+        if self.seen:  # not in a trial run before training
+            self.best = min(self.best, 1 - accuracy)
+        self.log("val_best", self.best)
+
+    def on_test_epoch_start(self) -> None:
+        self.correct = self._total = 0
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.correct += (self(batch[0]).argmax(1) == batch[1]).sum().item()
+        self._total += len(batch[1])
+
+    def on_test_epoch_end(self) -> None:
+        self.log("test_acc", self.correct / self._total)
+        self.log("test_seen", float(self.seen))
+
+
 class Templated(Classifier):
     """As a well-known template has it: metrics reset when training starts, the best value so far."""
 
@@ -857,6 +934,7 @@ TOGETHER = {
         Ordinary(Annealed, "table"),
         Ordinary(ListsOfOutputs, "table"),
         Ordinary(LoggedItems, "table"),
+        Ordinary(Counting, "table"),
         Ordinary(Templated, "table"),
         Ordinary(FrozenAndTied, "table"),
         Ordinary(TwoHeads, "table"),

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -212,59 +213,80 @@ def test_a_hook_on_the_gradient_of_a_parameter_is_told(hook: Callable[[Tensor], 
         race(trainings(), seeded(Ordinary(Hooked, "table")), epochs=EPOCHS)
 
 
-class Meter:
-    """An average, as projects write it for themselves."""
+class Weighing(Classifier):
+    """Weighs its loss by something that its steps change."""
 
-    def __init__(self) -> None:
-        self.total, self.count = 0.0, 0
-
-    def update(self, value: Any) -> None:
-        self.total += value
-        self.count += 1
-
-
-class Counting(Classifier):
-    """Weighs its loss by what it has counted, which begins anew with every epoch."""
+    def build(self) -> None:
+        super().build()
+        self._count, self.total, self.flag, self.last, self.counts = 0, 0.0, True, None, Counter(a=1)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = F.cross_entropy(self(batch[0]), batch[1])
-        return loss * self.count(loss)
+        return loss * self.weight(loss)
 
-    def on_train_epoch_start(self) -> None:
-        self._count, self.counts, self.meter, self.kept = 0, {"steps": [0]}, Meter(), (Meter(),)
-
-    def count(self, loss: Tensor) -> Any:
+    def weight(self, loss: Tensor) -> Any:
         return 1.0
 
 
-def privately(module: Any, loss: Tensor) -> int:
+def every_second(module: Any, loss: Tensor) -> float:
     module._count += 1
-    return int(module._count)
+    return 1.0 if module._count % 2 else 2.0
 
 
-def in_a_dict(module: Any, loss: Tensor) -> int:
-    module.counts["steps"][0] += 1
-    return int(module.counts["steps"][0])
+def by_tensors(module: Any, loss: Tensor) -> Any:
+    module.total = module.total + loss.detach()
+    return module.total
 
 
-def in_an_object(module: Any, loss: Tensor) -> float:
-    module.meter.update(1.0)
-    return float(module.meter.total)
+def by_a_flag(module: Any, loss: Tensor) -> float:
+    was, module.flag = module.flag, False
+    return 2.0 if was else 1.0
 
 
-def by_items(module: Any, loss: Tensor) -> Any:
-    module.kept[0].update(loss.item())
-    return module.kept[0].total
+def by_the_last(module: Any, loss: Tensor) -> float:
+    module.last = loss.item()
+    return 1.0
+
+
+def by_new_keys(module: Any, loss: Tensor) -> float:
+    module.counts[f"step {len(module.counts)}"] += 1
+    return float(len(module.counts))
 
 
 @pytest.mark.parametrize(
-    ("count", "name"),
-    [(privately, "_count"), (in_a_dict, "counts"), (in_an_object, "meter"), (by_items, "kept")],
+    ("weight", "told"),
+    [
+        (every_second, r"a step branches on self\._count, which it changes"),
+        (by_tensors, r"changes self\.total"),
+        (by_a_flag, r"changes self\.flag"),
+        (by_the_last, r"changes self\.last"),
+        (by_new_keys, r"changes self\.counts"),
+    ],
 )
-def test_a_step_that_counts_for_itself_is_told(count: Any, name: str) -> None:
-    kind = type("Counting", (Counting,), {"count": count})
-    with pytest.raises(NotVectorizable, match=rf"changes self\.{name}"):
+def test_what_a_step_changes_and_is_no_number_of_each_run_is_told(weight: Any, told: str) -> None:
+    kind = type("Weighing", (Weighing,), {"weight": weight})
+    with pytest.raises(NotVectorizable, match=told):
         race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
+
+
+def test_a_count_that_becomes_a_fraction_later_is_told() -> None:
+    class Later(Weighing):
+        def on_train_epoch_end(self) -> None:
+            self._count += 1 if self.current_epoch == 0 else 0.5
+
+    with pytest.raises(NotVectorizable, match=r"makes self\._count a fraction, which was a whole number before"):
+        race(trainings(), seeded(Ordinary(Later, "table")), epochs=EPOCHS, workers=1)
+
+
+def test_an_object_that_changes_before_every_call_and_not_in_it_is_no_reason_to_train_alone() -> None:
+    class Configured(Classifier):
+        def build(self) -> None:
+            super().build()
+            self.config = SimpleNamespace(rate=0.5, nested={"of": [self, torch.ones(2), print, Counter]})
+            self.config.itself = self.config
+            self.many = list(range(10_000))
+
+    race(trainings(), seeded(Ordinary(Configured, "table")), epochs=EPOCHS)
 
 
 class Average:
@@ -353,17 +375,6 @@ def test_what_happens_between_training_and_test_is_told(hook: str) -> None:
     with pytest.raises(NotVectorizable, match=f"it overrides {hook}"):
         race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
     race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS, regime=Regime(limit_test=0))
-
-
-def test_an_object_that_changes_before_every_call_and_not_in_it_is_no_reason_to_train_alone() -> None:
-    class Configured(Classifier):
-        def build(self) -> None:
-            super().build()
-            self.config = SimpleNamespace(rate=0.5, nested={"of": [self, torch.ones(2), print, Meter]})
-            self.config.itself = self.config
-            self.many = list(range(10_000))
-
-    race(trainings(), seeded(Ordinary(Configured, "table")), epochs=EPOCHS)
 
 
 def test_a_layer_that_counts_its_calls_is_told() -> None:

@@ -24,8 +24,8 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.d
 _LEFT_OUT = frozenset([*vars(LightningModule()), *Recorder.__annotations__, COMPILED_NUMBER, FLAT_WEIGHTS])
 # Libraries whose objects change for reasons of their own, as loggers do.
 _OTHERS = frozenset([*sys.stdlib_module_names, "torch", "lightning", "pytorch_lightning"]) - {"argparse", "types"}
-# What holds more than so many parts is told by their number.
-_MANY = 1_000
+#: What holds more than so many parts is told by their number.
+MANY = 1_000
 
 
 def held(module: LightningModule) -> dict[str, Any]:
@@ -101,19 +101,19 @@ def contents(value: Any, seen: set[int]) -> Any:
     if id(value) in seen or isinstance(value, type):
         return None
     seen.add(id(value))
-    if isinstance(value, (Mapping, list, tuple, set, frozenset, deque)) and len(value) > _MANY:
+    if isinstance(value, (Mapping, list, tuple, set, frozenset, deque)) and len(value) > MANY:
         return len(value)
     if isinstance(value, Mapping):
-        return {str(key): contents(part, seen) for key, part in _items(value)}
+        return {str(key): contents(part, seen) for key, part in items_of(value)}
     if isinstance(value, (list, tuple, deque)):
         return [contents(part, seen) for part in value]
     if isinstance(value, (set, frozenset)):
         return sorted(map(repr, value))
-    within = _within(value)
+    within = inside_of(value)
     return contents(within, seen) if within else None
 
 
-def _within(value: Any) -> Mapping[str, Any]:
+def inside_of(value: Any) -> Mapping[str, Any]:
     """Returns what an object holds: its attributes, unless it is another library's; a layer's or metric's tensors."""
     if isinstance(value, Metric):
         return {name: getattr(value, name) for name in defaults_of(value)}
@@ -141,16 +141,17 @@ def _plain(value: Any, seen: set[int]) -> Any:
         return kind
     seen.add(id(value))
     if isinstance(value, Mapping):
-        return {str(key): _plain(part, seen) for key, part in _items(value)}
+        return {str(key): _plain(part, seen) for key, part in items_of(value)}
     if isinstance(value, (list, tuple)):
         return [_plain(part, seen) for part in value]
-    within = _within(value)
+    within = inside_of(value)
     if isinstance(value, nn.Module):  # a layer that is none of the module's, whose weights no run trains
         within = {name: part.detach() if isinstance(part, Tensor) else part for name, part in within.items()}
     return kind, {name: _plain(part, seen) for name, part in within.items()}
 
 
-def _items(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+def items_of(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    """Returns what a mapping holds; nothing where it does not tell."""
     try:
         return list(mapping.items())
     except Exception:  # as a configuration raises in which a value is missing

@@ -1,4 +1,4 @@
-"""Numbers that a step takes out of tensors by ``item()``: in a program for many runs each has its own."""
+"""Numbers that a step takes out of tensors by ``item()``, or counts: in a program for many runs each has its own."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from lit_lrsched.optim.torch_internals import register_pytree_node, tree_map
 
 
 class Item(Symbol):
-    """What ``item()`` returns of a tensor that differs from run to run.
+    """A number that differs from run to run, such as ``item()`` returns of a tensor.
 
     Sums and products are computed for all runs, in double precision, as Python computes them. What is compared or
     converted has to be known, and is not.
 
     Args:
         tensor: The number, ``[]``: an int64 or a double.
+        source: What it comes from, in words.
     """
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, tensor: Tensor, source: str = "the values of its tensors") -> None:
         self._tensor = tensor
+        self._source = source
 
     def known(self) -> Any:
         """Returns the number of a single run.
@@ -36,12 +38,17 @@ class Item(Symbol):
         """
         number = item(self._tensor)
         if isinstance(number, Item):
-            raise NotVectorizable("a step branches on the values of its tensors")
+            raise NotVectorizable(f"a step branches on {self._source}")
         return number
 
     def tensor(self) -> Tensor:
         """Returns the number as torch takes one into a sum with a tensor."""
         return self._tensor.to(torch.get_default_dtype()) if self._tensor.is_floating_point() else self._tensor
+
+    @property
+    def exact(self) -> Tensor:
+        """The number as it is, an int64 or a double."""
+        return self._tensor
 
     def flattened(self) -> tuple[list[Tensor], None]:
         """Returns its tensor, as the leaf of a tree."""
@@ -53,10 +60,10 @@ class Item(Symbol):
         return func(*args, **kwargs)
 
     def __neg__(self) -> Item:
-        return Item(-self._tensor)
+        return Item(-self._tensor, self._source)
 
     def __abs__(self) -> Item:
-        return Item(self._tensor.abs())
+        return Item(self._tensor.abs(), self._source)
 
 
 def known(tree: Any) -> Any:
@@ -110,7 +117,7 @@ def _operation(operate: Callable[[Any, Any], Any], reflected: bool = False) -> C
             own = own.double()
         elif operate is operator.pow and not own.is_floating_point():
             self.known()  # of whole numbers the power may be one or not
-        return Item(operate(number, own) if reflected else operate(own, number))
+        return Item(operate(number, own) if reflected else operate(own, number), self._source)
 
     return method
 

@@ -44,6 +44,7 @@ from lit_lrsched.comparison.engine.recorder import (
     in_a_line,
     recording_class,
 )
+from lit_lrsched.comparison.engine.tallies import Tallies
 from lit_lrsched.comparison.engine.torchmetrics_internals import branchless_metrics
 from lit_lrsched.optim.torch_internals import has_gradient_hooks, tree_leaves
 
@@ -134,6 +135,7 @@ class PureModule:
         )
         self._steps = _Steps(module)
         self._metrics = Metrics(module)
+        self._tallies = Tallies(module)
         self.logs: dict[Stage, dict[str, Reduction]] = {stage: {} for stage in batches}
         self.names: dict[Stage, set[str]] = {stage: set() for stage in batches}
         self._logged_metrics: dict[Stage, dict[str, Metric]] = {stage: {} for stage in batches}
@@ -144,12 +146,14 @@ class PureModule:
         self._called: set[str] = set()
         self._lists: set[str] = set()
         self._changing: set[str] = set()
+        self._probing = True
         try:
             used = self._probe(batches)
         except NotVectorizable:
             raise
         except Exception as error:  # of a step that misses what a trainer brings; what else is wrong with it, fit tells
             raise NotVectorizable(f"a step cannot be called by itself ({in_a_line(error)})") from error
+        self._probing = False
         parameters = dict(module.named_parameters())
         self.trained = [name for name, p in parameters.items() if p in trained and p.requires_grad and name in used]
         if not self.trained:
@@ -170,7 +174,7 @@ class PureModule:
 
     def start(self) -> Tensors:
         """Returns the state before training, beside buffers: the loss, metrics, and the sums of what is logged."""
-        state = {"loss/train": torch.zeros(()), **self._metrics.start()}
+        state = {"loss/train": torch.zeros(()), **self._metrics.start(), **self._tallies.start()}
         for stage in self._stages:
             state |= self._sums(stage)
         return state
@@ -247,7 +251,9 @@ class PureModule:
         recorded: dict[str, Logged] = {}
         called = [hook for hook in hooks if hook in self._hooks]
         if called:
+            self._tallies.load(state)
             _, state, recorded = self._call(stage, called, parameters, constants, state)
+            state |= self._tallies.saved()
         metrics = self._logged_metrics[stage] if hooks is END_OF[stage] else {}
         logged: dict[str, Any] = {**metrics, **{name: entry.value for name, entry in recorded.items()}}
         self.names[stage].update(logged)
@@ -274,11 +280,12 @@ class PureModule:
     ) -> tuple[Any, Tensors, Kept]:
         self.counts.clock = clock
         self._metrics.load(state)
+        self._tallies.load(state)
         for name in self._lists:
             setattr(self._module, name, _Appended())
         output, state, recorded = self._call(stage, [STEP_OF[stage]], parameters, constants, state, batch, rates=rates)
         states, kept = self._metrics.saved()
-        state |= states
+        state |= states | self._tallies.saved()
         for name in self._lists:
             kept[f"self/{name}"] = self._taken(name)
         self.names[stage].update(recorded)
@@ -324,9 +331,12 @@ class PureModule:
         index = (Count(counts, lambda epoch, index: index),) if batch and self._takes_index[stage] else ()
         made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
         with branchless_metrics(), FixedGradients(), made, nullcontext() if stage == "train" else self._evaluating():
-            before = settings(self._module, self._lists)
+            before, numbers = settings(self._module, self._lists), self._tallies.numbers()
             output = functional_call(self._steps, tensors, (methods, *batch, *index))
-            after = settings(self._module, self._lists)
+            if self._probing:
+                self._tallies.watch(numbers)
+            with self._tallies.set_back(numbers):
+                after = settings(self._module, self._lists)
         # The first call of a method may set how layers compute, as it may when training starts.
         is_first, self._called = not self._called.issuperset(methods), self._called.union(methods)
         if after != before and not is_first:
@@ -388,6 +398,7 @@ class PureModule:
             if not _same(parameter, before[name]):
                 raise NotVectorizable(f"a step changes the parameter {name!r} itself")
         self._changing = {name for name, tensor in module.named_buffers() if not _same(tensor, before[name])}
+        self._tallies.begin_anew()
         for name, held in _attributes(module).items():
             emptied = name in self._lists and getattr(module, name) == []
             if attributes.get(name) != held and not emptied:
@@ -462,9 +473,10 @@ def _other_generators() -> tuple[Any, bytes]:
     return random.getstate(), pickle.dumps(np.random.get_state())
 
 
-def _attributes(module: LightningModule) -> dict[str, tuple[int, Any]]:
-    """Returns identity and contents of whatever the module holds beside its layers and tensors."""
-    return {name: (id(value), contents(value, set())) for name, value in own_attributes(module).items()}
+def _attributes(module: LightningModule) -> dict[str, Any]:
+    """Returns what the module holds beside its layers and tensors."""
+    held = {name: (value, contents(value, set())) for name, value in own_attributes(module).items()}
+    return {name: id(value) if within is None else within for name, (value, within) in held.items()}
 
 
 def _lengths(module: LightningModule) -> dict[str, int]:

@@ -1,0 +1,127 @@
+"""Numbers that a module counts with, in attributes or in what these hold: each run has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from lit_lrsched.comparison.engine.counts import Symbol
+from lit_lrsched.comparison.engine.held import MANY, inside_of, items_of, own_attributes
+from lit_lrsched.comparison.engine.items import Item, item
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
+
+_Place = tuple[Any, ...]  # names and keys that lead to a number
+_Numbers = dict[_Place, Any]
+
+
+class Tallies:
+    """Numbers of a module that its hooks and steps change: sums over an epoch, counts of batches, averages.
+
+    They go into every call and come out of it, as the states of metrics do.
+
+    Args:
+        module: The module, freshly built.
+    """
+
+    def __init__(self, module: LightningModule) -> None:
+        self._module = module
+        self._start = self.numbers()
+        self._floats: dict[_Place, bool] = {}  # of each that changes, whether it is ever no whole number
+        self._loaded: dict[_Place, Tensor] = {}
+
+    def numbers(self) -> _Numbers:
+        """Returns all numbers that the module holds, by their place."""
+        return dict(_numbers(own_attributes(self._module), (), set()))
+
+    def watch(self, before: _Numbers) -> None:
+        """Notes which numbers a call has changed, given those before it."""
+        for place, value in self.numbers().items():
+            if place in self._start and place in before and value != before[place]:
+                is_float = any(isinstance(one, float) for one in (self._start[place], before[place], value))
+                self._floats[place] = self._floats.get(place, False) or is_float
+
+    @contextmanager
+    def set_back(self, before: _Numbers) -> Iterator[None]:
+        """Sets them for a while to what they were before a call."""
+        now = {place: self._get(place) for place in self._floats}
+        for place in now:
+            self._set(place, before[place])
+        yield
+        for place, value in now.items():
+            self._set(place, value)
+
+    def begin_anew(self) -> None:
+        """Sets them to what they were before any call."""
+        for place in self._floats:
+            self._set(place, self._start[place])
+
+    def start(self) -> dict[str, Tensor]:
+        """Returns them before training."""
+        return {
+            _key(place): torch.tensor(self._start[place], dtype=torch.float64 if is_float else torch.int64)
+            for place, is_float in self._floats.items()
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Sets them for a call: to numbers where it is of one run, else to what stands for those of all."""
+        self._loaded = {place: state[_key(place)] for place in self._floats}
+        for place, tensor in self._loaded.items():
+            number = item(tensor)
+            named = isinstance(number, Item)
+            self._set(place, Item(tensor, f"self.{place[0]}, which it changes") if named else number)
+
+    def saved(self) -> dict[str, Tensor]:
+        """Returns them after a call."""
+        return {_key(place): self._tensor(place) for place in self._floats}
+
+    def _tensor(self, place: _Place) -> Tensor:
+        value, like = self._get(place), self._loaded[place]
+        tensor = value.exact if isinstance(value, Item) else value.tensor() if isinstance(value, Symbol) else value
+        is_whole = isinstance(tensor, int) or (isinstance(tensor, Tensor) and not tensor.is_floating_point())
+        if isinstance(value, Tensor) or not isinstance(tensor, (int, float, Tensor)):
+            raise NotVectorizable(f"a step makes self.{place[0]} a {type(value).__name__}, which was a number before")
+        if not is_whole and not like.is_floating_point():
+            raise NotVectorizable(f"a step makes self.{place[0]} a fraction, which was a whole number before")
+        return torch.zeros_like(like) + tensor  # each run's own
+
+    def _get(self, place: _Place) -> Any:
+        return self._holder(place)[place[-1]]
+
+    def _set(self, place: _Place, value: Any) -> None:
+        self._holder(place)[place[-1]] = value
+
+    def _holder(self, place: _Place) -> Any:
+        """Returns what the last key of a place is a key of."""
+        held: Any = vars(self._module)
+        for key in place[:-1]:
+            held = held[key]
+            held = held if isinstance(held, (MutableMapping, list)) else vars(held)
+        return held
+
+
+def _numbers(holder: Any, place: _Place, seen: set[int]) -> Iterator[tuple[_Place, Any]]:
+    """Yields the numbers in what can be set anew: attributes of objects, dicts and lists, however deep."""
+    if id(holder) in seen or isinstance(holder, (Tensor, nn.Module, type)):
+        return
+    seen.add(id(holder))
+    held: Mapping[Any, Any]
+    if type(holder) is list:  # no other: one that steps append to may not be read
+        held = dict(enumerate(holder))
+    else:
+        held = holder if isinstance(holder, MutableMapping) else inside_of(holder)
+    if len(held) > MANY:
+        return
+    for key, value in items_of(held):
+        if isinstance(value, (int, float, Item)) and not isinstance(value, bool):
+            yield (*place, key), value
+        elif not isinstance(value, (str, bytes)):
+            yield from _numbers(value, (*place, key), seen)
+
+
+def _key(place: _Place) -> str:
+    return "tally/" + "/".join(map(str, place))
