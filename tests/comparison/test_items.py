@@ -118,13 +118,13 @@ def test_what_has_to_be_known_is_told(ask: Callable[[Any], Any]) -> None:
 
 
 def test_the_item_of_one_run_is_known() -> None:
-    one = Item(torch.tensor(2.5))
+    one = Item(torch.tensor(2.5), "a test")
     assert known({"a": [one, 3]}) == {"a": [2.5, 3]}
     assert (float(one), int(one), bool(one), f"{one:.2f}", str(one)) == (2.5, 2, True, "2.50", "2.5")
-    assert one == Item(torch.tensor(2.5))
+    assert one == Item(torch.tensor(2.5), "a test")
     assert one < 3
     assert round(one) == 2
-    assert operator.index(Item(torch.tensor(3))) == 3
+    assert operator.index(Item(torch.tensor(3), "a test")) == 3
 
 
 @pytest.mark.parametrize("of", [lambda tensor: tensor.item(), lambda tensor: (tensor > 0).sum().item() + "a"])

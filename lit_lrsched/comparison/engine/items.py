@@ -26,7 +26,7 @@ class Item(Symbol):
         source: What it comes from, in words.
     """
 
-    def __init__(self, tensor: Tensor, source: str = "the values of its tensors") -> None:
+    def __init__(self, tensor: Tensor, source: str) -> None:
         self._tensor = tensor
         self._source = source
 
@@ -36,7 +36,7 @@ class Item(Symbol):
         Raises:
             NotVectorizable: When the tensor stands for many runs.
         """
-        number = item(self._tensor)
+        number = item(self._tensor, self._source)
         if isinstance(number, Item):
             raise NotVectorizable(f"a step branches on {self._source}")
         return number
@@ -50,9 +50,9 @@ class Item(Symbol):
         """The number as it is, an int64 or a double."""
         return self._tensor
 
-    def flattened(self) -> tuple[list[Tensor], None]:
-        """Returns its tensor, as the leaf of a tree."""
-        return [self._tensor], None
+    def flattened(self) -> tuple[list[Tensor], str]:
+        """Returns its tensor, as the leaf of a tree, and what it comes from."""
+        return [self._tensor], self._source
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -71,15 +71,16 @@ def known(tree: Any) -> Any:
     return _without_items(Item.known, tree)
 
 
-def item(tensor: Tensor) -> Any:
+def item(tensor: Tensor, source: str = "the values of its tensors") -> Any:
     """Returns what ``tensor.item()`` does, or an :class:`Item` where each run has a number of its own."""
     if tensor.numel() != 1 or tensor.dtype is torch.bool or tensor.is_complex():
         return NotImplemented
     try:
-        return tensor.item()
+        number = tensor.item()
     except RuntimeError:  # of torch.func
         kind = torch.float64 if tensor.is_floating_point() else torch.int64
-        return Item(tensor.detach().reshape(()).to(kind, copy=True))  # it stays, whatever becomes of the tensor
+        return Item(tensor.detach().reshape(()).to(kind, copy=True), source)  # it stays, whatever becomes of the tensor
+    return Item(number.exact, source) if isinstance(number, Item) else number  # this function has been called already
 
 
 def as_tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, **others: Any) -> Any:
@@ -128,4 +129,4 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
     setattr(Item, f"__{_name}__", _operation(getattr(operator, _name)))
     setattr(Item, f"__r{_name}__", _operation(getattr(operator, _name), reflected=True))
 # What a step keeps of it in a list is a tensor for all runs, as all that it keeps.
-register_pytree_node(Item, Item.flattened, lambda leaves, _: Item(next(iter(leaves))))
+register_pytree_node(Item, Item.flattened, lambda leaves, source: Item(next(iter(leaves)), source))

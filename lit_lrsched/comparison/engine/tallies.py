@@ -22,7 +22,8 @@ _Numbers = dict[_Place, Any]
 class Tallies:
     """Numbers of a module that its hooks and steps change: sums over an epoch, counts of batches, averages.
 
-    They go into every call and come out of it, as the states of metrics do.
+    They go into every call and come out of it, as the states of metrics do. Which they are is found out from calls that
+    are watched.
 
     Args:
         module: The module, freshly built.
@@ -41,7 +42,8 @@ class Tallies:
     def watch(self, before: _Numbers) -> None:
         """Notes which numbers a call has changed, given those before it."""
         for place, value in self.numbers().items():
-            if place in self._start and place in before and value != before[place]:
+            # As text, nan is as it was, and 0.0 is not 0.
+            if place in self._start and place in before and repr(value) != repr(before[place]):
                 is_float = any(isinstance(one, float) for one in (self._start[place], before[place], value))
                 self._floats[place] = self._floats.get(place, False) or is_float
 
@@ -71,9 +73,7 @@ class Tallies:
         """Sets them for a call: to numbers where it is of one run, else to what stands for those of all."""
         self._loaded = {place: state[_key(place)] for place in self._floats}
         for place, tensor in self._loaded.items():
-            number = item(tensor)
-            named = isinstance(number, Item)
-            self._set(place, Item(tensor, f"self.{place[0]}, which it changes") if named else number)
+            self._set(place, item(tensor, f"self.{place[0]}, which it changes"))
 
     def saved(self) -> dict[str, Tensor]:
         """Returns them after a call."""
