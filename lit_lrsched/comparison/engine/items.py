@@ -76,7 +76,7 @@ def item(tensor: Tensor, source: str = "the values of its tensors") -> Any:
     if tensor.numel() != 1 or tensor.dtype is torch.bool or tensor.is_complex():
         return NotImplemented
     try:
-        number = tensor.item()
+        number: Any = tensor.item()
     except RuntimeError:  # of torch.func
         kind = torch.float64 if tensor.is_floating_point() else torch.int64
         return Item(tensor.detach().reshape(()).to(kind, copy=True), source)  # it stays, whatever becomes of the tensor
