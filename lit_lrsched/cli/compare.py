@@ -162,7 +162,7 @@ def compare(
     if trainer.is_global_zero:
         _tell(finished)
         if export is not None:
-            finished.export(export, {name: part for name, part in parts.items() if part is not None})
+            finished.export(export, parts)
             print(f"The best: {fit_with(export)}")
         if json:
             print_json(finished.as_dict())

@@ -93,7 +93,6 @@ def find(
 
     check_can_be_written(export=export, csv=csv, png=png)
     epochs = trainer.max_epochs or 0
-    config = {name: part for name, part in parts.items() if part is not None}
     if datamodule is None:
         raise InputError("a search builds its data anew for every seed: give --data")
     said = check_trainer(trainer, epochs, "a search")
@@ -121,7 +120,7 @@ def find(
         identity=parts,
         notes=said,
         remake=remake,
-        config=None if export is None else config,
+        config=None if export is None else parts,
         say=lambda text: print(filled(text)),
     )
     found.show()
@@ -132,7 +131,7 @@ def find(
         found.write_csv(csv)
         print(f"The table: {csv}")
     if export is not None:
-        found.export(Path(export), config)
+        found.export(Path(export), parts)
         print(f"To train: {fit_with(export)}")
     if json:
         print_json(found.as_dict())

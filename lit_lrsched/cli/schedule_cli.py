@@ -312,14 +312,15 @@ class ScheduleCLI(OpenCLI):
     def _parts(self) -> dict[str, Any]:
         """Returns what the configuration says of model and data, and what else was given that ``fit`` takes too.
 
-        As plain values, without the options of schedules.
+        As plain values, without the options of schedules and what is None.
         """
         config, parser = self.options_of(self.config), self.parser_of(self.subcommand)
         plain = yaml.safe_load(parser.dump(config, skip_validation=True))
         given = yaml.safe_load(parser.dump(config, skip_validation=True, skip_default=True))
         own = {*self.arguments_of(str(self.subcommand)), *(field.name for field in fields(ScheduleOptions))}
         others = {name: value for name, value in given.items() if name not in own}
-        return {**others, **{name: plain.get(name) for name in ("model", "data")}}
+        found = {**others, **{name: plain.get(name) for name in ("model", "data")}}
+        return {name: part for name, part in found.items() if part is not None}
 
     @contextmanager
     def _going_on_afterwards(self) -> Iterator[None]:

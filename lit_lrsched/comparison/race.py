@@ -325,7 +325,6 @@ def race(
     splits = splits_of(build, grid.seeds, grid.regime)
     if options.budget is None:
         records, standing = runner.train(sorted(grid.keys())), None
-        _check_numbers(records, options)
     else:
         records, standing = _spend(options.budget, grid, options, runner, reference, splits)
     runs = [record.run(options.metric, options.test_metric) for record in records]
@@ -384,7 +383,6 @@ def _spend(
         seeds, settings = len({key.seed for key in keys}), len({key.setting for key in keys})
         rank_zero_info(f"{len(keys)} trainings: {settings} settings x {counted(seeds, 'seed')}.")
         found = runner.train(keys)
-        _check_numbers(found, options)
         records.update(zip(keys, found, strict=True))
         return [record.run(options.metric, options.test_metric) for record in found]
 
@@ -397,17 +395,6 @@ def _spend(
         overlap=splits.overlap if splits else None,
     )
     return [records[key] for key in sorted(records)], standing
-
-
-def _check_numbers(records: Sequence[Record], options: RaceOptions) -> None:
-    """Refuses a metric that is no number although the trainings did not break down: lower rates would not help."""
-    for metric in (options.metric, options.test_metric):
-        values = [record.metrics[metric] for record in records if not record.diverged]
-        if values and not np.isfinite(values).any():
-            raise InputError(
-                f"{metric} is {values[0]} after every run, and {counted(len(values), 'run')} of {len(records)} did not "
-                "diverge: look at how the module computes it, or give another metric"
-            )
 
 
 def _reference(grid: Grid, options: RaceOptions) -> str | None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from lit_lrsched.comparison.builds import WITHOUT_LENGTH, steps_per_epoch
@@ -30,6 +31,7 @@ from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import RaceOptions
 from lit_lrsched.comparison.progress import count, progress_bar
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
+from lit_lrsched.comparison.report.words import counted
 from lit_lrsched.comparison.used_rates import check_rates
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.schedules.core import Horizon
@@ -105,7 +107,9 @@ class Runner:
                 gathered = self._gather() if first else None
         self.seconds += time.perf_counter() - started
         stored = gathered or stored_records(self._folder, self._definition)
-        return [stored[key] for key in keys]
+        records = [stored[key] for key in keys]
+        self._check_numbers(records)
+        return records
 
     def _train(self, keys: Sequence[RunKey]) -> None:
         """Trains this process's share of what is not in the folder yet."""
@@ -267,6 +271,16 @@ class Runner:
             f"{what}, nor any metric of validation and test: {_listed(curves)} and {_listed(final)} are "
             "logged; log one in both, like val_acc in validation_step and test_acc in test_step"
         )
+
+    def _check_numbers(self, records: Sequence[Record]) -> None:
+        """Refuses a metric that is no number although the trainings did not break down: lower rates would not help."""
+        for metric in (self._options.metric, self._options.test_metric):
+            values = [record.metrics[metric] for record in records if not record.diverged]
+            if values and not np.isfinite(values).any():
+                raise InputError(
+                    f"{metric} is {values[0]} after every run, and {counted(len(values), 'run')} of {len(records)} did "
+                    "not diverge: look at how the module computes it, or give another metric"
+                )
 
 
 def _listed(metrics: Iterable[str]) -> str:

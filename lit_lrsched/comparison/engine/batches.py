@@ -197,7 +197,8 @@ def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None, known
     fetched = known.data if source and known and known.source == source else _fetched(loader, used)
     # Five times as fast as torch.tensor.
     rows = Rows(fetched, torch.from_numpy(order), sizes, source)
-    if not _equal(batch, rows.first_batch()) or not _equal(_fetched(loader, last), rows.last_batch()):
+    is_alike = _equal(batch, rows.first_batch())
+    if not is_alike or (len(sizes) > 1 and not _equal(_fetched(loader, last), rows.last_batch())):
         raise NotVectorizable("a batch depends on which rows it holds (padding to the longest, for example)")
     return rows
 

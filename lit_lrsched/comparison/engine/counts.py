@@ -55,7 +55,11 @@ class Symbol(ABC):
 
     @abstractmethod
     def tensor(self) -> Tensor:
-        """Returns the number as a tensor, which may stand for many."""
+        """Returns the number as torch takes one into a sum with a tensor; it may stand for many."""
+
+    def exact(self) -> Tensor:
+        """Returns the same as precisely as it is known."""
+        return self.tensor()
 
     def __repr__(self) -> str:
         return repr(self.known())

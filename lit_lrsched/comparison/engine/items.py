@@ -45,9 +45,8 @@ class Item(Symbol):
         """Returns the number as torch takes one into a sum with a tensor."""
         return self._tensor.to(torch.get_default_dtype()) if self._tensor.is_floating_point() else self._tensor
 
-    @property
     def exact(self) -> Tensor:
-        """The number as it is, an int64 or a double."""
+        """Returns the number as it is, an int64 or a double."""
         return self._tensor
 
     def flattened(self) -> tuple[list[Tensor], str]:
@@ -80,7 +79,7 @@ def item(tensor: Tensor, source: str = "the values of its tensors") -> Any:
     except RuntimeError:  # of torch.func
         kind = torch.float64 if tensor.is_floating_point() else torch.int64
         return Item(tensor.detach().reshape(()).to(kind, copy=True), source)  # it stays, whatever becomes of the tensor
-    return Item(number.exact, source) if isinstance(number, Item) else number  # this function has been called already
+    return Item(number.exact(), source) if isinstance(number, Item) else number  # this function has been called already
 
 
 def as_tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, **others: Any) -> Any:
@@ -110,7 +109,7 @@ def _operation(operate: Callable[[Any, Any], Any], reflected: bool = False) -> C
     def method(self: Item, other: Any) -> Any:
         if isinstance(other, Tensor):
             return operate(other, self.tensor()) if reflected else operate(self.tensor(), other)
-        number = other._tensor if isinstance(other, Item) else other.tensor() if isinstance(other, Symbol) else other
+        number = other.exact() if isinstance(other, Symbol) else other
         if not isinstance(number, (Real, Tensor)):
             return NotImplemented
         own = self._tensor

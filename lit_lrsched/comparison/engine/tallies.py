@@ -81,7 +81,7 @@ class Tallies:
 
     def _tensor(self, place: _Place) -> Tensor:
         value, like = self._get(place), self._loaded[place]
-        tensor = value.exact if isinstance(value, Item) else value.tensor() if isinstance(value, Symbol) else value
+        tensor = value.exact() if isinstance(value, Symbol) else value
         is_whole = isinstance(tensor, int) or (isinstance(tensor, Tensor) and not tensor.is_floating_point())
         if isinstance(value, Tensor) or not isinstance(tensor, (int, float, Tensor)):
             raise NotVectorizable(f"a step makes self.{place[0]} a {type(value).__name__}, which was a number before")
