@@ -12,9 +12,8 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
-from lit_lrsched.comparison.engine.bare_trainer import set_up
-from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.regime import Regime
+from lit_lrsched.comparison.engine.setting_up import Build, set_up
 from lit_lrsched.errors import InputError
 
 WITHOUT_LENGTH = "its training data has no length"

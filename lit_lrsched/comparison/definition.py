@@ -23,8 +23,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch.nn.parameter import is_lazy
 
 from lit_lrsched.class_paths import import_path, without_partial
-from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.regime import FULL
+from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.own_schedule import OwnSchedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped

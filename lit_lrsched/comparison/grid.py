@@ -14,10 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.comparison import defaults
 from lit_lrsched.comparison.builds import check_automatic, check_test_data
-from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.sequential import Configure
+from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import FloatArray, OptimizerCallable, Training
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.own_optimizer import ask, in_place_of_own

@@ -23,8 +23,8 @@ from lit_lrsched.comparison.builds import build_from, drawn_anew
 from lit_lrsched.comparison.defaults import seeds_of
 from lit_lrsched.comparison.definition import definition_of, digest_of
 from lit_lrsched.comparison.engine.bare_trainer import quietly
-from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ranks import Ranks
+from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.evidence.looks import Standing
 from lit_lrsched.comparison.evidence.runs import Mode, Run, RunKey

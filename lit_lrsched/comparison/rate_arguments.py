@@ -12,8 +12,8 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_lrsched.class_paths import from_plain
-from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.regime import Regime
+from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import FloatArray
 from lit_lrsched.comparison.own_optimizer import ask_with_schedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer

@@ -17,11 +17,11 @@ import torch
 
 from lit_lrsched.comparison.builds import WITHOUT_LENGTH, steps_per_epoch
 from lit_lrsched.comparison.definition import Definition
-from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ranks import Ranks
 from lit_lrsched.comparison.engine.ray_cluster import cluster_of
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import race_one_by_one
+from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import Chunk, Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.engine.workers import Tell

@@ -12,10 +12,9 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, IterableDataset
 
-from lit_lrsched.comparison.engine.bare_trainer import set_up
-from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.recorder import Stage
 from lit_lrsched.comparison.engine.regime import Regime
+from lit_lrsched.comparison.engine.setting_up import Build, set_up
 from lit_lrsched.comparison.evidence.summary import Splits
 from lit_lrsched.optim.torch_internals import tree_leaves
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from lit_lrsched.comparison.builds import WITHOUT_LENGTH
-from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.sequential import race_one_by_one
+from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import Chunk, Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.evidence.runs import RunKey

@@ -21,10 +21,10 @@ from lit_lrsched.comparison.builds import build_from, drawn_anew
 from lit_lrsched.comparison.defaults import seeds_of
 from lit_lrsched.comparison.definition import Definition, Part, definition_of, digest_of
 from lit_lrsched.comparison.engine.bare_trainer import quietly
-from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ranks import Ranks
 from lit_lrsched.comparison.engine.ray_cluster import cluster_of
 from lit_lrsched.comparison.engine.regime import Regime
+from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import Engine

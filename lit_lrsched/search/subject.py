@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lit_lrsched.comparison.builds import check_automatic, steps_per_epoch
-from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.regime import Regime
+from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.own_optimizer import ask_with_schedule, in_place_of_own, takes

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lit_lrsched import Linear, compare, find_lr
 from lit_lrsched.comparison.builds import steps_per_epoch
-from lit_lrsched.comparison.engine.bare_trainer import set_up
 from lit_lrsched.comparison.engine.regime import Regime
+from lit_lrsched.comparison.engine.setting_up import set_up
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.fit_plan import configure

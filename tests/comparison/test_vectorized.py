@@ -663,7 +663,10 @@ REFUSED = {
     r"logs 'loss' twice": variant(training_step=repeating),
     r"for over 64 values of batch_idx or current_epoch": variant(training_step=by_step),
     r"uses self.trainer.callbacks": variant(training_step=lambda self, batch: self.trainer.callbacks),
-    r"overrides on_train_batch_end": variant(on_train_batch_end=lambda *_: None),
+    r"overrides on_after_backward": variant(on_after_backward=lambda self: None),
+    r"on_train_batch_start ends an epoch": variant(on_train_batch_start=lambda self, batch, batch_idx: -1),
+    r"setup for the test changes it": variant(setup=lambda self, stage: setattr(self, "stage", stage)),
+    r"its setup uses self.trainer.callbacks": variant(setup=lambda self, stage: self.trainer.callbacks),
     r"draws random numbers in on_train_epoch_end": variant(
         on_train_epoch_end=lambda self: self.log("a", torch.rand(()))
     ),

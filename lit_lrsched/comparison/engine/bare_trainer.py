@@ -6,10 +6,9 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any, cast
+from typing import Any
 
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Trainer
 
 from lit_lrsched.trainer.lightning_internals import idle_logger
 
@@ -26,38 +25,6 @@ def bare_trainer(epochs: int, steps: int | None = None, **options: Any) -> Train
         enable_model_summary=False,
         **options,
     )
-
-
-class _WhenAsked:
-    """Such a trainer that is made when it is asked for something: few data modules do, and making one takes long."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(_trainer(), name)
-
-
-@cache
-def _trainer() -> Trainer:
-    with quietly():
-        return bare_trainer(1, accelerator="cpu", devices=1)
-
-
-@contextmanager
-def set_up(data: LightningDataModule, *stages: str) -> Iterator[None]:
-    """Prepares a data module as ``Trainer.fit`` does; while the block lasts its ``trainer`` can be asked.
-
-    Args:
-        data: The data module.
-        stages: What it is set up for.
-    """
-    before = getattr(data, "trainer", None)  # a class may leave out the constructor of its base
-    data.trainer = before or cast("Trainer", _WhenAsked())
-    try:
-        data.prepare_data()
-        for stage in stages:
-            data.setup(stage)
-        yield
-    finally:
-        data.trainer = before
 
 
 @contextmanager

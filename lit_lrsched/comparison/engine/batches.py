@@ -6,7 +6,7 @@ import hashlib
 import io
 import pickle
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
@@ -17,21 +17,17 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from lit_lrsched.comparison.engine.bare_trainer import set_up
 from lit_lrsched.comparison.engine.hooks import OF_BATCHES, STEP_OF
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage, in_a_line
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.room import COPIES, check_memory
+from lit_lrsched.comparison.engine.setting_up import Build, built, check_set_up_again
 from lit_lrsched.optim.torch_internals import is_iterated_as_usual, tree_leaves, tree_map
 from lit_lrsched.trainer.lightning_internals import tell_epoch
 from lit_lrsched.trainer.lightning_package import rank_zero_info
-
-#: Seeds everything, then builds the module and its data, in the order in which one run of that seed would.
-Build = Callable[[int], tuple[LightningModule, LightningDataModule]]
 
 # Seconds of fetching that are told beforehand, and those that are worth finding out whether the rows are known.
 _LONG, _WORTH_A_LOOK = 10.0, 1.0
@@ -107,24 +103,24 @@ def module_and_rows(
     Raises:
         NotVectorizable: When batches are not rows of a data set of fixed size and content, or too many to hold.
     """
-    with isolate_rng(), torch.enable_grad():  # as everybody builds modules
-        module, data = build(seed)
+    with built(build, seed, epochs) as (module, data):
         for hook in OF_BATCHES:
             if is_overridden(hook, data):
                 raise NotVectorizable(f"its data module overrides {hook}")
-        with set_up(data, "fit"):
-            loaders: dict[Stage, DataLoader[Any]] = {"train": _loader(data.train_dataloader())}
-            if _has(module, data, "val") and regime.limit_val:
-                loaders["val"] = _loader(_only(data.val_dataloader()))
-            drawn: dict[Stage, list[_Epoch]] = {stage: [] for stage in loaders}
-            for epoch in range(epochs):
-                for stage, loader in loaders.items():
-                    drawn[stage].append(_drawn(loader, stage, epoch, regime))
-            if _has(module, data, "test") and regime.limit_test:
-                data.setup("test")
-                loaders["test"] = _loader(_only(data.test_dataloader()))
-                drawn["test"] = [_drawn(loaders["test"], "test", epochs, regime)]
-            rows = {stage: _rows(loader, drawn[stage], free, known.get(stage)) for stage, loader in loaders.items()}
+        loaders: dict[Stage, DataLoader[Any]] = {"train": _loader(data.train_dataloader())}
+        if _has(module, data, "val") and regime.limit_val:
+            loaders["val"] = _loader(_only(data.val_dataloader()))
+        drawn: dict[Stage, list[_Epoch]] = {stage: [] for stage in loaders}
+        for epoch in range(epochs):
+            for stage, loader in loaders.items():
+                drawn[stage].append(_drawn(loader, stage, epoch, regime))
+        if _has(module, data, "test") and regime.limit_test:
+            data.setup("test")
+            if free is not None:
+                check_set_up_again(module, data, epochs)
+            loaders["test"] = _loader(_only(data.test_dataloader()))
+            drawn["test"] = [_drawn(loaders["test"], "test", epochs, regime)]
+        rows = {stage: _rows(loader, drawn[stage], free, known.get(stage)) for stage, loader in loaders.items()}
     return module, rows
 
 

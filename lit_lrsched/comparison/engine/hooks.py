@@ -10,6 +10,18 @@ from lit_lrsched.comparison.engine.regime import Regime
 
 STEP_OF: dict[Stage, str] = {"train": "training_step", "val": "validation_step", "test": "test_step"}
 
+# What runs before the step of a batch, and what after it: in training, when the optimizer has made its step.
+BEFORE_BATCH: dict[Stage, str] = {
+    "train": "on_train_batch_start",
+    "val": "on_validation_batch_start",
+    "test": "on_test_batch_start",
+}
+AFTER_BATCH: dict[Stage, str] = {
+    "train": "on_train_batch_end",
+    "val": "on_validation_batch_end",
+    "test": "on_test_batch_end",
+}
+
 # What runs before the first step of an epoch, and what before the first of all.
 START_OF: dict[Stage, tuple[str, ...]] = {
     "train": ("on_train_epoch_start",),
@@ -32,13 +44,11 @@ OF_BATCHES = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_
 # What a module may override and still be its steps, the hooks above and nothing else. Hooks of prediction, of
 # checkpoints and of tear-down never run here.
 REFUSED_HOOKS = (
-    *("configure_model", "configure_sharded_model", "setup", "configure_gradient_clipping", "backward"),
+    *("configure_model", "configure_sharded_model", "configure_gradient_clipping", "backward"),
     *("optimizer_step", "optimizer_zero_grad", "lr_scheduler_step", "on_before_zero_grad", "on_before_backward"),
     *OF_BATCHES,
     *("on_after_backward", "on_before_optimizer_step"),
-    *("on_train_batch_start", "on_train_batch_end", "on_validation_batch_start"),
-    *("on_validation_batch_end", "on_validation_model_eval", "on_validation_model_train"),
-    *("on_test_batch_start", "on_test_batch_end", "on_test_model_eval"),
+    *("on_validation_model_eval", "on_validation_model_train", "on_test_model_eval"),
 )
 
 # More graphs than this take longer to trace than they save.

@@ -372,15 +372,19 @@ class Program:
         """Trains all runs on a batch: parameters, slots and sums change in place, the new state is returned."""
         loss = grad_and_value(self._pure.loss, has_aux=True)
         gradients = vmap(loss, in_dims=(0, 0, 0, 0, None, 0), randomness="different")
+        inputs = tree_unflatten(batch, self._structure["train"])
         with self._followed("train", keys, clock):
-            grads, (_, after) = gradients(
-                parameters, constants, state, tree_unflatten(batch, self._structure["train"]), clock, rates
-            )
+            grads, (_, (state, kept, output)) = gradients(parameters, constants, state, inputs, clock, rates)
         if kind == "part":
             self._regime.add_(grads, sums)
         else:
             self._update.update_(parameters, self._regime.of_step_(grads, sums), slots, coefficients)
-        return after  # type: ignore[no-any-return]
+        if self._pure.ends_batches:
+            end = vmap(self._pure.end_batch, in_dims=(0, 0, 0, 0, 0, None), randomness="error")
+            with self._followed("train", keys, clock):
+                state, more = end(parameters, constants, state, inputs, output, clock)
+            _extend(kept, more)
+        return state, kept
 
     def _evaluate(
         self,

@@ -14,9 +14,9 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
-from lit_lrsched.comparison.engine.batches import Build
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
+from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import Chunk
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import get_value

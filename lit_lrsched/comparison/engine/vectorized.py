@@ -21,9 +21,8 @@ from functools import partial
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.seed import isolate_rng
 
-from lit_lrsched.comparison.engine.batches import Build, Rows, bytes_of, module_and_rows
+from lit_lrsched.comparison.engine.batches import Rows, bytes_of, module_and_rows
 from lit_lrsched.comparison.engine.even import LANES
 from lit_lrsched.comparison.engine.held import held
 from lit_lrsched.comparison.engine.hooks import Schedule
@@ -35,6 +34,7 @@ from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
 from lit_lrsched.comparison.engine.regime import FULL, PLAIN, Regime
 from lit_lrsched.comparison.engine.room import free_memory, room, workers_with_room
+from lit_lrsched.comparison.engine.setting_up import Build, built
 from lit_lrsched.comparison.engine.stack import Member
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
 from lit_lrsched.comparison.engine.workers import Tell, in_processes
@@ -281,8 +281,8 @@ class VectorizedRace:
             return first
         seed = self._trainings[0].seed
         other = next((training.seed for training in self._trainings if training.seed != seed), seed + 1)
-        with isolate_rng(), torch.enable_grad():
-            module, _ = self._build(other)
+        with built(self._build, other, self._drawn) as (module, _):
+            pass
         constants = self._pure.tensors(module)[2]
         return {name: tensor for name, tensor in first.items() if torch.equal(tensor, constants[name])}
 

@@ -1,0 +1,220 @@
+"""Calls of a module's own methods: its tensors set for them, what they log recorded, what they change watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, SupportsIndex, cast
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
+from lit_lrsched.comparison.engine.forms import FixedGradients, OwnTensors
+from lit_lrsched.comparison.engine.held import own_attributes, settings
+from lit_lrsched.comparison.engine.hooks import AFTER_BATCH, BEFORE_BATCH, FIRST, START_OF, STEP_OF, Schedule
+from lit_lrsched.comparison.engine.metrics import Tensors
+from lit_lrsched.comparison.engine.recorder import (
+    ChangesItself,
+    Logged,
+    NotVectorizable,
+    Recorder,
+    Stage,
+    TrainerView,
+    recording_class,
+)
+from lit_lrsched.comparison.engine.tallies import Tallies
+from lit_lrsched.comparison.engine.torchmetrics_internals import branchless_metrics
+from lit_lrsched.optim.torch_internals import tree_leaves
+
+
+class Calls:
+    """Calls methods of a module as functions of the tensors that are given.
+
+    Args:
+        module: The module, freshly built. It is taken over, and must not be used otherwise afterwards.
+        schedule: How often its steps run.
+
+    Attributes:
+        counts: Where the next call stands; set before a call, asked after it.
+        tallies: The numbers that it counts with.
+        changing: Names of the tensors that its methods change; they are a part of every state.
+        lists: Names of the lists that its steps append to.
+        own_tensors: Whether each run has its own of the tensors that a step makes for all runs alike.
+        watches: Whether it is found out which numbers change.
+    """
+
+    def __init__(self, module: LightningModule, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._takes_index = {
+            STEP_OF[stage]: is_param_in_hook_signature(getattr(module, STEP_OF[stage]), "batch_idx", min_args=2)
+            for stage in schedule.steps
+        }
+        self.module = module
+        module.__class__ = recording_class(type(module))
+        vars(module)["_trainer_view"] = TrainerView(
+            cast("Recorder", module), schedule.steps["train"], schedule.regime.accumulate, schedule.epochs
+        )
+        self._methods = _Methods(module)
+        self._called: set[str] = set()
+        self.counts = Counts(0, 0)
+        self.tallies = Tallies(module)
+        self.changing: set[str] = set()
+        self.lists: set[str] = set()
+        self.own_tensors = False
+        self.watches = True
+
+    def overridden(self, hooks: Sequence[str]) -> list[str]:
+        """Returns which of these hooks the module has."""
+        return [hook for hook in hooks if is_overridden(hook, self.module)]
+
+    def around_step(self, stage: Stage) -> tuple[list[str], list[str]]:
+        """Returns what is called for a batch: up to its step, and after it, in training after the optimizer's."""
+        before = self.overridden([BEFORE_BATCH[stage]])
+        return [*before, STEP_OF[stage]], self.overridden([AFTER_BATCH[stage]])
+
+    def __call__(
+        self,
+        stage: Stage,
+        methods: Sequence[str],
+        parameters: Tensors,
+        constants: Tensors,
+        state: Tensors,
+        batch: Any = None,
+        *,
+        output: Any = None,
+        rates: Tensor | None = None,
+    ) -> tuple[Any, Tensors, dict[str, Logged]]:
+        """Calls methods, one after the other.
+
+        Args:
+            stage: In which stage.
+            methods: Their names.
+            parameters: The trained parameters.
+            constants: All other tensors of the module that do not change.
+            state: The state before, of which the tensors that change are set.
+            batch: The batch, for a step and the hooks around it.
+            output: What the step has returned, for the hook after it.
+            rates: The learning rates of the step, ``[groups]``.
+
+        Returns:
+            What the step among them returns, the state after them, and what was logged.
+        """
+        recorder: Any = self.module
+        of_batch = batch is not None
+        recorder._recorded, recorder._recorded_stage, recorder._recorded_step = {}, stage, of_batch
+        recorder._counts = counts = self.counts
+        recorder._steps_taken = self._steps_taken(stage, methods)
+        recorder._rates = rates
+        tensors = {f"module.{name}": tensor for name, tensor in (*parameters.items(), *constants.items())}
+        for name in self.changing:
+            tensors[f"module.{name}"] = state[f"changing/{name}"]
+        index = Count(counts, lambda epoch, index: index)
+        given = {
+            method: ((batch, index) if self._takes_index.get(method, True) else (batch,)) if of_batch else ()
+            for method in methods
+        }
+        made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
+        with branchless_metrics(), FixedGradients(), made, nullcontext() if stage == "train" else self._evaluating():
+            before, numbers = settings(self.module, self.lists), self.tallies.numbers()
+            output = functional_call(self._methods, tensors, (given, output))
+            if self.watches:
+                self.tallies.watch(numbers)
+            with self.tallies.set_back(numbers):
+                after = settings(self.module, self.lists)
+        # The first call of a method may set how layers compute, as it may when training starts.
+        is_first, self._called = not self._called.issuperset(methods), self._called.union(methods)
+        if after != before and not is_first:
+            changed = min(name for name in {**before, **after} if before.get(name) != after.get(name))
+            raise ChangesItself(f"{methods[-1]} changes self.{changed}")
+        # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
+        state = {**state, **{f"changing/{name}": tensors[f"module.{name}"] for name in self.changing}}
+        return output, state, recorder._recorded
+
+    def empty_lists(self) -> None:
+        """Makes the lists ready for a step, which may append to them and not read them."""
+        for name in self.lists:
+            setattr(self.module, name, _Appended())
+
+    def set_lists(self, kept: dict[str, list[Any]]) -> None:
+        """Fills the lists with all that was appended."""
+        for name in self.lists:
+            setattr(self.module, name, list(kept.get(f"self/{name}", [])))
+
+    def appended(self) -> dict[str, list[Any]]:
+        """Returns what a step has appended to the lists."""
+        return {f"self/{name}": self._appended_to(name) for name in self.lists}
+
+    def lengths(self) -> dict[str, int]:
+        """Returns the length of every list that the module has."""
+        return {name: len(value) for name, value in own_attributes(self.module).items() if type(value) is list}
+
+    def _appended_to(self, name: str) -> list[Any]:
+        appended = getattr(self.module, name)
+        if not isinstance(appended, _Appended):
+            raise NotVectorizable(f"a step sets self.{name} anew")
+        taken = appended.taken()
+        if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(taken)):
+            raise NotVectorizable(f"a step appends more than tensors to self.{name}")
+        return taken
+
+    def _steps_taken(self, stage: Stage, methods: Sequence[str]) -> Formula:
+        """Returns how many optimizer steps are taken when these methods are called."""
+        regime, batches = self._schedule.regime, self._schedule.steps["train"]
+        steps, accumulate = regime.steps_in(batches), regime.accumulate
+        if STEP_OF["train"] in methods:
+            return lambda epoch, index: epoch * steps + index // accumulate
+        if AFTER_BATCH["train"] in methods:  # an epoch's last batch makes a step in any case
+            rest = accumulate - 1
+            return lambda epoch, index: epoch * steps + (index + 1 + (index + 1 == batches) * rest) // accumulate
+        if stage == "test" or not {*FIRST, *START_OF["train"]}.isdisjoint(methods):
+            return lambda epoch, index: epoch * steps
+        return lambda epoch, index: (epoch + 1) * steps
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        modes = {layer: layer.training for layer in self.module.modules()}
+        self.module.eval()
+        try:
+            yield
+        finally:
+            for layer, mode in modes.items():
+                layer.training = mode
+
+
+class _Methods(nn.Module):
+    """Lets ``functional_call`` reach any method of the module, not ``forward`` alone."""
+
+    def __init__(self, module: LightningModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, given: dict[str, tuple[Any, ...]], output: Any) -> Any:
+        for method, args in given.items():
+            args = (output, *args) if method in AFTER_BATCH.values() else args
+            returned = getattr(self.module, method)(*args)
+            if method in STEP_OF.values():
+                output = returned
+            elif isinstance(returned, int) and returned == -1:
+                raise NotVectorizable(f"{method} ends an epoch before its last batch")
+        return output
+
+
+class _Appended(list[Any]):
+    """Stands for a list that a step appends to: what earlier steps appended is not in it, so it must not be read."""
+
+    def __len__(self) -> int:
+        raise NotVectorizable("a step reads a list of what earlier steps appended")
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotVectorizable("a step reads a list of what earlier steps appended")
+
+    def __getitem__(self, place: SupportsIndex | slice) -> Any:
+        raise NotVectorizable("a step reads a list of what earlier steps appended")
+
+    def taken(self) -> list[Any]:
+        """Returns what was appended."""
+        return list(super().__iter__())

@@ -1,0 +1,208 @@
+"""What a module logs, changes and leaves without a gradient, found out by calling each of its hooks and steps once."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+from torchmetrics import Metric
+
+from lit_lrsched.comparison.engine.calls import Calls
+from lit_lrsched.comparison.engine.counts import Counts
+from lit_lrsched.comparison.engine.held import contents, own_attributes
+from lit_lrsched.comparison.engine.hooks import END_OF, FIRST, MOST_VARIANTS, START_OF, Schedule
+from lit_lrsched.comparison.engine.metrics import Metrics
+from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Reduction, Stage, in_a_line
+from lit_lrsched.optim.torch_internals import version_of
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What was found out.
+
+    Args:
+        logs: What the steps of each stage log as numbers, and how these are reduced.
+        metrics: What they log as metric objects.
+        emptied: Which lists are empty after the hooks at the start and at the end of each stage's epochs.
+        used: Names of the parameters that have a gradient.
+    """
+
+    logs: dict[Stage, dict[str, Reduction]]
+    metrics: dict[Stage, dict[str, Metric]]
+    emptied: dict[tuple[str, Stage], set[str]] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+
+
+def probe(calls: Calls, metrics: Metrics, batches: Mapping[Stage, Any], schedule: Schedule, groups: int) -> Probed:
+    """Calls every hook and step once, and finds out what the calls and metrics need to know of them.
+
+    Args:
+        calls: Calls of the module, which was freshly built.
+        metrics: Its metrics.
+        batches: One batch of every stage that shall run.
+        schedule: How often the steps run.
+        groups: How many param groups there are.
+
+    Raises:
+        NotVectorizable: When a step is more than a pure function of parameters and batch, as far as this shows.
+    """
+    try:
+        return _Probe(calls, metrics, batches, schedule, groups).run()
+    except NotVectorizable:
+        raise
+    except Exception as error:  # of a step that misses what a trainer brings; what else is wrong with it, fit tells
+        raise NotVectorizable(f"a step cannot be called by itself ({in_a_line(error)})") from error
+
+
+class _Probe:
+    def __init__(
+        self, calls: Calls, metrics: Metrics, batches: Mapping[Stage, Any], schedule: Schedule, groups: int
+    ) -> None:
+        self._calls = calls
+        self._module = calls.module
+        self._metrics = metrics
+        self._batches = batches
+        self._schedule = schedule
+        self._groups = groups
+        self._found = Probed({stage: {} for stage in batches}, {stage: {} for stage in batches})
+
+    def run(self) -> Probed:
+        module, calls = self._module, self._calls
+        before = {name: (tensor.detach().clone(), version_of(tensor)) for name, tensor in _tensors(module).items()}
+        attributes, others = _attributes(module), _other_generators()
+        with isolate_rng(), torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a metric of one batch may have little to go by
+            self._hooks("start", "train", (*FIRST, *START_OF["train"]))
+            self._steps("train")
+            if "val" in self._batches:
+                self._stage("val")
+            self._hooks("end", "train", END_OF["train"])
+            self._hooks("start", "train", START_OF["train"])
+            if "test" in self._batches:
+                self._stage("test")
+            if others != _other_generators():
+                raise NotVectorizable("a step draws from Python's or NumPy's generator, not from torch's")
+        calls.changing = {
+            name
+            for name, tensor in _tensors(module).items()
+            # What is written anew with the numbers that were there has a new version; ``.data`` has none.
+            if version_of(tensor) != before[name][1] or not _same(tensor, before[name][0])
+        }
+        calls.watches = False
+        calls.tallies.begin_anew()
+        for name, held in _attributes(module).items():
+            emptied = name in calls.lists and getattr(module, name) == []
+            if attributes.get(name) != held and not emptied:
+                raise NotVectorizable(f"a step changes self.{name}, and the end of its epoch does not undo it")
+        self._metrics.settle()
+        return self._found
+
+    def _stage(self, stage: Stage) -> None:
+        self._hooks("start", stage, START_OF[stage])
+        self._steps(stage)
+        self._hooks("end", stage, END_OF[stage])
+
+    def _hooks(self, kind: str, stage: Stage, hooks: Sequence[str]) -> None:
+        drawn = torch.get_rng_state()
+        called = self._calls.overridden(hooks)
+        recorded = self._calls(stage, called, {}, {}, {})[2] if called else {}
+        metrics = [logged.value for logged in recorded.values()]
+        if kind == "end":
+            metrics += self._found.metrics[stage].values()
+        for metric in metrics:
+            if isinstance(metric, Metric):
+                metric.reset()
+        if not torch.equal(drawn, torch.get_rng_state()):
+            raise NotVectorizable(f"it draws random numbers in {called[-1]}")
+        lists = {f"self/{name}" for name in self._calls.lists if getattr(self._module, name) == []}
+        self._found.emptied[kind, stage] = self._metrics.empty() | lists
+
+    def _steps(self, stage: Stage) -> None:
+        calls, lengths = self._calls, self._calls.lengths
+        seen: list[Counts] = []
+        for place in self._schedule.places(stage):
+            if any(counts.serve(*place) for counts in seen):
+                continue
+            if len(seen) == MOST_VARIANTS:
+                raise NotVectorizable(f"a step differs for over {MOST_VARIANTS} values of batch_idx or current_epoch")
+            calls.counts = Counts(*place)
+            before = lengths()
+            self._step(stage, is_first=not seen)
+            calls.lists |= {name for name, length in lengths().items() if length > before.get(name, 0)}
+            seen.append(calls.counts)
+
+    def _step(self, stage: Stage, is_first: bool) -> None:
+        module, calls, batch = self._module, self._calls, self._batches[stage]
+        methods, after = calls.around_step(stage)
+        rates = None
+        if stage != "train":
+            methods, after = [*methods, *after], []
+        else:
+            rates = torch.zeros(self._groups)
+        output, _, recorded = calls(stage, methods, {}, {}, {}, batch, rates=rates)
+        self._note(stage, recorded)
+        if stage == "train":
+            loss_of(output).backward()  # type: ignore[no-untyped-call]
+            used = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
+            module.zero_grad()
+            if is_first:
+                self._found.used.update(used)
+            elif used != self._found.used:
+                raise NotVectorizable("which parameters have a gradient depends on batch_idx or current_epoch")
+        if after:
+            drawn = torch.get_rng_state()
+            _, _, recorded = calls(stage, after, {}, {}, {}, batch, output=output_for_hook(output, loss_of(output)))
+            self._note(stage, recorded)
+            if not torch.equal(drawn, torch.get_rng_state()):
+                raise NotVectorizable(f"it draws random numbers in {after[-1]}")
+
+    def _note(self, stage: Stage, recorded: Mapping[str, Logged]) -> None:
+        for name, logged in recorded.items():
+            if isinstance(logged.value, Metric):
+                self._found.metrics[stage][name] = logged.value
+            elif self._found.logs[stage].setdefault(name, logged.reduction) != logged.reduction:
+                raise NotVectorizable(f"{name!r} is logged in more than one way")
+
+
+def loss_of(output: Any) -> Tensor:
+    """Returns the loss in what ``training_step`` returns.
+
+    Raises:
+        NotVectorizable: When there is none.
+    """
+    loss = output.get("loss") if isinstance(output, Mapping) else output
+    if not isinstance(loss, Tensor):
+        raise NotVectorizable(f"training_step returns {type(output).__name__}, not a loss")
+    return loss
+
+
+def output_for_hook(output: Any, share: Tensor) -> dict[str, Any]:
+    """Returns what Lightning hands to ``on_train_batch_end``, given the batch's share of the loss of a step."""
+    return {**(output if isinstance(output, Mapping) else {}), "loss": share.detach()}
+
+
+def _tensors(module: LightningModule) -> dict[str, Tensor]:
+    return dict([*module.named_parameters(), *module.named_buffers()])
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a.detach().nan_to_num(), b.nan_to_num())
+
+
+def _other_generators() -> tuple[Any, bytes]:
+    return random.getstate(), pickle.dumps(np.random.get_state())
+
+
+def _attributes(module: LightningModule) -> dict[str, Any]:
+    """Returns what the module holds beside its layers and tensors."""
+    held = {name: (value, contents(value, set())) for name, value in own_attributes(module).items()}
+    return {name: id(value) if within is None else within for name, (value, within) in held.items()}
