@@ -77,6 +77,12 @@ def version_of(tensor: Tensor) -> int | None:
         return None
 
 
+def name_for_each(function: Any) -> str | None:
+    """Returns the method that a function of many tensors applies to each, such as ``mul_``; None for any other."""
+    prefix, _, name = getattr(function, "__name__", "").partition("_foreach_")
+    return name if name and not prefix else None
+
+
 def has_gradient_hooks(tensor: Tensor) -> bool:
     """Returns whether anything is called with a tensor's gradient."""
     return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 import warnings
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities import grad_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -722,12 +724,18 @@ def triplets(module: Any, x: Tensor, y: Tensor) -> Tensor:
     return F.triplet_margin_loss(*three) + F.triplet_margin_loss(*three, margin=0.5, p=1, swap=True, reduction="sum")
 
 
+def clamped(module: Any, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        module.net[0].weight.clamp_(-0.2, 0.2)
+    return F.cross_entropy(module(x), y)
+
+
 #: Losses in ways that torch.func cannot follow as they stand.
 LOSSES = {
     loss.__name__: loss
     for loss in (
         *(hot_by_hand, filled_by_hand, added_up, contrastive, mixed, distilled, triplets),
-        *(by_distributions, by_the_trainer),
+        *(by_distributions, by_the_trainer, clamped),
     )
 }
 
@@ -822,6 +830,119 @@ class FrozenStatistics(Classifier):
 
     def on_train_epoch_start(self) -> None:
         self.net[1].eval()
+
+
+class SetUp(Classifier):
+    """Makes its layers when it knows the data, standardizes by them, and asks how long training will be."""
+
+    def build(self) -> None:
+        self.net = None
+
+    def setup(self, stage: str) -> None:
+        if self.net is None:
+            self.net = nn.Linear(8, CLASSES)
+        if stage == "fit":
+            self.register_buffer("mean", self.trainer.datamodule.parts[0].tensors[0].mean(0))
+            self.steps = self.trainer.estimated_stepping_batches
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x - self.mean)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) * (1 - 0.5 * self.global_step / self.steps)
+
+
+class MomentumEncoder(Classifier):
+    """Learns from a second network, which follows the first in every step."""
+
+    def build(self) -> None:
+        super().build()
+        self.teacher = copy.deepcopy(self.net).requires_grad_(False)
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        for slow, quick in zip(self.teacher.parameters(), self.net.parameters(), strict=True):
+            slow.data = slow.data * 0.9 + quick.data * 0.1
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.follow()
+        return super().training_step(batch, batch_idx) + F.mse_loss(self(batch[0]), self.teacher(batch[0]))
+
+
+class Averaged(MomentumEncoder):
+    """Validates with averaged weights, which it takes for the test."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return Classifier.training_step(self, batch, batch_idx)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        with torch.no_grad():
+            for slow, quick in zip(self.teacher.parameters(), self.net.parameters(), strict=True):
+                slow.lerp_(quick, 0.1)
+        self.log("loss_again", outputs["loss"], on_epoch=True)
+        self.log("steps", float(self.global_step))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", F.cross_entropy(self.teacher(batch[0]), batch[1]))
+
+    def on_train_end(self) -> None:
+        self.net.load_state_dict(self.teacher.state_dict())
+
+
+class TargetNetwork(MomentumEncoder):
+    """Copies its weights once an epoch, from the second on, to what is zero for every seed until then."""
+
+    def build(self) -> None:
+        super().build()
+        with torch.no_grad():
+            for parameter in self.teacher.parameters():
+                parameter.zero_()
+
+    def follow(self) -> None:
+        """Does not: see below."""
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch > 0:
+            self.teacher.load_state_dict(self.net.state_dict())
+
+
+class Gathered(Classifier):
+    """Scales its batches beforehand, and gathers what its validation returns in a hook after each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: list[Any] = []
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        batch[0].mul_(0.5)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        super().validation_step(batch, batch_idx)
+        return {"logits": self(batch[0]), "y": batch[1]}
+
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.outputs.append(outputs)
+
+    def on_validation_epoch_end(self) -> None:
+        logits, y = (torch.cat([output[key] for output in self.outputs]) for key in ("logits", "y"))
+        self.log("val_cross_entropy", F.cross_entropy(logits, y))
+        self.outputs.clear()
+
+
+class GradientNorms(Classifier):
+    """Logs the norms of its gradients, clips them by hand, and keeps its weights small."""
+
+    def on_after_backward(self) -> None:
+        self.log("largest", torch.stack([p.grad.abs().max() for p in self.parameters()]).max())
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        self.log_dict(grad_norm(self, norm_type=2))
+        nn.utils.clip_grad_norm_(self.parameters(), 0.1)
+        self.log("rate", optimizer.param_groups[0]["lr"])
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        for parameter in self.parameters():
+            parameter.data.clamp_(-0.3, 0.3)
 
 
 class VAE(Classifier):
@@ -939,6 +1060,12 @@ TOGETHER = {
         Ordinary(FrozenAndTied, "table"),
         Ordinary(TwoHeads, "table"),
         Ordinary(Denoising, "table", data=OwnOrder),
+        Ordinary(SetUp, "table"),
+        Ordinary(MomentumEncoder, "table"),
+        Ordinary(Averaged, "table"),
+        Ordinary(TargetNetwork, "table"),
+        Ordinary(Gathered, "table"),
+        Ordinary(GradientNorms, "table"),
         Ordinary(VAE, "table", random=True),
     )
 }

@@ -25,6 +25,7 @@ from torchmetrics import MeanMetric
 
 from lit_lrsched import Constant, InputError, compare, find_lr
 from lit_lrsched.comparison.engine import vectorized
+from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.counts import Count, Counts
 from lit_lrsched.comparison.engine.program import Program
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
@@ -40,6 +41,7 @@ from tests.comparison.ordinary_modules import (
     BatchNormMLP,
     Branching,
     Classifier,
+    MomentumEncoder,
     Ordinary,
     Rows,
     WithLoss,
@@ -148,7 +150,7 @@ class Changing(Classifier):
 
     def build(self) -> None:
         self.first = nn.Linear(8, 8).requires_grad_(False)
-        self.norm, self.drop, self.beta = nn.BatchNorm1d(8), nn.Dropout(0.0), 1.0
+        self.norm, self.drop, self.mode = nn.BatchNorm1d(8), nn.Dropout(0.0), "early"
         self.net = nn.Sequential(self.first, self.norm, self.drop, nn.Linear(8, CLASSES))
 
     def on_train_epoch_start(self) -> None:
@@ -175,8 +177,8 @@ def drop(module: Any) -> None:
     module.drop.p = 0.5
 
 
-def set_beta(module: Any) -> None:
-    module.beta = 2.0
+def set_mode(module: Any) -> None:
+    module.mode = "late"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def set_beta(module: Any) -> None:
         (unfreeze_one, "it sets requires_grad while it trains"),
         (fix_statistics, r"on_train_epoch_start changes self\.norm\.training"),
         (drop, r"on_train_epoch_start changes self\.drop\.p"),
-        (set_beta, r"on_train_epoch_start changes self\.beta"),
+        (set_mode, r"on_train_epoch_start changes self\.mode"),
     ],
 )
 def test_a_module_that_changes_how_it_computes_is_told(change: Any, told: str) -> None:
@@ -269,13 +271,19 @@ def test_what_a_step_changes_and_is_no_number_of_each_run_is_told(weight: Any, t
         race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
 
 
-def test_a_count_that_becomes_a_fraction_later_is_told() -> None:
+def test_a_count_that_becomes_a_fraction_later() -> None:
     class Later(Weighing):
         def on_train_epoch_end(self) -> None:
             self._count += 1 if self.current_epoch == 0 else 0.5
 
-    with pytest.raises(NotVectorizable, match=r"makes self\._count a fraction, which was a whole number before"):
-        race(trainings(), seeded(Ordinary(Later, "table")), epochs=EPOCHS, workers=1)
+        def weight(self, loss: Tensor) -> Any:
+            return self._count + 1
+
+    make = seeded(Ordinary(Later, "table"))
+    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
+    for run, training in enumerate(trainings()):
+        single = alone(training, make, SGD, EPOCHS)
+        np.testing.assert_allclose(together[run]["val_loss"], single["val_loss"], rtol=1e-5)
 
 
 def test_an_object_that_changes_before_every_call_and_not_in_it_is_no_reason_to_train_alone() -> None:
@@ -370,11 +378,66 @@ def test_a_metric_outside_of_the_module_is_told() -> None:
 
 
 @pytest.mark.parametrize("hook", ["on_train_end", "on_fit_end"])
-def test_what_happens_between_training_and_test_is_told(hook: str) -> None:
-    kind = type("Ending", (Classifier,), {hook: lambda self: self.net[0].weight.data.zero_()})
-    with pytest.raises(NotVectorizable, match=f"it overrides {hook}"):
+def test_what_happens_between_training_and_test_counts(hook: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def end(self: Any) -> None:
+        print(f"ended at {self.current_epoch}, {self.global_step}")
+        self.net[0].weight.data.zero_()
+
+    make = seeded(Ordinary(type("Ending", (Classifier,), {hook: end}), "table"))
+    together = race(trainings(), make, epochs=EPOCHS)
+    assert capsys.readouterr().out == f"ended at {EPOCHS}, {EPOCHS * STEPS}\n"  # not once more from finding out
+    for run, training in enumerate(trainings()):
+        assert together[run]["test_acc"] == pytest.approx(alone(training, make, SGD, EPOCHS)["test_acc"])
+    race(trainings(), make, epochs=EPOCHS, regime=Regime(limit_test=0))
+    assert capsys.readouterr().out.count("ended") == len(trainings())  # where nothing follows, nobody asks
+
+
+def test_what_is_logged_when_training_has_ended_is_told() -> None:
+    kind = type("Ending", (Classifier,), {"on_train_end": lambda self: self.log("a", 1.0)})
+    with pytest.raises(NotVectorizable, match="it logs in on_train_end"):
         race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
-    race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS, regime=Regime(limit_test=0))
+
+
+def named(module: Any, batch: Any, batch_idx: int) -> Any:
+    return {"loss": F.cross_entropy(module(batch[0]), batch[1]), "name": "loss"}
+
+
+def shared(module: Any, batch: Any, batch_idx: int) -> Tensor:
+    module.teacher[0].weight.data = module.net[0].weight.data
+    return F.cross_entropy(module(batch[0]), batch[1])
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+@pytest.mark.parametrize("name", ["Averaged", "Gathered", "GradientNorms"])
+def test_hooks_around_batches_whose_gradients_add_up(accumulate: int, name: str) -> None:
+    kind = type("Late", (TOGETHER[name].module,), {"on_after_backward": Classifier.on_after_backward})
+    make, steps = seeded(Ordinary(kind, "table")), EPOCHS * math.ceil(STEPS / accumulate)
+    rates = np.linspace(0.05, 0.01, steps)
+    regime = Regime(accumulate=accumulate, clip=Clip(0.05, "norm"))
+    together = race([Training(3, rates), Training(8, rates)], make, optimizer=SGD, epochs=EPOCHS, regime=regime)
+    for run, seed in enumerate((3, 8)):
+        single = alone(Training(seed, rates), make, SGD, EPOCHS, **regime.options())
+        for key in together[run].keys() - {"diverged", "rates"}:
+            np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("hooks", "told"),
+    [
+        ({"on_after_backward": lambda self: None}, "it overrides on_after_backward, and gradients add up over batches"),
+        ({"on_before_optimizer_step": lambda self, _: setattr(self.net[0].weight, "grad", None)}, "takes the gradient"),
+        ({"on_train_batch_end": lambda self, *_: torch.rand(1)}, "it draws random numbers in on_train_batch_end"),
+        ({"on_train_batch_end": lambda self, *_: self.log("train_loss_step", 1.0)}, "logged by a step and by"),
+        ({"training_step": named, "on_train_batch_end": lambda self, *_: None}, "given more than tensors"),
+        ({"training_step": shared}, "a step lets two of its tensors share their memory"),
+    ],
+)
+def test_what_hooks_around_batches_may_not_do_is_told(hooks: dict[str, Any], told: str) -> None:
+    kind = type("Around", (MomentumEncoder,), hooks)
+    regime = Regime(accumulate=2 if "on_after_backward" in hooks else 1)
+    rates = np.full(EPOCHS * math.ceil(STEPS / regime.accumulate), 0.05)
+    with pytest.raises(NotVectorizable, match=told):
+        race([Training(3, rates)], seeded(Ordinary(kind, "table")), epochs=EPOCHS, regime=regime)
 
 
 def test_a_layer_that_counts_its_calls_is_told() -> None:
@@ -389,13 +452,13 @@ def test_a_layer_that_counts_its_calls_is_told() -> None:
 def test_a_hook_that_branches_and_then_changes_the_module_ends_the_program_in_a_line(tmp_path: Path) -> None:
     class Late(Changing):
         def on_validation_epoch_end(self) -> None:
-            if self.first.weight.sum() < 1e9 and self.current_epoch == 1:  # called run by run
-                self.beta = 2.0
+            if self.norm.num_batches_tracked > EPOCHS:  # called run by run, and not so late when it is looked at first
+                self.mode = "late"
 
     options: dict[str, Any] = {"epochs": EPOCHS, "lrs": [0.05], "metric": "val_acc"}
     raced = compare(Late, partial(Rows, "table"), {"constant": Constant()}, seeds=2, folder=tmp_path / "1", **options)
-    assert raced.results.reason == "on_validation_epoch_end changes self.beta"
-    with pytest.raises(InputError, match=r"on_validation_epoch_end changes self\.beta: give engine='sequential'"):
+    assert raced.results.reason == "on_validation_epoch_end changes self.mode"
+    with pytest.raises(InputError, match=r"on_validation_epoch_end changes self\.mode: give engine='sequential'"):
         find_lr(Late, partial(Rows, "table"), lrs=(0.01, 0.1), points=5, seeds=2, epochs=EPOCHS, folder=tmp_path / "2")
 
 

@@ -93,7 +93,7 @@ def test_groups_keep_their_ratio_and_their_settings(tmp_path, monkeypatch, caplo
     assert Watched.used[8][0] == (pytest.approx(2e-3 / 25), 0.95, 0.2)
     assert min(used[0][1] for used in Watched.used[8:]) == pytest.approx(0.85, abs=0.01)
     assert result.results.engine == "sequential"
-    assert result.results.reason == "it overrides on_before_optimizer_step"
+    assert result.results.reason == "a step uses the betas of a param group"
     (opening,) = [message for message in caplog.messages if message.startswith("Optimizer: ")]
     assert opening == (
         "Optimizer: Watched's own AdamW (weight_decay=0.2); peak rates 0.002 (its own: 0.001). The peak rates are the "

@@ -158,7 +158,9 @@ class Drive(Callback):
         self.epochs.append({name: float(value) for name, value in trainer.callback_metrics.items()})
 
 
-def alone(training: Training, make: Any, optimizer: Any, epochs: int, scheduler: Any = None) -> dict[str, Any]:
+def alone(
+    training: Training, make: Any, optimizer: Any, epochs: int, scheduler: Any = None, **options: Any
+) -> dict[str, Any]:
     """Trains one by itself with ``Trainer.fit``."""
     module, data = make(training.seed)
 
@@ -171,7 +173,7 @@ def alone(training: Training, make: Any, optimizer: Any, epochs: int, scheduler:
     module.configure_optimizers = configure
     drive = Drive(training)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    trainer = Trainer(max_epochs=epochs, callbacks=[drive], enable_model_summary=False, **quiet)
+    trainer = Trainer(max_epochs=epochs, callbacks=[drive], enable_model_summary=False, **quiet, **options)
     trainer.fit(module, data)
     curves = {name: np.array([epoch[name] for epoch in drive.epochs]) for name in drive.epochs[0]}
     weights = {name: parameter.detach().numpy() for name, parameter in module.named_parameters()}
@@ -634,12 +636,6 @@ def from_a_generator(self: Any, batch: Any) -> Tensor:
     return loss_of(self, batch, torch.rand((), generator=torch.Generator()))
 
 
-def clipping(self: Any, batch: Any) -> Tensor:
-    with torch.no_grad():
-        self.net[0].weight.clamp_(-0.01, 0.01)
-    return loss_of(self, batch)
-
-
 def repeating(self: Any, batch: Any) -> Tensor:
     for factor in (1, 2):
         self.log("loss", loss_of(self, batch, factor))
@@ -659,13 +655,15 @@ REFUSED = {
     r"branches on the values": variant(training_step=branching),
     r"draws from Python's or NumPy's generator": variant(training_step=from_numpy),
     r"generator": variant(training_step=from_a_generator),
-    r"changes the parameter 'net.0.weight' itself": variant(training_step=clipping),
     r"logs 'loss' twice": variant(training_step=repeating),
     r"for over 64 values of batch_idx or current_epoch": variant(training_step=by_step),
     r"uses self.trainer.callbacks": variant(training_step=lambda self, batch: self.trainer.callbacks),
-    r"overrides on_after_backward": variant(on_after_backward=lambda self: None),
+    r"overrides optimizer_step": variant(optimizer_step=lambda *_: None),
     r"on_train_batch_start ends an epoch": variant(on_train_batch_start=lambda self, batch, batch_idx: -1),
     r"setup for the test changes it": variant(setup=lambda self, stage: setattr(self, "stage", stage)),
+    r"its setup draws random numbers after it asks": variant(
+        setup=lambda self, stage: torch.rand(self.trainer.estimated_stepping_batches)
+    ),
     r"its setup uses self.trainer.callbacks": variant(setup=lambda self, stage: self.trainer.callbacks),
     r"draws random numbers in on_train_epoch_end": variant(
         on_train_epoch_end=lambda self: self.log("a", torch.rand(()))

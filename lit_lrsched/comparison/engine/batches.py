@@ -103,7 +103,7 @@ def module_and_rows(
     Raises:
         NotVectorizable: When batches are not rows of a data set of fixed size and content, or too many to hold.
     """
-    with built(build, seed, epochs) as (module, data):
+    with built(build, seed, epochs, regime) as (module, data):
         for hook in OF_BATCHES:
             if is_overridden(hook, data):
                 raise NotVectorizable(f"its data module overrides {hook}")
@@ -117,7 +117,7 @@ def module_and_rows(
         if _has(module, data, "test") and regime.limit_test:
             data.setup("test")
             if free is not None:
-                check_set_up_again(module, data, epochs)
+                check_set_up_again(module, data, epochs, regime)
             loaders["test"] = _loader(_only(data.test_dataloader()))
             drawn["test"] = [_drawn(loaders["test"], "test", epochs, regime)]
         rows = {stage: _rows(loader, drawn[stage], free, known.get(stage)) for stage, loader in loaders.items()}

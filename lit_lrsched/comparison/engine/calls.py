@@ -15,7 +15,16 @@ from torch.func import functional_call
 from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
 from lit_lrsched.comparison.engine.forms import FixedGradients, OwnTensors
 from lit_lrsched.comparison.engine.held import own_attributes, settings
-from lit_lrsched.comparison.engine.hooks import AFTER_BATCH, BEFORE_BATCH, FIRST, START_OF, STEP_OF, Schedule
+from lit_lrsched.comparison.engine.hooks import (
+    AFTER_BATCH,
+    BEFORE_BATCH,
+    BEFORE_OPTIMIZER,
+    FIRST,
+    LAST,
+    START_OF,
+    STEP_OF,
+    Schedule,
+)
 from lit_lrsched.comparison.engine.metrics import Tensors
 from lit_lrsched.comparison.engine.recorder import (
     ChangesItself,
@@ -86,6 +95,7 @@ class Calls:
         batch: Any = None,
         *,
         output: Any = None,
+        gradients: Tensors | None = None,
         rates: Tensor | None = None,
     ) -> tuple[Any, Tensors, dict[str, Logged]]:
         """Calls methods, one after the other.
@@ -98,12 +108,14 @@ class Calls:
             state: The state before, of which the tensors that change are set.
             batch: The batch, for a step and the hooks around it.
             output: What the step has returned, for the hook after it.
+            gradients: Those of the trained parameters, for hooks that may change them: they are changed here.
             rates: The learning rates of the step, ``[groups]``.
 
         Returns:
             What the step among them returns, the state after them, and what was logged.
         """
         recorder: Any = self.module
+        gradients = {} if gradients is None else gradients
         of_batch = batch is not None
         recorder._recorded, recorder._recorded_stage, recorder._recorded_step = {}, stage, of_batch
         recorder._counts = counts = self.counts
@@ -112,11 +124,16 @@ class Calls:
         tensors = {f"module.{name}": tensor for name, tensor in (*parameters.items(), *constants.items())}
         for name in self.changing:
             tensors[f"module.{name}"] = state[f"changing/{name}"]
+        for name, before_hooks in gradients.items():
+            tensors[f"module.{name}"] = parameters[name].detach()
+            tensors[f"module.{name}"].grad = before_hooks
         index = Count(counts, lambda epoch, index: index)
-        given = {
-            method: ((batch, index) if self._takes_index.get(method, True) else (batch,)) if of_batch else ()
-            for method in methods
-        }
+        given: dict[str, tuple[Any, ...]] = {method: (batch, index) if of_batch else () for method in methods}
+        for method in methods:
+            if not self._takes_index.get(method, True):
+                given[method] = (batch,)
+            elif method in BEFORE_OPTIMIZER:
+                given[method] = (recorder.optimizers(),) if method == "on_before_optimizer_step" else ()
         made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
         with branchless_metrics(), FixedGradients(), made, nullcontext() if stage == "train" else self._evaluating():
             before, numbers = settings(self.module, self.lists), self.tallies.numbers()
@@ -130,6 +147,11 @@ class Calls:
         if after != before and not is_first:
             changed = min(name for name in {**before, **after} if before.get(name) != after.get(name))
             raise ChangesItself(f"{methods[-1]} changes self.{changed}")
+        for name in gradients:
+            gradient = tensors[f"module.{name}"].grad
+            if gradient is None:
+                raise NotVectorizable(f"{methods[-1]} takes the gradient of {name} away")
+            gradients[name] = gradient
         # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
         state = {**state, **{f"changing/{name}": tensors[f"module.{name}"] for name in self.changing}}
         return output, state, recorder._recorded
@@ -165,12 +187,12 @@ class Calls:
         """Returns how many optimizer steps are taken when these methods are called."""
         regime, batches = self._schedule.regime, self._schedule.steps["train"]
         steps, accumulate = regime.steps_in(batches), regime.accumulate
-        if STEP_OF["train"] in methods:
+        if not {STEP_OF["train"], *BEFORE_OPTIMIZER}.isdisjoint(methods):
             return lambda epoch, index: epoch * steps + index // accumulate
         if AFTER_BATCH["train"] in methods:  # an epoch's last batch makes a step in any case
             rest = accumulate - 1
             return lambda epoch, index: epoch * steps + (index + 1 + (index + 1 == batches) * rest) // accumulate
-        if stage == "test" or not {*FIRST, *START_OF["train"]}.isdisjoint(methods):
+        if stage == "test" or not {*FIRST, *START_OF["train"], *LAST}.isdisjoint(methods):
             return lambda epoch, index: epoch * steps
         return lambda epoch, index: (epoch + 1) * steps
 

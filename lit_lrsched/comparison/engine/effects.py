@@ -17,11 +17,13 @@ class Effects(NamedTuple):
         changed: What comes out as anything but what went in.
         used: What is changed, or has a part in anything else that comes out.
         renewed: What comes out the same whatever goes in.
+        writes_elsewhere: Whether anything is changed that is not carried, such as parameters.
     """
 
     changed: set[int]
     used: set[int]
     renewed: set[int]
+    writes_elsewhere: bool
 
 
 def effects(graph: Graph, carried: range) -> Effects:
@@ -34,7 +36,8 @@ def effects(graph: Graph, carried: range) -> Effects:
     memory = Memory(graph)
     arguments = graph.find_nodes(op="placeholder")
     outputs = tree_leaves(graph.output_node().args)
-    found = Effects(set(), set(), set())
+    others = (argument for place, argument in enumerate(arguments) if place not in carried)
+    found = Effects(set(), set(), set(), any(argument in memory.changed for argument in others))
     for place, (argument, after) in enumerate(zip((arguments[i] for i in carried), outputs, strict=False)):
         if after is not argument or argument in memory.changed:
             found.changed.add(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from lit_lrsched.comparison.engine.recurrent import (
     rnn_tanh,
     rnn_tanh_cell,
 )
-from lit_lrsched.optim.torch_internals import distributions_check, weight_norm
+from lit_lrsched.optim.torch_internals import distributions_check, name_for_each, weight_norm
 
 
 class Followable(TorchFunctionMode):
@@ -43,6 +44,8 @@ class Followable(TorchFunctionMode):
             out = form(*args, **(kwargs or {}))
             if out is not NotImplemented:
                 return out
+        if name := name_for_each(func):
+            return _one_by_one(getattr(Tensor, name), *args)
         return func(*args, **(kwargs or {}))
 
 
@@ -76,6 +79,11 @@ class OwnTensors(TorchFunctionMode):
 _MAKING = frozenset(
     getattr(torch, name + suffix) for name in ("zeros", "ones", "full", "empty") for suffix in ("", "_like")
 ) | {torch.tensor}
+
+
+def _one_by_one(method: Any, tensors: Sequence[Tensor], *args: Any) -> list[Any]:
+    each = [arg if isinstance(arg, (list, tuple)) else [arg] * len(tensors) for arg in args]
+    return [method(*parts) for parts in zip(tensors, *each, strict=True)]
 
 
 def _randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None, **_: Any) -> Any:
@@ -196,10 +204,32 @@ def _setitem(tensor: Tensor, index: Any, value: Any) -> Any:
     return None
 
 
+def _set_data(tensor: Tensor, value: Tensor) -> Any:
+    if tensor.shape != value.shape or tensor.dtype != value.dtype:
+        return NotImplemented
+    with torch.no_grad():
+        tensor.copy_(value)
+    return None
+
+
 def _scatter_(tensor: Tensor, dim: int, index: Tensor, src: Any = None, **kwargs: Any) -> Any:
     if "reduce" in kwargs:
         return NotImplemented
     return tensor.copy_(torch.scatter(tensor, dim, index, kwargs.get("value", src)))
+
+
+def _written_over(function: Any) -> Any:
+    def form(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return tensor.copy_(function(tensor, *args, **kwargs))
+
+    return form
+
+
+# Of these torch.func knows the operation, and not the one that changes its tensor: it would loop over all runs.
+_IN_PLACE = (
+    *("addcdiv", "addcmul", "clamp", "clip", "floor_divide", "fmod", "lerp", "negative", "remainder", "square"),
+    *("subtract", "tril", "triu", "xlogy"),
+)
 
 
 def _in_any_format(function: Any) -> Any:
@@ -211,6 +241,7 @@ def _in_any_format(function: Any) -> Any:
 
 
 _FORMS: dict[Any, Any] = {
+    **{getattr(Tensor, f"{name}_"): _written_over(getattr(Tensor, name)) for name in _IN_PLACE},
     Tensor.to: _in_any_format(Tensor.to),
     Tensor.contiguous: _in_any_format(Tensor.contiguous),
     torch.clone: _in_any_format(torch.clone),
@@ -227,6 +258,8 @@ _FORMS: dict[Any, Any] = {
     torch.bincount: _bincount,
     Tensor.bincount: _bincount,
     Tensor.__setitem__: _setitem,
+    Tensor.data.__get__: Tensor.detach,  # type: ignore[attr-defined]
+    Tensor.data.__set__: _set_data,  # type: ignore[attr-defined]
     Tensor.scatter_: _scatter_,
     F.embedding_bag: _embedding_bag,
     F.one_hot: _one_hot,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lit_lrsched.comparison.engine.recorder import Stage
@@ -21,6 +20,9 @@ AFTER_BATCH: dict[Stage, str] = {
     "val": "on_validation_batch_end",
     "test": "on_test_batch_end",
 }
+
+# What runs between the gradients of a step and the optimizer, and may look at them or change them.
+BEFORE_OPTIMIZER = ("on_after_backward", "on_before_optimizer_step")
 
 # What runs before the first step of an epoch, and what before the first of all.
 START_OF: dict[Stage, tuple[str, ...]] = {
@@ -47,7 +49,6 @@ REFUSED_HOOKS = (
     *("configure_model", "configure_sharded_model", "configure_gradient_clipping", "backward"),
     *("optimizer_step", "optimizer_zero_grad", "lr_scheduler_step", "on_before_zero_grad", "on_before_backward"),
     *OF_BATCHES,
-    *("on_after_backward", "on_before_optimizer_step"),
     *("on_validation_model_eval", "on_validation_model_train", "on_test_model_eval"),
 )
 
@@ -68,10 +69,3 @@ class Schedule:
     steps: dict[Stage, int]
     epochs: int
     regime: Regime
-
-    def places(self, stage: Stage) -> Iterator[tuple[int, int]]:
-        """Yields epoch and batch index of every step."""
-        epochs: Sequence[int] = [self.epochs] if stage == "test" else range(self.epochs)
-        for epoch in epochs:
-            for index in range(self.steps[stage]):
-                yield epoch, index

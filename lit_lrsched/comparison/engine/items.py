@@ -83,12 +83,15 @@ def item(tensor: Tensor, source: str = "the values of its tensors") -> Any:
 
 
 def as_tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, **others: Any) -> Any:
-    """Returns what ``torch.as_tensor`` does of an item, or of a list of items."""
-    items = data if isinstance(data, (list, tuple)) else [data]
-    if others or not items or not all(isinstance(one, Item) for one in items):
+    """Returns what ``torch.as_tensor`` does of an item, or of a list of items or of tensors with a number each."""
+    if isinstance(data, Item):
+        return NotImplemented if others else data.tensor().to(device, dtype, copy=True)
+    if others or not isinstance(data, (list, tuple)) or not data:
         return NotImplemented
-    tensors = [one.tensor() for one in items]
-    return (torch.stack(tensors) if items is data else tensors[0].clone()).to(device, dtype)
+    items = [item(one) if isinstance(one, Tensor) else one for one in data]
+    if not all(isinstance(one, Item) for one in items):
+        return NotImplemented
+    return torch.stack([one.tensor() for one in items]).to(device, dtype)
 
 
 def _without_items(change: Callable[[Item], Any], tree: Any) -> Any:

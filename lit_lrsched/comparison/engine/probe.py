@@ -1,11 +1,13 @@
-"""What a module logs, changes and leaves without a gradient, found out by calling each of its hooks and steps once."""
+"""What a module logs, changes and leaves without a gradient, found out by calling its hooks and steps."""
 
 from __future__ import annotations
 
+import io
 import pickle
 import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +21,7 @@ from torchmetrics import Metric
 from lit_lrsched.comparison.engine.calls import Calls
 from lit_lrsched.comparison.engine.counts import Counts
 from lit_lrsched.comparison.engine.held import contents, own_attributes
-from lit_lrsched.comparison.engine.hooks import END_OF, FIRST, MOST_VARIANTS, START_OF, Schedule
+from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, END_OF, FIRST, LAST, MOST_VARIANTS, START_OF, Schedule
 from lit_lrsched.comparison.engine.metrics import Metrics
 from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Reduction, Stage, in_a_line
 from lit_lrsched.optim.torch_internals import version_of
@@ -43,7 +45,10 @@ class Probed:
 
 
 def probe(calls: Calls, metrics: Metrics, batches: Mapping[Stage, Any], schedule: Schedule, groups: int) -> Probed:
-    """Calls every hook and step once, and finds out what the calls and metrics need to know of them.
+    """Calls every hook and step, and finds out what the calls and metrics need to know of them.
+
+    One batch of an epoch is enough, and one epoch, as long as a call would do the same in the others: what it asks of
+    batch and epoch tells.
 
     Args:
         calls: Calls of the module, which was freshly built.
@@ -63,6 +68,10 @@ def probe(calls: Calls, metrics: Metrics, batches: Mapping[Stage, Any], schedule
         raise NotVectorizable(f"a step cannot be called by itself ({in_a_line(error)})") from error
 
 
+# At the start of training other hooks are called than at that of each epoch.
+_FIRST_START = "first start"
+
+
 class _Probe:
     def __init__(
         self, calls: Calls, metrics: Metrics, batches: Mapping[Stage, Any], schedule: Schedule, groups: int
@@ -73,22 +82,22 @@ class _Probe:
         self._batches = batches
         self._schedule = schedule
         self._groups = groups
+        self._seen: dict[tuple[str, Stage], list[Counts]] = {}
         self._found = Probed({stage: {} for stage in batches}, {stage: {} for stage in batches})
 
     def run(self) -> Probed:
         module, calls = self._module, self._calls
         before = {name: (tensor.detach().clone(), version_of(tensor)) for name, tensor in _tensors(module).items()}
+        places = _places(module)
         attributes, others = _attributes(module), _other_generators()
-        with isolate_rng(), torch.enable_grad(), warnings.catch_warnings():
+        with isolate_rng(), torch.enable_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # a metric of one batch may have little to go by
-            self._hooks("start", "train", (*FIRST, *START_OF["train"]))
-            self._steps("train")
-            if "val" in self._batches:
-                self._stage("val")
-            self._hooks("end", "train", END_OF["train"])
-            self._hooks("start", "train", START_OF["train"])
+            for epoch in range(self._schedule.epochs):
+                if not self._is_known(epoch):
+                    self._epoch(epoch)
             if "test" in self._batches:
-                self._stage("test")
+                self._hooks("last", "train", LAST, self._schedule.epochs)
+                self._stage("test", self._schedule.epochs)
             if others != _other_generators():
                 raise NotVectorizable("a step draws from Python's or NumPy's generator, not from torch's")
         calls.changing = {
@@ -97,6 +106,8 @@ class _Probe:
             # What is written anew with the numbers that were there has a new version; ``.data`` has none.
             if version_of(tensor) != before[name][1] or not _same(tensor, before[name][0])
         }
+        if _places(module) < places:
+            raise NotVectorizable("a step lets two of its tensors share their memory")
         calls.watches = False
         calls.tallies.begin_anew()
         for name, held in _attributes(module).items():
@@ -106,15 +117,52 @@ class _Probe:
         self._metrics.settle()
         return self._found
 
-    def _stage(self, stage: Stage) -> None:
-        self._hooks("start", stage, START_OF[stage])
-        self._steps(stage)
-        self._hooks("end", stage, END_OF[stage])
+    def _is_known(self, epoch: int) -> bool:
+        """Returns whether everything in an epoch would be as it was in those that were gone through."""
+        return len(self._seen) > 0 and all(
+            any(counts.serve(epoch, index) for counts in self._seen.get(called, ()))
+            for called, places in self._called_in(epoch)
+            for index in places
+        )
 
-    def _hooks(self, kind: str, stage: Stage, hooks: Sequence[str]) -> None:
+    def _called_in(self, epoch: int) -> Iterator[tuple[tuple[str, Stage], range]]:
+        """Yields what is called in an epoch of training, and for which batches."""
+        stages: list[Stage] = ["train", "val"]
+        for stage in stages:
+            if stage in self._batches:
+                if self._calls.overridden(self._starts(stage, epoch)):
+                    yield (self._start(stage, epoch), stage), range(1)
+                yield ("step", stage), range(self._schedule.steps[stage])
+                if self._calls.overridden(END_OF[stage]):
+                    yield ("end", stage), range(1)
+
+    def _epoch(self, epoch: int) -> None:
+        self._hooks(self._start("train", epoch), "train", self._starts("train", epoch), epoch)
+        self._steps("train", epoch)
+        if "val" in self._batches:
+            self._stage("val", epoch)
+        self._hooks("end", "train", END_OF["train"], epoch)
+
+    def _stage(self, stage: Stage, epoch: int) -> None:
+        self._hooks("start", stage, START_OF[stage], epoch)
+        self._steps(stage, epoch)
+        self._hooks("end", stage, END_OF[stage], epoch)
+
+    def _start(self, stage: Stage, epoch: int) -> str:
+        return _FIRST_START if stage == "train" and epoch == 0 else "start"
+
+    def _starts(self, stage: Stage, epoch: int) -> tuple[str, ...]:
+        return (*(FIRST if stage == "train" and epoch == 0 else ()), *START_OF[stage])
+
+    def _hooks(self, kind: str, stage: Stage, hooks: Sequence[str], epoch: int) -> None:
         drawn = torch.get_rng_state()
+        self._calls.counts = Counts(epoch, 0)
+        seen = self._seen.setdefault((kind, stage), [])
+        seen.append(self._calls.counts)
         called = self._calls.overridden(hooks)
         recorded = self._calls(stage, called, {}, {}, {})[2] if called else {}
+        if kind == "last" and recorded:
+            raise NotVectorizable(f"it logs in {called[-1]}")
         metrics = [logged.value for logged in recorded.values()]
         if kind == "end":
             metrics += self._found.metrics[stage].values()
@@ -124,23 +172,28 @@ class _Probe:
         if not torch.equal(drawn, torch.get_rng_state()):
             raise NotVectorizable(f"it draws random numbers in {called[-1]}")
         lists = {f"self/{name}" for name in self._calls.lists if getattr(self._module, name) == []}
-        self._found.emptied[kind, stage] = self._metrics.empty() | lists
+        empty = self._metrics.empty() | lists
+        known = self._found.emptied
+        place = ("start" if kind == _FIRST_START else kind, stage)
+        known[place] = known[place] & empty if len(seen) > 1 else empty
 
-    def _steps(self, stage: Stage) -> None:
+    def _steps(self, stage: Stage, epoch: int) -> None:
         calls, lengths = self._calls, self._calls.lengths
-        seen: list[Counts] = []
-        for place in self._schedule.places(stage):
-            if any(counts.serve(*place) for counts in seen):
+        seen = self._seen.setdefault(("step", stage), [])
+        for index in range(self._schedule.steps[stage]):
+            is_known = any(counts.serve(epoch, index) for counts in seen)
+            if is_known and index > 0:  # the first is called in any case, for what the end of the epoch needs
                 continue
-            if len(seen) == MOST_VARIANTS:
+            if not is_known and len(seen) == MOST_VARIANTS:
                 raise NotVectorizable(f"a step differs for over {MOST_VARIANTS} values of batch_idx or current_epoch")
-            calls.counts = Counts(*place)
+            calls.counts = Counts(epoch, index)
             before = lengths()
-            self._step(stage, is_first=not seen)
+            self._step(stage)
             calls.lists |= {name for name, length in lengths().items() if length > before.get(name, 0)}
-            seen.append(calls.counts)
+            if not is_known:
+                seen.append(calls.counts)
 
-    def _step(self, stage: Stage, is_first: bool) -> None:
+    def _step(self, stage: Stage) -> None:
         module, calls, batch = self._module, self._calls, self._batches[stage]
         methods, after = calls.around_step(stage)
         rates = None
@@ -153,8 +206,10 @@ class _Probe:
         if stage == "train":
             loss_of(output).backward()  # type: ignore[no-untyped-call]
             used = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
+            if seeing := calls.overridden(BEFORE_OPTIMIZER):
+                self._note(stage, calls(stage, seeing, {}, {}, {}, batch, rates=rates)[2])
             module.zero_grad()
-            if is_first:
+            if not self._found.used:
                 self._found.used.update(used)
             elif used != self._found.used:
                 raise NotVectorizable("which parameters have a gradient depends on batch_idx or current_epoch")
@@ -192,6 +247,11 @@ def output_for_hook(output: Any, share: Tensor) -> dict[str, Any]:
 
 def _tensors(module: LightningModule) -> dict[str, Tensor]:
     return dict([*module.named_parameters(), *module.named_buffers()])
+
+
+def _places(module: LightningModule) -> int:
+    """Returns in how many places of memory its tensors lie."""
+    return len({tensor.untyped_storage().data_ptr() for tensor in _tensors(module).values()})
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

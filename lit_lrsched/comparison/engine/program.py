@@ -111,6 +111,7 @@ class Program:
                 self._trace_stage("val", epoch, kept)
             self._trace_hooks("end", "train", epoch, kept)
         if "test" in self._sizes:
+            self._trace_hooks("last", "train", self._epochs, kept)
             self._trace_stage("test", self._epochs, kept)
 
     def logged(self, *stages: Stage) -> set[str] | None:
@@ -157,8 +158,11 @@ class Program:
         """Whether a validation leaves nothing that training, or a later validation, comes to depend on."""
         if "val" not in self._sizes:
             return True
+        validation = self._effects("val", "start", "step", "end")
+        if any(effects.writes_elsewhere for effects in validation):
+            return False
         used = set[int]().union(*(effects.used for effects in self._effects("train", "start", "part", "step", "end")))
-        changed = set[int]().union(*(effects.changed for effects in self._effects("val", "start", "step", "end")))
+        changed = set[int]().union(*(effects.changed for effects in validation))
         renewed = set.intersection(*(effects.renewed for effects in self._effects("val", "end")))
         steps = [graph for graph in self._graphs("val", "step") if graph]
         kept = {name for graph in steps for name, items in graph.example[1].items() if items}
@@ -170,7 +174,7 @@ class Program:
 
     def _effects(self, stage: Stage, *kinds: str) -> list[Effects]:
         everything = set(range(len(self._example.state)))
-        anything = Effects(everything, everything, set())  # what hooks may do that are called run by run
+        anything = Effects(everything, everything, set(), True)  # what hooks may do that are called run by run
         return [graph.effects if graph else anything for graph in self._graphs(stage, *kinds)]
 
     def train_epoch(self, stack: Stack, epoch: int, values: Values, validates: bool = True) -> dict[str, Tensor]:
@@ -197,7 +201,8 @@ class Program:
         return dict(stack.logged)
 
     def test(self, stack: Stack) -> dict[str, Tensor]:
-        """Tests; returns what is logged, ``[R]`` by name."""
+        """Ends training and tests; returns what is logged, ``[R]`` by name."""
+        self._call_hooks("last", stack, "train", self._epochs)
         stack.logged = {}
         self._evaluate_stage(stack, "test", self._epochs)
         return stack.logged
@@ -231,8 +236,8 @@ class Program:
             stack.logged[name] = total / weight if self._pure.logs[stage][name].name == "mean" else total.clone()
 
     def _call_hooks(self, kind: str, stack: Stack, stage: Stage, epoch: int) -> None:
-        """Calls the hooks at the start or the end of an epoch."""
-        if kind == "start" and not self._pure.has_start(stage, epoch):
+        """Calls the hooks at the start or the end of an epoch, or after the last one."""
+        if not self._pure.has(kind, stage, epoch):
             return
         traced = self._hook_graph(kind, stage, epoch, stack.kept)
         values: Tensors
@@ -246,12 +251,13 @@ class Program:
         self._forget(kind, stage, stack.kept)
 
     def _call_run_by_run(self, kind: str, stack: Stack, stage: Stage, epoch: int) -> Tensors:
-        function, clock = self._hooks_of(kind, stage), next(self._clocks(epoch, 1))
+        clock = next(self._clocks(epoch, 1))
         states, logged = [], []
         for run in range(stack.runs):
             self._pure.counts = Counts(epoch, 0)
             trees = (stack.parameters, stack.constants, stack.state, stack.kept)
-            state, values = function(*known(tree_map(lambda tensor, run=run: tensor[run], trees)), clock)
+            mine: tuple[Tensors, Tensors, Tensors, Kept] = known(tree_map(lambda tensor, run=run: tensor[run], trees))
+            state, values = self._pure.around_epoch(kind, stage, *mine, clock)
             states.append(state)
             logged.append(values)
         stack.state = side_by_side(states, self._device)
@@ -273,7 +279,7 @@ class Program:
             _extend(kept, self._step_graph(stage, epoch, index)[0].example[1])
 
     def _trace_hooks(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> None:
-        if kind == "end" or self._pure.has_start(stage, epoch):
+        if self._pure.has(kind, stage, epoch):
             self._hook_graph(kind, stage, epoch, kept)
             self._forget(kind, stage, kept)
 
@@ -315,7 +321,7 @@ class Program:
                 return traced
         stack, counts = self._example, Counts(epoch, 0)
         self._pure.counts = counts
-        function = vmap(self._hooks_of(kind, stage), in_dims=(0, 0, 0, 0, None), randomness="error")
+        function = vmap(partial(self._pure.around_epoch, kind, stage), in_dims=(0, 0, 0, 0, None), randomness="error")
 
         def contiguous(*args: Any) -> Any:
             # What is reset is one tensor for all runs until it is copied; metrics add to it in place.
@@ -332,9 +338,6 @@ class Program:
             counts = Counts(epoch, 0)  # called run by run, it sees every epoch as it is
         graphs.append(Traced(graph, counts, {}))
         return graphs[-1]
-
-    def _hooks_of(self, kind: str, stage: Stage) -> Any:
-        return partial(self._pure.start_epoch if kind == "start" else self._pure.end_epoch, stage)
 
     def _arguments(self, stage: Stage, size: int) -> tuple[Any, ...]:
         """Returns example arguments of a step, as trees."""
@@ -378,10 +381,16 @@ class Program:
         if kind == "part":
             self._regime.add_(grads, sums)
         else:
-            self._update.update_(parameters, self._regime.of_step_(grads, sums), slots, coefficients)
+            grads = self._regime.of_step_(grads, sums)
+            if self._pure.sees_gradients:
+                see = vmap(self._pure.see_gradients, in_dims=(0, 0, 0, 0, 0, None, 0), randomness="error")
+                with Followable():
+                    grads, state, more = see(parameters, constants, state, inputs, grads, clock, rates)
+                _extend(kept, more)
+            self._update.update_(parameters, self._regime.clipped(grads), slots, coefficients)
         if self._pure.ends_batches:
             end = vmap(self._pure.end_batch, in_dims=(0, 0, 0, 0, 0, None), randomness="error")
-            with self._followed("train", keys, clock):
+            with Followable():
                 state, more = end(parameters, constants, state, inputs, output, clock)
             _extend(kept, more)
         return state, kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,15 @@ from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.calls import Calls
 from lit_lrsched.comparison.engine.counts import Counts
-from lit_lrsched.comparison.engine.hooks import END_OF, FIRST, LAST, REFUSED_HOOKS, START_OF, Schedule
+from lit_lrsched.comparison.engine.hooks import (
+    BEFORE_OPTIMIZER,
+    END_OF,
+    FIRST,
+    LAST,
+    REFUSED_HOOKS,
+    START_OF,
+    Schedule,
+)
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
 from lit_lrsched.comparison.engine.probe import loss_of, output_for_hook, probe
 from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Stage
@@ -42,6 +50,7 @@ class PureModule:
         names: What steps and hooks of each stage log, as far as they were called.
         weights: What the last step logged, and with which weight.
         emptied: Which lists are empty after the hooks at the start and at the end of each stage's epochs.
+        sees_gradients: Whether it has a hook that is called with the gradients of each step.
         ends_batches: Whether it has a hook that is called after each step of the optimizer.
     """
 
@@ -55,17 +64,21 @@ class PureModule:
     ) -> None:
         if not module.automatic_optimization:
             raise NotVectorizable("it optimizes by hand (automatic_optimization=False)")
-        for hook in (*REFUSED_HOOKS, *(LAST if "test" in batches else ())):
+        for hook in REFUSED_HOOKS:
             if is_overridden(hook, module):
                 raise NotVectorizable(f"it overrides {hook}")
         for name, parameter in module.named_parameters():
             if has_gradient_hooks(parameter):
                 raise NotVectorizable(f"{name} has a hook on its gradient")
+        if schedule.regime.accumulate > 1 and is_overridden("on_after_backward", module):
+            raise NotVectorizable("it overrides on_after_backward, and gradients add up over batches")
         self._schedule = schedule
         self._module = module
         self._calls = Calls(module, schedule)
         self._metrics = Metrics(module)
         self._around = {stage: self._calls.around_step(stage) for stage in batches}
+        self._see = self._calls.overridden(BEFORE_OPTIMIZER)
+        self.sees_gradients = bool(self._see)
         self.ends_batches = bool(self._around["train"][1])
         found = probe(self._calls, self._metrics, batches, schedule, groups)
         self.logs, self._logged_metrics, self.emptied = found.logs, found.metrics, found.emptied
@@ -75,9 +88,7 @@ class PureModule:
         self.trained = [n for n, p in parameters.items() if p in trained and p.requires_grad and n in found.used]
         if not self.trained:
             raise NotVectorizable("training_step has no gradient in any parameter of the optimizer")
-        for name in self.trained:
-            if name in self._calls.changing:
-                raise NotVectorizable(f"a step changes the parameter {name!r} itself")
+        self._calls.changing -= {*self.trained}
 
     @property
     def counts(self) -> Counts:
@@ -143,6 +154,22 @@ class PureModule:
             raise NotVectorizable("on_train_batch_end is given more than tensors by training_step")
         return share, ({**state, "loss/train": loss.detach()}, kept, handed)
 
+    def see_gradients(
+        self,
+        parameters: Tensors,
+        constants: Tensors,
+        state: Tensors,
+        batch: Any,
+        gradients: Tensors,
+        clock: Tensor,
+        rates: Tensor,
+    ) -> tuple[Tensors, Tensors, Kept]:
+        """Returns gradients, state and lists after the hooks that are called with the gradients of a step."""
+        seen = {name: gradient.clone() for name, gradient in gradients.items()}
+        options = {"gradients": seen, "rates": rates}
+        state, kept = self._step("train", self._see, parameters, constants, state, batch, clock, **options)[1:]
+        return seen, state, kept
+
     def end_batch(
         self, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, output: dict[str, Any], clock: Tensor
     ) -> tuple[Tensors, Kept]:
@@ -166,51 +193,46 @@ class PureModule:
         """Returns in words which list it is that was kept under this key."""
         return f"self.{key[5:]}" if key.startswith("self/") else self._metrics.name_of(key)
 
-    def has_start(self, stage: Stage, epoch: int) -> bool:
-        """Returns whether anything happens before an epoch's first step."""
-        return bool(self._calls.overridden(self._starts(stage, epoch)))
+    def has(self, kind: str, stage: Stage, epoch: int) -> bool:
+        """Returns whether anything happens before or after an epoch's steps, or after the last epoch."""
+        return kind == "end" or bool(self._calls.overridden(self._hooks(kind, stage, epoch)))
 
-    def start_epoch(
-        self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, kept: Kept, clock: Tensor
-    ) -> tuple[Tensors, Tensors]:
-        """Returns the state after the hooks that run before an epoch's first step, and what they log."""
-        hooks = self._starts(stage, self.counts.now[0])
-        return self._hooks(stage, hooks, parameters, constants, state, kept, clock)
-
-    def end_epoch(
-        self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, kept: Kept, clock: Tensor
-    ) -> tuple[Tensors, Tensors]:
-        """Returns the state for the next epoch, and what metrics and hooks log at the end of this one.
-
-        What steps log as numbers is not among it: that is in the state, by ``sum/stage/name``.
-        """
-        metrics = self._logged_metrics[stage]
-        state, values = self._hooks(stage, END_OF[stage], parameters, constants, state, kept, clock, metrics)
-        return {**state, **self._sums(stage)}, values
-
-    def _hooks(
+    def around_epoch(
         self,
+        kind: str,
         stage: Stage,
-        hooks: Sequence[str],
         parameters: Tensors,
         constants: Tensors,
         state: Tensors,
         kept: Kept,
         clock: Tensor,
-        metrics: Mapping[str, Metric] | None = None,
     ) -> tuple[Tensors, Tensors]:
-        """Calls hooks; returns the state after them, and what is logged, these metrics among it."""
+        """Returns the state after hooks, and what metrics and hooks log.
+
+        What steps log as numbers is not among it: that is in the state, by ``sum/stage/name``.
+
+        Args:
+            kind: ``"start"`` before an epoch's first step, ``"end"`` after its last, ``"last"`` when training ends.
+            stage: The stage.
+            parameters: The trained parameters.
+            constants: All other tensors of the module that do not change.
+            state: The state before.
+            kept: What steps have appended to lists.
+            clock: Epoch and batch index, int64 ``[2]``.
+        """
         calls = self._calls
         calls.counts.clock = clock
         self._metrics.load_all(state, kept)
         calls.set_lists(kept)
         recorded: dict[str, Logged] = {}
-        called = calls.overridden(hooks)
+        called = calls.overridden(self._hooks(kind, stage, calls.counts.now[0]))
         if called:
             calls.tallies.load(state)
             _, state, recorded = calls(stage, called, parameters, constants, state)
             state |= calls.tallies.saved()
-        logged: dict[str, Any] = {**(metrics or {}), **{name: entry.value for name, entry in recorded.items()}}
+        logged: dict[str, Any] = {name: entry.value for name, entry in recorded.items()}
+        if kind == "end":
+            logged = {**self._logged_metrics[stage], **logged}
         self.names[stage].update(logged)
         values = {
             name: value.compute().float() if isinstance(value, Metric) else value for name, value in logged.items()
@@ -218,10 +240,13 @@ class PureModule:
         for value in logged.values():
             if isinstance(value, Metric):
                 value.reset()  # as Lightning does with the metrics that it is given to log
-        return {**state, **self._metrics.saved_all()}, values
+        anew = self._sums(stage) if kind == "end" else {}
+        return {**state, **self._metrics.saved_all(), **anew}, values
 
-    def _starts(self, stage: Stage, epoch: int) -> tuple[str, ...]:
-        return (*(FIRST if self.is_first(stage, epoch) else ()), *START_OF[stage])
+    def _hooks(self, kind: str, stage: Stage, epoch: int) -> tuple[str, ...]:
+        if kind == "start":
+            return (*(FIRST if self.is_first(stage, epoch) else ()), *START_OF[stage])
+        return LAST if kind == "last" else END_OF[stage]
 
     def _step(
         self,

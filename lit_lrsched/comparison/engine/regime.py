@@ -94,6 +94,10 @@ class Regime:
             grads = {name: total + grads[name] for name, total in sums.items()}
             for total in sums.values():
                 total.zero_()
+        return grads
+
+    def clipped(self, grads: Tensors) -> Tensors:
+        """Returns the gradients of a step as the optimizer gets them."""
         return self.clip(grads) if self.clip is not None else grads
 
     def counts(self) -> dict[str, int | float]:

@@ -11,10 +11,12 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
 from lit_lrsched.comparison.engine.held import held
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.regime import Regime
 
 #: Seeds everything, then builds the module and its data, in the order in which one run of that seed would.
 Build = Callable[[int], tuple[LightningModule, LightningDataModule]]
@@ -40,25 +42,28 @@ def set_up(data: LightningDataModule, *stages: str) -> Iterator[None]:
 
 
 @contextmanager
-def built(build: Build, seed: int, epochs: int) -> Iterator[tuple[LightningModule, LightningDataModule]]:
+def built(
+    build: Build, seed: int, epochs: int, regime: Regime
+) -> Iterator[tuple[LightningModule, LightningDataModule]]:
     """Builds a module and its data, and sets them up for ``fit``; the global generator is restored in the end.
 
     Args:
         build: Seeds everything and builds the module and its data.
         seed: What to seed with.
         epochs: Epochs of the run.
+        regime: Which batches train, and how their gradients make steps.
 
     Raises:
-        NotVectorizable: When ``setup`` asks its trainer for more than the data and the number of epochs.
+        NotVectorizable: When ``setup`` asks its trainer for more than the data and how long training is.
     """
     with isolate_rng(), torch.enable_grad():  # as everybody builds modules
         module, data = build(seed)
         with set_up(data, "fit"):
-            _set_up(module, data, epochs, "fit")
+            _set_up(module, "fit", _TrainerInSetup(data, epochs, regime))
             yield module, data
 
 
-def check_set_up_again(module: LightningModule, data: LightningDataModule, epochs: int) -> None:
+def check_set_up_again(module: LightningModule, data: LightningDataModule, epochs: int, regime: Regime) -> None:
     """Refuses a module whose ``setup`` for a test changes it, since a program keeps the trained one as it is.
 
     Raises:
@@ -67,17 +72,18 @@ def check_set_up_again(module: LightningModule, data: LightningDataModule, epoch
     if not is_overridden("setup", module):
         return
     before, state = held(module), {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    _set_up(module, data, epochs, "test")
+    _set_up(module, "test", _TrainerInSetup(data, epochs, regime))
     again = module.state_dict()
     if held(module) != before or not all(torch.equal(tensor, again[name]) for name, tensor in state.items()):
         raise NotVectorizable("its setup for the test changes it")
 
 
-def _set_up(module: LightningModule, data: LightningDataModule, epochs: int, stage: str) -> None:
+def _set_up(module: LightningModule, stage: str, trainer: _TrainerInSetup) -> None:
     if is_overridden("setup", module):
-        module.trainer = cast("Trainer", _TrainerInSetup(data, epochs))
+        module.trainer = cast("Trainer", trainer)
         module.setup(stage)
         module.trainer = None
+        trainer.check_drawn()
 
 
 class _TrainerInSetup:
@@ -86,15 +92,32 @@ class _TrainerInSetup:
     Args:
         data: The data.
         epochs: Epochs of training.
+        regime: Which batches train, and how their gradients make steps.
     """
 
     is_global_zero = True
     world_size = 1
     global_rank = local_rank = node_rank = 0
 
-    def __init__(self, data: LightningDataModule, epochs: int) -> None:
+    def __init__(self, data: LightningDataModule, epochs: int, regime: Regime) -> None:
         self.datamodule = data
         self.max_epochs = epochs
+        self._regime = regime
+        self._drawn: Tensor | None = None  # what was drawn when it was asked for the steps
+
+    def check_drawn(self) -> None:
+        """Refuses draws after it was asked for the steps: it would load the data there, and draw for their order."""
+        if self._drawn is not None and not torch.equal(self._drawn, torch.get_rng_state()):
+            raise NotVectorizable("its setup draws random numbers after it asks for the number of steps")
+
+    @property
+    def estimated_stepping_batches(self) -> int:
+        """The optimizer steps of training."""
+        self._drawn = torch.get_rng_state()
+        loader = self.datamodule.train_dataloader()
+        if not hasattr(loader, "__len__"):
+            raise NotVectorizable("its data has no length")
+        return self.max_epochs * self._regime.steps_in(self._regime.batches("train", len(loader)))
 
     def __getattr__(self, name: str) -> Any:
         raise NotVectorizable(f"its setup uses self.trainer.{name}")

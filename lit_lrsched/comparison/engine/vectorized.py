@@ -281,7 +281,7 @@ class VectorizedRace:
             return first
         seed = self._trainings[0].seed
         other = next((training.seed for training in self._trainings if training.seed != seed), seed + 1)
-        with built(self._build, other, self._drawn) as (module, _):
+        with built(self._build, other, self._drawn, self._regime) as (module, _):
             pass
         constants = self._pure.tensors(module)[2]
         return {name: tensor for name, tensor in first.items() if torch.equal(tensor, constants[name])}
