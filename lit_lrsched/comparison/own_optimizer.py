@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Sequence
 
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
@@ -19,6 +19,7 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import undo_schedulers
 from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
 from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure
+from lit_lrsched.trainer.lightning_internals import begin_fit
 
 
 def ask(module: LightningModule, data: LightningDataModule, regime: Regime, epochs: int) -> RacingOptimizer:
@@ -100,7 +101,7 @@ def _configured(
     module: LightningModule, data: LightningDataModule, regime: Regime, epochs: int, steps: int | None
 ) -> Configured:
     with quietly():
-        trainer = bare_trainer(epochs, steps, accelerator="cpu", devices=1, **regime.counts())
+        trainer = _trainer(regime, epochs, steps)
         try:
             return configure(trainer, module, data)
         except DoesNotFit:
@@ -117,6 +118,10 @@ def _configured(
                 f"{type(module).__name__} has several optimizers, and only the rate of one can be set: return one from "
                 "it"
             ) from None
+
+
+def _trainer(regime: Regime, epochs: int, steps: int | None) -> Trainer:
+    return bare_trainer(epochs, steps, accelerator="cpu", devices=1, **regime.counts())
 
 
 def in_place_of_own(
@@ -141,15 +146,20 @@ def in_place_of_own(
         InputError: When there is no rate of its own to set, or an optimizer is given in place of what makes one.
     """
     _check_is_none_yet(make)
-    parameters = list(module.parameters())
     if not is_overridden("configure_optimizers", module) or takes("optimizer", module):
-        return given(make, parameters)
+        with quietly():
+            begin_fit(_trainer(regime, epochs, steps), module, data)  # a module may make its layers in setup
+        return given(make, module.parameters())
     note = f"It takes the place of {type(module).__name__}.configure_optimizers, its schedule included"
     try:
         optimizer, configs, _ = _asked(module, data, regime, epochs, steps)
         own = _described(module, optimizer, configs, None, ())
-    except Exception as error:  # what is replaced need not work
-        return given(make, parameters, (f"{note}; that fails, so its param groups are not known: {error}.",))
+    except Exception as error:  # what is replaced need not work, as long as setup does
+        if not any(True for _ in module.parameters()):
+            raise
+        note = f"{note}; that fails, so its param groups are not known: {error}."
+        return given(make, module.parameters(), (note,))
+    parameters = list(module.parameters())
     if own.holds_others or own.members == (tuple(range(len(parameters))),):
         return given(make, parameters, (f"{note}.",))
     return given(Regrouped(make, own), parameters, (f"{note}; its param groups stay.",))

@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 import torch
 import yaml
+from lightning.pytorch import LightningModule
 from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 
@@ -220,7 +221,22 @@ class Fails(MLP):
         raise RuntimeError("not today")
 
 
-@pytest.mark.parametrize("model", [Grouped, Untyped, HeadAlone, Fails, MLP])
+class InSetup(Grouped):
+    """Makes its layers when it is set up."""
+
+    def __init__(self):
+        LightningModule.__init__(self)
+
+    def setup(self, stage):
+        if stage == "fit":
+            self.network = torch.nn.Sequential(torch.nn.Linear(10, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+
+
+class InSetupAlone(InSetup):
+    configure_optimizers = LightningModule.configure_optimizers
+
+
+@pytest.mark.parametrize("model", [Grouped, Untyped, HeadAlone, Fails, MLP, InSetup, InSetupAlone])
 def test_an_optimizer_that_is_given_keeps_the_param_groups_as_fit_does(tmp_path, model, caplog):
     caplog.set_level("INFO", logger="lightning.pytorch")
     options = {"optimizer": partial(SGD, lr=0.4), "schedules": {"constant": Constant()}, "lrs": [0.05]}
@@ -230,14 +246,24 @@ def test_an_optimizer_that_is_given_keeps_the_param_groups_as_fit_does(tmp_path,
     for one, other in zip(together.results.records, alone.results.records, strict=True):
         assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
     said = " ".join(caplog.messages)
-    assert ("its param groups stay." in said) == (model in (Grouped, Untyped, HeadAlone))
+    assert ("its param groups stay." in said) == (model in (Grouped, Untyped, HeadAlone, InSetup))
     assert ("its param groups are not known: not today." in said) == (model is Fails)
-    assert ("all 2 keep their ratio: first 0.4 (weight_decay 0.2), last 1.6" in said) == (model in (Grouped, Untyped))
+    groups = "all 2 keep their ratio: first 0.4 (weight_decay 0.2), last 1.6"
+    assert (groups in said) == (model in (Grouped, Untyped, InSetup))
     plain = race(MLP, tmp_path / "plain", **options)
     same = [record.metrics for record in plain.results.records] == [
         record.metrics for record in together.results.records
     ]
     assert same == (model in (MLP, Fails))
+
+
+def test_a_setup_that_fails_is_not_taken_for_an_optimizer_that_does(tmp_path):
+    class Broken(InSetup):
+        def setup(self, stage):
+            raise RuntimeError("no data")
+
+    with pytest.raises(RuntimeError, match="no data"):
+        race(Broken, tmp_path, optimizer=partial(SGD, lr=0.4))
 
 
 def test_the_worked_example_stays_as_it_is(command):
