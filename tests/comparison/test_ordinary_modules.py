@@ -603,7 +603,15 @@ class TrainedByValidation(Classifier):
         self.log("val_loss", self.factor)
 
 
-@pytest.mark.parametrize("module", [BestSoFar, OneMetric, TrainedByValidation])
+class DecayedByValidation(Classifier):
+    """Makes its weights smaller after every validation."""
+
+    def on_validation_epoch_end(self) -> None:
+        for parameter in self.parameters():
+            parameter.data.mul_(0.9)
+
+
+@pytest.mark.parametrize("module", [BestSoFar, OneMetric, TrainedByValidation, DecayedByValidation])
 def test_validations_that_something_depends_on_are_not_left_out(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     make = seeded(Ordinary(module, "table"))
     assert validations(make, monkeypatch, only_ends=True)[0] == EPOCHS
