@@ -708,6 +708,12 @@ def by_the_trainer(module: Any, x: Tensor, y: Tensor) -> Tensor:
         for place, group in enumerate(module.optimizers().param_groups):
             module.log(f"lr_{place}", group["lr"])
         module.log("lr", trainer.optimizers[0].param_groups[0]["lr"], on_step=False, on_epoch=True)
+        module.print("in training")
+        if not trainer.is_last_batch:
+            x = module.all_gather(x)
+        if module.global_step % trainer.log_every_n_steps == 0:
+            module.log("started", 1.0)
+        x = x * (1 + module.global_step / trainer.estimated_stepping_batches)
     share = (module.global_step + trainer.current_epoch) / (trainer.max_epochs * trainer.num_training_batches)
     return F.cross_entropy(module(x), y) * (1 + share)
 

@@ -98,6 +98,28 @@ def test_losses_that_torch_func_cannot_follow_as_they_stand(name: str) -> None:
             np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
 
 
+def test_both_engines_know_what_a_step_asks_of_its_trainer(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"lrs": [0.05], "seeds": 2, "epochs": EPOCHS, "metric": "val_loss"}
+
+    class Tested(WithLoss):
+        def test_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("test_loss", self.loss_of(self, *batch))
+
+    one, other = (
+        compare(
+            partial(Tested, "by_the_trainer"),
+            partial(Rows, "table"),
+            {"constant": Constant()},
+            engine=engine,
+            folder=tmp_path / engine,
+            **options,
+        )
+        for engine in ("vectorized", "sequential")
+    )
+    for together, alone_ in zip(one.results.records, other.results.records, strict=True):
+        assert together.metrics == pytest.approx(alone_.metrics, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     "drawn",
     [lambda like: torch.empty(like.shape).normal_(), lambda like: torch.distributions.Normal(like, 1).rsample()],

@@ -19,7 +19,6 @@ def bare_trainer(epochs: int, steps: int | None = None, **options: Any) -> Train
         max_epochs=epochs,
         max_steps=-1 if steps is None else steps,
         logger=idle_logger(),  # a module may use its logger itself
-        log_every_n_steps=0,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

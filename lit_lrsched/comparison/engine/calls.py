@@ -65,7 +65,11 @@ class Calls:
         self.module = module
         module.__class__ = recording_class(type(module))
         vars(module)["_trainer_view"] = TrainerView(
-            cast("Recorder", module), schedule.steps["train"], schedule.regime.accumulate, schedule.epochs
+            cast("Recorder", module),
+            max_epochs=schedule.epochs,
+            num_training_batches=schedule.steps["train"],
+            accumulate_grad_batches=schedule.regime.accumulate,
+            estimated_stepping_batches=schedule.total,
         )
         self._methods = _Methods(module)
         self._called: set[str] = set()

@@ -64,8 +64,10 @@ class Schedule:
         steps: Batches an epoch, by stage.
         epochs: Epochs of training.
         regime: Which batches train, and how their gradients make steps.
+        total: Optimizer steps of training.
     """
 
     steps: dict[Stage, int]
     epochs: int
     regime: Regime
+    total: int

@@ -154,6 +154,13 @@ class Recorder:
         """A logger that keeps nothing."""
         return idle_logger()
 
+    def print(self, *_: Any, **__: Any) -> None:
+        """Says nothing: of many runs at once nobody could tell whose words these are."""
+
+    def all_gather(self, data: Any, *_: Any, **__: Any) -> Any:
+        """Returns what a single process has to gather."""
+        return data
+
     def optimizers(self, use_pl_optimizer: bool = True) -> OptimizerView:
         """Returns what stands for the optimizer."""
         if self._rates is None:
@@ -198,24 +205,19 @@ class TrainerView:
 
     Args:
         module: The module whose step it is.
-        batches: Batches of an epoch of training.
-        accumulate: Batches whose gradients make an optimizer step.
-        epochs: Epochs of training.
+        settings: What a trainer knows before it begins, by name.
     """
 
     _module: Recorder
-    max_epochs: int
     num_training_batches: int
-    accumulate_grad_batches: int
+    log_every_n_steps = 50  # a trainer's, if nobody sets it
     is_global_zero = True
     sanity_checking = False
     world_size = 1
     global_rank = local_rank = node_rank = 0
 
-    def __init__(self, module: Recorder, batches: int, accumulate: int, epochs: int) -> None:
-        vars(self).update(
-            _module=module, max_epochs=epochs, num_training_batches=batches, accumulate_grad_batches=accumulate
-        )
+    def __init__(self, module: Recorder, **settings: int) -> None:
+        vars(self).update(_module=module, **settings)
 
     @property
     def current_epoch(self) -> Any:
@@ -226,6 +228,14 @@ class TrainerView:
     def global_step(self) -> Any:
         """The optimizer steps taken so far."""
         return self._module.global_step
+
+    @property
+    def is_last_batch(self) -> bool:
+        """Whether no batch of the epoch comes after this one."""
+        if not self._module._recorded_step or not self.training:
+            raise _refused("trainer.is_last_batch outside of training", "is_last_batch")
+        batches = self.num_training_batches
+        return bool(self._module._counts.answer(lambda epoch, index: index + 1 == batches))
 
     @property
     def logger(self) -> Any:

@@ -141,7 +141,7 @@ class VectorizedRace:
         probes = {
             stage: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for stage, part in rows.items()
         }
-        schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs, regime)
+        schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs, regime, self._steps)
         self._pure = PureModule(module, trained, len(real.param_groups), probes, schedule)
         example = Member(*self._pure.tensors(module), {stage: part.few() for stage, part in rows.items()})
         self._shared = self._same_constants(example)
