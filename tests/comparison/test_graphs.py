@@ -193,11 +193,20 @@ def test_what_becomes_of_a_state_is_told() -> None:
     state = dict.fromkeys(("kept", "read", "shown", "added to", "highest", "set anew", "moved"), torch.zeros(3, 4))
     found = Graph(function, state, X, carried=0).effects
     names = list(state)
-    changed, used, renewed = ({names[place] for place in places} for places in found)
+    changed, used, renewed = ({names[place] for place in places} for places in found[:3])
+    assert not found.writes_elsewhere
     assert changed >= {"added to", "highest", "set anew", "moved"}
     assert changed.isdisjoint({"kept", "read"})
     assert used >= changed | {"read", "shown", "kept"}
     assert renewed == {"set anew"}
+
+
+def test_what_is_written_beside_a_state_is_told() -> None:
+    def function(state: Tensor, x: Tensor) -> list[Tensor]:
+        x.mul_(2)
+        return [state + x]
+
+    assert Graph(function, X, X.clone(), carried=0).effects.writes_elsewhere
 
 
 def test_what_is_written_through_a_view_is_no_renewal() -> None:

@@ -471,6 +471,77 @@ def test_a_layer_that_counts_its_calls_is_told() -> None:
         race(trainings(), seeded(Ordinary(Counted, "table")), epochs=EPOCHS)
 
 
+SEEN: list[float] = []
+SETTINGS = {"scale": 1.0}
+
+
+def set_scale(scale: float) -> None:
+    SETTINGS["scale"] = scale
+
+
+def scale() -> float:
+    return SETTINGS["scale"]
+
+
+class Collecting(Classifier):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        SEEN.append(loss.item())
+        return loss
+
+
+class ByAFunction(Classifier):
+    """Sets a scale elsewhere in an epoch, and takes it from there."""
+
+    def on_train_epoch_start(self) -> None:
+        set_scale(2.0 if self.current_epoch else 1.0)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) * scale()
+
+
+class OfTheClass(Classifier):
+    steps = 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        OfTheClass.steps += 1
+        return super().training_step(batch, batch_idx) * (1 + self.steps % 2)
+
+
+def in_a_closure() -> type[Classifier]:
+    steps = 0
+
+    class InAClosure(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            nonlocal steps
+            steps += 1
+            return super().training_step(batch, batch_idx) * (1 + steps % 2)
+
+    return InAClosure
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (Collecting, "training_step changes SEEN"),
+        (ByAFunction, "on_train_epoch_start changes SETTINGS"),
+        (OfTheClass, r"training_step changes OfTheClass\.steps"),
+        (in_a_closure(), "training_step changes steps"),
+    ],
+)
+def test_what_a_step_changes_outside_of_its_module_is_told(kind: type[Classifier], told: str) -> None:
+    with pytest.raises(NotVectorizable, match=told):
+        race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
+
+
+def test_what_a_step_only_reads_outside_of_its_module_is_no_reason_to_train_alone() -> None:
+    class Reading(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return super().training_step(batch, batch_idx) * scale() * SETTINGS["scale"]
+
+    race(trainings(), seeded(Ordinary(Reading, "table")), epochs=EPOCHS)
+
+
 def test_a_hook_that_branches_and_then_changes_the_module_ends_the_program_in_a_line(tmp_path: Path) -> None:
     class Late(Changing):
         def on_validation_epoch_end(self) -> None:

@@ -26,6 +26,7 @@ from lit_lrsched.comparison.engine.hooks import (
     Schedule,
 )
 from lit_lrsched.comparison.engine.metrics import Tensors
+from lit_lrsched.comparison.engine.outside import Outside
 from lit_lrsched.comparison.engine.recorder import (
     ChangesItself,
     Logged,
@@ -63,6 +64,7 @@ class Calls:
             for stage in schedule.steps
         }
         self.module = module
+        self._outside = Outside(module)
         module.__class__ = recording_class(type(module))
         vars(module)["_trainer_view"] = TrainerView(
             cast("Recorder", module),
@@ -140,17 +142,17 @@ class Calls:
                 given[method] = (recorder.optimizers(),) if method == "on_before_optimizer_step" else ()
         made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
         with branchless_metrics(), FixedGradients(), made, nullcontext() if stage == "train" else self._evaluating():
-            before, numbers = settings(self.module, self.lists), self.tallies.numbers()
+            before, numbers = self._settings(), self.tallies.numbers()
             output = functional_call(self._methods, tensors, (given, output))
             if self.watches:
                 self.tallies.watch(numbers)
             with self.tallies.set_back(numbers):
-                after = settings(self.module, self.lists)
+                after = self._settings()
         # The first call of a method may set how layers compute, as it may when training starts.
         is_first, self._called = not self._called.issuperset(methods), self._called.union(methods)
         if after != before and not is_first:
             changed = min(name for name in {**before, **after} if before.get(name) != after.get(name))
-            raise ChangesItself(f"{methods[-1]} changes self.{changed}")
+            raise ChangesItself(f"{methods[-1]} changes {changed}")
         for name in gradients:
             gradient = tensors[f"module.{name}"].grad
             if gradient is None:
@@ -159,6 +161,11 @@ class Calls:
         # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
         state = {**state, **{f"changing/{name}": tensors[f"module.{name}"] for name in self.changing}}
         return output, state, recorder._recorded
+
+    def _settings(self) -> dict[str, Any]:
+        """Returns what decides, beside tensors and counts, how the module computes, by name."""
+        own = {f"self.{name}": value for name, value in settings(self.module, self.lists).items()}
+        return {**own, **self._outside.now()}
 
     def empty_lists(self) -> None:
         """Makes the lists ready for a step, which may append to them and not read them."""
