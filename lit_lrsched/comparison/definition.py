@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import inspect
 import json
-import os
-import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
-from pathlib import Path
-from types import CellType, CodeType
 from typing import Any
 
-import numpy as np
-import torch
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.nn.parameter import is_lazy
 
-from lit_lrsched.class_paths import import_path, without_partial
+from lit_lrsched.class_paths import without_partial
+from lit_lrsched.comparison.described import described, digest_of
 from lit_lrsched.comparison.engine.regime import FULL
 from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.own_schedule import OwnSchedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped
 from lit_lrsched.comparison.splits import first_rows
-from lit_lrsched.errors import InputError, shown
+from lit_lrsched.errors import shown
 from lit_lrsched.optim.param_groups import get_value, momentum_of, set_value
-
-_PLAIN = (bool, int, float, str, type(None))
 
 
 @dataclass(frozen=True)
@@ -129,11 +118,6 @@ def definition_of(build: Build, grid: Grid, epochs: int, identity: Mapping[str, 
     return Definition(shared, {name: _schedule(schedule) for name, schedule in grid.schedules.items()})
 
 
-def digest_of(value: Any) -> str:
-    """Returns sixteen characters that tell plain values from others."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _part(words: str, value: Any) -> Part:
     return Part(words, digest_of(described(value)))
 
@@ -157,7 +141,7 @@ def _module(module: LightningModule) -> Any:
             [name, None if is_lazy(p) else list(p.shape), str(p.dtype), p.requires_grad]
             for name, p in module.named_parameters()
         ],
-        sorted({digest_of(described(type(part))) for part in module.modules()}),
+        [[name, None if is_lazy(buffer) else described(buffer)] for name, buffer in module.named_buffers()],
     ]
 
 
@@ -184,116 +168,6 @@ def _without_rates(own: RacingOptimizer) -> list[dict[str, Any]]:
             set_value(group, "weight_decay", get_value(group, "weight_decay") / own.weight_decay)
         found.append(group)
     return found
-
-
-def described(value: Any, seen: frozenset[int] = frozenset()) -> Any:
-    """Returns plain values that tell a value from others: the code of functions and classes of the user included.
-
-    >>> described({"rates": (0.1, 0.3), "of": None})
-    {'rates': [0.1, 0.3], 'of': None}
-    """
-    if isinstance(value, _PLAIN):
-        return value
-    if id(value) in seen:
-        return "above"
-    seen = seen | {id(value)}
-    if isinstance(value, Mapping):
-        return {str(key): described(item, seen) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [described(item, seen) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(repr, value))  # whose order differs from one process to the next
-    if isinstance(value, torch.Tensor):
-        return described(value.detach().cpu().numpy(), seen)
-    if isinstance(value, np.ndarray):
-        return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
-    if isinstance(value, partial):
-        target = without_partial(value)
-        arguments = () if value.args and value.args[-1] is target else value.args  # jsonargparse puts the class there
-        return [described(target, seen), described(arguments, seen), described(value.keywords, seen)]
-    if isinstance(value, type):
-        return [_path(value), *_code_of_class(value, seen)]
-    if inspect.isroutine(value):
-        return [_path(value), _code_of(value, seen)]
-    if dataclasses.is_dataclass(value):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return [described(type(value), seen), described(fields, seen)]
-    found = [described(type(value), seen), re.sub(r" at 0x[0-9a-f]+", "", repr(value))]
-    if isinstance(value, (LightningModule, LightningDataModule)):
-        # Where a file lies is no part of a race, and its rows are told apart by themselves.
-        attributes = {
-            name: held
-            for name, held in vars(value).items()
-            if isinstance(held, _PLAIN) and name[0] != "_" and not (isinstance(held, str) and os.path.isabs(held))
-        }
-        found += [described(dict(value.hparams), seen), attributes]
-    return found
-
-
-def _path(value: Any) -> str:
-    try:
-        return import_path(value)
-    except InputError:
-        return f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-
-
-def _is_of_library(value: Any) -> bool:
-    return _is_library((getattr(value, "__module__", None) or "builtins").partition(".")[0])
-
-
-@cache
-def _is_library(package: str) -> bool:
-    """Tells Python's own modules and installed packages, whose code is not looked into, from what the user writes."""
-    if package == "lit_lrsched" or package in sys.stdlib_module_names:
-        return True
-    file = getattr(sys.modules.get(package), "__file__", None) or ""
-    return not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
-
-
-def _code_of_class(kind: type, seen: frozenset[int]) -> list[Any]:
-    found = []
-    for base in kind.__mro__:
-        if _is_of_library(base):
-            continue
-        for name, member in vars(base).items():
-            function = getattr(member, "__func__", getattr(member, "fget", member))
-            if inspect.isfunction(function):
-                found.append([name, _code_of(function, seen)])
-            elif isinstance(member, _PLAIN) and not name.startswith("__"):
-                found.append([name, member])
-    return found
-
-
-def _code_of(function: Any, seen: frozenset[int]) -> Any:
-    """Describes what a function does: its code, its defaults, and the values from outside that it uses."""
-    code = getattr(function, "__code__", None)
-    if code is None or _is_of_library(function):
-        return None
-    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
-    outside = {name: cell.cell_contents for name, cell in cells if cell != CellType()}
-    for name in _names(code):
-        held = function.__globals__.get(name)
-        is_of_user = (inspect.isfunction(held) or isinstance(held, type)) and not _is_of_library(held)
-        if is_of_user or (name.isupper() and isinstance(held, _PLAIN)):
-            outside[name] = held
-    return [_instructions(code), described([function.__defaults__, function.__kwdefaults__, outside], seen)]
-
-
-def _names(code: CodeType) -> set[str]:
-    inner = (part for part in code.co_consts if isinstance(part, CodeType))
-    return set(code.co_names).union(*map(_names, inner))
-
-
-def _instructions(code: CodeType) -> list[Any]:
-    constants = [
-        _instructions(part)
-        if isinstance(part, CodeType)
-        else described(part)
-        if isinstance(part, frozenset)
-        else repr(part)
-        for part in code.co_consts
-    ]
-    return [code.co_code.hex(), list(code.co_names), constants]
 
 
 # What holds where a definition does not say it, as those of earlier versions do not.

@@ -21,7 +21,8 @@ from lit_lrsched.comparison.best_peaks import best_peaks
 from lit_lrsched.comparison.budget import check_budget, spend
 from lit_lrsched.comparison.builds import build_from, drawn_anew
 from lit_lrsched.comparison.defaults import seeds_of
-from lit_lrsched.comparison.definition import definition_of, digest_of
+from lit_lrsched.comparison.definition import definition_of
+from lit_lrsched.comparison.described import digest_of
 from lit_lrsched.comparison.engine.bare_trainer import quietly
 from lit_lrsched.comparison.engine.ranks import Ranks
 from lit_lrsched.comparison.engine.setting_up import Build

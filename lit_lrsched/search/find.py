@@ -19,7 +19,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_lrsched.comparison.builds import build_from, drawn_anew
 from lit_lrsched.comparison.defaults import seeds_of
-from lit_lrsched.comparison.definition import Definition, Part, definition_of, digest_of
+from lit_lrsched.comparison.definition import Definition, Part, definition_of
+from lit_lrsched.comparison.described import digest_of
 from lit_lrsched.comparison.engine.bare_trainer import quietly
 from lit_lrsched.comparison.engine.ranks import Ranks
 from lit_lrsched.comparison.engine.ray_cluster import cluster_of

@@ -45,7 +45,6 @@ from lit_lrsched import (
     compare,
     find_lr,
 )
-from lit_lrsched.comparison.definition import described
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.race import Comparison
 from lit_lrsched.comparison.records import RecordStore, _read
@@ -566,14 +565,6 @@ def test_what_only_its_code_or_its_content_tells_apart(tmp_path, one, other):
     assert short(tmp_path, **one).results.trained == 0
     with pytest.raises(InputError, match="holds other runs"):
         short(tmp_path, **other)
-
-
-def test_the_code_of_python_and_of_installed_packages_is_not_looked_into():
-    def uses_libraries(path):
-        return Path(path).exists() or np.mean([1.0])
-
-    (_, (_, (_, _, outside))) = described(uses_libraries)
-    assert outside == {}
 
 
 def test_more_seeds_rates_and_schedules_share_a_folder(tmp_path):

@@ -1,0 +1,194 @@
+"""What tells a value from others, as plain values: a model, its data, and the code of the user's that they run."""
+
+from __future__ import annotations
+
+import dataclasses
+import dis
+import hashlib
+import inspect
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from functools import cache, partial
+from pathlib import Path
+from types import CellType, CodeType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import nn
+
+from lit_lrsched.class_paths import import_path, without_partial
+from lit_lrsched.errors import InputError
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def digest_of(value: Any) -> str:
+    """Returns sixteen characters that tell plain values from others."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def described(value: Any) -> Any:
+    """Returns plain values that tell a value from others: the code of functions and classes of the user included.
+
+    So do the values from outside that this code uses. Weights are left out of a LightningModule, whose seed draws them,
+    and of a data module all but plain attributes, for its rows are told apart by themselves.
+
+    >>> described({"rates": (0.1, 0.3), "of": None})
+    {'rates': [0.1, 0.3], 'of': None}
+    """
+    return _Description().of(value)
+
+
+class _Description:
+    """Describes one value, with functions and classes once each: their number stands where they come again."""
+
+    def __init__(self) -> None:
+        self._told: list[Any] = []
+        self._numbers: dict[int, int] = {}
+        self._above: set[int] = set()
+
+    def of(self, value: Any) -> Any:
+        if isinstance(value, _PLAIN):
+            return value
+        if isinstance(value, type) or inspect.isroutine(value):
+            return self._once(getattr(value, "__func__", value))
+        if id(value) in self._above:
+            return "above"
+        self._above.add(id(value))
+        found = self._content(value)
+        self._above.remove(id(value))
+        return found
+
+    def _content(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): self.of(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.of(item) for item in value]
+        if isinstance(value, (set, frozenset)):
+            return sorted(map(repr, value))  # whose order differs from one process to the next
+        if isinstance(value, torch.Tensor):
+            return self.of(_array(value))
+        if isinstance(value, np.ndarray):
+            content = self.of(value.tolist()) if value.dtype.hasobject else hashlib.sha256(value.tobytes()).hexdigest()
+            return [str(value.dtype), list(value.shape), content]
+        if isinstance(value, partial):
+            target = without_partial(value)
+            is_last = value.args and value.args[-1] is target  # jsonargparse puts the class there
+            return [self.of(target), self.of(() if is_last else value.args), self.of(value.keywords)]
+        if dataclasses.is_dataclass(value):
+            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            return [self.of(type(value)), self.of(fields)]
+        found = [self.of(type(value)), re.sub(r" at 0x[0-9a-f]+", "", repr(value))]
+        if isinstance(value, (LightningModule, LightningDataModule)):
+            found.append(self.of(dict(value.hparams)))
+        elif isinstance(value, nn.Module):
+            found.append(self.of(value.state_dict()))
+        if isinstance(value, nn.Module):
+            parts = [[self.of(type(part)), self._attributes(part)] for part in value.modules()]
+            found.append(sorted({digest_of(part) for part in parts}))
+        elif not _is_of_library(type(value)):
+            found.append(self._attributes(value))
+        return found
+
+    def _attributes(self, value: Any) -> Any:
+        kinds: Any = _PLAIN if isinstance(value, LightningDataModule) else object
+        held = {name: one for name, one in getattr(value, "__dict__", {}).items() if name[0] != "_"}
+        return self.of({name: one for name, one in held.items() if isinstance(one, kinds) and not _is_place(one)})
+
+    def _once(self, value: Any) -> Any:
+        if id(value) in self._numbers:
+            return f"number {self._numbers[id(value)]}"
+        self._numbers[id(value)] = len(self._told)
+        self._told.append(value)  # so that no other gets its id
+        return [_path(value), *(self._code_of_class(value) if isinstance(value, type) else [self._code_of(value)])]
+
+    def _code_of_class(self, kind: type) -> list[Any]:
+        found = []
+        for base in kind.__mro__:
+            if _is_of_library(base):
+                continue
+            for name, member in vars(base).items():
+                function = getattr(member, "__func__", getattr(member, "fget", member))
+                if inspect.isfunction(function):
+                    found.append([name, self._code_of(function)])
+                elif isinstance(member, _PLAIN) and not name.startswith("__"):
+                    found.append([name, member])
+        return found
+
+    def _code_of(self, function: Any) -> Any:
+        """Describes what a function does: its code, its defaults, and the values from outside that it uses."""
+        code = getattr(function, "__code__", None)
+        if code is None or _is_of_library(function):
+            return None
+        used = {name: held for name, held in _from_outside(function, code).items() if not _is_place(held)}
+        return [_instructions(code), self.of([function.__defaults__, function.__kwdefaults__, used])]
+
+
+def _array(tensor: torch.Tensor) -> Any:
+    try:
+        return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy(force=True)
+    except (RuntimeError, TypeError, ValueError):  # it has no values yet, or is of a kind that NumPy lacks
+        return repr(tensor)
+
+
+def _is_place(value: Any) -> bool:
+    """Tells where a file lies, which is no part of a race."""
+    return isinstance(value, (str, os.PathLike)) and os.path.isabs(value)
+
+
+def _path(value: Any) -> str:
+    try:
+        return import_path(value)
+    except InputError:
+        return f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def _is_of_library(value: Any) -> bool:
+    return _is_library((getattr(value, "__module__", None) or "builtins").partition(".")[0])
+
+
+@cache
+def _is_library(package: str) -> bool:
+    """Tells Python's own modules and installed packages, whose code is not looked into, from what the user writes."""
+    if package == "lit_lrsched" or package in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(package), "__file__", None) or ""
+    return not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
+
+
+def _from_outside(function: Any, code: CodeType) -> dict[str, Any]:
+    """Returns the values from outside that a function uses; of the user's modules those members that it names."""
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    found = {name: cell.cell_contents for name, cell in cells if cell != CellType()}
+    loaded, members = _names(code, "LOAD_GLOBAL", "LOAD_NAME"), _names(code, "LOAD_ATTR", "LOAD_METHOD")
+    for name in sorted(loaded & function.__globals__.keys()):
+        held = function.__globals__[name]
+        if isinstance(held, ModuleType) and not _is_library(held.__name__.partition(".")[0]):
+            named = {member: vars(held)[member] for member in sorted(members & vars(held).keys())}
+            held = {member: one for member, one in named.items() if not isinstance(one, ModuleType)}
+        found[name] = held
+    return {name: held for name, held in found.items() if not isinstance(held, ModuleType)}
+
+
+def _names(code: CodeType, *operations: str) -> set[str]:
+    """Returns the names that operations of a function, and of those within it, have as their argument."""
+    inner = (part for part in code.co_consts if isinstance(part, CodeType))
+    own = {each.argval for each in dis.get_instructions(code) if each.opname in operations}
+    return own.union(*(_names(part, *operations) for part in inner))
+
+
+def _instructions(code: CodeType) -> list[Any]:
+    constants = [
+        _instructions(part)
+        if isinstance(part, CodeType)
+        else described(part)
+        if isinstance(part, frozenset)
+        else repr(part)
+        for part in code.co_consts
+    ]
+    return [code.co_code.hex(), list(code.co_names), constants]
