@@ -25,7 +25,7 @@ from lit_lrsched.optim.param_groups import (
     set_base_lr,
     set_value,
 )
-from lit_lrsched.optim.torch_internals import tells_its_steps
+from lit_lrsched.optim.torch_internals import leaves_out_its_step, tells_its_steps
 from lit_lrsched.schedules.checks import check_choice
 from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, factor_at, stride_of
 from lit_lrsched.schedules.plateau import Plateau, PlateauState
@@ -260,7 +260,14 @@ class ScheduledLR(LRScheduler):
             self.optimizer.register_step_post_hook(self._note_optimizer_step)
 
     def _note_optimizer_step(self, *_: Any) -> None:
-        self._optimizer_stepped = True
+        self._optimizer_stepped = self._optimizer_stepped or not leaves_out_its_step(self.optimizer)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Lets a copy wait for its optimizer too: the hooks of an optimizer are not copied with it."""
+        self.__dict__.update(state)
+        if self.waits_for_optimizer:
+            self.waits_for_optimizer = False
+            self.wait_for_optimizer()
 
     def _factor(self, schedule: Schedule, step: int, horizon: Horizon) -> float:
         factor = factor_at(schedule, step, horizon)

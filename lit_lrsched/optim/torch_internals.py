@@ -59,6 +59,15 @@ def tells_its_steps(optimizer: Optimizer) -> bool:
     return is_hooked and hasattr(optimizer, "_optimizer_step_post_hooks")
 
 
+def leaves_out_its_step(optimizer: Optimizer) -> bool:
+    """Returns whether an optimizer, called for a step, leaves it out for gradients that have overflowed.
+
+    AMP's ``GradScaler`` calls a fused optimizer all the same and gives it, for this call, what it has found.
+    """
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and bool(found)
+
+
 def steps_in_its_own_way(optimizer: Optimizer) -> bool:
     """Returns whether more happens at an optimizer's steps than its class does: by hooks of others, or its own step."""
     ours = __name__.partition(".")[0] + "."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_lrsched import Horizon, Plateau, ScheduledLR, WarmupCosine, table
+from lit_lrsched import Horizon, Linear, Plateau, ScheduledLR, WarmupCosine, table
 
 torch.manual_seed(0)
 DATA = TensorDataset(torch.rand(20, 3), torch.rand(20, 1))
@@ -93,3 +95,18 @@ def test_a_plateau_in_a_plain_loop():
         scheduler.observe(loss)
     # 0.9 sets the best; two more of it are one more than patience; then 0.8 is better
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.05, 0.05])
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))], ids=["copy", "pickle"]
+)
+def test_a_copy_of_a_scheduler_that_waits_for_its_optimizer_waits_for_the_copy(copied):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = ScheduledLR(optimizer, Linear(), Horizon(4))
+    scheduler.wait_for_optimizer()
+    optimizer, scheduler = copied((optimizer, scheduler))
+    scheduler.step()
+    assert scheduler.get_last_lr() == [0.1]
+    optimizer.step()
+    scheduler.step()
+    assert scheduler.get_last_lr() == pytest.approx([0.075])

@@ -11,11 +11,12 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler, StochasticWeightAveraging, Timer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.tuner import Tuner
-from torch.optim import LBFGS
+from torch.optim import LBFGS, SGD
 from torch.utils.data import DataLoader, IterableDataset
 
 from lit_lrsched import ApplySchedule, Cosine, Horizon, Linear, Plateau, Schedule, ScheduledLR, WarmupCosine, table
 from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.callbacks.receipt import Receipt
 from tests.training import (
     Endless,
     Forgetful,
@@ -242,6 +243,18 @@ def test_steps_that_the_grad_scaler_skips_do_not_advance_the_schedule():
     held = used_by(Overflows(scheduled(Linear(), interval="epoch")), plugins=[scaling()])
     # by the epoch it is epochs that count: 2 of 4 steps, 3 of 4, 4 of 4
     assert held.first_rates == pytest.approx([0.1] * 2 + [0.1 * 2 / 3] * 3 + [0.1 / 3] * 4)
+
+
+def test_nor_do_those_that_a_fused_optimizer_leaves_out_itself():
+    def fused(module):
+        return SGD(module.parameters(), lr=0.1, fused=True)
+
+    receipt = Receipt()
+    used = used_by(Overflows(scheduled(Linear(), fused)), receipt, plugins=[scaling()])
+    # It is called for all 12 steps, and takes those of batches 0, 1 and 5 without a change.
+    steps_before = (0, 0, 0, 1, 2, 3, 3, 4, 5, 6, 7, 8)
+    assert used.first_rates == pytest.approx([0.1 * (1 - n / 12) for n in steps_before])
+    assert receipt.text() == "learning rate followed the plan (9 of 9 steps; 12 were planned)"
 
 
 @pytest.mark.parametrize("batches", range(1, 12))

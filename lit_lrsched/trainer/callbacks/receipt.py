@@ -17,7 +17,7 @@ from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.param_groups import GroupValue, group_values
 from lit_lrsched.optim.replay import Replay
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
-from lit_lrsched.optim.torch_internals import tells_its_steps
+from lit_lrsched.optim.torch_internals import leaves_out_its_step, tells_its_steps
 from lit_lrsched.optim.training_loop import SchedulerConfig, scheduler_config
 from lit_lrsched.schedules.plateau import PlateauState
 from lit_lrsched.trainer.horizon import callback_of, stepping_batches, steps_reached
@@ -86,7 +86,8 @@ class Receipt(Callback):
             plan.start_at(done, self._epoch, trainer)
 
             def check(*_: Any, plan: _ByFormula | _ByReplay = plan) -> None:
-                self._check(trainer, plan)
+                if not leaves_out_its_step(trainer.optimizers[plan.number]):
+                    self._check(trainer, plan)
 
             # Not a hook of Lightning's: this one also knows the steps that AMP leaves out, and what training_step
             # changed.
