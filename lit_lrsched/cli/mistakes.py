@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from traceback import walk_tb
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from lit_lrsched.cli.parse_errors import mistake_behind
 from lit_lrsched.errors import InputError
@@ -37,3 +40,20 @@ def raised_by_lightning(error: BaseException) -> bool:
     """
     packages = [frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in walk_tb(error.__traceback__)]
     return packages[-1:] != [] and packages[-1] in _LIGHTNING and {*packages} <= _LIGHTNING | _BETWEEN
+
+
+@contextmanager
+def mistakes_of_spawned_processes() -> Iterator[None]:
+    """Raises as one of this process a mistake that a spawned one has ended with, of which it tells the traceback alone.
+
+    Raises:
+        InputError: For such a mistake.
+    """
+    try:
+        yield
+    except ProcessRaisedException as error:
+        name, _, mistake = str(error).rstrip().rpartition("\n")[2].partition(": ")
+        kinds: list[type] = [InputError, *InputError.__subclasses__()]
+        if name in [f"{kind.__module__}.{kind.__qualname__}" for kind in kinds]:
+            raise InputError(mistake) from error
+        raise

@@ -29,7 +29,7 @@ from lit_lrsched.cli.json_document import check_typed, output_for_json
 from lit_lrsched.cli.jsonargparse_internals import PublicClasses
 from lit_lrsched.cli.lightning_cli_internals import OpenCLI
 from lit_lrsched.cli.loggers import CheckpointLogger, NewRunLogger, default_logger
-from lit_lrsched.cli.mistakes import mistake_in
+from lit_lrsched.cli.mistakes import mistake_in, mistakes_of_spawned_processes
 from lit_lrsched.cli.new_folders import NewFolders
 from lit_lrsched.cli.no_profiler import NoProfiler
 from lit_lrsched.cli.replaced_optimizer import apply_to
@@ -369,7 +369,8 @@ class ScheduleCLI(OpenCLI):
         if saves and self.trainer.is_global_zero and isinstance(self.trainer.logger, (TensorBoardLogger, CSVLogger)):
             self.run_folder.refuse_another_run(self.trainer)  # before these loggers write there
         try:
-            with interrupts_of_lightning(), explained(self.config[subcommand].get("ckpt_path"), is_of_another):
+            of_another = explained(self.config[subcommand].get("ckpt_path"), is_of_another)
+            with interrupts_of_lightning(), of_another, mistakes_of_spawned_processes():
                 super().run_subcommand(subcommand)
         except Exception as error:
             mistake = mistake_in(error, set_up=not self._has_trained)

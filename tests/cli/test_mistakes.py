@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import traceback
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ExponentialLR, LRScheduler
 
 from lit_lrsched import ApplySchedule, FromTorch, Horizon, ScheduledLR, schedule_config, table
 from lit_lrsched import schedules as catalogue
 from lit_lrsched.class_paths import from_plain
+from lit_lrsched.cli.mistakes import mistakes_of_spawned_processes
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.run_plan import plan_of_torch
 from lit_lrsched.plans.curve import sample
@@ -32,6 +35,7 @@ from lit_lrsched.schedules.decays import Cosine, Linear
 from lit_lrsched.schedules.formula import Formula
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.schedules.shapes import Triangle
+from lit_lrsched.trainer.callbacks.start_audit import TrainingRefused
 from tests.catalogue import CATALOGUE
 
 HERE = "tests.cli.test_mistakes"
@@ -488,3 +492,18 @@ def test_a_torch_scheduler_that_cannot_be_made():
         schedule_config(optimizer, lambda optimizer: None, trainer=None)
     with pytest.raises(InputError, match="class_path=3 is not text"):
         from_plain({"class_path": 3})
+
+
+def as_spawned(error: Exception) -> ProcessRaisedException:
+    """What torch raises where a process that it has spawned ends with an exception."""
+    told = "".join(traceback.format_exception(error))
+    return ProcessRaisedException(f"\n\n-- Process 0 terminated with the following error:\n{told}", 0, 1)
+
+
+def test_a_mistake_of_a_spawned_process_is_one_here():
+    with pytest.raises(InputError, match=r"^'1' is no duration: give a unit$"), mistakes_of_spawned_processes():
+        raise as_spawned(InputError("'1' is no duration: give a unit"))
+    with pytest.raises(InputError, match=r"^too late \(audit='warn' trains anyway\)$"), mistakes_of_spawned_processes():
+        raise as_spawned(TrainingRefused("too late"))
+    with pytest.raises(ProcessRaisedException), mistakes_of_spawned_processes():
+        raise as_spawned(ValueError("the user's own"))
