@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
@@ -226,7 +226,7 @@ def plans_of(
             back_to_base_lr(group)
         try:
             returned = schedule_config(optimizer, schedule, trainer, interval=interval, monitor=monitor)
-            config: dict[str, Any] = returned.get("lr_scheduler", {})
+            config = cast("dict[str, Any]", returned.get("lr_scheduler", {}))
             configs = (
                 [SchedulerConfig(kept_by(config["scheduler"]), config["interval"], 1, config.get("monitor"))]
                 if config

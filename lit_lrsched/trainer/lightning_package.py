@@ -31,15 +31,15 @@ if TYPE_CHECKING:
         StochasticWeightAveraging,
     )
     from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-    from lightning.pytorch.utilities.types import LRSchedulerConfig
+    from lightning.pytorch.utilities.types import LRSchedulerConfig, OptimizerLRSchedulerConfig
 else:
     _package, _callbacks = importlib.import_module(_NAME), part_of_lightning("callbacks")
     Callback, LightningModule, Trainer = _package.Callback, _package.LightningModule, _package.Trainer
     BatchSizeFinder, LearningRateFinder = _callbacks.BatchSizeFinder, _callbacks.LearningRateFinder
     GradientAccumulationScheduler = _callbacks.GradientAccumulationScheduler
     StochasticWeightAveraging = _callbacks.StochasticWeightAveraging
-    LRSchedulerConfig = part_of_lightning("utilities.types").LRSchedulerConfig
-    _utilities = part_of_lightning("utilities")
+    _types, _utilities = part_of_lightning("utilities.types"), part_of_lightning("utilities")
+    LRSchedulerConfig, OptimizerLRSchedulerConfig = _types.LRSchedulerConfig, _types.OptimizerLRSchedulerConfig
     rank_zero_info, rank_zero_warn = _utilities.rank_zero_info, _utilities.rank_zero_warn
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "LRSchedulerConfig",
     "LearningRateFinder",
     "LightningModule",
+    "OptimizerLRSchedulerConfig",
     "StochasticWeightAveraging",
     "Trainer",
     "part_of_lightning",

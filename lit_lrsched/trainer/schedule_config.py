@@ -22,7 +22,7 @@ from lit_lrsched.schedules.shapes import Constant
 from lit_lrsched.trainer.callbacks.keeper import keep_schedules, may_step_schedules
 from lit_lrsched.trainer.horizon import horizon_of, steps_reached, why_no_epochs
 from lit_lrsched.trainer.lightning_internals import optimizers_in
-from lit_lrsched.trainer.lightning_package import Trainer, rank_zero_info
+from lit_lrsched.trainer.lightning_package import OptimizerLRSchedulerConfig, Trainer, rank_zero_info
 
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
 AnySchedule = Union[ScheduleLike, LRSchedulerCallable, Mapping[str, Any]]
@@ -37,7 +37,7 @@ def schedule_config(
     monitor: str | None = None,
     groups: Mapping[str, ScheduleLike] | None = None,
     on_horizon_change: OnHorizonChange = "replan",
-) -> dict[str, Any]:
+) -> OptimizerLRSchedulerConfig:
     """Returns the dict that Lightning's ``configure_optimizers`` returns.
 
     Args:
@@ -78,7 +78,7 @@ def schedule_config(
     if schedule is None and groups:
         schedule = Constant()
     if schedule is None:
-        return {"optimizer": optimizer}
+        return cast("OptimizerLRSchedulerConfig", {"optimizer": optimizer})
     if is_schedule(schedule):
         schedule = following(cast("ScheduleLike", schedule), monitor)
         interval = interval or "step"
@@ -102,7 +102,7 @@ def schedule_config(
     config = {"scheduler": scheduler, "interval": interval, "monitor": monitor, "name": None}
     if not trainer.lightning_module.automatic_optimization:
         del config["monitor"]  # Lightning warns that it ignores this key in manual optimisation
-    return {"optimizer": optimizer, "lr_scheduler": config}
+    return {"optimizer": optimizer, "lr_scheduler": cast("Any", config)}
 
 
 def _bind(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -25,6 +25,7 @@ from lightning.pytorch.demos.boring_classes import (
 from lightning.pytorch.demos.lstm import LightningLSTM
 from lightning.pytorch.demos.transformer import LightningTransformer, WikiText2
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.optim import SGD, Adam, lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
@@ -460,6 +461,10 @@ def test_a_scheduler_of_the_modules_own_is_replaced_on_request(name, caplog):
 def test_momentum_that_a_replaced_scheduler_cycled_is_the_optimizers_own_again(make):
     used = used_by(with_scheduler(make), ApplySchedule(SCHEDULE, replace=True))
     assert used.momenta == [[0.9]] * 12
+
+
+def test_type_checkers_take_it_for_what_configure_optimizers_returns():
+    assert get_type_hints(schedule_config)["return"] in get_args(OptimizerLRScheduler)
 
 
 def test_a_scheduler_of_torch_is_put_on_a_module_as_well():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union, cast
+from typing import Any, Optional, Union, cast
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -88,7 +88,7 @@ class ApplySchedule(ScheduleKeeper):
         trainer.strategy.lr_scheduler_configs = [self._config(optimizer, trainer) for optimizer in trainer.optimizers]
 
     def _config(self, optimizer: Optimizer, trainer: Trainer) -> LRSchedulerConfig:
-        config = schedule_config(
+        returned = schedule_config(
             optimizer,
             cast("AnySchedule", self.schedule),
             trainer,
@@ -96,7 +96,8 @@ class ApplySchedule(ScheduleKeeper):
             monitor=self.monitor,
             groups=self.groups,
             on_horizon_change=self.on_horizon_change,
-        )["lr_scheduler"]
+        )
+        config = cast("dict[str, Any]", returned["lr_scheduler"])
         follows = isinstance(config["scheduler"], ReduceLROnPlateau)
         if follows and not trainer.lightning_module.automatic_optimization:
             raise InputError("ReduceLROnPlateau does not work with manual optimization: use Plateau")
