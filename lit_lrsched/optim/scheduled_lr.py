@@ -34,8 +34,9 @@ from lit_lrsched.schedules.plateau import Plateau, PlateauState
 class ScheduledLR(LRScheduler):
     """Sets every param group's learning rate to its base rate times ``schedule(step, horizon)``.
 
-    The rate is computed afresh from the tick, never from the rate before, so it cannot drift. Call :meth:`step` after
-    each optimizer step (``interval="step"``) or after each epoch (``interval="epoch"``).
+    The rate is computed afresh from the tick, never from the rate before, so it cannot drift, and a rate that something
+    else has set is replaced, with a warning. Call :meth:`step` after each optimizer step (``interval="step"``) or after
+    each epoch (``interval="epoch"``).
 
     Args:
         optimizer: Any torch optimizer. Its groups' learning rates, momenta and weight decays are the base values.
@@ -102,7 +103,7 @@ class ScheduledLR(LRScheduler):
         self._stride = stride_of(interval, horizon)
         self._clock = Clock(horizon)
         self.waits_for_optimizer = False
-        self._optimizer_stepped = False
+        self._optimizer_stepped = self._told_of_another_rate = False
         others = {name: as_schedule(other) for name, other in (groups or {}).items()}
         others = {**schedule.companions(), **others}
         self._group_schedules = group_schedules(optimizer, schedule, others)
@@ -166,6 +167,10 @@ class ScheduledLR(LRScheduler):
         if self.waits_for_optimizer and not self._optimizer_stepped and epoch is None:
             return
         self._optimizer_stepped = False
+        if (
+            epoch is None and self.last_epoch >= 0 and self.steps_reached is None
+        ):  # otherwise the trainer's keeper looks
+            self._warn_of_another_rate()
         if len(self.optimizer.param_groups) != self._known_groups:
             self._adopt_late_groups()
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
@@ -218,6 +223,18 @@ class ScheduledLR(LRScheduler):
         groups = zip(self.optimizer.param_groups[: self._known_groups], self._last_lr, strict=False)
         changed = ((lr_of(group), float(planned)) for group, planned in groups if lr_of(group) != float(planned))
         return next(changed, None)
+
+    def _warn_of_another_rate(self) -> None:
+        # Those in tensors are left alone: to read them would wait for their device at every step.
+        in_tensors = any(isinstance(rate, Tensor) for rate in self._last_lr)
+        if self._told_of_another_rate or in_tensors or not (changed := self.changed_rate()):
+            return
+        self._told_of_another_rate = True
+        warnings.warn(
+            f"the learning rate is {changed[0]:.6g} where {self.schedule.describe()} has set {changed[1]:.6g}: "
+            "something else sets it as well, and what is set last counts",
+            stacklevel=3,
+        )
 
     def _take(self, rates: dict[int, float]) -> None:
         if not rates:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.fabric import Fabric
 from torch import nn
+from torch.optim.lr_scheduler import SequentialLR, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_lrsched import Horizon, Linear, Plateau, ScheduledLR, WarmupCosine, table
+from lit_lrsched import Cosine, Horizon, Linear, Plateau, ScheduledLR, WarmupCosine, table
 
 torch.manual_seed(0)
 DATA = TensorDataset(torch.rand(20, 3), torch.rand(20, 1))
@@ -110,3 +113,43 @@ def test_a_copy_of_a_scheduler_that_waits_for_its_optimizer_waits_for_the_copy(c
     optimizer.step()
     scheduler.step()
     assert scheduler.get_last_lr() == pytest.approx([0.075])
+
+
+def by_hand(optimizer):
+    optimizer.param_groups[0]["lr"] = 0.5
+
+
+OTHERS = {
+    "by hand": lambda optimizer: lambda: by_hand(optimizer),
+    "torch's": lambda optimizer: StepLR(optimizer, 1, 0.5).step,
+    "another of ours": lambda optimizer: ScheduledLR(optimizer, Cosine(), Horizon(4)).step,
+}
+
+
+@pytest.mark.parametrize("other", list(OTHERS))
+def test_what_else_sets_the_rate_is_told_once(other):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = ScheduledLR(optimizer, Linear(), Horizon(4))
+    sets_it_too = OTHERS[other](optimizer)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(4):
+            optimizer.step()
+            scheduler.step()
+            sets_it_too()
+    (warning,) = [one for one in told if "where Linear has" in str(one.message)]  # the other one may say so as well
+    assert re.match(
+        r"the learning rate is .* where Linear.* has set 0\.\d+: something else sets it", str(warning.message)
+    )
+    assert warning.filename == __file__
+
+
+def test_the_parts_of_torchs_sequence_set_it_by_turns():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    parts = [ScheduledLR(optimizer, Linear(0.2, 1.0), Horizon(2)), ScheduledLR(optimizer, Linear(), Horizon(2))]
+    scheduler, used = SequentialLR(optimizer, parts, [2]), []
+    for _ in range(4):
+        used += [optimizer.param_groups[0]["lr"]]
+        optimizer.step()
+        scheduler.step()
+    assert used == pytest.approx([0.02, 0.06, 0.1, 0.05])
