@@ -315,6 +315,16 @@ def test_what_lightning_stopped_early_goes_on_to_its_end(interval, callback, ste
     assert torch.equal(resumed.weights, module.weights)
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`", "ignore:.*a jump of more than 1 %")
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+@pytest.mark.parametrize("steps", [2, 5])
+def test_an_epoch_that_max_steps_has_cut_short_goes_on_in_a_longer_run(steps, interval, tmp_path):
+    schedule = scheduled(WarmupLinear("30%"), interval=interval)
+    whole, keep_last = used_by(Small(schedule)), ModelCheckpoint(tmp_path, "last", save_on_train_epoch_end=True)
+    used_by(small(Linear()), keep_last, enable_checkpointing=True, max_steps=steps)
+    assert used_by(Small(schedule), ckpt=tmp_path / "last.ckpt").rates == whole.rates[steps:]
+
+
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_what_lightning_loses_the_rest_of_an_epoch_with_schedulers_of_torch(tmp_path):
     # Stopped after the second of four batches, an epoch counts as done: a resumed run goes without the other two.

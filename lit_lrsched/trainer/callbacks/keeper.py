@@ -207,8 +207,9 @@ class ScheduleKeeper(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes that an epoch is over, unless it was cut short: the module may still log its metric after this."""
         self._epoch_is_over = trainer.is_last_batch
-        self._epoch_is_cut = trainer.should_stop and not trainer.is_last_batch
-        is_over = trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps
+        stops = trainer.should_stop or trainer.global_step == trainer.max_steps
+        self._epoch_is_cut = stops and not trainer.is_last_batch
+        is_over = trainer.is_last_batch or stops
         if self._epoch_has_begun and not is_over:
             self._warn_of_short_epoch(trainer)
 
@@ -288,8 +289,9 @@ def _length_of(trainer: Trainer) -> tuple[Any, ...]:
 def _go_on_within_epoch(checkpoint: dict[str, Any]) -> None:
     """Lets a run that goes on from a checkpoint train the rest of the epoch that was cut short.
 
-    ``should_stop``, which EarlyStopping and ``max_time`` set, ends an epoch after any batch. Lightning counts it as one
-    that is done, so that a resumed run would go without its other batches, and end before its schedule does.
+    ``should_stop``, which EarlyStopping and ``max_time`` set, ends an epoch after any batch, and so does ``max_steps``.
+    Lightning counts it as one that is done, so that a resumed run would go without its other batches, and end before
+    its schedule does.
     """
     progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
     for counts in (progress["current"], progress["total"]):
