@@ -167,9 +167,7 @@ class ScheduledLR(LRScheduler):
         if self.waits_for_optimizer and not self._optimizer_stepped and epoch is None:
             return
         self._optimizer_stepped = False
-        if (
-            epoch is None and self.last_epoch >= 0 and self.steps_reached is None
-        ):  # otherwise the trainer's keeper looks
+        if epoch is None and self.last_epoch >= 0 and self.steps_reached is None:  # where a trainer counts, it looks
             self._warn_of_another_rate()
         if len(self.optimizer.param_groups) != self._known_groups:
             self._adopt_late_groups()
