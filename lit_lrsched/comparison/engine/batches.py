@@ -147,16 +147,26 @@ def _drawn(loader: DataLoader[Any], stage: Stage, epoch: int, regime: Regime) ->
     tell_epoch(loader, epoch)
     if epoch == 0 or stage == "test" or not loader.persistent_workers:  # as the loader's iterator does, when it is made
         torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
-    batches = loader.batch_sampler
-    most = None if regime.limit(stage) is None else regime.batches(stage, len(loader))
+    batches, most = loader.batch_sampler, _asked_for(loader, stage, regime)
+    # Workers ask ahead. Beyond its last row a sampler may draw from a generator of its own, which the next epoch feels.
+    ahead = None if most is None else most + (loader.prefetch_factor or 0) * loader.num_workers
     if type(batches) is not BatchSampler:
-        listed = [list(batch) for batch in islice(batches or (), most)]
+        listed = [list(batch) for batch in islice(batches or (), ahead)][:most]
         return [row for batch in listed for row in batch], tuple(map(len, listed))
     # The same without a list for every batch, which takes most of the time when there are many seeds.
-    rows = list(islice(batches.sampler, None if most is None else most * batches.batch_size))
+    rows = list(islice(batches.sampler, None if ahead is None else ahead * batches.batch_size))
+    rows = rows if most is None else rows[: most * batches.batch_size]
     full, rest = divmod(len(rows), batches.batch_size)
     sizes = (batches.batch_size,) * full + ((rest,) if rest and not batches.drop_last else ())
     return rows[: sum(sizes)], sizes
+
+
+def _asked_for(loader: DataLoader[Any], stage: Stage, regime: Regime) -> int | None:
+    """Returns how many batches a trainer asks for; None where it asks until there are no more."""
+    try:
+        return regime.batches(stage, len(loader))
+    except TypeError:  # of a sampler without a length
+        return limit if isinstance(limit := regime.limit(stage), int) else None
 
 
 def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None, known: Rows | None) -> Rows:
