@@ -107,11 +107,11 @@ class _OneByOne:
         with interrupts_of_lightning():
             # Lightning validates where it is told to stop, not where its steps are up within an epoch.
             if trainer.enable_validation and not trace.validated:
-                for of_loader in trainer.validate(module, data, verbose=False):
-                    trace.epochs[-1].update(of_loader)
+                trainer.validate(module, data, verbose=False)
+                trace.epochs[-1].update(_numbers(trainer))
             if self.regime.limit_test and is_overridden("test_step", module):
-                for of_loader in trainer.test(module, data, verbose=False):
-                    final.update(of_loader)
+                trainer.test(module, data, verbose=False)
+                final = _numbers(trainer)
         names = trace.epochs[-1]
         return Chunk(
             runs=[run],
@@ -173,4 +173,9 @@ class _Trace(Callback):
         self._keep(trainer)
 
     def _keep(self, trainer: Trainer) -> None:
-        self.epochs.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+        self.epochs.append(_numbers(trainer))
+
+
+def _numbers(trainer: Trainer) -> dict[str, float]:
+    """Returns all that was logged, also what was kept from loggers."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
