@@ -33,7 +33,7 @@ class Clip:
         """Returns the gradients ``[R, ...]``, clipped."""
         if self.algorithm == "value":
             return {name: grad.clamp(-self.value, self.value) for name, grad in grads.items()}
-        norms = torch.stack([torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in grads.values()])
+        norms = torch.stack([torch.linalg.vector_norm(grad.reshape(len(grad), -1), dim=1) for grad in grads.values()])
         factor = (self.value / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
         return {name: grad * factor.view(-1, *[1] * (grad.dim() - 1)) for name, grad in grads.items()}
 
