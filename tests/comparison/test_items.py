@@ -18,9 +18,10 @@ from lit_lrsched.comparison.engine.counts import Count, Counts
 from lit_lrsched.comparison.engine.forms import Followable
 from lit_lrsched.comparison.engine.items import Item, known
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.training import Training
 from tests.comparison.ordinary_modules import Classifier, Ordinary
-from tests.comparison.test_ordinary_modules import EPOCHS, seeded, trainings
-from tests.comparison.test_vectorized import race
+from tests.comparison.test_ordinary_modules import EPOCHS, STEPS, seeded, trainings
+from tests.comparison.test_vectorized import SGD, alone, race
 
 VALUES = torch.tensor([0.5, -2.0, 3.25, 1.0])
 
@@ -125,6 +126,29 @@ def test_the_item_of_one_run_is_known() -> None:
     assert one < 3
     assert round(one) == 2
     assert operator.index(Item(torch.tensor(3), "a test")) == 3
+
+
+def test_a_sum_of_items_that_are_zero_at_first_is_each_runs_own() -> None:
+    class Certain(Classifier):
+        """Counts rows of which there are none before training."""
+
+        def build(self) -> None:
+            super().build()
+            self.certain, self.excess = 0, 0.0
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            highest = self(batch[0]).amax(1)
+            self.certain += (highest > 10).sum().item()
+            self.excess += (highest - 10).relu().mean().item()
+
+        def on_validation_epoch_end(self) -> None:
+            self.log_dict({"val_certain": float(self.certain), "val_excess": self.excess})
+
+    training, make = Training(3, np.full(EPOCHS * STEPS, 10.0)), seeded(Ordinary(Certain, "table"))
+    together, single = race([training], make, epochs=EPOCHS)[0], alone(training, make, SGD, EPOCHS)
+    assert single["val_certain"].min() > 0
+    for name in ("val_certain", "val_excess"):
+        np.testing.assert_allclose(together[name], single[name], rtol=1e-4)
 
 
 @pytest.mark.parametrize("of", [lambda tensor: tensor.item(), lambda tensor: (tensor > 0).sum().item() + "a"])

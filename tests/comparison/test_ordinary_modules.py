@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import random
 import re
 import shutil
 from collections import Counter
@@ -11,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from hypothesis import strategies as st
 from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
 from lit_lrsched import Constant, InputError, compare, find_lr
@@ -240,8 +243,12 @@ def test_a_hook_on_the_gradient_of_a_parameter_is_told(hook: Callable[[Tensor], 
 class Weighing(Classifier):
     """Weighs its loss by something that its steps change."""
 
+    calls = 0
+    losses: ClassVar[list[Tensor]] = []
+
     def build(self) -> None:
         super().build()
+        self.array, self.of_numpy, self.of_python = np.zeros(2), np.random.default_rng(0), random.Random(0)
         self._count, self.total, self.flag, self.last, self.counts = 0, 0.0, True, None, Counter(a=1)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -272,6 +279,29 @@ def by_the_last(module: Any, loss: Tensor) -> float:
     return 1.0
 
 
+def by_an_array(module: Any, loss: Tensor) -> float:
+    module.array[0] += 1
+    return float(module.array[0])
+
+
+def by_numpy(module: Any, loss: Tensor) -> float:
+    return module.of_numpy.random()
+
+
+def by_python(module: Any, loss: Tensor) -> float:
+    return module.of_python.random()
+
+
+def by_its_class(module: Any, loss: Tensor) -> float:
+    type(module).calls += 1
+    return float(module.calls)
+
+
+def by_a_list_of_its_class(module: Any, loss: Tensor) -> float:
+    module.losses.append(loss.detach())
+    return 1.0
+
+
 def by_new_keys(module: Any, loss: Tensor) -> float:
     module.counts[f"step {len(module.counts)}"] += 1
     return float(len(module.counts))
@@ -285,12 +315,67 @@ def by_new_keys(module: Any, loss: Tensor) -> float:
         (by_a_flag, r"changes self\.flag"),
         (by_the_last, r"changes self\.last"),
         (by_new_keys, r"changes self\.counts"),
+        (by_an_array, r"changes self\.array"),
+        (by_numpy, r"changes self\.of_numpy"),
+        (by_python, r"changes self\.of_python"),
+        (by_its_class, r"changes self\.calls"),
+        (by_a_list_of_its_class, r"changes self\.losses"),
     ],
 )
 def test_what_a_step_changes_and_is_no_number_of_each_run_is_told(weight: Any, told: str) -> None:
     kind = type("Weighing", (Weighing,), {"weight": weight})
     with pytest.raises(NotVectorizable, match=told):
         race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
+
+
+@pytest.mark.parametrize(
+    "iterator", [itertools.cycle([1.0, 2.0]), (1.0 for _ in range(9)), iter(DataLoader([1.0, 2.0]))]
+)
+def test_an_iterator_that_a_step_may_move_on_is_told(iterator: Any) -> None:
+    class Moving(Classifier):
+        def build(self) -> None:
+            super().build()
+            self.config = {"weights": iterator}
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return F.cross_entropy(self(batch[0]), batch[1]) * next(self.config["weights"])
+
+    with pytest.raises(NotVectorizable, match="it holds an iterator, which a step may move on unseen"):
+        race(trainings(), seeded(Ordinary(Moving, "table")), epochs=EPOCHS)
+
+
+def double_in_place(module: Any) -> None:
+    module.factor.mul_(2)
+
+
+def double_anew(module: Any) -> None:
+    module.factor = 2 * module.factor
+
+
+def double_unseen(module: Any) -> None:
+    module.net[0].weight.data.mul_(2)
+
+
+@pytest.mark.parametrize("change", [double_in_place, double_anew, double_unseen])
+@pytest.mark.parametrize("hook", ["on_train_epoch_start", "on_validation_epoch_end", "on_train_epoch_end"])
+def test_a_tensor_that_a_hook_changes_in_a_later_epoch(hook: str, change: Any) -> None:
+    class Later(Classifier):
+        def build(self) -> None:
+            super().build()
+            self.register_buffer("factor", torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self.factor
+
+    def changing(self: Any) -> None:
+        if self.current_epoch == 1:
+            change(self)
+
+    setattr(Later, hook, changing)
+    make, training = seeded(Ordinary(Later, "table")), Training(3, np.full(3 * STEPS, 0.05))
+    together, single = race([training], make, optimizer=SGD, epochs=3)[0], alone(training, make, SGD, 3)
+    for key in together.keys() - {"diverged", "rates"}:
+        np.testing.assert_allclose(together[key], single[key], rtol=0, atol=1e-5, err_msg=key)
 
 
 def test_a_count_that_becomes_a_fraction_later() -> None:

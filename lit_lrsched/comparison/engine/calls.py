@@ -25,6 +25,7 @@ from lit_lrsched.comparison.engine.hooks import (
     STEP_OF,
     Schedule,
 )
+from lit_lrsched.comparison.engine.items import Marked
 from lit_lrsched.comparison.engine.metrics import Tensors
 from lit_lrsched.comparison.engine.outside import Outside
 from lit_lrsched.comparison.engine.recorder import (
@@ -54,7 +55,8 @@ class Calls:
         changing: Names of the tensors that its methods change; they are a part of every state.
         lists: Names of the lists that its steps append to.
         own_tensors: Whether each run has its own of the tensors that a step makes for all runs alike.
-        watches: Whether it is found out which numbers change.
+        watches: Whether it is found out what changes.
+        bare: Ids of tensors of which a method has taken ``data``, as far as that was found out.
     """
 
     def __init__(self, module: LightningModule, schedule: Schedule) -> None:
@@ -81,6 +83,8 @@ class Calls:
         self.lists: set[str] = set()
         self.own_tensors = False
         self.watches = True
+        self.bare: set[int] = set()
+        self._with_gradient = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
 
     def overridden(self, hooks: Sequence[str]) -> list[str]:
         """Returns which of these hooks the module has."""
@@ -141,11 +145,15 @@ class Calls:
             elif method in BEFORE_OPTIMIZER:
                 given[method] = (recorder.optimizers(),) if method == "on_before_optimizer_step" else ()
         made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
-        with branchless_metrics(), FixedGradients(), made, nullcontext() if stage == "train" else self._evaluating():
+        fixed = FixedGradients(tensors[f"module.{n}"] for n in self._with_gradient if f"module.{n}" in tensors)
+        at_first = dict(tensors)
+        with branchless_metrics(), fixed, made, nullcontext() if stage == "train" else self._evaluating():
             before, numbers = self._settings(), self.tallies.numbers()
-            output = functional_call(self._methods, tensors, (given, output))
+            with Marked() if self.watches and of_batch else nullcontext():
+                output = functional_call(self._methods, tensors, (given, output))
             if self.watches:
                 self.tallies.watch(numbers)
+                self.bare |= fixed.bare
             with self.tallies.set_back(numbers):
                 after = self._settings()
         # The first call of a method may set how layers compute, as it may when training starts.
@@ -153,6 +161,9 @@ class Calls:
         if after != before and not is_first:
             changed = min(name for name in {**before, **after} if before.get(name) != after.get(name))
             raise ChangesItself(f"{methods[-1]} changes {changed}")
+        for name in [*parameters, *constants]:
+            if tensors[f"module.{name}"] is not at_first[f"module.{name}"]:
+                raise ChangesItself(f"{methods[-1]} sets self.{name} anew, which it did not when it was called first")
         for name in gradients:
             gradient = tensors[f"module.{name}"].grad
             if gradient is None:

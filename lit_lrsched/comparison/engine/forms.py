@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -50,11 +50,21 @@ class Followable(TorchFunctionMode):
 
 
 class FixedGradients(TorchFunctionMode):
-    """Refuses to change which tensors have a gradient: a program is made for those that have one at its start."""
+    """Refuses to change which tensors have a gradient: a program is made for those that have one at its start.
+
+    Args:
+        trained: Tensors that stand for parameters with ``requires_grad``, which theirs does not tell.
+    """
+
+    def __init__(self, trained: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._trained = {id(tensor) for tensor in trained}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.requires_grad_, Tensor.requires_grad.__set__):  # type: ignore[attr-defined]
             raise ChangesItself("it sets requires_grad while it trains")
+        if func == Tensor.requires_grad.__get__ and id(args[0]) in self._trained:  # type: ignore[attr-defined]
+            return True
         return func(*args, **(kwargs or {}))
 
 

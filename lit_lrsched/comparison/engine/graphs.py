@@ -121,6 +121,11 @@ class Graph:
         likes = [node.meta["like"] for node in tree_leaves(nodes)]
         return self.outputs([torch.zeros(like.shape, dtype=like.dtype, device=like.device) for like in likes])
 
+    def changed(self) -> set[int]:
+        """Returns which arguments, by their place, a run changes in place."""
+        memory = Memory(self.flat.graph)
+        return {place for place, argument in self._arguments() if argument in memory.changed}
+
     def turned(self) -> set[int]:
         """Returns which arguments, by their place, are matrices that most of its products take as transposed ones."""
         score: Counter[Node] = Counter()

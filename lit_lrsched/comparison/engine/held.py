@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import random
 import sys
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from io import IOBase
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.d
 _LEFT_OUT = frozenset([*vars(LightningModule()), *Recorder.__annotations__, COMPILED_NUMBER, FLAT_WEIGHTS])
 # Libraries whose objects change for reasons of their own, as loggers do.
 _OTHERS = frozenset([*sys.stdlib_module_names, "torch", "lightning", "pytorch_lightning"]) - {"argparse", "types"}
+_GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
 #: What holds more than so many parts is told by their number.
 MANY = 1_000
 
@@ -66,6 +70,17 @@ def own_attributes(part: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if name not in _LEFT_OUT}
 
 
+def _of_classes(part: nn.Module) -> dict[str, Any]:
+    """Returns the data that a module's classes hold, which all its instances share; nothing of other libraries'."""
+    return {
+        name: value
+        for kind in reversed(type(part).__mro__)
+        if kind.__module__.partition(".")[0] not in _OTHERS
+        for name, value in vars(kind).items()
+        if not (name.startswith("__") or callable(value) or hasattr(value, "__get__"))
+    }
+
+
 def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, Any]:
     """Returns what decides how the layers of a module compute, by name: modes, and what its attributes hold.
 
@@ -79,7 +94,7 @@ def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, An
         if isinstance(part, Metric):
             continue
         found[f"{path}.training" if path else "training"] = part.training
-        for name, value in own_attributes(part).items():
+        for name, value in (_of_classes(part) | own_attributes(part)).items():
             # A tensor of a layer may be computed anew from parameters, as weight_norm does.
             left_out = isinstance(value, Tensor) if path else name in but
             if not left_out and (within := contents(value, seen)) is not None:
@@ -98,6 +113,10 @@ def contents(value: Any, seen: set[int]) -> Any:
         return repr(value)
     if isinstance(value, Tensor):
         return id(value), version_of(value)
+    if isinstance(value, np.ndarray):
+        return _digest(value)
+    if isinstance(value, _GENERATORS):
+        return pickle.dumps(value)
     if id(value) in seen or isinstance(value, type):
         return None
     seen.add(id(value))
@@ -140,6 +159,8 @@ def _plain(value: Any, seen: set[int]) -> Any:
         return repr(value)
     if isinstance(value, (set, frozenset)):
         return sorted(map(repr, value))
+    if isinstance(value, Iterator) and not isinstance(value, IOBase):
+        raise NotVectorizable("it holds an iterator, which a step may move on unseen")
     kind = type(value).__qualname__
     if id(value) in seen or isinstance(value, type):
         return kind

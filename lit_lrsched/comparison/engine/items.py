@@ -9,10 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from lit_lrsched.comparison.engine.counts import Symbol
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.optim.torch_internals import register_pytree_node, tree_map
+
+VALUES = "the values of its tensors"
+"""What an item comes from that ``item()`` took out of a tensor."""
 
 
 class Item(Symbol):
@@ -65,12 +69,26 @@ class Item(Symbol):
         return Item(self._tensor.abs(), self._source)
 
 
+class Marked(TorchFunctionMode):
+    """Makes every ``item()`` an :class:`Item`: so it is seen where one is kept, also where it changes no number."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.tensor, torch.as_tensor):
+            made = as_tensor(*args, **(kwargs or {}))
+            if made is not NotImplemented:
+                return made
+        number = func(*args, **(kwargs or {}))
+        if func is not Tensor.item or isinstance(number, (bool, complex)):
+            return number
+        return Item(torch.tensor(number, dtype=torch.float64 if isinstance(number, float) else torch.int64), VALUES)
+
+
 def known(tree: Any) -> Any:
     """Returns a tree of a single run with the numbers themselves."""
     return _without_items(Item.known, tree)
 
 
-def item(tensor: Tensor, source: str = "the values of its tensors") -> Any:
+def item(tensor: Tensor, source: str = VALUES) -> Any:
     """Returns what ``tensor.item()`` does, or an :class:`Item` where each run has a number of its own."""
     if tensor.numel() != 1 or tensor.dtype is torch.bool or tensor.is_complex():
         return NotImplemented

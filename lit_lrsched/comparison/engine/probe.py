@@ -87,7 +87,9 @@ class _Probe:
 
     def run(self) -> Probed:
         module, calls = self._module, self._calls
-        before = {name: (tensor.detach().clone(), version_of(tensor)) for name, tensor in _tensors(module).items()}
+        before = {
+            name: (tensor, version_of(tensor), tensor.detach().clone()) for name, tensor in _tensors(module).items()
+        }
         places = _places(module)
         attributes, others = _attributes(module), _other_generators()
         with isolate_rng(), torch.enable_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
@@ -100,12 +102,12 @@ class _Probe:
                 self._stage("test", self._schedule.epochs)
             if others != _other_generators():
                 raise NotVectorizable("a step draws from Python's or NumPy's generator, not from torch's")
-        calls.changing = {
-            name
-            for name, tensor in _tensors(module).items()
-            # What is written anew with the numbers that were there has a new version; ``.data`` has none.
-            if version_of(tensor) != before[name][1] or not _same(tensor, before[name][0])
-        }
+        for name, tensor in _tensors(module).items():
+            was, version, numbers = before[name]
+            # What is written may be the numbers that were there, as an average of weights is before they change.
+            written = tensor is not was or version_of(tensor) != version or not same(tensor, numbers)
+            if written or id(tensor) in calls.bare:
+                calls.changing.add(name)
         if _places(module) < places:
             raise NotVectorizable("a step lets two of its tensors share their memory")
         calls.watches = False
@@ -254,7 +256,8 @@ def _places(module: LightningModule) -> int:
     return len({tensor.untyped_storage().data_ptr() for tensor in _tensors(module).values()})
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
+def same(a: Tensor, b: Tensor) -> bool:
+    """Returns whether two tensors hold the same numbers."""
     return a.shape == b.shape and torch.equal(a.detach().nan_to_num(), b.nan_to_num())
 
 

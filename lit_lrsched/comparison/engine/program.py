@@ -22,6 +22,7 @@ from lit_lrsched.comparison.engine.graphs import Graph
 from lit_lrsched.comparison.engine.items import known
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
+from lit_lrsched.comparison.engine.probe import same
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.recorder import ChangesItself, NotVectorizable, Stage
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
@@ -189,14 +190,15 @@ class Program:
         Returns:
             Everything that was logged so far, its last value, ``[R]`` by name.
         """
-        self._call_hooks("start", stack, "train", epoch)
+        of_epoch = self._call_hooks("start", stack, "train", epoch)
         fixed = tree_leaves((stack.parameters, stack.constants, stack.slots, stack.sums))
         first = epoch * self._regime.steps_in(len(self._sizes["train"]))
         steps = zip(self._coefficients(stack, values, first), values.rates.unbind(), strict=True)
         given = ([*fixed, *step, rates, stack.keys] for step, rates in steps for _ in range(self._regime.accumulate))
-        self._take_steps(stack, "train", epoch, given)
+        of_epoch |= self._take_steps(stack, "train", epoch, given)
         if validates and "val" in self._sizes:
             self._evaluate_stage(stack, "val", epoch)
+        stack.logged |= of_epoch  # of names that validation logs too, an epoch of training ends with its own
         self._call_hooks("end", stack, "train", epoch)
         return dict(stack.logged)
 
@@ -213,8 +215,11 @@ class Program:
         self._take_steps(stack, stage, epoch, repeat([*fixed, stack.keys]))
         self._call_hooks("end", stack, stage, epoch)
 
-    def _take_steps(self, stack: Stack, stage: Stage, epoch: int, arguments: Iterable[list[Tensor]]) -> None:
-        """Takes the steps of an epoch; what they log is reduced to a number a run."""
+    def _take_steps(self, stack: Stack, stage: Stage, epoch: int, arguments: Iterable[list[Tensor]]) -> Tensors:
+        """Takes the steps of an epoch; what they log is reduced to a number a run.
+
+        Returns what is of the whole epoch, rather than of its last step.
+        """
         sizes, state, weights = self._sizes[stage], list(stack.state.values()), dict[str, int]()
         clocks = self._clocks(epoch, len(sizes))
         batches = stack.batches(stage, 0 if stage == "test" else epoch, sizes)
@@ -230,15 +235,19 @@ class Program:
             for name, weight in logged.items():
                 weights[name] = weights.get(name, 0) + weight
         stack.state = dict(zip(stack.state, state, strict=True))
+        of_epoch: Tensors = {}
         for name, weight in weights.items():
-            total = stack.state[f"sum/{stage}/{name}"]
+            total, reduction = stack.state[f"sum/{stage}/{name}"], self._pure.logs[stage][name].name
             # The next epoch may write into the memory of the state.
-            stack.logged[name] = total / weight if self._pure.logs[stage][name].name == "mean" else total.clone()
+            stack.logged[name] = total / weight if reduction == "mean" else total.clone()
+            if reduction != "last":
+                of_epoch[name] = stack.logged[name]
+        return of_epoch
 
-    def _call_hooks(self, kind: str, stack: Stack, stage: Stage, epoch: int) -> None:
-        """Calls the hooks at the start or the end of an epoch, or after the last one."""
+    def _call_hooks(self, kind: str, stack: Stack, stage: Stage, epoch: int) -> Tensors:
+        """Calls the hooks at the start or the end of an epoch, or after the last one; returns what they log."""
         if not self._pure.has(kind, stage, epoch):
-            return
+            return {}
         traced = self._hook_graph(kind, stage, epoch, stack.kept)
         values: Tensors
         if traced.graph:
@@ -249,17 +258,20 @@ class Program:
             values = self._call_run_by_run(kind, stack, stage, epoch)
         stack.logged |= values
         self._forget(kind, stage, stack.kept)
+        return values
 
     def _call_run_by_run(self, kind: str, stack: Stack, stage: Stage, epoch: int) -> Tensors:
         clock = next(self._clocks(epoch, 1))
         states, logged = [], []
         for run in range(stack.runs):
             self._pure.counts = Counts(epoch, 0)
+            before = {name: stack.constants[name][run].clone() for name in self._shared}
             trees = (stack.parameters, stack.constants, stack.state, stack.kept)
             mine: tuple[Tensors, Tensors, Tensors, Kept] = known(tree_map(lambda tensor, run=run: tensor[run], trees))
             state, values = self._pure.around_epoch(kind, stage, *mine, clock)
             states.append(state)
             logged.append(values)
+            _check_fixed(name for name, tensor in before.items() if not same(tensor, stack.constants[name][run]))
         stack.state = side_by_side(states, self._device)
         unknown = torch.full((stack.runs,), torch.nan, device=self._device)
         return {
@@ -332,6 +344,9 @@ class Program:
         graph: Graph | None = None
         try:
             graph = Graph(contiguous, *arguments, carried=2)  # the state
+            names = [*stack.parameters, *stack.constants]
+            changed = {names[place] for place in graph.changed() if place < len(names)}
+            _check_fixed(changed.intersection(self._shared))
         except ChangesItself:
             raise
         except NotVectorizable:
@@ -422,6 +437,12 @@ class Program:
     def _coefficients(self, stack: Stack, values: Values, first: int) -> Iterator[tuple[Tensor, ...]]:
         dtype = next(iter(stack.parameters.values())).dtype
         return self._update.coefficients(values, first, dtype)
+
+
+def _check_fixed(changed: Iterable[str]) -> None:
+    """Refuses hooks that change what lies in memory once for all runs."""
+    for name in changed:
+        raise ChangesItself(f"a hook changes self.{name}, which it did not when it was called first")
 
 
 def _extend(kept: Kept, more: Kept) -> None:

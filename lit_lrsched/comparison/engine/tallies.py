@@ -42,8 +42,14 @@ class Tallies:
     def watch(self, before: _Numbers) -> None:
         """Notes which numbers a call has changed, given those before it."""
         for place, value in self.numbers().items():
+            is_item = isinstance(value, Item)  # which is kept even where it is as the number was
+            if is_item:
+                value = value.known()
+                self._set(place, value)
+            if place not in self._start or place not in before:
+                continue
             # As text, nan is as it was, and 0.0 is not 0.
-            if place in self._start and place in before and repr(value) != repr(before[place]):
+            if is_item or repr(value) != repr(before[place]):
                 is_float = any(isinstance(one, float) for one in (self._start[place], before[place], value))
                 self._floats[place] = self._floats.get(place, False) or is_float
 
