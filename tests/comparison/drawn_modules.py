@@ -193,7 +193,7 @@ class Teacher(Base):
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
         for place, parameter in enumerate(self.net.parameters()):
-            getattr(self, f"mean_{place}").mul_(0.5).add_(parameter.detach(), alpha=0.5)
+            getattr(self, f"mean_{place}").data.mul_(0.5).add_(parameter.data, alpha=0.5)
 
 
 class Temperature(Base):

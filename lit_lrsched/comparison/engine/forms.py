@@ -54,17 +54,23 @@ class FixedGradients(TorchFunctionMode):
 
     Args:
         trained: Tensors that stand for parameters with ``requires_grad``, which theirs does not tell.
+
+    Attributes:
+        bare: Ids of tensors of which a step takes ``data``: what is written there no version tells.
     """
 
     def __init__(self, trained: Iterable[Tensor]) -> None:
         super().__init__()
         self._trained = {id(tensor) for tensor in trained}
+        self.bare: set[int] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.requires_grad_, Tensor.requires_grad.__set__):  # type: ignore[attr-defined]
             raise ChangesItself("it sets requires_grad while it trains")
         if func == Tensor.requires_grad.__get__ and id(args[0]) in self._trained:  # type: ignore[attr-defined]
             return True
+        if func == Tensor.data.__get__:  # type: ignore[attr-defined]
+            self.bare.add(id(args[0]))
         return func(*args, **(kwargs or {}))
 
 
