@@ -24,7 +24,8 @@ from lightning.pytorch import LightningDataModule, LightningModule, seed_everyth
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from torchmetrics import MeanMetric
+from torchmetrics import ClasswiseWrapper, MeanMetric, Metric, MinMaxMetric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 
 from lit_lrsched import Constant, InputError, compare, find_lr
 from lit_lrsched.comparison.engine import vectorized
@@ -482,6 +483,59 @@ def test_a_metric_outside_of_the_module_is_told() -> None:
 
     with pytest.raises(NotVectorizable, match=r"changes self\.metrics"):
         race(trainings(), seeded(Ordinary(Aside, "table")), epochs=EPOCHS)
+
+
+class Measured(Classifier):
+    """Logs a metric that is made of others."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        super().__init__()
+        self.metric = make()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.metric.update(self(batch[0]), batch[1])
+
+    def on_validation_epoch_end(self) -> None:
+        found = self.metric.compute()
+        self.log_dict(found if isinstance(found, dict) else {"val_found": found})
+        self.metric.reset()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ClasswiseWrapper(MulticlassAccuracy(CLASSES, average=None)),
+        lambda: MulticlassAccuracy(CLASSES) + MulticlassRecall(CLASSES),
+    ],
+)
+def test_metrics_that_are_made_of_others_equal_those_of_fit(make: Callable[[], Any]) -> None:
+    built = seeded(Ordinary(partial(Measured, make), "table"))  # type: ignore[arg-type]
+    together = race(trainings()[:1], built, optimizer=SGD, epochs=EPOCHS)[0]
+    single = alone(trainings()[0], built, SGD, EPOCHS)
+    for name in single.keys() & together.keys():
+        np.testing.assert_allclose(together[name], single[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+class Summed(Metric):
+    """Keeps its sum in an attribute that is no state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = torch.zeros(())
+
+    def update(self, logits: Tensor, y: Tensor) -> None:
+        self.total = self.total + logits.sum()
+
+    def compute(self) -> Tensor:
+        return self.total
+
+
+@pytest.mark.parametrize(
+    ("make", "told"), [(Summed, r"self\.metric\.total"), (lambda: MinMaxMetric(MulticlassAccuracy(CLASSES)), "min_val")]
+)
+def test_a_metric_that_changes_more_than_its_states_is_told(make: Callable[[], Any], told: str) -> None:
+    with pytest.raises(NotVectorizable, match=f"changes .*{told}"):
+        race(trainings(), seeded(Ordinary(partial(Measured, make), "table")), epochs=EPOCHS)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("hook", ["on_train_end", "on_fit_end"])

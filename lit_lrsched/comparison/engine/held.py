@@ -91,12 +91,15 @@ def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, An
     found: dict[str, Any] = {}
     seen = {id(part) for part in module.modules()}
     for path, part in module.named_modules():
+        attributes = _of_classes(part) | own_attributes(part)
         if isinstance(part, Metric):
-            continue
+            hidden = {name for name in attributes if name.startswith("_") or callable(attributes[name])}
+            attributes = {name: attributes[name] for name in attributes.keys() - hidden - defaults_of(part).keys()}
         found[f"{path}.training" if path else "training"] = part.training
-        for name, value in (_of_classes(part) | own_attributes(part)).items():
+        for name, value in attributes.items():
             # A tensor of a layer may be computed anew from parameters, as weight_norm does.
-            left_out = isinstance(value, Tensor) if path else name in but
+            is_layers = isinstance(value, Tensor) and not isinstance(part, Metric)
+            left_out = is_layers if path else name in but
             if not left_out and (within := contents(value, seen)) is not None:
                 found[f"{path}.{name}" if path else name] = within
     return found

@@ -71,9 +71,10 @@ class Metrics:
         """Finds out, from the calls that it has seen, which metrics a traced step can update."""
         self.reset()
         known: list[tuple[Metric, _Call, _Way]] = []
-        for path, metric in self._metrics.items():
+        for path, metric in self._metrics.items():  # all of them first: one may wrap another
             del metric.forward
             _replace(metric, update=self._updates[path])
+        for path, metric in self._metrics.items():
             if path not in self._first_calls:
                 continue
             call = self._first_calls[path]
@@ -99,7 +100,9 @@ class Metrics:
     def reset(self) -> None:
         """Resets all of them, whatever their states are."""
         for metric in self._metrics.values():
-            type(metric).reset(metric)
+            Metric.reset(metric)  # of its own states alone
+        for metric in self._metrics.values():
+            type(metric).reset(metric)  # also of those that it wraps
 
     def load(self, state: Tensors) -> None:
         """Sets the states for a step, with every list empty."""
