@@ -82,7 +82,7 @@ def test_what_differed_once(one: Drawn) -> None:
     assert_alike(one)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("number", range(200))
 def test_what_was_drawn_trains_together_as_alone(number: int) -> None:
     assert_alike(drawn(number))
