@@ -70,17 +70,6 @@ def own_attributes(part: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if name not in _LEFT_OUT}
 
 
-def _of_classes(part: nn.Module) -> dict[str, Any]:
-    """Returns the data that a module's classes hold, which all its instances share; nothing of other libraries'."""
-    return {
-        name: value
-        for kind in reversed(type(part).__mro__)
-        if kind.__module__.partition(".")[0] not in _OTHERS
-        for name, value in vars(kind).items()
-        if not (name.startswith("__") or callable(value) or hasattr(value, "__get__"))
-    }
-
-
 def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, Any]:
     """Returns what decides how the layers of a module compute, by name: modes, and what its attributes hold.
 
@@ -91,7 +80,7 @@ def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, An
     found: dict[str, Any] = {}
     seen = {id(part) for part in module.modules()}
     for path, part in module.named_modules():
-        attributes = _of_classes(part) | own_attributes(part)
+        attributes = own_attributes(part)
         if isinstance(part, Metric):
             hidden = {name for name in attributes if name.startswith("_") or callable(attributes[name])}
             attributes = {name: attributes[name] for name in attributes.keys() - hidden - defaults_of(part).keys()}
