@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import dis
 import hashlib
 import inspect
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
-from functools import cache, partial
-from pathlib import Path
-from types import CellType, CodeType, ModuleType
+from functools import partial
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
 from lit_lrsched.class_paths import import_path, without_partial
+from lit_lrsched.comparison.engine.user_code import from_outside, is_of_library, members_of
 from lit_lrsched.errors import InputError
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -91,7 +89,7 @@ class _Description:
         if isinstance(value, nn.Module):
             parts = [[self.of(type(part)), self._attributes(part)] for part in value.modules()]
             found.append(sorted({digest_of(part) for part in parts}))
-        elif not _is_of_library(type(value)):
+        elif not is_of_library(type(value)):
             found.append(self._attributes(value))
         return found
 
@@ -109,23 +107,19 @@ class _Description:
 
     def _code_of_class(self, kind: type) -> list[Any]:
         found = []
-        for base in kind.__mro__:
-            if _is_of_library(base):
-                continue
-            for name, member in vars(base).items():
-                function = getattr(member, "__func__", getattr(member, "fget", member))
-                if inspect.isfunction(function):
-                    found.append([name, self._code_of(function)])
-                elif isinstance(member, _PLAIN) and not name.startswith("__"):
-                    found.append([name, member])
+        for _, name, member in members_of(kind):
+            if inspect.isfunction(member):
+                found.append([name, self._code_of(member)])
+            elif isinstance(member, _PLAIN) and not name.startswith("__"):
+                found.append([name, member])
         return found
 
     def _code_of(self, function: Any) -> Any:
         """Describes what a function does: its code, its defaults, and the values from outside that it uses."""
         code = getattr(function, "__code__", None)
-        if code is None or _is_of_library(function):
+        if code is None or is_of_library(function):
             return None
-        used = {name: held for name, held in _from_outside(function, code).items() if not _is_place(held)}
+        used = {name: held for name, held in from_outside(function).items() if not _is_place(held)}
         return [_instructions(code), self.of([function.__defaults__, function.__kwdefaults__, used])]
 
 
@@ -146,40 +140,6 @@ def _path(value: Any) -> str:
         return import_path(value)
     except InputError:
         return f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-
-
-def _is_of_library(value: Any) -> bool:
-    return _is_library((getattr(value, "__module__", None) or "builtins").partition(".")[0])
-
-
-@cache
-def _is_library(package: str) -> bool:
-    """Tells Python's own modules and installed packages, whose code is not looked into, from what the user writes."""
-    if package == "lit_lrsched" or package in sys.stdlib_module_names:
-        return True
-    file = getattr(sys.modules.get(package), "__file__", None) or ""
-    return not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
-
-
-def _from_outside(function: Any, code: CodeType) -> dict[str, Any]:
-    """Returns the values from outside that a function uses; of the user's modules those members that it names."""
-    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
-    found = {name: cell.cell_contents for name, cell in cells if cell != CellType()}
-    loaded, members = _names(code, "LOAD_GLOBAL", "LOAD_NAME"), _names(code, "LOAD_ATTR", "LOAD_METHOD")
-    for name in sorted(loaded & function.__globals__.keys()):
-        held = function.__globals__[name]
-        if isinstance(held, ModuleType) and not _is_library(held.__name__.partition(".")[0]):
-            named = {member: vars(held)[member] for member in sorted(members & vars(held).keys())}
-            held = {member: one for member, one in named.items() if not isinstance(one, ModuleType)}
-        found[name] = held
-    return {name: held for name, held in found.items() if not isinstance(held, ModuleType)}
-
-
-def _names(code: CodeType, *operations: str) -> set[str]:
-    """Returns the names that operations of a function, and of those within it, have as their argument."""
-    inner = (part for part in code.co_consts if isinstance(part, CodeType))
-    own = {each.argval for each in dis.get_instructions(code) if each.opname in operations}
-    return own.union(*(_names(part, *operations) for part in inner))
 
 
 def _instructions(code: CodeType) -> list[Any]:

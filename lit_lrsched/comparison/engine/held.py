@@ -130,12 +130,8 @@ def inside_of(value: Any) -> Mapping[str, Any]:
         return {name: getattr(value, name) for name in defaults_of(value)}
     if isinstance(value, nn.Module):
         return dict([*value.named_parameters(), *value.named_buffers()])
-    return {} if is_of_others(type(value).__module__) else getattr(value, "__dict__", {})
-
-
-def is_of_others(module: str) -> bool:
-    """Returns whether a Python module is one of those whose objects change for reasons of their own."""
-    return module.partition(".")[0] in _OTHERS
+    is_of_others = type(value).__module__.partition(".")[0] in _OTHERS
+    return {} if is_of_others else getattr(value, "__dict__", {})
 
 
 def _plain(value: Any, seen: set[int]) -> Any:

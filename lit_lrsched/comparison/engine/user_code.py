@@ -1,0 +1,69 @@
+"""The code of a model that is the user's own rather than a library's, and the values from outside that it uses."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from types import CellType, CodeType, FunctionType, ModuleType
+from typing import Any
+
+
+def is_of_library(value: Any) -> bool:
+    """Returns whether a class or function is Python's own, an installed package's or this one's."""
+    return _is_library((getattr(value, "__module__", None) or "builtins").partition(".")[0])
+
+
+def members_of(kind: type) -> Iterator[tuple[type, str, Any]]:
+    """Yields what a class and its bases hold, libraries' left out: the class, the name, and the value or function."""
+    for base in kind.__mro__:
+        if not is_of_library(base):
+            for name, member in vars(base).items():
+                yield base, name, getattr(member, "__func__", getattr(member, "fget", member))
+
+
+def from_outside(function: FunctionType) -> dict[str, Any]:
+    """Returns the values from outside that a function uses; of the user's modules those members that it names."""
+    code = function.__code__
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    found = {name: cell.cell_contents for name, cell in cells if cell != CellType()}
+    loaded, members = _names(code, "LOAD_GLOBAL", "LOAD_NAME"), _names(code, "LOAD_ATTR", "LOAD_METHOD")
+    for name in sorted(loaded & function.__globals__.keys()):
+        held = function.__globals__[name]
+        if isinstance(held, ModuleType) and not _is_library(held.__name__.partition(".")[0]):
+            named = {member: vars(held)[member] for member in sorted(members & vars(held).keys())}
+            held = {member: one for member, one in named.items() if not isinstance(one, ModuleType)}
+        found[name] = held
+    return {name: held for name, held in found.items() if not isinstance(held, ModuleType)}
+
+
+def functions_of(kinds: Iterable[type]) -> list[FunctionType]:
+    """Returns the methods of classes, and the functions that these use by their name, however deep."""
+    left = [member for kind in kinds for _, _, member in members_of(kind) if inspect.isfunction(member)]
+    found: dict[FunctionType, None] = {}
+    while left:
+        function = inspect.unwrap(left.pop())
+        if inspect.isfunction(function) and function not in found and not is_of_library(function):
+            found[function] = None
+            for value in from_outside(function).values():
+                left += [one for one in (value.values() if isinstance(value, dict) else [value]) if callable(one)]
+    return list(found)
+
+
+@cache
+def _is_library(package: str) -> bool:
+    if package == "lit_lrsched" or package in sys.stdlib_module_names:
+        return True
+    file = getattr(sys.modules.get(package), "__file__", None) or ""
+    return not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
+
+
+@cache
+def _names(code: CodeType, *operations: str) -> frozenset[str]:
+    """Returns the names that operations of a function, and of those within it, have as their argument."""
+    inner = (part for part in code.co_consts if isinstance(part, CodeType))
+    own = {each.argval for each in dis.get_instructions(code) if each.opname in operations}
+    return frozenset(own).union(*(_names(part, *operations) for part in inner))
