@@ -293,7 +293,66 @@ class Items(Base):
         self.outputs = []
 
 
-PARTS = {part.__name__: part for part in (AtStart, Buffers, Teacher, Temperature, Counts, Metrics, Items)}
+class InSetup(Base):
+    """Makes a layer when it is set up, and standardizes by the data in a buffer."""
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit":
+            self.last = nn.Linear(CLASSES, CLASSES)
+            self.register_buffer("share", torch.tensor(1 / len(self.trainer.datamodule.parts[0])))
+
+    def loss(self, at: At) -> Tensor:
+        return super().loss(at._replace(logits=at.logits + self.last(at.logits) * (1 + self.share)))
+
+
+class AroundBatches(Base):
+    """Does its work in hooks before and after batches, and keeps its weights small."""
+
+    def build(self) -> None:
+        super().build()
+        self.losses: list[Tensor] = []
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.log("batch", float(batch_idx), on_step=False, on_epoch=True, reduce_fx="sum")
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.log("shown", outputs["loss"], on_epoch=True)
+        self.log("taken", float(self.global_step))
+        with torch.no_grad():
+            for parameter in self.net.parameters():
+                parameter.clamp_(-0.3, 0.3)
+
+    def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.losses.append(outputs)
+
+    def on_test_epoch_end(self) -> None:
+        super().on_test_epoch_end()
+        self.log("test_mean_of_losses", torch.stack(self.losses).mean())
+        self.losses.clear()
+
+
+class Gradients(Base):
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        self.log("gradients", torch.stack([gradient.norm() for gradient in gradients]).norm())
+        for gradient in gradients:
+            gradient.mul_(0.9)
+
+
+class AtTheEnd(Base):
+    def on_train_end(self) -> None:
+        for parameter in self.net.parameters():
+            parameter.data.mul_(0.5)
+
+
+PARTS = {
+    part.__name__: part
+    for part in (
+        *(AtStart, Buffers, Teacher, Temperature, Counts, Metrics, Items),
+        *(InSetup, AroundBatches, Gradients, AtTheEnd),
+    )
+}
 
 
 def by_dimensions(module: Base) -> list[dict[str, Any]]:

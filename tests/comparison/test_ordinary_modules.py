@@ -559,10 +559,6 @@ def test_what_is_logged_when_training_has_ended_is_told() -> None:
         race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
 
 
-def named(module: Any, batch: Any, batch_idx: int) -> Any:
-    return {"loss": F.cross_entropy(module(batch[0]), batch[1]), "name": "loss"}
-
-
 def shared(module: Any, batch: Any, batch_idx: int) -> Tensor:
     module.teacher[0].weight.data = module.net[0].weight.data
     return F.cross_entropy(module(batch[0]), batch[1])
@@ -589,7 +585,6 @@ def test_hooks_around_batches_whose_gradients_add_up(accumulate: int, name: str)
         ({"on_before_optimizer_step": lambda self, _: setattr(self.net[0].weight, "grad", None)}, "takes the gradient"),
         ({"on_train_batch_end": lambda self, *_: torch.rand(1)}, "it draws random numbers in on_train_batch_end"),
         ({"on_train_batch_end": lambda self, *_: self.log("train_loss_step", 1.0)}, "logged by a step and by"),
-        ({"training_step": named, "on_train_batch_end": lambda self, *_: None}, "given more than tensors"),
         ({"training_step": shared}, "a step lets two of its tensors share their memory"),
     ],
 )

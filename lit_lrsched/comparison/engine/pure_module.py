@@ -25,7 +25,7 @@ from lit_lrsched.comparison.engine.hooks import (
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
 from lit_lrsched.comparison.engine.probe import loss_of, output_for_hook, probe
 from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Stage
-from lit_lrsched.optim.torch_internals import has_gradient_hooks, tree_leaves
+from lit_lrsched.optim.torch_internals import has_gradient_hooks, tree_flatten, tree_leaves, tree_unflatten
 
 
 class PureModule:
@@ -130,10 +130,10 @@ class PureModule:
 
     def loss(
         self, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor, rates: Tensor
-    ) -> tuple[Tensor, tuple[Tensors, Kept, dict[str, Any]]]:
+    ) -> tuple[Tensor, tuple[Tensors, Kept, list[Tensor]]]:
         """Returns the batch's share of the loss of a step, the new state, what was appended to lists, and the output.
 
-        The output is what the hook after the optimizer's step is given: nothing where there is none.
+        The output is the tensors that the hook after the optimizer's step is given: none where there is no such hook.
 
         Args:
             parameters: The trained parameters.
@@ -149,9 +149,8 @@ class PureModule:
         loss = loss_of(output)
         accumulate = self._schedule.regime.accumulate
         share = loss / accumulate if accumulate > 1 else loss
-        handed = output_for_hook(output, share) if self.ends_batches else {}
-        if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(handed)):
-            raise NotVectorizable("on_train_batch_end is given more than tensors by training_step")
+        self._output, self._structure = tree_flatten(output_for_hook(output, share) if self.ends_batches else {})
+        handed = [leaf for leaf in self._output if isinstance(leaf, Tensor)]
         return share, ({**state, "loss/train": loss.detach()}, kept, handed)
 
     def see_gradients(
@@ -171,10 +170,12 @@ class PureModule:
         return seen, state, kept
 
     def end_batch(
-        self, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, output: dict[str, Any], clock: Tensor
+        self, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, handed: list[Tensor], clock: Tensor
     ) -> tuple[Tensors, Kept]:
         """Returns state and lists after the hook that is called when the optimizer has made its step."""
-        hooks = self._around["train"][1]
+        hooks, tensors = self._around["train"][1], iter(handed)
+        leaves = [next(tensors) if isinstance(leaf, Tensor) else leaf for leaf in self._output]
+        output = tree_unflatten(leaves, self._structure)
         return self._step("train", hooks, parameters, constants, state, batch, clock, output=output)[1:]
 
     def evaluate(
