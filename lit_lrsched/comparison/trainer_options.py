@@ -91,7 +91,10 @@ def check_trainer(trainer: Trainer, epochs: int, what: str) -> list[str]:
     callbacks: list[Callback] = callbacks_of(trainer)
     if any(isinstance(one, Timer) for one in callbacks):
         raise InputError(f"{what} has no clock to end its runs by: leave max_time out, the Timer")
-    return _left_out("The trainer's", callbacks)
+    left_out = _left_out("The trainer's", callbacks)
+    if trainer.world_size == 1:
+        return left_out
+    return [f"Each run trains on one of the {trainer.world_size} devices, and its batches are not split.", *left_out]
 
 
 def own_callbacks_left_out(module: LightningModule) -> list[str]:

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -427,12 +428,11 @@ def kill(child: int, folder: Path, after: float) -> None:
     status_of(child)
 
 
-def two_processes(folder: Path) -> subprocess.Popen[bytes]:
+def two_processes(folder: Path, stdout: Any = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     """Starts the command in two processes, as somebody types it."""
     two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
     command = [sys.executable, "-m", "lit_lrsched", *RACE, *two]
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, cwd=folder, stdout=quiet, stderr=quiet, start_new_session=True)
+    return subprocess.Popen(command, cwd=folder, stdout=stdout, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 @pytest.fixture(scope="module")
@@ -449,8 +449,11 @@ def test_a_killed_race_ends_with_the_same_numbers(tmp_path, whole, run_all):
 
 
 def test_two_processes_share_a_race(tmp_path, whole):
-    assert two_processes(tmp_path).wait(300) == 0
+    with (tmp_path / "said").open("wb") as said:
+        assert two_processes(tmp_path, said).wait(300) == 0
     assert results(tmp_path) == whole
+    told = "Each run trains on one of the 2 devices, and its batches are not split."
+    assert " ".join((tmp_path / "said").read_text().split()).count(told) == 1
 
 
 @pytest.mark.exhaustive
@@ -471,7 +474,7 @@ def test_a_share_that_was_left_is_taken_in(tmp_path):
 
 def test_a_strategy_that_forks_is_refused(tmp_path):
     trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp_spawn", logger=False, enable_checkpointing=False)
-    with pytest.raises(InputError, match=r"cannot be forked or spawned .* give --trainer.strategy ddp"):
+    with pytest.raises(InputError, match=r"cannot be forked or spawned .* give the strategy ddp, or one device"):
         race(tmp_path, {"constant": Constant()}, trainer=trainer)
 
 

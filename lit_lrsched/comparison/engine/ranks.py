@@ -28,7 +28,7 @@ class Ranks:
 
     def __init__(self, strategy: Strategy) -> None:
         if spawns_functions(strategy):
-            raise InputError("runs cannot be forked or spawned over several devices: give --trainer.strategy ddp")
+            raise InputError("runs cannot be forked or spawned over devices: give the strategy ddp, or one device")
         self._strategy = strategy
         self.count: int = getattr(strategy, "world_size", 1)
         self.rank: int = getattr(strategy, "global_rank", 0)
