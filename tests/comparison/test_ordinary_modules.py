@@ -605,6 +605,54 @@ def test_a_layer_that_counts_its_calls_is_told() -> None:
         race(trainings(), seeded(Ordinary(Counted, "table")), epochs=EPOCHS)
 
 
+class NamedRows(Rows):
+    """Rows with names, as of files."""
+
+    def train_dataloader(self) -> Any:
+        return self._named(self.parts[0], shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        return self._named(self.parts[1])
+
+    def test_dataloader(self) -> Any:
+        return self._named(self.parts[2])
+
+    def _named(self, part: Any, **options: Any) -> Any:
+        rows = [{"of": {"x": x, "name": f"{i}.png"}, "y": (y, "label", i)} for i, (x, y) in enumerate(part)]
+        return DataLoader(rows, self.batch_size, **options)
+
+
+class OfNamedRows(Classifier):
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return super().training_step((batch["of"]["x"], batch["y"][0]), batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        super().validation_step((batch["of"]["x"], batch["y"][0]), batch_idx)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        super().test_step((batch["of"]["x"], batch["y"][0]), batch_idx)
+
+
+def test_text_in_a_batch_is_no_reason_to_train_alone() -> None:
+    make = seeded(Ordinary(OfNamedRows, "table", data=NamedRows))
+    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
+    for run, training in enumerate(trainings()):
+        single = alone(training, make, SGD, EPOCHS)
+        for key in together[run].keys() - {"diverged"}:
+            np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("look", [len, list, str, bool, lambda names: names[0], lambda names: names == ["0.png"]])
+def test_a_step_that_looks_at_text_is_told(look: Callable[[Any], Any]) -> None:
+    class Looking(OfNamedRows):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            look(batch["of"]["name"])
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(NotVectorizable, match="a step looks at the text in a batch"):
+        race(trainings(), seeded(Ordinary(Looking, "table", data=NamedRows)), epochs=EPOCHS)
+
+
 SEEN: list[float] = []
 SETTINGS = {"scale": 1.0}
 

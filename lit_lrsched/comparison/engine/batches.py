@@ -25,7 +25,7 @@ from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage, in_a_
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.room import COPIES, check_memory
 from lit_lrsched.comparison.engine.setting_up import Build, built, check_set_up_again
-from lit_lrsched.optim.torch_internals import is_iterated_as_usual, tree_leaves, tree_map
+from lit_lrsched.optim.torch_internals import is_iterated_as_usual, register_pytree_node, tree_leaves, tree_map
 from lit_lrsched.trainer.lightning_internals import tell_epoch
 from lit_lrsched.trainer.lightning_package import rank_zero_info
 
@@ -254,11 +254,33 @@ def _fetched(loader: DataLoader[Any], rows: Any) -> Any:
     dataset: Any = loader.dataset
     rows = list(rows)
     items = dataset.__getitems__(rows) if hasattr(dataset, "__getitems__") else [dataset[row] for row in rows]
-    batch = loader.collate_fn(items)
+    batch = _with_stand_ins(loader.collate_fn(items))
     for leaf in tree_leaves(batch):
         if not isinstance(leaf, Tensor) or leaf.dim() == 0 or len(leaf) != len(rows):
             raise NotVectorizable("its batches hold more than tensors with a row for every item")
     return batch
+
+
+def _with_stand_ins(batch: Any) -> Any:
+    """Returns a batch with something else in place of its text, which no tensor holds."""
+    leaves = tree_leaves(batch)
+    if leaves and all(isinstance(leaf, str) for leaf in leaves):
+        return _Text()
+    if type(batch) is dict:
+        return {key: _with_stand_ins(value) for key, value in batch.items()}
+    return type(batch)(map(_with_stand_ins, batch)) if type(batch) in (list, tuple) else batch
+
+
+class _Text:
+    """Stands for text in a batch, such as names of files. A tree has it, yet none of its leaves is in it."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise NotVectorizable("a step looks at the text in a batch")
+
+    __len__ = __iter__ = __getitem__ = __eq__ = __bool__ = __str__ = __contains__ = __hash__ = _refuse
+
+
+register_pytree_node(_Text, lambda _: ([], None), lambda *_: _Text())
 
 
 def _equal(batch: Any, other: Any) -> bool:
