@@ -618,7 +618,7 @@ class NamedRows(Rows):
         return self._named(self.parts[2])
 
     def _named(self, part: Any, **options: Any) -> Any:
-        rows = [{"of": {"x": x, "name": f"{i}.png"}, "y": (y, "label", i)} for i, (x, y) in enumerate(part)]
+        rows = [{"of": {"name": f"{i}.png", "x": x}, "y": (y, "label")} for i, (x, y) in enumerate(part)]
         return DataLoader(rows, self.batch_size, **options)
 
 
@@ -633,6 +633,7 @@ class OfNamedRows(Classifier):
         super().test_step((batch["of"]["x"], batch["y"][0]), batch_idx)
 
 
+@pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`:UserWarning")
 def test_text_in_a_batch_is_no_reason_to_train_alone() -> None:
     make = seeded(Ordinary(OfNamedRows, "table", data=NamedRows))
     together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
