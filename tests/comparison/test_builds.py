@@ -119,7 +119,12 @@ LINEAR = {"linear": Linear()}
 @pytest.mark.parametrize(
     ("arguments", "options", "told"),
     [
-        ((MLP, DataLoader([1])), {}, "data is of the class DataLoader: give a LightningDataModule, its class, or a f"),
+        (
+            (MLP, DataLoader([1])),
+            {},
+            "data is of the class DataLoader: give a LightningDataModule, its class, or a "
+            "function that makes one, such as LightningDataModule.from_datasets",
+        ),
         ((MLP, lambda: DataLoader([1])), {}, "data is of the class DataLoader"),
         ((MLP, None), {}, "data is of the class NoneType"),
         (
