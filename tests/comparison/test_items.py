@@ -109,13 +109,25 @@ def test_what_all_runs_share_is_a_plain_number() -> None:
 @pytest.mark.parametrize(
     "ask",
     [
-        *(bool, float, int, str, hash, round, math.exp, range, "{:.3f}".format),
+        *(bool, float, int, hash, round, math.exp, range, lambda one: float(f"{one:.3f}")),
         *(lambda one: one > 1, lambda one: one == 1),
     ],
 )
 def test_what_has_to_be_known_is_told(ask: Callable[[Any], Any]) -> None:
-    with pytest.raises(NotVectorizable, match="a step branches on the values of its tensors"):
+    with pytest.raises((NotVectorizable, ValueError), match=r"a step branches on the values of its tensors|own"):
         of_all_runs(lambda number: torch.tensor(ask(number)))
+
+
+def test_as_text_it_says_that_each_run_has_its_own() -> None:
+    said = []
+
+    def step(tensor: Tensor) -> Tensor:
+        with Followable():
+            said.append(f"{tensor:.3f} {tensor.item():.3f} {tensor.item()} {tensor.item()!r}")
+        return tensor
+
+    vmap(step)(VALUES)
+    assert said == [" ".join(["(each run's own)"] * 4)]
 
 
 def test_the_item_of_one_run_is_known() -> None:

@@ -636,6 +636,12 @@ def from_a_generator(self: Any, batch: Any) -> Tensor:
     return loss_of(self, batch, torch.rand((), generator=torch.Generator()))
 
 
+def by_a_name_of_its_own(self: Any, batch: Any) -> Tensor:
+    loss = loss_of(self, batch)
+    self.log(f"loss {loss:.1f}", loss)
+    return loss
+
+
 def repeating(self: Any, batch: Any) -> Tensor:
     for factor in (1, 2):
         self.log("loss", loss_of(self, batch, factor))
@@ -656,6 +662,7 @@ REFUSED = {
     r"draws from Python's or NumPy's generator": variant(training_step=from_numpy),
     r"generator": variant(training_step=from_a_generator),
     r"logs 'loss' twice": variant(training_step=repeating),
+    r"logs under a name that differs from run to run": variant(training_step=by_a_name_of_its_own),
     r"for over 64 values of batch_idx or current_epoch": variant(training_step=by_step),
     r"uses self.trainer.callbacks": variant(training_step=lambda self, batch: self.trainer.callbacks),
     r"overrides optimizer_step": variant(optimizer_step=lambda *_: None),

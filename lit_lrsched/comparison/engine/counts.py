@@ -15,6 +15,9 @@ from lit_lrsched.optim.torch_internals import tree_map
 #: Returns a number, given epoch and batch index, as numbers or as tensors.
 Formula = Callable[[Any, Any], Any]
 
+OF_EACH_RUN = "(each run's own)"
+"""A number that differs from run to run, as text."""
+
 # The operations in which a tensor may stand for a number.
 _ARITHMETIC = frozenset(["add", "sub", "rsub", "mul", "div", "true_divide", "truediv", "pow"])
 

@@ -220,6 +220,11 @@ def _setitem(tensor: Tensor, index: Any, value: Any) -> Any:
     return None
 
 
+def _format(tensor: Tensor, spec: str) -> Any:
+    number = item(tensor) if tensor.dim() == 0 else NotImplemented
+    return number if number is NotImplemented else format(number, spec)
+
+
 def _set_data(tensor: Tensor, value: Tensor) -> Any:
     if tensor.shape != value.shape or tensor.dtype != value.dtype:
         return NotImplemented
@@ -263,6 +268,7 @@ _FORMS: dict[Any, Any] = {
     torch.clone: _in_any_format(torch.clone),
     Tensor.clone: _in_any_format(Tensor.clone),
     Tensor.item: item,
+    Tensor.__format__: _format,
     torch.tensor: as_tensor,
     torch.as_tensor: as_tensor,
     F.batch_norm: batch_norm,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from lit_lrsched.comparison.engine.counts import OF_EACH_RUN
 from lit_lrsched.comparison.engine.draws import DRAWN
 from lit_lrsched.comparison.engine.effects import Effects, effects
 from lit_lrsched.comparison.engine.even import EVEN
@@ -167,6 +168,7 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "randomness" in text:
         return "a step draws random numbers into a tensor that all runs share"
-    if "data-dependent" in text or ".item()" in text or "aten::_local_scalar_dense" in text or "dynamic" in text:
+    of_values = ("data-dependent", ".item()", "aten::_local_scalar_dense", "dynamic", OF_EACH_RUN)
+    if any(part in text for part in of_values):
         return "a step branches on the values of its tensors"
     return f"torch.func cannot follow a step: {(text or type(error).__name__).splitlines()[0]}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lit_lrsched.comparison.engine.counts import Symbol
+from lit_lrsched.comparison.engine.counts import OF_EACH_RUN, Symbol
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.optim.torch_internals import register_pytree_node, tree_map
 
@@ -23,7 +23,7 @@ class Item(Symbol):
     """A number that differs from run to run, such as ``item()`` returns of a tensor.
 
     Sums and products are computed for all runs, in double precision, as Python computes them. What is compared or
-    converted has to be known, and is not.
+    converted has to be known, and is not; as text, which people print, it says that each run has its own.
 
     Args:
         tensor: The number, ``[]``: an int64 or a double.
@@ -56,6 +56,13 @@ class Item(Symbol):
     def flattened(self) -> tuple[list[Tensor], str]:
         """Returns its tensor, as the leaf of a tree, and what it comes from."""
         return [self._tensor], self._source
+
+    def __repr__(self) -> str:
+        return self.__format__("")
+
+    def __format__(self, spec: str) -> str:
+        number = item(self._tensor, self._source)
+        return OF_EACH_RUN if isinstance(number, Item) else format(number, spec)
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

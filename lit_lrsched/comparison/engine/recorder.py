@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from lit_lrsched.comparison.engine.counts import Count, Counts, Formula, Symbol
+from lit_lrsched.comparison.engine.counts import OF_EACH_RUN, Count, Counts, Formula, Symbol
 from lit_lrsched.comparison.engine.torchmetrics_internals import value_of_batch
 from lit_lrsched.trainer.lightning_internals import idle_logger
 
@@ -111,6 +111,8 @@ class Recorder:
         **__: Any,
     ) -> None:
         """Keeps what a step logs, as Lightning's ``log`` takes it."""
+        if OF_EACH_RUN in name:
+            raise NotVectorizable("a step logs under a name that differs from run to run")
         if isinstance(value, Mapping):
             raise NotVectorizable(f"{name!r} is logged as a mapping")
         step_of_training = self._recorded_step and self._recorded_stage == "train"
