@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 def scalars(run: Path, tag: str) -> list[float]:
@@ -25,8 +27,20 @@ def _events(run: Path):
     return accumulator
 
 
-def offline_records(file: Path) -> Iterator[bytes]:
-    """The records in a ``.wandb`` file: LevelDB's log, in blocks of 32 KiB, behind a header of 7 bytes."""
+def offline_records(file: Path) -> list[Any]:
+    """The records of a run that W&B keeps offline: when its last one is there, which another process writes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    for _ in range(300):
+        records = [Record.FromString(data) for data in _log(file)]
+        if any(record.HasField("exit") for record in records):
+            return records
+        time.sleep(0.1)
+    raise AssertionError(f"{file} has no end")
+
+
+def _log(file: Path) -> Iterator[bytes]:
+    """What is in a log of LevelDB: in blocks of 32 KiB, behind a header of 7 bytes."""
     data, block, at, record = file.read_bytes(), 32768, 7, b""
     while at + 7 <= len(data):
         if block - at % block < 7:  # what is left of a block is too short for a record

@@ -88,16 +88,12 @@ def test_csv(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")  # W&B's own
 def test_weights_and_biases(tmp_path: Path, monkeypatch) -> None:
     wandb = pytest.importorskip("wandb")
-    from wandb.proto.wandb_internal_pb2 import Record
-
     monkeypatch.setenv("WANDB_SILENT", "true")
     fit(WandbLogger(offline=True, project="mine", save_dir=tmp_path))
     wandb.finish()
     (file,) = tmp_path.rglob("*.wandb")
     config, history, summary = {}, [], {}
-    for data in offline_records(file):
-        record = Record()
-        record.ParseFromString(data)
+    for record in offline_records(file):
         for update in record.config.update:
             config[update.key or ".".join(update.nested_key)] = json.loads(update.value_json)
         if record.HasField("history"):
