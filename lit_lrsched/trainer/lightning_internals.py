@@ -25,6 +25,9 @@ _states = part_of_lightning("trainer.states")
 _fit_loop = part_of_lightning("loops.fit_loop")
 _launchers = part_of_lightning("strategies.launchers")
 
+FIRST_HYPERPARAMETERS = "_hparams_initial"
+"""The attribute in which a module keeps a copy of its hyperparameters for loggers, with all that these hold."""
+
 
 def idle_logger() -> Any:
     """Returns a logger that takes what a module logs by hand, and keeps nothing: Lightning has it for trial runs."""
@@ -38,7 +41,7 @@ def log_no_hyperparameters(data: LightningDataModule) -> None:
 
 def hyperparameters_to_log(module: LightningModule) -> dict[str, Any]:
     """Returns the hyperparameters of a module that loggers will be given, themselves: the public name is of a copy."""
-    found = getattr(module, "_hparams_initial", None)
+    found = getattr(module, FIRST_HYPERPARAMETERS, None)
     return found if isinstance(found, dict) else {}  # OmegaConf's are plain
 
 

@@ -552,10 +552,19 @@ class Counting(Classifier):
 
 
 class Templated(Classifier):
-    """As a well-known template has it: metrics reset when training starts, the best value so far."""
+    """As a well-known template has it: the layers among the hyperparameters, metrics reset, the best value so far."""
+
+    def __init__(self, net: nn.Module | None = None, compile: bool = False) -> None:
+        net = net or nn.Sequential(nn.Linear(8, 10, bias=False), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, CLASSES))
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.net = net
+
+    def setup(self, stage: str) -> None:
+        if self.hparams.compile and stage == "fit":
+            self.net = torch.compile(self.net)
 
     def build(self) -> None:
-        super().build()
         self.train_loss = MeanMetric()
         self.val_acc = MulticlassAccuracy(CLASSES, average="micro")
         self.val_acc_best = MaxMetric()

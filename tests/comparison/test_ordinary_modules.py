@@ -55,6 +55,7 @@ from tests.comparison.test_vectorized import alone, race
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),
     pytest.mark.filterwarnings("ignore:.*litlogger.*"),
+    pytest.mark.filterwarnings("ignore:Attribute 'net' is an instance of `nn.Module`:UserWarning"),  # templates do it
 ]
 
 EPOCHS, STEPS = 2, 3

@@ -21,10 +21,16 @@ from torchmetrics import Metric
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Recorder
 from lit_lrsched.comparison.engine.torchmetrics_internals import defaults_of
 from lit_lrsched.optim.torch_internals import COMPILED_NUMBER, FLAT_WEIGHTS, version_of
+from lit_lrsched.trainer.lightning_internals import FIRST_HYPERPARAMETERS
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device, torch.Size)
 # What every module has, the input that Lightning logs a graph with among it: often drawn anew for every module.
-_LEFT_OUT = frozenset([*vars(LightningModule()), *Recorder.__annotations__, COMPILED_NUMBER, FLAT_WEIGHTS])
+_LEFT_OUT = frozenset(
+    [
+        *(*vars(LightningModule()), *Recorder.__annotations__),
+        *(COMPILED_NUMBER, FLAT_WEIGHTS, FIRST_HYPERPARAMETERS),
+    ]
+)
 # Libraries whose objects change for reasons of their own, as loggers do.
 _OTHERS = frozenset([*sys.stdlib_module_names, "torch", "lightning", "pytorch_lightning"]) - {"argparse", "types"}
 _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)

@@ -267,5 +267,6 @@ def _other_generators() -> tuple[Any, bytes]:
 
 def _attributes(module: LightningModule) -> dict[str, Any]:
     """Returns what the module holds beside its layers and tensors."""
-    held = {name: (value, contents(value, set())) for name, value in own_attributes(module).items()}
+    layers = {id(part) for part in module.modules()}  # which hyperparameters may hold too
+    held = {name: (value, contents(value, {*layers})) for name, value in own_attributes(module).items()}
     return {name: id(value) if within is None else within for name, (value, within) in held.items()}
