@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
 from lit_lrsched.comparison.engine.regime import Regime
@@ -90,8 +91,17 @@ def _described(
     schedule: OwnSchedule | None,
     notes: tuple[str, ...] = (),
 ) -> RacingOptimizer:
-    undo_schedulers([optimizer], [one.scheduler for one in configs])
+    returned = [one.scheduler for one in configs]
+    by_hand = [
+        one
+        for one in vars(module).values()
+        if isinstance(one, LRScheduler) and one.optimizer is optimizer and one not in returned
+    ]
+    undo_schedulers([optimizer], [*returned, *by_hand])
     name = type(module).__name__
+    if by_hand:
+        kept = ", ".join(type(one).__name__ for one in by_hand)
+        notes = (*notes, f"{name} keeps {kept} to itself, to step it by hand: it is left out.")
     return checked(
         described_optimizer(optimizer, list(module.parameters()), module=name, schedule=schedule, notes=notes)
     )

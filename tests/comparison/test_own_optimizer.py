@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule
 from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 
-from lit_lrsched import Constant, IonosphereClassifier, IonosphereDataModule, Linear, compare
+from lit_lrsched import Constant, IonosphereClassifier, IonosphereDataModule, Linear, compare, find_lr
 from lit_lrsched.comparison.engine.regime import PLAIN
 from lit_lrsched.comparison.own_optimizer import ask
 from lit_lrsched.errors import InputError
@@ -255,6 +255,30 @@ def test_an_optimizer_that_is_given_keeps_the_param_groups_as_fit_does(tmp_path,
         record.metrics for record in together.results.records
     ]
     assert same == (model in (MLP, Fails))
+
+
+class SteppedByHand(MLP):
+    """Warms up from 0 with a scheduler that it does not return, as a well-known tutorial does."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), lr=1e-3)
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 4))
+        return optimizer
+
+    def optimizer_step(self, *args, **kwargs):
+        super().optimizer_step(*args, **kwargs)
+        self.lr_scheduler.step()
+
+
+def test_a_scheduler_that_a_module_steps_by_hand_is_left_out_and_named(tmp_path, caplog):
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    result = race(SteppedByHand, tmp_path, {"constant": Constant()}, lrs=[2e-3])
+    assert [list(record.curves["lr"]) for record in result.results.records] == [[pytest.approx(2e-3)] * 2]
+    assert result.grid.optimizer.lr == pytest.approx(1e-3)
+    told = "SteppedByHand keeps LambdaLR to itself, to step it by hand: it is left out."
+    assert sum(told in message for message in caplog.messages) == 1
+    find_lr(SteppedByHand, partial(Data, 16, rows=64), points=5, seeds=2, epochs=1, folder=tmp_path / "find")
+    assert sum(told in message for message in caplog.messages) == 2
 
 
 def test_a_setup_that_fails_is_not_taken_for_an_optimizer_that_does(tmp_path):
