@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import random
@@ -696,10 +697,60 @@ def in_a_closure() -> type[Classifier]:
     return InAClosure
 
 
+def counted(step: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    calls = 0
+
+    @functools.wraps(step)
+    def counting(*args: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return step(*args) * (1 + calls % 2)
+
+    return counting
+
+
+class ByADecorator(Classifier):
+    training_step = counted(Classifier.training_step)
+    validation_step = counted(Classifier.validation_step)  # which sees another number by the same name
+
+
+class ByADefault(Classifier):
+    def training_step(self, batch: Any, batch_idx: int, seen: list[int] = []) -> Tensor:  # noqa: B006
+        seen.append(batch_idx)
+        return super().training_step(batch, batch_idx) * (1 + len(seen) % 2)
+
+
+class OnItsClass(Classifier):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        type(self).calls = getattr(type(self), "calls", 0) + 1
+        return super().training_step(batch, batch_idx) * (1 + type(self).calls % 2)
+
+
+class Slotted:
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+
+class InASlot(Classifier):
+    def build(self) -> None:
+        super().build()
+        self.held = Slotted()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.held.calls += 1
+        return super().training_step(batch, batch_idx) * (1 + self.held.calls % 2)
+
+
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
         (Collecting, "training_step changes SEEN"),
+        (ByADecorator, "training_step changes calls"),
+        (ByADefault, "training_step changes a default of training_step"),
+        (OnItsClass, r"training_step changes OnItsClass\.calls"),
+        (InASlot, r"changes self\.held"),
         (ByAFunction, "on_train_epoch_start changes SETTINGS"),
         (in_a_closure(), "training_step changes steps"),
     ],

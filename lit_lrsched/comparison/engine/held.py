@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import pickle
 import random
 import sys
@@ -131,13 +132,16 @@ def contents(value: Any, seen: set[int]) -> Any:
 
 
 def inside_of(value: Any) -> Mapping[str, Any]:
-    """Returns what an object holds: its attributes, unless it is another library's; a layer's or metric's tensors."""
+    """Returns what an object holds: attributes and slots, if it is no library's; of layers and metrics, tensors."""
     if isinstance(value, Metric):
         return {name: getattr(value, name) for name in defaults_of(value)}
     if isinstance(value, nn.Module):
         return dict([*value.named_parameters(), *value.named_buffers()])
-    is_of_others = type(value).__module__.partition(".")[0] in _OTHERS
-    return {} if is_of_others else getattr(value, "__dict__", {})
+    if type(value).__module__.partition(".")[0] in _OTHERS:
+        return {}
+    members = {name: member for kind in type(value).__mro__ for name, member in vars(kind).items()}
+    slots = [name for name, member in members.items() if inspect.ismemberdescriptor(member) and hasattr(value, name)]
+    return {**{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}
 
 
 def _plain(value: Any, seen: set[int]) -> Any:

@@ -21,19 +21,23 @@ class Outside:
     """
 
     def __init__(self, module: LightningModule) -> None:
-        parts = {type(part): part for part in module.modules()}
-        self._functions = functions_of(parts)
-        self._of_classes = {
-            f"{base.__name__}.{name}": (part, name)
-            for kind, part in parts.items()
-            for base, name, member in members_of(kind)
-            if not (name.startswith("__") or inspect.isroutine(member) or inspect.isdatadescriptor(member))
-        }
+        self._parts = {type(part): part for part in module.modules()}
+        self._functions = functions_of(self._parts)
 
     def now(self) -> dict[str, Any]:
         """Returns the numbers and text in all that is seen, and which tensors, by name."""
-        values = {place: getattr(type(part), name, None) for place, (part, name) in self._of_classes.items()}
+        seen: dict[str, dict[int, Any]] = {}  # by name, and by id: functions may see two values by one name
+        for part in self._parts.values():
+            for base, name, member in members_of(type(part)):  # as it is now: a step may set what was not there
+                if not name.startswith("__") and not inspect.isdatadescriptor(member):
+                    seen.setdefault(f"{base.__name__}.{name}", {})[id(member)] = member
         for function in self._functions:
-            values |= from_outside(function)
-        found = {name: contents(value, set()) for name, value in values.items() if not inspect.isroutine(value)}
-        return {name: within for name, within in found.items() if within is not None}
+            for name, value in from_outside(function).items():
+                seen.setdefault(name, {})[id(value)] = value
+            defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+            seen.setdefault(f"a default of {function.__name__}", {})[id(function)] = defaults
+        found = {
+            name: [contents(value, set()) for value in values.values() if not inspect.isroutine(value)]
+            for name, values in seen.items()
+        }
+        return {name: within for name, within in found.items() if any(one is not None for one in within)}

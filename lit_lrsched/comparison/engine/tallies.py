@@ -118,8 +118,11 @@ def _numbers(holder: Any, place: _Place, seen: set[int]) -> Iterator[tuple[_Plac
     held: Mapping[Any, Any]
     if type(holder) is list:  # no other: one that steps append to may not be read
         held = dict(enumerate(holder))
-    else:
-        held = holder if isinstance(holder, MutableMapping) else inside_of(holder)
+    elif isinstance(holder, MutableMapping):
+        held = holder
+    else:  # not slots, which are told where they change
+        attributes = getattr(holder, "__dict__", {})
+        held = {name: value for name, value in inside_of(holder).items() if name in attributes}
     if len(held) > MANY:
         return
     for key, value in items_of(held):

@@ -41,16 +41,25 @@ def from_outside(function: FunctionType) -> dict[str, Any]:
 
 
 def functions_of(kinds: Iterable[type]) -> list[FunctionType]:
-    """Returns the methods of classes, and the functions that these use by their name, however deep."""
-    left = [member for kind in kinds for _, _, member in members_of(kind) if inspect.isfunction(member)]
+    """Returns the methods of classes, and the functions that these use by their name, however deep.
+
+    A decorated function is two: what the decorator made of it, and what it was.
+    """
+    left = [member for kind in kinds for _, _, member in members_of(kind) if callable(member)]
     found: dict[FunctionType, None] = {}
     while left:
-        function = inspect.unwrap(left.pop())
-        if inspect.isfunction(function) and function not in found and not is_of_library(function):
-            found[function] = None
-            for value in from_outside(function).values():
-                left += [one for one in (value.values() if isinstance(value, dict) else [value]) if callable(one)]
+        outer = left.pop()
+        for function in (outer, inspect.unwrap(outer)):
+            if inspect.isfunction(function) and function not in found and not _is_made_by_library(function):
+                found[function] = None
+                for value in from_outside(function).values():
+                    left += [one for one in (value.values() if isinstance(value, dict) else [value]) if callable(one)]
     return list(found)
+
+
+def _is_made_by_library(function: FunctionType) -> bool:
+    """Returns whether a library has the code: what a decorator of one makes, its name and module do not tell."""
+    return _is_library(function.__globals__["__name__"].partition(".")[0])
 
 
 @cache
