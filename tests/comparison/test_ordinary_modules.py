@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import itertools
@@ -533,7 +534,7 @@ class Summed(Metric):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"), [(Summed, r"self\.metric\.total"), (lambda: MinMaxMetric(MulticlassAccuracy(CLASSES)), "min_val")]
+    ("make", "told"), [(Summed, r"self\.metric\.total"), (lambda: MinMaxMetric(MulticlassAccuracy(CLASSES)), "max_val")]
 )
 def test_a_metric_that_changes_more_than_its_states_is_told(make: Callable[[], Any], told: str) -> None:
     with pytest.raises(NotVectorizable, match=f"changes .*{told}"):
@@ -654,6 +655,57 @@ def test_a_step_that_looks_at_text_is_told(look: Callable[[Any], Any]) -> None:
 
     with pytest.raises(NotVectorizable, match="a step looks at the text in a batch"):
         race(trainings(), seeded(Ordinary(Looking, "table", data=NamedRows)), epochs=EPOCHS)
+
+
+class Scaled(nn.Module):
+    """Is scaled by its first batch, or by who sets the factor."""
+
+    def __init__(self, by_batch: bool) -> None:
+        super().__init__()
+        self.is_ready, self.factor = not by_batch, 1.0
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.is_ready:
+            self.scale.data.copy_(1 / x.detach().std())
+            self.is_ready = True
+        return x * self.scale * self.factor
+
+
+def amplify(module: Any, *_: Any) -> None:
+    module.net[1].factor = 2.0
+
+
+def exchange(module: Any) -> None:
+    module.net, module.other = module.other, module.net
+
+
+@pytest.mark.parametrize(
+    ("hooks", "told"),
+    [
+        ({}, r"training_step changes self\.net\.1\.is_ready"),
+        *(({hook: amplify}, rf"{hook} changes self\.net\.1\.factor") for hook in ("on_test_start", "on_train_end")),
+        *(
+            ({hook: amplify}, rf"{hook} changes self\.net\.1\.factor")
+            for hook in ("on_validation_start", "on_train_batch_end")
+        ),
+        ({"on_train_start": amplify}, None),
+        ({"on_validation_start": exchange, "on_validation_end": exchange}, r"on_validation_start changes self\.net"),
+    ],
+)
+def test_what_the_first_call_changes_for_those_before_is_told(hooks: dict[str, Any], told: str | None) -> None:
+    class First(Classifier):
+        def build(self) -> None:
+            self.net = nn.Sequential(nn.Linear(8, CLASSES), Scaled(by_batch=not hooks))
+            self.other = copy.deepcopy(self.net)
+
+    make = seeded(Ordinary(type("Hooked", (First,), hooks), "table"))
+    if told:
+        with pytest.raises(NotVectorizable, match=told):
+            race(trainings(), make, epochs=EPOCHS)
+    else:
+        single = alone(trainings()[0], make, SGD, EPOCHS, num_sanity_val_steps=0)
+        assert race(trainings(), make, optimizer=SGD, epochs=EPOCHS)[0]["val_loss"] == pytest.approx(single["val_loss"])
 
 
 SEEN: list[float] = []

@@ -158,9 +158,10 @@ class Calls:
                 after = self._settings()
         # The first call of a method may set how layers compute, as it may when training starts.
         is_first, self._called = not self._called.issuperset(methods), self._called.union(methods)
-        if after != before and not is_first:
-            changed = min(name for name in {**before, **after} if before.get(name) != after.get(name))
-            raise ChangesItself(f"{methods[-1]} changes {changed}")
+        for name in sorted({**before, **after}):
+            is_changed = before.get(name) != after.get(name)
+            if is_changed and not (is_first and self._may_set(methods, name, before.get(name))):
+                raise ChangesItself(f"{methods[-1]} changes {name}")
         for name in [*parameters, *constants]:
             if tensors[f"module.{name}"] is not at_first[f"module.{name}"]:
                 raise ChangesItself(f"{methods[-1]} sets self.{name} anew, which it did not when it was called first")
@@ -172,6 +173,18 @@ class Calls:
         # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
         state = {**state, **{f"changing/{name}": tensors[f"module.{name}"] for name in self.changing}}
         return output, state, recorder._recorded
+
+    def _may_set(self, methods: Sequence[str], name: str, before: Any) -> bool:
+        """Returns whether methods may set this when they are called first: whether no earlier step knew it otherwise.
+
+        Whether an attribute of the module itself stays as it is, is seen after an epoch.
+        """
+        is_own = name.removeprefix("self.") in vars(self.module)
+        if is_own or {*FIRST, *START_OF["train"]}.issuperset(methods):
+            return name.startswith("self.")
+        # Layers note the size of their input, and some steps begin with a layer in evaluation mode.
+        is_noted = before in (None, repr(None)) or name.endswith(".training")
+        return name.startswith("self.") and is_noted and not set(STEP_OF.values()).isdisjoint(methods)
 
     def _settings(self) -> dict[str, Any]:
         """Returns what decides, beside tensors and counts, how the module computes, by name."""

@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Recorder
 from lit_lrsched.comparison.engine.torchmetrics_internals import defaults_of
@@ -88,10 +88,14 @@ def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, An
     seen = {id(part) for part in module.modules()}
     for path, part in module.named_modules():
         attributes = own_attributes(part)
-        if isinstance(part, Metric):
+        if isinstance(part, (Metric, MetricCollection)):
             hidden = {name for name in attributes if name.startswith("_") or callable(attributes[name])}
-            attributes = {name: attributes[name] for name in attributes.keys() - hidden - defaults_of(part).keys()}
+            attributes = {name: attributes[name] for name in attributes.keys() - hidden}
+        if isinstance(part, Metric):
+            attributes = {name: attributes[name] for name in attributes.keys() - defaults_of(part).keys()}
         found[f"{path}.training" if path else "training"] = part.training
+        if path:
+            found[path] = id(part)
         for name, value in attributes.items():
             # A tensor of a layer may be computed anew from parameters, as weight_norm does.
             is_layers = isinstance(value, Tensor) and not isinstance(part, Metric)
