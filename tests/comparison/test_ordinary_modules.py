@@ -567,6 +567,11 @@ def shared(module: Any, batch: Any, batch_idx: int) -> Tensor:
     return F.cross_entropy(module(batch[0]), batch[1])
 
 
+def swap(module: Any) -> None:
+    for quick, slow in zip(module.net.parameters(), module.teacher.parameters(), strict=True):
+        quick.data, slow.data = slow.data, quick.data
+
+
 @pytest.mark.parametrize("accumulate", [2, 3])
 @pytest.mark.parametrize("name", ["Averaged", "Gathered", "GradientNorms"])
 def test_hooks_around_batches_whose_gradients_add_up(accumulate: int, name: str) -> None:
@@ -589,6 +594,10 @@ def test_hooks_around_batches_whose_gradients_add_up(accumulate: int, name: str)
         ({"on_train_batch_end": lambda self, *_: torch.rand(1)}, "it draws random numbers in on_train_batch_end"),
         ({"on_train_batch_end": lambda self, *_: self.log("train_loss_step", 1.0)}, "logged by a step and by"),
         ({"training_step": shared}, "a step lets two of its tensors share their memory"),
+        (
+            {"on_validation_start": swap, "on_validation_end": swap},
+            "sets the data of a tensor anew, and keeps what it was",
+        ),
     ],
 )
 def test_what_hooks_around_batches_may_not_do_is_told(hooks: dict[str, Any], told: str) -> None:
@@ -597,6 +606,41 @@ def test_what_hooks_around_batches_may_not_do_is_told(hooks: dict[str, Any], tol
     rates = np.full(EPOCHS * math.ceil(STEPS / regime.accumulate), 0.05)
     with pytest.raises(NotVectorizable, match=told):
         race([Training(3, rates)], seeded(Ordinary(kind, "table")), epochs=EPOCHS, regime=regime)
+
+
+def test_gradients_that_no_optimizer_trains_and_a_hook_may_see_are_told() -> None:
+    kind = type("Seeing", (Classifier,), {"on_before_optimizer_step": lambda self, _: None})
+    first_layer = lambda parameters: torch.optim.SGD([*parameters][:2], lr=0.05)  # noqa: E731
+    with pytest.raises(NotVectorizable, match=r"may see the gradient of net\.2\.bias, which no optimizer trains"):
+        race(trainings(), seeded(Ordinary(kind, "table")), optimizer=first_layer, epochs=EPOCHS)
+    race(trainings(), seeded(Ordinary(Classifier, "table")), optimizer=first_layer, epochs=EPOCHS)
+
+
+def test_steps_that_end_within_an_epoch_are_counted_up_to_there() -> None:
+    class Counting(Classifier):
+        def on_validation_epoch_end(self) -> None:
+            self.log("taken", float(self.global_step))
+
+    training = Training(3, np.full(EPOCHS * STEPS - 1, 0.05))
+    found = race([training], seeded(Ordinary(Counting, "table")), epochs=EPOCHS, steps=EPOCHS * STEPS - 1)
+    assert [*found[0]["taken"]] == [STEPS, EPOCHS * STEPS - 1]
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_setup_for_the_test_that_sets_numbers_back_is_told(is_kept: bool) -> None:
+    class SetBack(MomentumEncoder):
+        def build(self) -> None:
+            super().build()
+            self.register_buffer("scale", torch.ones(()), persistent=False)
+
+        def setup(self, stage: str) -> None:
+            if not is_kept:
+                self.scale.fill_(2.0 if stage == "test" else 1.0)
+            else:  # which changes no number before training
+                self.teacher.load_state_dict(self.net.state_dict())
+
+    with pytest.raises(NotVectorizable, match="its setup for the test changes it"):
+        race(trainings(), seeded(Ordinary(SetBack, "table")), epochs=EPOCHS)
 
 
 def test_a_layer_that_counts_its_calls_is_told() -> None:

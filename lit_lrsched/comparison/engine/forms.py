@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from lit_lrsched.comparison.engine.items import as_tensor, item
 from lit_lrsched.comparison.engine.norms import batch_norm, instance_norm
-from lit_lrsched.comparison.engine.recorder import ChangesItself
+from lit_lrsched.comparison.engine.recorder import ChangesItself, NotVectorizable
 from lit_lrsched.comparison.engine.recurrent import (
     dropped,
     gru,
@@ -52,6 +53,8 @@ class Followable(TorchFunctionMode):
 class FixedGradients(TorchFunctionMode):
     """Refuses to change which tensors have a gradient: a program is made for those that have one at its start.
 
+    And to set the data of a tensor anew while something else shows it: a program writes the new into the same memory.
+
     Args:
         trained: Tensors that stand for parameters with ``requires_grad``, which theirs does not tell.
 
@@ -62,6 +65,7 @@ class FixedGradients(TorchFunctionMode):
     def __init__(self, trained: Iterable[Tensor]) -> None:
         super().__init__()
         self._trained = {id(tensor) for tensor in trained}
+        self._shown: list[tuple[int, weakref.ref[Tensor]]] = []
         self.bare: set[int] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -71,7 +75,13 @@ class FixedGradients(TorchFunctionMode):
             return True
         if func == Tensor.data.__get__:  # type: ignore[attr-defined]
             self.bare.add(id(args[0]))
-        return func(*args, **(kwargs or {}))
+        is_set = func == Tensor.data.__set__  # type: ignore[attr-defined]
+        if is_set and any(of == id(args[0]) and shown() is not None for of, shown in self._shown):
+            raise NotVectorizable("a step sets the data of a tensor anew, and keeps what it was without a copy")
+        out = func(*args, **(kwargs or {}))
+        if func in (Tensor.data.__get__, Tensor.detach):  # type: ignore[attr-defined]
+            self._shown.append((id(args[0]), weakref.ref(out)))
+        return out
 
 
 class OwnTensors(TorchFunctionMode):

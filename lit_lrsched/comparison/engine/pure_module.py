@@ -89,6 +89,10 @@ class PureModule:
         if not self.trained:
             raise NotVectorizable("training_step has no gradient in any parameter of the optimizer")
         self._calls.changing -= {*self.trained}
+        others = sorted(found.used.difference(self.trained))
+        if self.sees_gradients and others:
+            # It adds up from step to step: only an optimizer sets it to zero.
+            raise NotVectorizable(f"{self._see[0]} may see the gradient of {others[0]}, which no optimizer trains")
 
     @property
     def counts(self) -> Counts:
