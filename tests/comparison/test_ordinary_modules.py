@@ -541,9 +541,11 @@ def test_a_metric_that_changes_more_than_its_states_is_told(make: Callable[[], A
         race(trainings(), seeded(Ordinary(partial(Measured, make), "table")), epochs=EPOCHS)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("hook", ["on_train_end", "on_fit_end"])
+@pytest.mark.parametrize("hook", ["on_train_end", "on_fit_end", "teardown"])
 def test_what_happens_between_training_and_test_counts(hook: str, capsys: pytest.CaptureFixture[str]) -> None:
-    def end(self: Any) -> None:
+    def end(self: Any, stage: str = "fit") -> None:
+        if stage != "fit":
+            return
         print(f"ended at {self.current_epoch}, {self.global_step}")
         self.net[0].weight.data.zero_()
 

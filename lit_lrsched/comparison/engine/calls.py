@@ -144,6 +144,8 @@ class Calls:
                 given[method] = (batch,)
             elif method in BEFORE_OPTIMIZER:
                 given[method] = (recorder.optimizers(),) if method == "on_before_optimizer_step" else ()
+            elif method == "teardown":
+                given[method] = ("fit",)
         made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
         fixed = FixedGradients(tensors[f"module.{n}"] for n in self._with_gradient if f"module.{n}" in tensors)
         at_first = dict(tensors)
@@ -156,7 +158,6 @@ class Calls:
                 self.bare |= fixed.bare
             with self.tallies.set_back(numbers):
                 after = self._settings()
-        # The first call of a method may set how layers compute, as it may when training starts.
         is_first, self._called = not self._called.issuperset(methods), self._called.union(methods)
         for name in sorted({**before, **after}):
             is_changed = before.get(name) != after.get(name)
@@ -220,16 +221,22 @@ class Calls:
 
     def _steps_taken(self, stage: Stage, methods: Sequence[str]) -> Formula:
         """Returns how many optimizer steps are taken when these methods are called."""
-        regime, batches = self._schedule.regime, self._schedule.steps["train"]
+        regime, batches, total = self._schedule.regime, self._schedule.steps["train"], self._schedule.total
         steps, accumulate = regime.steps_in(batches), regime.accumulate
         if not {STEP_OF["train"], *BEFORE_OPTIMIZER}.isdisjoint(methods):
             return lambda epoch, index: epoch * steps + index // accumulate
         if AFTER_BATCH["train"] in methods:  # an epoch's last batch makes a step in any case
             rest = accumulate - 1
             return lambda epoch, index: epoch * steps + (index + 1 + (index + 1 == batches) * rest) // accumulate
-        if stage == "test" or not {*FIRST, *START_OF["train"], *LAST}.isdisjoint(methods):
+        if not {*FIRST, *START_OF["train"]}.isdisjoint(methods):
             return lambda epoch, index: epoch * steps
-        return lambda epoch, index: (epoch + 1) * steps
+        ended = 0 if stage == "test" or not {*LAST}.isdisjoint(methods) else 1  # 0 where all epochs lie before
+
+        def taken(epoch: Any, index: Any) -> Any:
+            over = (epoch + ended) * steps - total  # of an epoch that training ends within
+            return total + over * (over < 0)
+
+        return taken
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

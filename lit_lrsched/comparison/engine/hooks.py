@@ -38,18 +38,18 @@ END_OF: dict[Stage, tuple[str, ...]] = {
 }
 
 # What runs after the last epoch, and what a test may find changed.
-LAST = ("on_train_end", "on_fit_end")
+LAST = ("on_train_end", "on_fit_end", "teardown")
 
 # What changes the batches that come from a loader: a module may override it, or its data module.
 OF_BATCHES = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_batch_transfer")
 
-# What a module may override and still be its steps, the hooks above and nothing else. Hooks of prediction, of
-# checkpoints and of tear-down never run here.
+# What a module may override and still be its steps, the hooks above and nothing else. Hooks of prediction and
+# of checkpoints never run here, nor does what comes after the test.
 REFUSED_HOOKS = (
     *("configure_model", "configure_sharded_model", "configure_gradient_clipping", "backward"),
     *("optimizer_step", "optimizer_zero_grad", "lr_scheduler_step", "on_before_zero_grad", "on_before_backward"),
     *OF_BATCHES,
-    *("on_validation_model_eval", "on_validation_model_train", "on_test_model_eval"),
+    *("on_validation_model_eval", "on_validation_model_zero_grad", "on_validation_model_train", "on_test_model_eval"),
 )
 
 # More graphs than this take longer to trace than they save.
