@@ -569,6 +569,17 @@ def shared(module: Any, batch: Any, batch_idx: int) -> Tensor:
     return F.cross_entropy(module(batch[0]), batch[1])
 
 
+def shrink(module: Any, *_: Any) -> None:
+    for parameter in module.net.parameters():
+        parameter.data -= 0.1 * parameter.data
+
+
+def test_data_that_is_changed_in_place_is_set_to_itself() -> None:
+    make = seeded(Ordinary(type("Shrinking", (Classifier,), {"on_train_batch_end": shrink}), "table"))
+    single = alone(trainings()[0], make, SGD, EPOCHS)
+    assert race(trainings(), make, optimizer=SGD, epochs=EPOCHS)[0]["val_loss"] == pytest.approx(single["val_loss"])
+
+
 def swap(module: Any) -> None:
     for quick, slow in zip(module.net.parameters(), module.teacher.parameters(), strict=True):
         quick.data, slow.data = slow.data, quick.data

@@ -75,13 +75,17 @@ class FixedGradients(TorchFunctionMode):
             return True
         if func == Tensor.data.__get__:  # type: ignore[attr-defined]
             self.bare.add(id(args[0]))
-        is_set = func == Tensor.data.__set__  # type: ignore[attr-defined]
-        if is_set and any(of == id(args[0]) and shown() is not None for of, shown in self._shown):
+        if func == Tensor.data.__set__ and self._is_kept(*args):  # type: ignore[attr-defined]
             raise NotVectorizable("a step sets the data of a tensor anew, and keeps what it was without a copy")
         out = func(*args, **(kwargs or {}))
         if func in (Tensor.data.__get__, Tensor.detach):  # type: ignore[attr-defined]
             self._shown.append((id(args[0]), weakref.ref(out)))
         return out
+
+    def _is_kept(self, tensor: Tensor, value: Tensor) -> bool:
+        """Returns whether anything shows a tensor's data but the value that it is set to, as ``t.data += 1`` does."""
+        shown = (shown() for of, shown in self._shown if of == id(tensor))
+        return any(one is not None and one is not value for one in shown)
 
 
 class OwnTensors(TorchFunctionMode):
