@@ -1039,7 +1039,24 @@ class DecayedByValidation(Classifier):
             parameter.data.mul_(0.9)
 
 
-@pytest.mark.parametrize("module", [BestSoFar, OneMetric, TrainedByValidation, DecayedByValidation])
+class EmptiedByValidation(Classifier):
+    """Keeps the losses of training up to the next validation."""
+
+    def build(self) -> None:
+        super().build()
+        self.losses: list[Tensor] = []
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.losses.append(outputs["loss"])
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("kept", torch.stack(self.losses).mean())
+        self.losses.clear()
+
+
+@pytest.mark.parametrize(
+    "module", [BestSoFar, OneMetric, TrainedByValidation, DecayedByValidation, EmptiedByValidation]
+)
 def test_validations_that_something_depends_on_are_not_left_out(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     make = seeded(Ordinary(module, "table"))
     assert validations(make, monkeypatch, only_ends=True)[0] == EPOCHS

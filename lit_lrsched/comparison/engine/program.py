@@ -165,9 +165,15 @@ class Program:
         used = set[int]().union(*(effects.used for effects in self._effects("train", "start", "part", "step", "end")))
         changed = set[int]().union(*(effects.changed for effects in validation))
         renewed = set.intersection(*(effects.renewed for effects in self._effects("val", "end")))
-        steps = [graph for graph in self._graphs("val", "step") if graph]
-        kept = {name for graph in steps for name, items in graph.example[1].items() if items}
-        return changed <= renewed - used and kept <= self._pure.emptied["end", "val"]
+        emptied = self._pure.emptied["end", "val"]
+        if not self._kept("train", "part", "step").isdisjoint(emptied | self._pure.emptied["start", "val"]):
+            return False
+        return changed <= renewed - used and self._kept("val", "step") <= emptied
+
+    def _kept(self, stage: Stage, *kinds: str) -> set[str]:
+        """Returns which lists the steps of a stage append to."""
+        steps = [graph for graph in self._graphs(stage, *kinds) if graph]
+        return {name for graph in steps for name, items in graph.example[1].items() if items}
 
     def _graphs(self, stage: Stage, *kinds: str) -> list[Graph | None]:
         found = [graphs for (kind, of, _), graphs in self._traced.items() if of == stage and kind in kinds]
