@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.fx import GraphModule, Node
 from torch.optim import Optimizer
@@ -95,6 +95,11 @@ def name_for_each(function: Any) -> str | None:
 def has_gradient_hooks(tensor: Tensor) -> bool:
     """Returns whether anything is called with a tensor's gradient."""
     return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
+
+
+def forward_hooks(module: nn.Module) -> list[Any]:
+    """Returns what is called before and after a module's ``forward``."""
+    return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
 
 
 def is_iterated_as_usual(loader: DataLoader[Any]) -> bool:

@@ -206,6 +206,10 @@ def drop(module: Any) -> None:
     module.drop.p = 0.5
 
 
+def halve(module: Any) -> None:
+    module.norm.register_forward_hook(lambda module, inputs, outputs: 0.5 * outputs)
+
+
 def set_mode(module: Any) -> None:
     module.mode = "late"
 
@@ -217,6 +221,7 @@ def set_mode(module: Any) -> None:
         (unfreeze_one, "it sets requires_grad while it trains"),
         (fix_statistics, r"on_train_epoch_start changes self\.norm\.training"),
         (drop, r"on_train_epoch_start changes self\.drop\.p"),
+        (halve, r"on_train_epoch_start changes self\.norm \(its hooks\)"),
         (set_mode, r"on_train_epoch_start changes self\.mode"),
     ],
 )

@@ -21,7 +21,7 @@ from torchmetrics import Metric, MetricCollection
 
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Recorder
 from lit_lrsched.comparison.engine.torchmetrics_internals import defaults_of
-from lit_lrsched.optim.torch_internals import COMPILED_NUMBER, FLAT_WEIGHTS, version_of
+from lit_lrsched.optim.torch_internals import COMPILED_NUMBER, FLAT_WEIGHTS, forward_hooks, version_of
 from lit_lrsched.trainer.lightning_internals import FIRST_HYPERPARAMETERS
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device, torch.Size)
@@ -96,6 +96,8 @@ def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, An
         found[f"{path}.training" if path else "training"] = part.training
         if path:
             found[path] = id(part)
+        if hooks := forward_hooks(part):
+            found[f"{path} (its hooks)".lstrip()] = [*map(id, hooks)]
         for name, value in attributes.items():
             # A tensor of a layer may be computed anew from parameters, as weight_norm does.
             is_layers = isinstance(value, Tensor) and not isinstance(part, Metric)
