@@ -734,6 +734,24 @@ class Scaled(nn.Module):
         return x * self.scale * self.factor
 
 
+class Noting(nn.Module):
+    """Divides by the deviation of its first batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "deviation"):
+            self.deviation = x.std().item()
+        return x / self.deviation
+
+
+def test_a_number_of_the_first_batch_that_a_layer_notes_is_told() -> None:
+    class First(Classifier):
+        def build(self) -> None:
+            self.net = nn.Sequential(nn.Linear(8, CLASSES), Noting())
+
+    with pytest.raises(NotVectorizable, match=r"training_step changes self\.net\.1\.deviation"):
+        race(trainings(), seeded(Ordinary(First, "table")), epochs=EPOCHS)
+
+
 def amplify(module: Any, *_: Any) -> None:
     module.net[1].factor = 2.0
 

@@ -161,7 +161,7 @@ class Calls:
         is_first, self._called = not self._called.issuperset(methods), self._called.union(methods)
         for name in sorted({**before, **after}):
             is_changed = before.get(name) != after.get(name)
-            if is_changed and not (is_first and self._may_set(methods, name, before.get(name))):
+            if is_changed and not (is_first and self._may_set(methods, name, before.get(name), after.get(name))):
                 raise ChangesItself(f"{methods[-1]} changes {name}")
         for name in [*parameters, *constants]:
             if tensors[f"module.{name}"] is not at_first[f"module.{name}"]:
@@ -175,7 +175,7 @@ class Calls:
         state = {**state, **{f"changing/{name}": tensors[f"module.{name}"] for name in self.changing}}
         return output, state, recorder._recorded
 
-    def _may_set(self, methods: Sequence[str], name: str, before: Any) -> bool:
+    def _may_set(self, methods: Sequence[str], name: str, before: Any, after: Any) -> bool:
         """Returns whether methods may set this when they are called first: whether no earlier step knew it otherwise.
 
         Whether an attribute of the module itself stays as it is, is seen after an epoch.
@@ -183,8 +183,9 @@ class Calls:
         is_own = name.removeprefix("self.") in vars(self.module)
         if is_own or {*FIRST, *START_OF["train"]}.issuperset(methods):
             return name.startswith("self.")
-        # Layers note the size of their input, and some steps begin with a layer in evaluation mode.
-        is_noted = before in (None, repr(None)) or name.endswith(".training")
+        # Layers note the size of their input, and some steps begin with a layer in evaluation mode. A number that a
+        # layer takes out of its first batch is an item here, which is told as a dict.
+        is_noted = (before in (None, repr(None)) and not isinstance(after, dict)) or name.endswith(".training")
         return name.startswith("self.") and is_noted and not set(STEP_OF.values()).isdisjoint(methods)
 
     def _settings(self) -> dict[str, Any]:
