@@ -53,7 +53,7 @@ class Followable(TorchFunctionMode):
 class FixedGradients(TorchFunctionMode):
     """Refuses to change which tensors have a gradient: a program is made for those that have one at its start.
 
-    And to set the data of a tensor anew while something else shows it: a program writes the new into the same memory.
+    It also refuses to set the data of a tensor anew while something else shows it: a program writes into its memory.
 
     Args:
         trained: Tensors that stand for parameters with ``requires_grad``, which theirs does not tell.

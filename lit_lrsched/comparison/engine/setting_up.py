@@ -59,6 +59,7 @@ def built(
     """
     with isolate_rng(), torch.enable_grad():  # as everybody builds modules
         module, data = build(seed)
+        module.prepare_data()
         with set_up(data, "fit"):
             _set_up(module, "fit", _TrainerInSetup(data, epochs, regime))
             yield module, data
