@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, SupportsIndex, cast
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
 from lit_lrsched.comparison.engine.forms import FixedGradients, OwnTensors
-from lit_lrsched.comparison.engine.held import own_attributes, settings
+from lit_lrsched.comparison.engine.held import settings
 from lit_lrsched.comparison.engine.hooks import (
     AFTER_BATCH,
     BEFORE_BATCH,
@@ -26,6 +26,7 @@ from lit_lrsched.comparison.engine.hooks import (
     Schedule,
 )
 from lit_lrsched.comparison.engine.items import Marked
+from lit_lrsched.comparison.engine.lists import Lists
 from lit_lrsched.comparison.engine.metrics import Tensors
 from lit_lrsched.comparison.engine.outside import Outside
 from lit_lrsched.comparison.engine.recorder import (
@@ -39,7 +40,6 @@ from lit_lrsched.comparison.engine.recorder import (
 )
 from lit_lrsched.comparison.engine.tallies import Tallies
 from lit_lrsched.comparison.engine.torchmetrics_internals import branchless_metrics
-from lit_lrsched.optim.torch_internals import tree_leaves
 
 
 class Calls:
@@ -53,7 +53,7 @@ class Calls:
         counts: Where the next call stands; set before a call, asked after it.
         tallies: The numbers that it counts with.
         changing: Names of the tensors that its methods change; they are a part of every state.
-        lists: Names of the lists that its steps append to.
+        lists: The lists that its steps append to.
         own_tensors: Whether each run has its own of the tensors that a step makes for all runs alike.
         watches: Whether it is found out what changes.
         bare: Ids of tensors of which a method has taken ``data``, as far as that was found out.
@@ -80,7 +80,7 @@ class Calls:
         self.counts = Counts(0, 0)
         self.tallies = Tallies(module)
         self.changing: set[str] = set()
-        self.lists: set[str] = set()
+        self.lists = Lists(module)
         self.own_tensors = False
         self.watches = True
         self.bare: set[int] = set()
@@ -128,7 +128,7 @@ class Calls:
         gradients = {} if gradients is None else gradients
         of_batch = batch is not None
         recorder._recorded, recorder._recorded_stage, recorder._recorded_step = {}, stage, of_batch
-        recorder._counts = counts = self.counts
+        recorder._counts = self.counts
         recorder._steps_taken = self._steps_taken(stage, methods)
         recorder._rates = rates
         tensors = {f"module.{name}": tensor for name, tensor in (*parameters.items(), *constants.items())}
@@ -137,15 +137,7 @@ class Calls:
         for name, before_hooks in gradients.items():
             tensors[f"module.{name}"] = parameters[name].detach()
             tensors[f"module.{name}"].grad = before_hooks
-        index = Count(counts, lambda epoch, index: index)
-        given: dict[str, tuple[Any, ...]] = {method: (batch, index) if of_batch else () for method in methods}
-        for method in methods:
-            if not self._takes_index.get(method, True):
-                given[method] = (batch,)
-            elif method in BEFORE_OPTIMIZER:
-                given[method] = (recorder.optimizers(),) if method == "on_before_optimizer_step" else ()
-            elif method == "teardown":
-                given[method] = ("fit",)
+        given = {method: self._arguments(method, batch) for method in methods}
         made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
         fixed = FixedGradients(tensors[f"module.{n}"] for n in self._with_gradient if f"module.{n}" in tensors)
         at_first = dict(tensors)
@@ -158,11 +150,7 @@ class Calls:
                 self.bare |= fixed.bare
             with self.tallies.set_back(numbers):
                 after = self._settings()
-        is_first, self._called = not self._called.issuperset(methods), self._called.union(methods)
-        for name in sorted({**before, **after}):
-            is_changed = before.get(name) != after.get(name)
-            if is_changed and not (is_first and self._may_set(methods, name, before.get(name), after.get(name))):
-                raise ChangesItself(f"{methods[-1]} changes {name}")
+        self._check_settings(methods, before, after)
         for name in [*parameters, *constants]:
             if tensors[f"module.{name}"] is not at_first[f"module.{name}"]:
                 raise ChangesItself(f"{methods[-1]} sets self.{name} anew, which it did not when it was called first")
@@ -174,6 +162,26 @@ class Calls:
         # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
         state = {**state, **{f"changing/{name}": tensors[f"module.{name}"] for name in self.changing}}
         return output, state, recorder._recorded
+
+    def _arguments(self, method: str, batch: Any) -> tuple[Any, ...]:
+        """Returns what a trainer gives a method, beside what its step has returned."""
+        recorder: Any = self.module
+        if method == "teardown":
+            return ("fit",)
+        if method in BEFORE_OPTIMIZER:
+            return (recorder.optimizers(),) if method == "on_before_optimizer_step" else ()
+        if batch is None:
+            return ()
+        index = Count(self.counts, lambda epoch, index: index)
+        return (batch, index) if self._takes_index.get(method, True) else (batch,)
+
+    def _check_settings(self, methods: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Refuses methods that change how the module computes, but for what they may set when they are called first."""
+        is_first, self._called = not self._called.issuperset(methods), self._called.union(methods)
+        for name in sorted({**before, **after}):
+            is_changed = before.get(name) != after.get(name)
+            if is_changed and not (is_first and self._may_set(methods, name, before.get(name), after.get(name))):
+                raise ChangesItself(f"{methods[-1]} changes {name}")
 
     def _may_set(self, methods: Sequence[str], name: str, before: Any, after: Any) -> bool:
         """Returns whether methods may set this when they are called first: whether no earlier step knew it otherwise.
@@ -190,35 +198,8 @@ class Calls:
 
     def _settings(self) -> dict[str, Any]:
         """Returns what decides, beside tensors and counts, how the module computes, by name."""
-        own = {f"self.{name}": value for name, value in settings(self.module, self.lists).items()}
+        own = {f"self.{name}": value for name, value in settings(self.module, self.lists.names).items()}
         return {**own, **self._outside.now()}
-
-    def empty_lists(self) -> None:
-        """Makes the lists ready for a step, which may append to them and not read them."""
-        for name in self.lists:
-            setattr(self.module, name, _Appended())
-
-    def set_lists(self, kept: dict[str, list[Any]]) -> None:
-        """Fills the lists with all that was appended."""
-        for name in self.lists:
-            setattr(self.module, name, list(kept.get(f"self/{name}", [])))
-
-    def appended(self) -> dict[str, list[Any]]:
-        """Returns what a step has appended to the lists."""
-        return {f"self/{name}": self._appended_to(name) for name in self.lists}
-
-    def lengths(self) -> dict[str, int]:
-        """Returns the length of every list that the module has."""
-        return {name: len(value) for name, value in own_attributes(self.module).items() if type(value) is list}
-
-    def _appended_to(self, name: str) -> list[Any]:
-        appended = getattr(self.module, name)
-        if not isinstance(appended, _Appended):
-            raise NotVectorizable(f"a step sets self.{name} anew")
-        taken = appended.taken()
-        if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(taken)):
-            raise NotVectorizable(f"a step appends more than tensors to self.{name}")
-        return taken
 
     def _steps_taken(self, stage: Stage, methods: Sequence[str]) -> Formula:
         """Returns how many optimizer steps are taken when these methods are called."""
@@ -231,7 +212,7 @@ class Calls:
             return lambda epoch, index: epoch * steps + (index + 1 + (index + 1 == batches) * rest) // accumulate
         if not {*FIRST, *START_OF["train"]}.isdisjoint(methods):
             return lambda epoch, index: epoch * steps
-        ended = 0 if stage == "test" or not {*LAST}.isdisjoint(methods) else 1  # 0 where all epochs lie before
+        ended = 0 if stage == "test" or not set(LAST).isdisjoint(methods) else 1  # 0 where all epochs lie before
 
         def taken(epoch: Any, index: Any) -> Any:
             over = (epoch + ended) * steps - total  # of an epoch that training ends within
@@ -266,20 +247,3 @@ class _Methods(nn.Module):
             elif isinstance(returned, int) and returned == -1:
                 raise NotVectorizable(f"{method} ends an epoch before its last batch")
         return output
-
-
-class _Appended(list[Any]):
-    """Stands for a list that a step appends to: what earlier steps appended is not in it, so it must not be read."""
-
-    def __len__(self) -> int:
-        raise NotVectorizable("a step reads a list of what earlier steps appended")
-
-    def __iter__(self) -> Iterator[Any]:
-        raise NotVectorizable("a step reads a list of what earlier steps appended")
-
-    def __getitem__(self, place: SupportsIndex | slice) -> Any:
-        raise NotVectorizable("a step reads a list of what earlier steps appended")
-
-    def taken(self) -> list[Any]:
-        """Returns what was appended."""
-        return list(super().__iter__())

@@ -113,7 +113,7 @@ class _Probe:
         calls.watches = False
         calls.tallies.begin_anew()
         for name, held in _attributes(module).items():
-            emptied = name in calls.lists and getattr(module, name) == []
+            emptied = name in calls.lists.names and getattr(module, name) == []
             if attributes.get(name) != held and not emptied:
                 raise NotVectorizable(f"a step changes self.{name}, and the end of its epoch does not undo it")
         self._metrics.settle()
@@ -173,14 +173,13 @@ class _Probe:
                 metric.reset()
         if not torch.equal(drawn, torch.get_rng_state()):
             raise NotVectorizable(f"it draws random numbers in {called[-1]}")
-        lists = {f"self/{name}" for name in self._calls.lists if getattr(self._module, name) == []}
-        empty = self._metrics.empty() | lists
+        empty = self._metrics.empty() | self._calls.lists.empty()
         known = self._found.emptied
         place = ("start" if kind == _FIRST_START else kind, stage)
         known[place] = known[place] & empty if len(seen) > 1 else empty
 
     def _steps(self, stage: Stage, epoch: int) -> None:
-        calls, lengths = self._calls, self._calls.lengths
+        calls, lists = self._calls, self._calls.lists
         seen = self._seen.setdefault(("step", stage), [])
         for index in range(self._schedule.steps[stage]):
             is_known = any(counts.serve(epoch, index) for counts in seen)
@@ -189,9 +188,9 @@ class _Probe:
             if not is_known and len(seen) == MOST_VARIANTS:
                 raise NotVectorizable(f"a step differs for over {MOST_VARIANTS} values of batch_idx or current_epoch")
             calls.counts = Counts(epoch, index)
-            before = lengths()
+            before = lists.lengths()
             self._step(stage)
-            calls.lists |= {name for name, length in lengths().items() if length > before.get(name, 0)}
+            lists.watch(before)
             if not is_known:
                 seen.append(calls.counts)
 

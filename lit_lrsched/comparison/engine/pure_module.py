@@ -228,7 +228,7 @@ class PureModule:
         calls = self._calls
         calls.counts.clock = clock
         self._metrics.load_all(state, kept)
-        calls.set_lists(kept)
+        calls.lists.load(kept)
         recorded: dict[str, Logged] = {}
         called = calls.overridden(self._hooks(kind, stage, calls.counts.now[0]))
         if called:
@@ -269,11 +269,11 @@ class PureModule:
         calls.counts.clock = clock
         self._metrics.load(state)
         calls.tallies.load(state)
-        calls.empty_lists()
+        calls.lists.begin_step()
         output, state, recorded = calls(stage, methods, parameters, constants, state, batch, **options)
         states, kept = self._metrics.saved()
         state |= states | calls.tallies.saved()
-        kept |= calls.appended()
+        kept |= calls.lists.saved()
         self.names[stage].update(recorded)
         rows = rows_of(batch)
         for name, logged in recorded.items():
