@@ -270,7 +270,7 @@ class Program:
         clock = next(self._clocks(epoch, 1))
         states, logged = [], []
         for run in range(stack.runs):
-            self._pure.counts = Counts(epoch, 0)
+            self._pure.calls.counts = Counts(epoch, 0)
             before = {name: stack.constants[name][run].clone() for name in self._shared}
             trees = (stack.parameters, stack.constants, stack.state, stack.kept)
             mine: tuple[Tensors, Tensors, Tensors, Kept] = known(tree_map(lambda tensor, run=run: tensor[run], trees))
@@ -313,15 +313,15 @@ class Program:
         for traced in graphs:
             if traced.graph and traced.counts.serve(epoch, index):
                 return traced.graph, traced.weights
-        self._pure.counts = counts = Counts(epoch, index)
+        self._pure.calls.counts = counts = Counts(epoch, index)
         function = partial(self._train, kind) if stage == "train" else partial(self._evaluate, stage)
         arguments = self._arguments(stage, size)
         try:
             graph = Graph(function, *arguments, carried=len(arguments) - 2)  # the state, before the batch
         except NotVectorizable as error:
-            if self._pure.own_tensors or not writes_into_shared(error.__cause__):
+            if self._pure.calls.own_tensors or not writes_into_shared(error.__cause__):
                 raise
-            self._pure.own_tensors = True
+            self._pure.calls.own_tensors = True
             graph = Graph(function, *arguments, carried=len(arguments) - 2)
         graphs.append(Traced(graph, counts, self._pure.weights))
         return graph, self._pure.weights
@@ -338,7 +338,7 @@ class Program:
             if traced.counts.serve(epoch, 0):
                 return traced
         stack, counts = self._example, Counts(epoch, 0)
-        self._pure.counts = counts
+        self._pure.calls.counts = counts
         function = vmap(partial(self._pure.around_epoch, kind, stage), in_dims=(0, 0, 0, 0, None), randomness="error")
 
         def contiguous(*args: Any) -> Any:

@@ -12,7 +12,6 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.calls import Calls
-from lit_lrsched.comparison.engine.counts import Counts
 from lit_lrsched.comparison.engine.hooks import (
     BEFORE_OPTIMIZER,
     END_OF,
@@ -45,6 +44,7 @@ class PureModule:
             shows.
 
     Attributes:
+        calls: Calls of its methods: their counts are set before a call of a function here, and asked after it.
         trained: Names of the trained parameters that have a gradient.
         logs: What the steps of each stage log, and how it is reduced.
         names: What steps and hooks of each stage log, as far as they were called.
@@ -74,13 +74,13 @@ class PureModule:
             raise NotVectorizable("it overrides on_after_backward, and gradients add up over batches")
         self._schedule = schedule
         self._module = module
-        self._calls = Calls(module, schedule)
+        self.calls = Calls(module, schedule)
         self._metrics = Metrics(module)
-        self._around = {stage: self._calls.around_step(stage) for stage in batches}
-        self._see = self._calls.overridden(BEFORE_OPTIMIZER)
+        self._around = {stage: self.calls.around_step(stage) for stage in batches}
+        self._see = self.calls.overridden(BEFORE_OPTIMIZER)
         self.sees_gradients = bool(self._see)
         self.ends_batches = bool(self._around["train"][1])
-        found = probe(self._calls, self._metrics, batches, schedule, groups)
+        found = probe(self.calls, self._metrics, batches, schedule, groups)
         self.logs, self._logged_metrics, self.emptied = found.logs, found.metrics, found.emptied
         self.names: dict[Stage, set[str]] = {stage: set() for stage in batches}
         self.weights: dict[str, int] = {}
@@ -88,29 +88,11 @@ class PureModule:
         self.trained = [n for n, p in parameters.items() if p in trained and p.requires_grad and n in found.used]
         if not self.trained:
             raise NotVectorizable("training_step has no gradient in any parameter of the optimizer")
-        self._calls.changing -= {*self.trained}
+        self.calls.changing -= {*self.trained}
         others = sorted(found.used.difference(self.trained))
         if self.sees_gradients and others:
             # It adds up from step to step: only an optimizer sets it to zero.
             raise NotVectorizable(f"{self._see[0]} may see the gradient of {others[0]}, which no optimizer trains")
-
-    @property
-    def counts(self) -> Counts:
-        """Where the next call stands; set before a call, asked after it."""
-        return self._calls.counts
-
-    @counts.setter
-    def counts(self, counts: Counts) -> None:
-        self._calls.counts = counts
-
-    @property
-    def own_tensors(self) -> bool:
-        """Whether each run has its own of the tensors that a step makes for all runs alike."""
-        return self._calls.own_tensors
-
-    @own_tensors.setter
-    def own_tensors(self, own: bool) -> None:
-        self._calls.own_tensors = own
 
     def tensors(self, module: LightningModule) -> tuple[Tensors, Tensors, Tensors]:
         """Returns copies of another such module's tensors.
@@ -122,12 +104,12 @@ class PureModule:
             name: tensor.detach().clone() for name, tensor in (*module.named_parameters(), *module.named_buffers())
         }
         trained = {name: everything.pop(name) for name in self.trained}
-        changing = {f"changing/{name}": everything.pop(name) for name in sorted(self._calls.changing)}
+        changing = {f"changing/{name}": everything.pop(name) for name in sorted(self.calls.changing)}
         return trained, changing, everything
 
     def start(self) -> Tensors:
         """Returns the rest of the state before training: the loss, metrics, counts, and the sums of what is logged."""
-        state = {"loss/train": torch.zeros(()), **self._metrics.start(), **self._calls.tallies.start()}
+        state = {"loss/train": torch.zeros(()), **self._metrics.start(), **self.calls.tallies.start()}
         for stage in self.logs:
             state |= self._sums(stage)
         return state
@@ -200,7 +182,7 @@ class PureModule:
 
     def has(self, kind: str, stage: Stage, epoch: int) -> bool:
         """Returns whether anything happens before or after an epoch's steps, or after the last epoch."""
-        return kind == "end" or bool(self._calls.overridden(self._hooks(kind, stage, epoch)))
+        return kind == "end" or bool(self.calls.overridden(self._hooks(kind, stage, epoch)))
 
     def around_epoch(
         self,
@@ -225,7 +207,7 @@ class PureModule:
             kept: What steps have appended to lists.
             clock: Epoch and batch index, int64 ``[2]``.
         """
-        calls = self._calls
+        calls = self.calls
         calls.counts.clock = clock
         self._metrics.load_all(state, kept)
         calls.lists.load(kept)
@@ -265,7 +247,7 @@ class PureModule:
         **options: Any,
     ) -> tuple[Any, Tensors, Kept]:
         """Calls a step, or hooks around it; returns what it returns, the state, and what was appended to lists."""
-        calls = self._calls
+        calls = self.calls
         calls.counts.clock = clock
         self._metrics.load(state)
         calls.tallies.load(state)
