@@ -35,8 +35,8 @@ _LEFT_OUT = frozenset(
 # Libraries whose objects change for reasons of their own, as loggers do.
 _OTHERS = frozenset([*sys.stdlib_module_names, "torch", "lightning", "pytorch_lightning"]) - {"argparse", "types"}
 _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
-#: What holds more than so many parts is told by their number.
-MANY = 1_000
+#: What holds more than so many parts is told by their number, and an array of more bytes by its shape.
+MANY, MANY_BYTES = 1_000, 1 << 20
 
 
 def held(module: LightningModule) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def contents(value: Any, seen: set[int]) -> Any:
     if isinstance(value, Tensor):
         return id(value), version_of(value)
     if isinstance(value, np.ndarray):
-        return _digest(value)
+        return _digest(value) if value.nbytes <= MANY_BYTES else (id(value), value.shape)
     if isinstance(value, _GENERATORS):
         return pickle.dumps(value)
     if id(value) in seen or isinstance(value, type):
