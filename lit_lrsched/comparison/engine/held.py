@@ -125,16 +125,13 @@ def contents(value: Any, seen: set[int]) -> Any:
     if id(value) in seen or isinstance(value, type):
         return None
     seen.add(id(value))
-    if isinstance(value, (Mapping, list, tuple, set, frozenset, deque)) and len(value) > MANY:
-        return len(value)
-    if isinstance(value, Mapping):
-        return {str(key): contents(part, seen) for key, part in items_of(value)}
-    if isinstance(value, (list, tuple, deque)):
-        return [contents(part, seen) for part in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(repr, value))
-    within = inside_of(value)
-    return contents(within, seen) if within else None
+    is_many = isinstance(value, (Mapping, list, tuple, set, frozenset, deque))
+    within = value if is_many else inside_of(value)  # made for this moment: its id will be that of others
+    if len(within) > MANY:
+        return len(within)
+    if isinstance(within, Mapping):
+        return {str(key): contents(part, seen) for key, part in items_of(within)} if is_many or within else None
+    return sorted(map(repr, within)) if isinstance(within, (set, frozenset)) else [contents(p, seen) for p in within]
 
 
 def inside_of(value: Any) -> Mapping[str, Any]:
@@ -146,7 +143,8 @@ def inside_of(value: Any) -> Mapping[str, Any]:
     if type(value).__module__.partition(".")[0] in _OTHERS:
         return {}
     members = {name: member for kind in type(value).__mro__ for name, member in vars(kind).items()}
-    slots = [name for name, member in members.items() if inspect.ismemberdescriptor(member) and hasattr(value, name)]
+    slots = [name for name, member in members.items() if inspect.ismemberdescriptor(member) and name[:2] != "__"]
+    slots = [name for name in slots if hasattr(value, name)]  # as long as it was set
     return {**{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}
 
 
