@@ -33,7 +33,7 @@ from lit_lrsched import Constant, InputError, compare, find_lr
 from lit_lrsched.comparison.engine import vectorized
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.counts import Count, Counts
-from lit_lrsched.comparison.engine.held import contents
+from lit_lrsched.comparison.engine.held import MANY, contents
 from lit_lrsched.comparison.engine.program import Program
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.regime import Regime
@@ -404,7 +404,8 @@ def test_a_count_that_becomes_a_fraction_later() -> None:
 
 
 def test_each_of_many_objects_is_looked_into() -> None:
-    assert contents([SimpleNamespace(of=i) for i in range(99)], set()) == [{"of": str(i)} for i in range(99)]
+    large = [SimpleNamespace(**dict.fromkeys(map(str, range(MANY + 1)))) for _ in range(9)]
+    assert contents(large, set()) == [MANY + 1] * 9
 
 
 def test_an_object_that_changes_before_every_call_and_not_in_it_is_no_reason_to_train_alone() -> None:
