@@ -51,7 +51,7 @@ def held(module: LightningModule) -> dict[str, Any]:
         NotVectorizable: When an attribute shows the memory of a parameter or buffer, which would change with it, or a
             parameter is not made yet.
     """
-    tensors = dict([*module.named_parameters(), *module.named_buffers()])
+    tensors = tensors_of(module)
     for name, tensor in tensors.items():
         if is_lazy(tensor):
             raise NotVectorizable(f"{name} is made by the first batch (of a lazy layer)")
@@ -70,6 +70,11 @@ def held(module: LightningModule) -> dict[str, Any]:
                 raise NotVectorizable(f"self.{place} shows the memory of a parameter or buffer")
             found[place] = _plain(value, seen)
     return found
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Returns the parameters and buffers of a module, by name."""
+    return dict([*module.named_parameters(), *module.named_buffers()])
 
 
 def own_attributes(part: nn.Module) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def inside_of(value: Any) -> Mapping[str, Any]:
     if isinstance(value, Metric):
         return {name: getattr(value, name) for name in defaults_of(value)}
     if isinstance(value, nn.Module):
-        return dict([*value.named_parameters(), *value.named_buffers()])
+        return tensors_of(value)
     if type(value).__module__.partition(".")[0] in _OTHERS:
         return {}
     members = {name: member for kind in type(value).__mro__ for name, member in vars(kind).items()}

@@ -56,6 +56,24 @@ REFUSED_HOOKS = (
 MOST_VARIANTS = 64
 
 
+def is_first(stage: Stage, epoch: int) -> bool:
+    """Returns whether training starts with this epoch."""
+    return stage == "train" and epoch == 0
+
+
+def hooks_of(kind: str, stage: Stage, epoch: int) -> tuple[str, ...]:
+    """Returns what runs around an epoch.
+
+    Args:
+        kind: ``"start"`` before its first step, ``"end"`` after its last, ``"last"`` when training ends with it.
+        stage: The stage.
+        epoch: 0-based epoch.
+    """
+    if kind == "start":
+        return (*(FIRST if is_first(stage, epoch) else ()), *START_OF[stage])
+    return LAST if kind == "last" else END_OF[stage]
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How often the steps of a module run.

@@ -7,7 +7,7 @@ import pickle
 import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +20,8 @@ from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.calls import Calls
 from lit_lrsched.comparison.engine.counts import Counts
-from lit_lrsched.comparison.engine.held import contents, own_attributes
-from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, END_OF, FIRST, LAST, MOST_VARIANTS, START_OF, Schedule
+from lit_lrsched.comparison.engine.held import contents, own_attributes, tensors_of
+from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, MOST_VARIANTS, Schedule, hooks_of, is_first
 from lit_lrsched.comparison.engine.metrics import Metrics
 from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Reduction, Stage, in_a_line
 from lit_lrsched.optim.torch_internals import version_of
@@ -68,8 +68,8 @@ def probe(calls: Calls, metrics: Metrics, batches: Mapping[Stage, Any], schedule
         raise NotVectorizable(f"a step cannot be called by itself ({in_a_line(error)})") from error
 
 
-# At the start of training other hooks are called than at that of each epoch.
-_FIRST_START = "first start"
+# What is called: a step, or hooks of a kind; in which stage; and whether as training starts, when there are more.
+_Key = tuple[str, Stage, bool]
 
 
 class _Probe:
@@ -82,13 +82,13 @@ class _Probe:
         self._batches = batches
         self._schedule = schedule
         self._groups = groups
-        self._seen: dict[tuple[str, Stage], list[Counts]] = {}
+        self._seen: dict[_Key, list[Counts]] = {}
         self._found = Probed({stage: {} for stage in batches}, {stage: {} for stage in batches})
 
     def run(self) -> Probed:
         module, calls = self._module, self._calls
         before = {
-            name: (tensor, version_of(tensor), tensor.detach().clone()) for name, tensor in _tensors(module).items()
+            name: (tensor, version_of(tensor), tensor.detach().clone()) for name, tensor in tensors_of(module).items()
         }
         places = _places(module)
         attributes, others = _attributes(module), _other_generators()
@@ -98,11 +98,11 @@ class _Probe:
                 if not self._is_known(epoch):
                     self._epoch(epoch)
             if "test" in self._batches:
-                self._hooks("last", "train", LAST, self._schedule.epochs)
+                self._hooks("last", "train", self._schedule.epochs)
                 self._stage("test", self._schedule.epochs)
             if others != _other_generators():
                 raise NotVectorizable("a step draws from Python's or NumPy's generator, not from torch's")
-        for name, tensor in _tensors(module).items():
+        for name, tensor in tensors_of(module).items():
             was, version, numbers = before[name]
             # What is written may be the numbers that were there, as an average of weights is before they change.
             written = tensor is not was or version_of(tensor) != version or not same(tensor, numbers)
@@ -127,42 +127,35 @@ class _Probe:
             for index in places
         )
 
-    def _called_in(self, epoch: int) -> Iterator[tuple[tuple[str, Stage], range]]:
+    def _called_in(self, epoch: int) -> Iterator[tuple[_Key, range]]:
         """Yields what is called in an epoch of training, and for which batches."""
         stages: list[Stage] = ["train", "val"]
         for stage in stages:
             if stage in self._batches:
-                if self._calls.overridden(self._starts(stage, epoch)):
-                    yield (self._start(stage, epoch), stage), range(1)
-                yield ("step", stage), range(self._schedule.steps[stage])
-                if self._calls.overridden(END_OF[stage]):
-                    yield ("end", stage), range(1)
+                yield _key_of_step(stage), range(self._schedule.steps[stage])
+                for kind in ("start", "end"):
+                    if self._calls.overridden(hooks_of(kind, stage, epoch)):
+                        yield _key_of_hooks(kind, stage, epoch), range(1)
 
     def _epoch(self, epoch: int) -> None:
-        self._hooks(self._start("train", epoch), "train", self._starts("train", epoch), epoch)
+        self._hooks("start", "train", epoch)
         self._steps("train", epoch)
         if "val" in self._batches:
             self._stage("val", epoch)
-        self._hooks("end", "train", END_OF["train"], epoch)
+        self._hooks("end", "train", epoch)
 
     def _stage(self, stage: Stage, epoch: int) -> None:
-        self._hooks("start", stage, START_OF[stage], epoch)
+        self._hooks("start", stage, epoch)
         self._steps(stage, epoch)
-        self._hooks("end", stage, END_OF[stage], epoch)
+        self._hooks("end", stage, epoch)
 
-    def _start(self, stage: Stage, epoch: int) -> str:
-        return _FIRST_START if stage == "train" and epoch == 0 else "start"
-
-    def _starts(self, stage: Stage, epoch: int) -> tuple[str, ...]:
-        return (*(FIRST if stage == "train" and epoch == 0 else ()), *START_OF[stage])
-
-    def _hooks(self, kind: str, stage: Stage, hooks: Sequence[str], epoch: int) -> None:
-        drawn = torch.get_rng_state()
+    def _hooks(self, kind: str, stage: Stage, epoch: int) -> None:
         self._calls.counts = Counts(epoch, 0)
-        seen = self._seen.setdefault((kind, stage), [])
+        seen = self._seen.setdefault(_key_of_hooks(kind, stage, epoch), [])
         seen.append(self._calls.counts)
-        called = self._calls.overridden(hooks)
-        recorded = self._calls(stage, called, {}, {}, {})[2] if called else {}
+        called = self._calls.overridden(hooks_of(kind, stage, epoch))
+        with _drawing_nothing(called):
+            recorded = self._calls(stage, called, {}, {}, {})[2] if called else {}
         if kind == "last" and recorded:
             raise NotVectorizable(f"it logs in {called[-1]}")
         metrics = [logged.value for logged in recorded.values()]
@@ -171,16 +164,13 @@ class _Probe:
         for metric in metrics:
             if isinstance(metric, Metric):
                 metric.reset()
-        if not torch.equal(drawn, torch.get_rng_state()):
-            raise NotVectorizable(f"it draws random numbers in {called[-1]}")
         empty = self._metrics.empty() | self._calls.lists.empty()
         known = self._found.emptied
-        place = ("start" if kind == _FIRST_START else kind, stage)
-        known[place] = known[place] & empty if len(seen) > 1 else empty
+        known[kind, stage] = known[kind, stage] & empty if len(seen) > 1 else empty
 
     def _steps(self, stage: Stage, epoch: int) -> None:
         calls, lists = self._calls, self._calls.lists
-        seen = self._seen.setdefault(("step", stage), [])
+        seen = self._seen.setdefault(_key_of_step(stage), [])
         for index in range(self._schedule.steps[stage]):
             is_known = any(counts.serve(epoch, index) for counts in seen)
             if is_known and index > 0:  # the first is called in any case, for what the end of the epoch needs
@@ -197,29 +187,26 @@ class _Probe:
     def _step(self, stage: Stage) -> None:
         module, calls, batch = self._module, self._calls, self._batches[stage]
         methods, after = calls.around_step(stage)
-        rates = None
         if stage != "train":
-            methods, after = [*methods, *after], []
-        else:
-            rates = torch.zeros(self._groups)
+            self._note(stage, calls(stage, [*methods, *after], {}, {}, {}, batch)[2])
+            return
+        rates = torch.zeros(self._groups)
         output, _, recorded = calls(stage, methods, {}, {}, {}, batch, rates=rates)
         self._note(stage, recorded)
-        if stage == "train":
-            loss_of(output).backward()  # type: ignore[no-untyped-call]
-            used = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
-            if seeing := calls.overridden(BEFORE_OPTIMIZER):
-                self._note(stage, calls(stage, seeing, {}, {}, {}, batch, rates=rates)[2])
-            module.zero_grad()
-            if not self._found.used:
-                self._found.used.update(used)
-            elif used != self._found.used:
-                raise NotVectorizable("which parameters have a gradient depends on batch_idx or current_epoch")
+        loss = loss_of(output)
+        loss.backward()  # type: ignore[no-untyped-call]
+        used = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
+        if seeing := calls.overridden(BEFORE_OPTIMIZER):
+            self._note(stage, calls(stage, seeing, {}, {}, {}, batch, rates=rates)[2])
+        module.zero_grad()
+        if not self._found.used:
+            self._found.used.update(used)
+        elif used != self._found.used:
+            raise NotVectorizable("which parameters have a gradient depends on batch_idx or current_epoch")
         if after:
-            drawn = torch.get_rng_state()
-            _, _, recorded = calls(stage, after, {}, {}, {}, batch, output=output_for_hook(output, loss_of(output)))
+            with _drawing_nothing(after):
+                _, _, recorded = calls(stage, after, {}, {}, {}, batch, output=output_for_hook(output, loss))
             self._note(stage, recorded)
-            if not torch.equal(drawn, torch.get_rng_state()):
-                raise NotVectorizable(f"it draws random numbers in {after[-1]}")
 
     def _note(self, stage: Stage, recorded: Mapping[str, Logged]) -> None:
         for name, logged in recorded.items():
@@ -227,6 +214,23 @@ class _Probe:
                 self._found.metrics[stage][name] = logged.value
             elif self._found.logs[stage].setdefault(name, logged.reduction) != logged.reduction:
                 raise NotVectorizable(f"{name!r} is logged in more than one way")
+
+
+def _key_of_step(stage: Stage) -> _Key:
+    return "step", stage, False
+
+
+def _key_of_hooks(kind: str, stage: Stage, epoch: int) -> _Key:
+    return kind, stage, kind == "start" and is_first(stage, epoch)
+
+
+@contextmanager
+def _drawing_nothing(methods: Sequence[str]) -> Iterator[None]:
+    """Refuses methods that draw random numbers."""
+    drawn = torch.get_rng_state()
+    yield
+    if not torch.equal(drawn, torch.get_rng_state()):
+        raise NotVectorizable(f"it draws random numbers in {methods[-1]}")
 
 
 def loss_of(output: Any) -> Tensor:
@@ -246,13 +250,9 @@ def output_for_hook(output: Any, share: Tensor) -> dict[str, Any]:
     return {**(output if isinstance(output, Mapping) else {}), "loss": share.detach()}
 
 
-def _tensors(module: LightningModule) -> dict[str, Tensor]:
-    return dict([*module.named_parameters(), *module.named_buffers()])
-
-
 def _places(module: LightningModule) -> int:
     """Returns in how many places of memory its tensors lie."""
-    return len({tensor.untyped_storage().data_ptr() for tensor in _tensors(module).values()})
+    return len({tensor.untyped_storage().data_ptr() for tensor in tensors_of(module).values()})
 
 
 def same(a: Tensor, b: Tensor) -> bool:

@@ -19,6 +19,7 @@ from lit_lrsched.comparison.engine.draws import KeyedDraws
 from lit_lrsched.comparison.engine.effects import Effects
 from lit_lrsched.comparison.engine.forms import Followable
 from lit_lrsched.comparison.engine.graphs import Graph
+from lit_lrsched.comparison.engine.hooks import is_first
 from lit_lrsched.comparison.engine.items import known
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
@@ -332,7 +333,7 @@ class Program:
         return "step" if whole else "part"
 
     def _hook_graph(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> Traced:
-        first = kind == "start" and self._pure.is_first(stage, epoch)  # when more hooks are called
+        first = kind == "start" and is_first(stage, epoch)  # when more hooks are called
         graphs = self._traced.setdefault((kind, stage, first), [])
         for traced in graphs:
             if traced.counts.serve(epoch, 0):

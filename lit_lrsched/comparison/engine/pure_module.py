@@ -12,15 +12,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.calls import Calls
-from lit_lrsched.comparison.engine.hooks import (
-    BEFORE_OPTIMIZER,
-    END_OF,
-    FIRST,
-    LAST,
-    REFUSED_HOOKS,
-    START_OF,
-    Schedule,
-)
+from lit_lrsched.comparison.engine.held import tensors_of
+from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, REFUSED_HOOKS, Schedule, hooks_of
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
 from lit_lrsched.comparison.engine.probe import loss_of, output_for_hook, probe
 from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Stage
@@ -100,9 +93,7 @@ class PureModule:
         Returns:
             The trained parameters, what else its steps change, such as buffers, and all else that a step reads.
         """
-        everything = {
-            name: tensor.detach().clone() for name, tensor in (*module.named_parameters(), *module.named_buffers())
-        }
+        everything = {name: tensor.detach().clone() for name, tensor in tensors_of(module).items()}
         trained = {name: everything.pop(name) for name in self.trained}
         changing = {f"changing/{name}": everything.pop(name) for name in sorted(self.calls.changing)}
         return trained, changing, everything
@@ -172,17 +163,13 @@ class PureModule:
         before, after = self._around[stage]
         return self._step(stage, [*before, *after], parameters, constants, state, batch, clock)[1:]
 
-    def is_first(self, stage: Stage, epoch: int) -> bool:
-        """Returns whether training starts with this epoch."""
-        return stage == "train" and epoch == 0
-
     def name_of(self, key: str) -> str:
         """Returns in words which list it is that was kept under this key."""
         return f"self.{key[5:]}" if key.startswith("self/") else self._metrics.name_of(key)
 
     def has(self, kind: str, stage: Stage, epoch: int) -> bool:
         """Returns whether anything happens before or after an epoch's steps, or after the last epoch."""
-        return kind == "end" or bool(self.calls.overridden(self._hooks(kind, stage, epoch)))
+        return kind == "end" or bool(self.calls.overridden(hooks_of(kind, stage, epoch)))
 
     def around_epoch(
         self,
@@ -212,7 +199,7 @@ class PureModule:
         self._metrics.load_all(state, kept)
         calls.lists.load(kept)
         recorded: dict[str, Logged] = {}
-        called = calls.overridden(self._hooks(kind, stage, calls.counts.now[0]))
+        called = calls.overridden(hooks_of(kind, stage, calls.counts.now[0]))
         if called:
             calls.tallies.load(state)
             _, state, recorded = calls(stage, called, parameters, constants, state)
@@ -229,11 +216,6 @@ class PureModule:
                 value.reset()  # as Lightning does with the metrics that it is given to log
         anew = self._sums(stage) if kind == "end" else {}
         return {**state, **self._metrics.saved_all(), **anew}, values
-
-    def _hooks(self, kind: str, stage: Stage, epoch: int) -> tuple[str, ...]:
-        if kind == "start":
-            return (*(FIRST if self.is_first(stage, epoch) else ()), *START_OF[stage])
-        return LAST if kind == "last" else END_OF[stage]
 
     def _step(
         self,

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
-from lit_lrsched.comparison.engine.held import held
+from lit_lrsched.comparison.engine.held import held, tensors_of
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.optim.torch_internals import version_of
@@ -73,9 +73,11 @@ def check_set_up_again(module: LightningModule, data: LightningDataModule, epoch
     """
     if not is_overridden("setup", module):
         return
-    before, state = held(module), {name: (one, version_of(one), one.detach().clone()) for name, one in _tensors(module)}
+    before = held(module)
+    state = {name: (one, version_of(one), one.detach().clone()) for name, one in tensors_of(module).items()}
     _set_up(module, "test", _TrainerInSetup(data, epochs, regime))
-    if held(module) != before or not all(_is_as_before(tensor, *state[name]) for name, tensor in _tensors(module)):
+    is_left = held(module) == before  # with the same names, among other things
+    if not is_left or not all(_is_as_before(one, *state[name]) for name, one in tensors_of(module).items()):
         raise NotVectorizable("its setup for the test changes it")
 
 
@@ -83,10 +85,6 @@ def _is_as_before(tensor: Tensor, before: Tensor, version: int | None, numbers: 
     """Returns whether nothing was written: numbers that were there may not be those that training leaves."""
     is_left = version_of(tensor) == version if tensor is before else not isinstance(tensor, nn.Parameter)
     return is_left and torch.equal(tensor, numbers)
-
-
-def _tensors(module: LightningModule) -> list[tuple[str, Tensor]]:
-    return [*module.named_parameters(), *module.named_buffers()]
 
 
 def _set_up(module: LightningModule, stage: str, trainer: _TrainerInSetup) -> None:
