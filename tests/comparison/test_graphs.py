@@ -232,34 +232,6 @@ def test_results_take_the_place_of_what_nobody_needs() -> None:
     assert "relu_" in code
 
 
-A, B, BIAS = (
-    torch.linspace(-1, 1, rows * columns).repeat(3).view(3, rows, columns) for rows, columns in ((4, 5), (5, 6), (1, 6))
-)
-
-
-@pytest.mark.parametrize(
-    ("function", "is_one"),
-    [
-        (lambda a, b, bias: torch.bmm(a, b) + bias, True),
-        (lambda a, b, bias: bias + torch.bmm(a, b), True),
-        (lambda a, b, bias: torch.add(bias, torch.bmm(a, b), alpha=2), False),
-        (lambda a, b, bias: (product := torch.bmm(a, b)) + bias * product, False),
-        (lambda a, b, bias: (torch.bmm(a, b), a.add_(1))[0] + bias, False),
-        (lambda a, b, bias: (a.add_(1), torch.bmm(a, b) + bias, a.add_(1))[1], True),
-        (lambda a, b, bias: torch.bmm(torch.bmm(a, b) + bias, b.transpose(1, 2)) + bias[..., :5], True),
-        (lambda a, b, bias: torch.bmm((torch.bmm(a, b) + bias).view(3, 4, 6), b.transpose(1, 2)) + bias[..., :5], True),
-    ],
-    ids=[
-        *("bias", "the other way round", "twice the product", "used twice", "changed meanwhile", "changed otherwise"),
-        *("two in a row", "a view between two"),
-    ],
-)
-def test_a_product_adds_what_is_added_to_it(function: Callable[..., Tensor], is_one: bool) -> None:
-    graph = Graph(function, A, B, BIAS)
-    assert ("torch.baddbmm(" in graph.run.__self__.code) is is_one  # type: ignore[attr-defined]
-    torch.testing.assert_close(graph.run(A.clone(), B, BIAS)[0], function(A.clone(), B, BIAS))
-
-
 def test_nothing_takes_the_place_of_what_another_view_shows() -> None:
     def function(x: Tensor) -> Tensor:
         base = x + 1
@@ -294,7 +266,6 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {
     "where": (FLOATS[0] > 1, *FLOATS[1:]),
     "clone": (FLOATS[0],),
     "bmm": tuple(SQUARES),
-    "baddbmm": (SQUARES[0][:, :1], *SQUARES),
     "sum": (SQUARES[0], [1, 2], True),
     "mean": (SQUARES[0], [1], True),
     "amax": (SQUARES[0], [1], True),

@@ -57,10 +57,6 @@ class Memory:
         """Returns whether the memory that a node shows no longer changes after another."""
         return self.changed.get(self.root[node], [-1])[-1] < self.place[at]
 
-    def is_still(self, node: Node, places: range) -> bool:
-        """Returns whether the memory that a node shows does not change at any of some places."""
-        return not any(place in places for place in self.changed.get(self.root[node], ()))
-
     def origins(self, node: Node) -> set[Node]:
         """Returns all roots that have a part in the numbers that a node's memory ever holds, its own among them."""
         found, left = set[Node](), [self.root[node]]

@@ -25,7 +25,7 @@ _NUMBERWISE = (
     *("gt", "ge", "lt", "le", "eq", "ne", "logical_and", "logical_or", "logical_not"),
 )
 _OTHERS = (
-    *("relu", "relu_", "clone", "bmm", "baddbmm", "sum", "mean", "amax", "amin", "argmax", "cat", "stack"),
+    *("relu", "relu_", "clone", "bmm", "sum", "mean", "amax", "amin", "argmax", "cat", "stack"),
     *("index_select", "gather", "transpose", "permute", "select", "unsqueeze", "squeeze", "unbind", "split_with_sizes"),
 )
 # Likewise methods of tensors.
@@ -48,7 +48,6 @@ _WRITING: dict[Any, tuple[Any, str | None]] = {
 def replay(flat: Flat) -> Callable[..., list[Tensor]]:
     """Returns a function of a graph's arguments, one by one, that does what the graph does."""
     quick = flat.copy()
-    _added_by_products(quick.graph)
     _in_place(quick.graph)
     for node in quick.graph.nodes:
         node.target = _binding(node.target)
@@ -58,36 +57,6 @@ def replay(flat: Flat) -> Callable[..., list[Tensor]]:
         vars(module)[name] = constant
     run: Callable[..., list[Tensor]] = module.forward
     return run
-
-
-def _added_by_products(graph: Graph) -> None:
-    """Lets products add what is added to them, such as a bias: one pass over their memory less."""
-    memory = Memory(graph)
-    for node in graph.find_nodes(op="call_function", target=aten.add.Tensor):
-        for bias, product in (node.args, node.args[::-1]):
-            if _can_add(bias, product, node, memory):
-                with graph.inserting_before(node):
-                    both = graph.call_function(aten.baddbmm.default, (bias, *product.args))
-                both.meta["like"] = node.meta["like"]
-                memory.root[both], memory.place[both] = memory.root[node], memory.place[node]
-                node.replace_all_uses_with(both)
-                graph.erase_node(node)
-                graph.erase_node(product)
-                break
-
-
-def _can_add(bias: Any, product: Any, node: Node, memory: Memory) -> bool:
-    """Returns whether a product may be computed where something is added to it, and add this."""
-    if not isinstance(bias, Node) or not isinstance(product, Node) or product.target is not aten.bmm.default:
-        return False
-    between = range(memory.place[product], memory.place[node])
-    return (
-        len(product.users) == 1
-        and is_like(node, product)
-        and bias.meta["like"].dtype == node.meta["like"].dtype
-        and not node.kwargs
-        and all(memory.is_still(argument, between) for argument in product.all_input_nodes)
-    )
 
 
 def _in_place(graph: Graph) -> None:
