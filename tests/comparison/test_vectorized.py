@@ -177,7 +177,10 @@ def alone(
     trainer.fit(module, data)
     curves = {name: np.array([epoch[name] for epoch in drive.epochs]) for name in drive.epochs[0]}
     weights = {name: parameter.detach().numpy() for name, parameter in module.named_parameters()}
-    return {**curves, **trainer.test(module, data, verbose=False)[0], **weights, "rates": np.array(drive.rates)}
+    tested = {
+        name: value for of_loader in trainer.test(module, data, verbose=False) for name, value in of_loader.items()
+    }
+    return {**curves, **tested, **weights, "rates": np.array(drive.rates)}
 
 
 def assert_equal(together: dict[str, Any], single: dict[str, Any], atol: float) -> None:

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from lit_lrsched.comparison.engine.feeds import Feed, feeds, stage_of
 from lit_lrsched.comparison.engine.hooks import OF_BATCHES, STEP_OF
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage, in_a_line
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
@@ -37,7 +38,7 @@ _Epoch = tuple[list[int], tuple[int, ...]]  # the rows of an epoch in order, and
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one stage, and which of them make each batch.
+    """The rows of one feed, and which of them make each batch.
 
     Args:
         data: The rows, as the loader collates them: tensors ``[N, ...]`` in the batch's own structure.
@@ -82,8 +83,8 @@ def module_and_rows(
     epochs: int,
     regime: Regime = PLAIN,
     free: int | None = None,
-    known: Mapping[Stage, Rows] = MappingProxyType({}),
-) -> tuple[LightningModule, dict[Stage, Rows]]:
+    known: Mapping[Feed, Rows] = MappingProxyType({}),
+) -> tuple[LightningModule, dict[Feed, Rows]]:
     """Builds a module and the rows of all epochs, drawing from the global generator exactly as ``Trainer.fit`` does.
 
     Lightning's sanity check leaves the generator as it was. Then, every epoch, each loader's iterator draws one
@@ -98,7 +99,7 @@ def module_and_rows(
         known: The rows of another seed: from the same data set, they are not fetched again.
 
     Returns:
-        The module with its initial weights, and the rows of each stage that the module and its data define.
+        The module with its initial weights, and the rows of each feed that the module and its data define.
 
     Raises:
         NotVectorizable: When batches are not rows of a data set of fixed size and content, or too many to hold.
@@ -107,20 +108,21 @@ def module_and_rows(
         for hook in OF_BATCHES:
             if is_overridden(hook, data):
                 raise NotVectorizable(f"its data module overrides {hook}")
-        loaders: dict[Stage, DataLoader[Any]] = {"train": _loader(data.train_dataloader())}
+        loaders: dict[Feed, DataLoader[Any]] = {"train": _loader(data.train_dataloader())}
         if _has(module, data, "val") and regime.limit_val:
-            loaders["val"] = _loader(_only(data.val_dataloader()))
-        drawn: dict[Stage, list[_Epoch]] = {stage: [] for stage in loaders}
+            loaders |= _loaders("val", data.val_dataloader())
+        drawn: dict[Feed, list[_Epoch]] = {feed: [] for feed in loaders}
         for epoch in range(epochs):
-            for stage, loader in loaders.items():
-                drawn[stage].append(_drawn(loader, stage, epoch, regime))
+            for feed, loader in loaders.items():
+                drawn[feed].append(_drawn(loader, stage_of(feed), epoch, regime))
         if _has(module, data, "test") and regime.limit_test:
             data.setup("test")
             if free is not None:
                 check_set_up_again(module, data, epochs, regime)
-            loaders["test"] = _loader(_only(data.test_dataloader()))
-            drawn["test"] = [_drawn(loaders["test"], "test", epochs, regime)]
-        rows = {stage: _rows(loader, drawn[stage], free, known.get(stage)) for stage, loader in loaders.items()}
+            tests = _loaders("test", data.test_dataloader())
+            drawn |= {feed: [_drawn(loader, "test", epochs, regime)] for feed, loader in tests.items()}
+            loaders |= tests
+        rows = {feed: _rows(loader, drawn[feed], free, known.get(feed)) for feed, loader in loaders.items()}
     return module, rows
 
 
@@ -128,9 +130,9 @@ def _has(module: LightningModule, data: LightningDataModule, stage: Stage) -> bo
     return is_overridden(STEP_OF[stage], module) and is_overridden(f"{stage}_dataloader", data)
 
 
-def _only(loaders: Any) -> Any:
-    # In training a list of one loader makes lists of one batch.
-    return loaders[0] if isinstance(loaders, (list, tuple)) and len(loaders) == 1 else loaders
+def _loaders(stage: Stage, loaders: Any) -> dict[Feed, DataLoader[Any]]:
+    # In training a list of loaders makes lists of batches, also where it has one.
+    return {feed: _loader(loader) for feed, loader in feeds(stage, loaders).items()}
 
 
 def _loader(loader: Any) -> DataLoader[Any]:

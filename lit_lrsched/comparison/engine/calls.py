@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
+from lit_lrsched.comparison.engine.feeds import Feed, place_of, stage_of
 from lit_lrsched.comparison.engine.forms import FixedGradients, OwnTensors
 from lit_lrsched.comparison.engine.held import settings
 from lit_lrsched.comparison.engine.hooks import (
@@ -63,7 +64,7 @@ class Calls:
         self._schedule = schedule
         self._takes_index = {
             STEP_OF[stage]: is_param_in_hook_signature(getattr(module, STEP_OF[stage]), "batch_idx", min_args=2)
-            for stage in schedule.steps
+            for stage in map(stage_of, schedule.steps)
         }
         self.module = module
         self._outside = Outside(module)
@@ -97,7 +98,7 @@ class Calls:
 
     def __call__(
         self,
-        stage: Stage,
+        feed: Feed,
         methods: Sequence[str],
         parameters: Tensors,
         constants: Tensors,
@@ -111,7 +112,7 @@ class Calls:
         """Calls methods, one after the other.
 
         Args:
-            stage: In which stage.
+            feed: In which stage, and from which of its loaders the batch is.
             methods: Their names.
             parameters: The trained parameters.
             constants: All other tensors of the module that do not change.
@@ -126,8 +127,9 @@ class Calls:
         """
         recorder: Any = self.module
         gradients = {} if gradients is None else gradients
-        of_batch = batch is not None
+        of_batch, stage = batch is not None, stage_of(feed)
         recorder._recorded, recorder._recorded_stage, recorder._recorded_step = {}, stage, of_batch
+        recorder._recorded_loader = place_of(feed) if of_batch else None
         recorder._counts = self.counts
         recorder._steps_taken = self._steps_taken(stage, methods)
         recorder._rates = rates
@@ -137,7 +139,7 @@ class Calls:
         for name, before_hooks in gradients.items():
             tensors[f"module.{name}"] = parameters[name].detach()
             tensors[f"module.{name}"].grad = before_hooks
-        given = {method: self._arguments(method, batch) for method in methods}
+        given = {method: self._arguments(method, batch, place_of(feed)) for method in methods}
         made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
         fixed = FixedGradients(tensors[f"module.{n}"] for n in self._with_gradient if f"module.{n}" in tensors)
         at_first = dict(tensors)
@@ -163,7 +165,7 @@ class Calls:
         state = {**state, **{f"changing/{name}": tensors[f"module.{name}"] for name in self.changing}}
         return output, state, recorder._recorded
 
-    def _arguments(self, method: str, batch: Any) -> tuple[Any, ...]:
+    def _arguments(self, method: str, batch: Any, loader: int | None) -> tuple[Any, ...]:
         """Returns what a trainer gives a method, beside what its step has returned."""
         recorder: Any = self.module
         if method == "teardown":
@@ -172,8 +174,10 @@ class Calls:
             return (recorder.optimizers(),) if method == "on_before_optimizer_step" else ()
         if batch is None:
             return ()
-        index = Count(self.counts, lambda epoch, index: index)
-        return (batch, index) if self._takes_index.get(method, True) else (batch,)
+        if loader is not None and not is_param_in_hook_signature(getattr(self.module, method), "dataloader_idx"):
+            raise NotVectorizable(f"there are several loaders, and {method} takes no dataloader_idx")
+        index = (Count(self.counts, lambda epoch, index: index),) if self._takes_index.get(method, True) else ()
+        return (batch, *index) if loader is None else (batch, *index, loader)
 
     def _check_settings(self, methods: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Refuses methods that change how the module computes, but for what they may set when they are called first."""

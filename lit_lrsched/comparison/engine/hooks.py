@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lit_lrsched.comparison.engine.feeds import Feed
 from lit_lrsched.comparison.engine.recorder import Stage
 from lit_lrsched.comparison.engine.regime import Regime
 
@@ -79,13 +80,13 @@ class Schedule:
     """How often the steps of a module run.
 
     Args:
-        steps: Batches an epoch, by stage.
+        steps: Batches an epoch, by feed.
         epochs: Epochs of training.
         regime: Which batches train, and how their gradients make steps.
         total: Optimizer steps of training.
     """
 
-    steps: dict[Stage, int]
+    steps: dict[Feed, int]
     epochs: int
     regime: Regime
     total: int

@@ -20,10 +20,11 @@ from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.calls import Calls
 from lit_lrsched.comparison.engine.counts import Counts
+from lit_lrsched.comparison.engine.feeds import Feed, feeds_of, stage_of
 from lit_lrsched.comparison.engine.held import contents, own_attributes, tensors_of
 from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, MOST_VARIANTS, Schedule, hooks_of, is_first
 from lit_lrsched.comparison.engine.metrics import Metrics
-from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Reduction, Stage, in_a_line
+from lit_lrsched.comparison.engine.recorder import STAGES, Logged, NotVectorizable, Reduction, Stage, in_a_line
 from lit_lrsched.optim.torch_internals import version_of
 
 
@@ -44,7 +45,7 @@ class Probed:
     used: set[str] = field(default_factory=set)
 
 
-def probe(calls: Calls, metrics: Metrics, batches: Mapping[Stage, Any], schedule: Schedule, groups: int) -> Probed:
+def probe(calls: Calls, metrics: Metrics, batches: Mapping[Feed, Any], schedule: Schedule, groups: int) -> Probed:
     """Calls every hook and step, and finds out what the calls and metrics need to know of them.
 
     One batch of an epoch is enough, and one epoch, as long as a call would do the same in the others: what it asks of
@@ -53,7 +54,7 @@ def probe(calls: Calls, metrics: Metrics, batches: Mapping[Stage, Any], schedule
     Args:
         calls: Calls of the module, which was freshly built.
         metrics: Its metrics.
-        batches: One batch of every stage that shall run.
+        batches: One batch of every feed that shall run.
         schedule: How often the steps run.
         groups: How many param groups there are.
 
@@ -68,22 +69,24 @@ def probe(calls: Calls, metrics: Metrics, batches: Mapping[Stage, Any], schedule
         raise NotVectorizable(f"a step cannot be called by itself ({in_a_line(error)})") from error
 
 
-# What is called: a step, or hooks of a kind; in which stage; and whether as training starts, when there are more.
-_Key = tuple[str, Stage, bool]
+# What is called: a step, or hooks of a kind; of which feed; and whether as training starts, when there are more.
+_Key = tuple[str, Feed, bool]
 
 
 class _Probe:
     def __init__(
-        self, calls: Calls, metrics: Metrics, batches: Mapping[Stage, Any], schedule: Schedule, groups: int
+        self, calls: Calls, metrics: Metrics, batches: Mapping[Feed, Any], schedule: Schedule, groups: int
     ) -> None:
         self._calls = calls
         self._module = calls.module
         self._metrics = metrics
         self._batches = batches
+        self._feeds = {stage: feeds_of(stage, batches) for stage in STAGES}
         self._schedule = schedule
         self._groups = groups
         self._seen: dict[_Key, list[Counts]] = {}
-        self._found = Probed({stage: {} for stage in batches}, {stage: {} for stage in batches})
+        self._found = Probed({stage: {} for stage in STAGES}, {stage: {} for stage in STAGES})
+        self._logged_for: dict[tuple[Stage, str], Feed] = {}
 
     def run(self) -> Probed:
         module, calls = self._module, self._calls
@@ -97,7 +100,7 @@ class _Probe:
             for epoch in range(self._schedule.epochs):
                 if not self._is_known(epoch):
                     self._epoch(epoch)
-            if "test" in self._batches:
+            if self._feeds["test"]:
                 self._hooks("last", "train", self._schedule.epochs)
                 self._stage("test", self._schedule.epochs)
             if others != _other_generators():
@@ -131,22 +134,29 @@ class _Probe:
         """Yields what is called in an epoch of training, and for which batches."""
         stages: list[Stage] = ["train", "val"]
         for stage in stages:
-            if stage in self._batches:
-                yield _key_of_step(stage), range(self._schedule.steps[stage])
-                for kind in ("start", "end"):
-                    if self._calls.overridden(hooks_of(kind, stage, epoch)):
-                        yield _key_of_hooks(kind, stage, epoch), range(1)
+            for feed in self._feeds[stage]:
+                yield _key_of_step(feed), range(self._schedule.steps[feed])
+            for kind in ("start", "end"):
+                if self._feeds[stage] and self._calls.overridden(hooks_of(kind, stage, epoch)):
+                    yield _key_of_hooks(kind, stage, epoch), range(1)
 
     def _epoch(self, epoch: int) -> None:
         self._hooks("start", "train", epoch)
         self._steps("train", epoch)
-        if "val" in self._batches:
+        if self._feeds["val"]:
             self._stage("val", epoch)
         self._hooks("end", "train", epoch)
 
     def _stage(self, stage: Stage, epoch: int) -> None:
         self._hooks("start", stage, epoch)
-        self._steps(stage, epoch)
+        metrics, ended = self._found.metrics[stage], set[Feed]()
+        for feed in self._feeds[stage]:
+            before = {name: metric.update_count for name, metric in metrics.items()}
+            self._steps(feed, epoch)
+            for name, count in before.items():  # Lightning computes a metric when the loader that it is logged for ends
+                if self._logged_for[stage, name] in ended and metrics[name].update_count != count:
+                    raise NotVectorizable(f"{name!r} is a metric that batches of a later loader update too")
+            ended.add(feed)
         self._hooks("end", stage, epoch)
 
     def _hooks(self, kind: str, stage: Stage, epoch: int) -> None:
@@ -168,10 +178,10 @@ class _Probe:
         known = self._found.emptied
         known[kind, stage] = known[kind, stage] & empty if len(seen) > 1 else empty
 
-    def _steps(self, stage: Stage, epoch: int) -> None:
+    def _steps(self, feed: Feed, epoch: int) -> None:
         calls, lists = self._calls, self._calls.lists
-        seen = self._seen.setdefault(_key_of_step(stage), [])
-        for index in range(self._schedule.steps[stage]):
+        seen = self._seen.setdefault(_key_of_step(feed), [])
+        for index in range(self._schedule.steps[feed]):
             is_known = any(counts.serve(epoch, index) for counts in seen)
             if is_known and index > 0:  # the first is called in any case, for what the end of the epoch needs
                 continue
@@ -179,25 +189,25 @@ class _Probe:
                 raise NotVectorizable(f"a step differs for over {MOST_VARIANTS} values of batch_idx or current_epoch")
             calls.counts = Counts(epoch, index)
             before = lists.lengths()
-            self._step(stage)
+            self._step(feed)
             lists.watch(before)
             if not is_known:
                 seen.append(calls.counts)
 
-    def _step(self, stage: Stage) -> None:
-        module, calls, batch = self._module, self._calls, self._batches[stage]
-        methods, after = calls.around_step(stage)
-        if stage != "train":
-            self._note(stage, calls(stage, [*methods, *after], {}, {}, {}, batch)[2])
+    def _step(self, feed: Feed) -> None:
+        module, calls, batch = self._module, self._calls, self._batches[feed]
+        methods, after = calls.around_step(stage_of(feed))
+        if feed != "train":
+            self._note(feed, calls(feed, [*methods, *after], {}, {}, {}, batch)[2])
             return
         rates = torch.zeros(self._groups)
-        output, _, recorded = calls(stage, methods, {}, {}, {}, batch, rates=rates)
-        self._note(stage, recorded)
+        output, _, recorded = calls(feed, methods, {}, {}, {}, batch, rates=rates)
+        self._note(feed, recorded)
         loss = loss_of(output)
         loss.backward()  # type: ignore[no-untyped-call]
         used = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
         if seeing := calls.overridden(BEFORE_OPTIMIZER):
-            self._note(stage, calls(stage, seeing, {}, {}, {}, batch, rates=rates)[2])
+            self._note(feed, calls(feed, seeing, {}, {}, {}, batch, rates=rates)[2])
         module.zero_grad()
         if not self._found.used:
             self._found.used.update(used)
@@ -205,19 +215,22 @@ class _Probe:
             raise NotVectorizable("which parameters have a gradient depends on batch_idx or current_epoch")
         if after:
             with _drawing_nothing(after):
-                _, _, recorded = calls(stage, after, {}, {}, {}, batch, output=output_for_hook(output, loss))
-            self._note(stage, recorded)
+                _, _, recorded = calls(feed, after, {}, {}, {}, batch, output=output_for_hook(output, loss))
+            self._note(feed, recorded)
 
-    def _note(self, stage: Stage, recorded: Mapping[str, Logged]) -> None:
+    def _note(self, feed: Feed, recorded: Mapping[str, Logged]) -> None:
+        stage = stage_of(feed)
         for name, logged in recorded.items():
+            if self._logged_for.setdefault((stage, name), feed) != feed:
+                raise NotVectorizable(f"{name!r} is logged for several loaders")
             if isinstance(logged.value, Metric):
                 self._found.metrics[stage][name] = logged.value
             elif self._found.logs[stage].setdefault(name, logged.reduction) != logged.reduction:
                 raise NotVectorizable(f"{name!r} is logged in more than one way")
 
 
-def _key_of_step(stage: Stage) -> _Key:
-    return "step", stage, False
+def _key_of_step(feed: Feed) -> _Key:
+    return "step", feed, False
 
 
 def _key_of_hooks(kind: str, stage: Stage, epoch: int) -> _Key:

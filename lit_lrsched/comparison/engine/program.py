@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lit_lrsched.comparison.engine.counts import Counts
 from lit_lrsched.comparison.engine.draws import KeyedDraws
 from lit_lrsched.comparison.engine.effects import Effects
+from lit_lrsched.comparison.engine.feeds import Feed, feeds_of, place_of, stage_of
 from lit_lrsched.comparison.engine.forms import Followable
 from lit_lrsched.comparison.engine.graphs import Graph
 from lit_lrsched.comparison.engine.hooks import is_first
@@ -25,7 +26,7 @@ from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
 from lit_lrsched.comparison.engine.probe import same
 from lit_lrsched.comparison.engine.pure_module import PureModule
-from lit_lrsched.comparison.engine.recorder import ChangesItself, NotVectorizable, Stage
+from lit_lrsched.comparison.engine.recorder import STAGES, ChangesItself, NotVectorizable, Stage
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.stack import Member, Stack, side_by_side
 from lit_lrsched.optim.torch_internals import (
@@ -39,8 +40,9 @@ from lit_lrsched.optim.torch_internals import (
 # Keys of successive steps lie this far apart: room for as many draws within a step.
 _STRIDE = 1 << 24
 
-# Where the steps of each stage begin.
+# Where the steps of each stage begin, and how far apart those of its loaders.
 _FIRST_KEY: dict[Stage, int] = {"train": 0, "val": 1 << 38, "test": 1 << 39}
+_NEXT_LOADER = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class Program:
         self._update = update
         self._regime = regime
         self._sizes = member.sizes
-        self._structure = {stage: tree_structure(rows.data) for stage, rows in member.rows.items()}
+        self._feeds = {stage: feeds_of(stage, member.rows) for stage in STAGES}
+        self._structure = {feed: tree_structure(rows.data) for feed, rows in member.rows.items()}
         self._device = device
         self._epochs = epochs
         self._traced: dict[tuple[Any, ...], list[Traced]] = {}
@@ -109,10 +112,10 @@ class Program:
             if kept:
                 raise NotVectorizable(f"{self._pure.name_of(next(iter(kept)))} grows from epoch to epoch")
             self._trace_steps("train", epoch, kept)
-            if "val" in self._sizes:
+            if self._feeds["val"]:
                 self._trace_stage("val", epoch, kept)
             self._trace_hooks("end", "train", epoch, kept)
-        if "test" in self._sizes:
+        if self._feeds["test"]:
             self._trace_hooks("last", "train", self._epochs, kept)
             self._trace_stage("test", self._epochs, kept)
 
@@ -128,10 +131,10 @@ class Program:
 
     def compile(self) -> None:
         """Compiles the steps, for the number of threads that torch has now."""
-        for (kind, stage, size), graphs in self._traced.items():
+        for (kind, feed, size), graphs in self._traced.items():
             for traced in graphs:
                 if kind in ("step", "part") and traced.graph:
-                    traced.graph.compile(tree_leaves(self._arguments(stage, size)))
+                    traced.graph.compile(tree_leaves(self._arguments(feed, size)))
 
     def peak_bytes(self) -> int:
         """Returns the working set of the largest training step, without what all runs share."""
@@ -144,11 +147,11 @@ class Program:
         turned = graphs["train"].turned().difference(*(graph.viewed() for graph in graphs.values()))
         return [name for place, name in enumerate(self._example.parameters) if place in turned]
 
-    def _largest_steps(self) -> dict[Stage, Graph]:
+    def _largest_steps(self) -> dict[Feed, Graph]:
         found = {}
-        for stage, sizes in self._sizes.items():
-            whole = [place for place in range(len(sizes)) if self._kind(stage, place) == "step"]
-            found[stage] = self._step_graph(stage, 0, max(whole, key=lambda place: sizes[place]))[0]
+        for feed, sizes in self._sizes.items():
+            whole = [place for place in range(len(sizes)) if self._kind(feed, place) == "step"]
+            found[feed] = self._step_graph(feed, 0, max(whole, key=lambda place: sizes[place]))[0]
         return found
 
     def stack(self, members: Sequence[Member], keys: Tensor) -> Stack:
@@ -158,7 +161,7 @@ class Program:
     @cached_property
     def validates_idly(self) -> bool:
         """Whether a validation leaves nothing that training, or a later validation, comes to depend on."""
-        if "val" not in self._sizes:
+        if not self._feeds["val"]:
             return True
         validation = self._effects("val", "start", "step", "end")
         if any(effects.writes_elsewhere for effects in validation):
@@ -177,7 +180,9 @@ class Program:
         return {name for graph in steps for name, items in graph.example[1].items() if items}
 
     def _graphs(self, stage: Stage, *kinds: str) -> list[Graph | None]:
-        found = [graphs for (kind, of, _), graphs in self._traced.items() if of == stage and kind in kinds]
+        found = [
+            graphs for (kind, feed, _), graphs in self._traced.items() if stage_of(feed) == stage and kind in kinds
+        ]
         return [traced.graph for graphs in found for traced in graphs]
 
     def _effects(self, stage: Stage, *kinds: str) -> list[Effects]:
@@ -203,7 +208,7 @@ class Program:
         steps = zip(self._coefficients(stack, values, first), values.rates.unbind(), strict=True)
         given = ([*fixed, *step, rates, stack.keys] for step, rates in steps for _ in range(self._regime.accumulate))
         of_epoch |= self._take_steps(stack, "train", epoch, given)
-        if validates and "val" in self._sizes:
+        if validates and self._feeds["val"]:
             self._evaluate_stage(stack, "val", epoch)
         stack.logged |= of_epoch  # of names that validation logs too, an epoch of training ends with its own
         self._call_hooks("end", stack, "train", epoch)
@@ -227,20 +232,21 @@ class Program:
 
         Returns what is of the whole epoch, rather than of its last step.
         """
-        sizes, state, weights = self._sizes[stage], list(stack.state.values()), dict[str, int]()
-        clocks = self._clocks(epoch, len(sizes))
-        batches = stack.batches(stage, 0 if stage == "test" else epoch, sizes)
+        state, weights = list(stack.state.values()), dict[str, int]()
         loss = list(stack.state).index("loss/train")
-        for index, (batch, before, clock) in enumerate(zip(batches, arguments, clocks, strict=False)):
-            graph, logged = self._step_graph(stage, epoch, index)
-            after = graph.run(*before, clock, *state, *batch)
-            if len(after) > len(state):
-                _extend(stack.kept, graph.outputs(after)[1])
-            state = after[: len(state)]
-            if stage == "train":
-                stack.losses.append(state[loss].clone())  # the next step may write into its memory
-            for name, weight in logged.items():
-                weights[name] = weights.get(name, 0) + weight
+        for feed in self._feeds[stage]:
+            sizes = self._sizes[feed]
+            batches, clocks = stack.batches(feed, epoch, sizes), self._clocks(epoch, len(sizes))
+            for index, (batch, before, clock) in enumerate(zip(batches, arguments, clocks, strict=False)):
+                graph, logged = self._step_graph(feed, epoch, index)
+                after = graph.run(*before, clock, *state, *batch)
+                if len(after) > len(state):
+                    _extend(stack.kept, graph.outputs(after)[1])
+                state = after[: len(state)]
+                if stage == "train":
+                    stack.losses.append(state[loss].clone())  # the next step may write into its memory
+                for name, weight in logged.items():
+                    weights[name] = weights.get(name, 0) + weight
         stack.state = dict(zip(stack.state, state, strict=True))
         of_epoch: Tensors = {}
         for name, weight in weights.items():
@@ -294,8 +300,9 @@ class Program:
         self._trace_hooks("end", stage, epoch, kept)
 
     def _trace_steps(self, stage: Stage, epoch: int, kept: Kept) -> None:
-        for index in range(len(self._sizes[stage])):
-            _extend(kept, self._step_graph(stage, epoch, index)[0].example[1])
+        for feed in self._feeds[stage]:
+            for index in range(len(self._sizes[feed])):
+                _extend(kept, self._step_graph(feed, epoch, index)[0].example[1])
 
     def _trace_hooks(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> None:
         if self._pure.has(kind, stage, epoch):
@@ -306,17 +313,17 @@ class Program:
         for name in self._pure.emptied[kind, stage]:
             kept.pop(name, None)
 
-    def _step_graph(self, stage: Stage, epoch: int, index: int) -> tuple[Graph, dict[str, int]]:
+    def _step_graph(self, feed: Feed, epoch: int, index: int) -> tuple[Graph, dict[str, int]]:
         """Returns the graph of a step, and what it logs with which weight."""
-        size = self._sizes[stage][index]
-        kind = self._kind(stage, index)
-        graphs = self._traced.setdefault((kind, stage, size), [])
+        size = self._sizes[feed][index]
+        kind = self._kind(feed, index)
+        graphs = self._traced.setdefault((kind, feed, size), [])
         for traced in graphs:
             if traced.graph and traced.counts.serve(epoch, index):
                 return traced.graph, traced.weights
         self._pure.calls.counts = counts = Counts(epoch, index)
-        function = partial(self._train, kind) if stage == "train" else partial(self._evaluate, stage)
-        arguments = self._arguments(stage, size)
+        function = partial(self._train, kind) if feed == "train" else partial(self._evaluate, feed)
+        arguments = self._arguments(feed, size)
         try:
             graph = Graph(function, *arguments, carried=len(arguments) - 2)  # the state, before the batch
         except NotVectorizable as error:
@@ -327,9 +334,9 @@ class Program:
         graphs.append(Traced(graph, counts, self._pure.weights))
         return graph, self._pure.weights
 
-    def _kind(self, stage: Stage, index: int) -> str:
+    def _kind(self, feed: Feed, index: int) -> str:
         """Returns whether a batch makes a step, or its gradients are a part of those of a later one."""
-        whole = stage != "train" or self._regime.make_a_step(index, len(self._sizes["train"]))
+        whole = feed != "train" or self._regime.make_a_step(index, len(self._sizes["train"]))
         return "step" if whole else "part"
 
     def _hook_graph(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> Traced:
@@ -361,13 +368,13 @@ class Program:
         graphs.append(Traced(graph, counts, {}))
         return graphs[-1]
 
-    def _arguments(self, stage: Stage, size: int) -> tuple[Any, ...]:
+    def _arguments(self, feed: Feed, size: int) -> tuple[Any, ...]:
         """Returns example arguments of a step, as trees."""
         stack = self._example
-        batches = zip(self._sizes[stage], stack.batches(stage, 0, self._sizes[stage]), strict=True)
+        batches = zip(self._sizes[feed], stack.batches(feed, 0, self._sizes[feed]), strict=True)
         batch = next(batch for found, batch in batches if found == size)
         clock = next(self._clocks(0, 1))
-        if stage != "train":
+        if feed != "train":
             return stack.parameters, stack.constants, stack.keys, clock, stack.state, batch
         groups = len(self._update.updates)
         still = torch.zeros(1, stack.runs, groups, dtype=torch.float64, device=self._device)
@@ -419,7 +426,7 @@ class Program:
 
     def _evaluate(
         self,
-        stage: Stage,
+        feed: Feed,
         parameters: Tensors,
         constants: Tensors,
         keys: Tensor,
@@ -427,15 +434,16 @@ class Program:
         state: Tensors,
         batch: list[Tensor],
     ) -> tuple[Tensors, Kept]:
-        step = partial(self._pure.evaluate, stage)
+        step = partial(self._pure.evaluate, feed)
         evaluate = vmap(step, in_dims=(0, 0, 0, 0, None), randomness="different")
-        with self._followed(stage, keys, clock):
-            return evaluate(parameters, constants, state, tree_unflatten(batch, self._structure[stage]), clock)
+        with self._followed(feed, keys, clock):
+            return evaluate(parameters, constants, state, tree_unflatten(batch, self._structure[feed]), clock)
 
     @contextmanager
-    def _followed(self, stage: Stage, keys: Tensor, clock: Tensor) -> Iterator[None]:
+    def _followed(self, feed: Feed, keys: Tensor, clock: Tensor) -> Iterator[None]:
         """Lets a step be traced that draws, or does what torch.func has no rule for."""
-        step = clock[0] * len(self._sizes[stage]) + clock[1] + _FIRST_KEY[stage]
+        first = _FIRST_KEY[stage_of(feed)] + (place_of(feed) or 0) * _NEXT_LOADER
+        step = clock[0] * len(self._sizes[feed]) + clock[1] + first
         # Of the ways to compute attention this one is made of operations that torch.func knows.
         with Followable(), sdpa_kernel(SDPBackend.MATH), KeyedDraws(keys + step * _STRIDE) as draws:
             yield

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.calls import Calls
+from lit_lrsched.comparison.engine.feeds import Feed, stage_of
 from lit_lrsched.comparison.engine.held import tensors_of
 from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, REFUSED_HOOKS, Schedule, hooks_of
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
@@ -29,7 +30,7 @@ class PureModule:
         module: The module, freshly built.
         trained: The parameters that its optimizer updates.
         groups: How many param groups they are in.
-        batches: One batch of every stage that shall run.
+        batches: One batch of every feed that shall run.
         schedule: How often its steps run.
 
     Raises:
@@ -52,7 +53,7 @@ class PureModule:
         module: LightningModule,
         trained: set[Tensor],
         groups: int,
-        batches: dict[Stage, Any],
+        batches: dict[Feed, Any],
         schedule: Schedule,
     ) -> None:
         if not module.automatic_optimization:
@@ -69,13 +70,13 @@ class PureModule:
         self._module = module
         self.calls = Calls(module, schedule)
         self._metrics = Metrics(module)
-        self._around = {stage: self.calls.around_step(stage) for stage in batches}
+        self._around = {stage: self.calls.around_step(stage) for stage in map(stage_of, batches)}
         self._see = self.calls.overridden(BEFORE_OPTIMIZER)
         self.sees_gradients = bool(self._see)
         self.ends_batches = bool(self._around["train"][1])
         found = probe(self.calls, self._metrics, batches, schedule, groups)
         self.logs, self._logged_metrics, self.emptied = found.logs, found.metrics, found.emptied
-        self.names: dict[Stage, set[str]] = {stage: set() for stage in batches}
+        self.names: dict[Stage, set[str]] = {stage: set() for stage in self._around}
         self.weights: dict[str, int] = {}
         parameters = dict(module.named_parameters())
         self.trained = [n for n, p in parameters.items() if p in trained and p.requires_grad and n in found.used]
@@ -156,12 +157,12 @@ class PureModule:
         return self._step("train", hooks, parameters, constants, state, batch, clock, output=output)[1:]
 
     def evaluate(
-        self, stage: Stage, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor
+        self, feed: Feed, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor
     ) -> tuple[Tensors, Kept]:
         """Returns state and lists after ``validation_step`` or ``test_step``, with every layer in evaluation mode."""
         self.weights = {}
-        before, after = self._around[stage]
-        return self._step(stage, [*before, *after], parameters, constants, state, batch, clock)[1:]
+        before, after = self._around[stage_of(feed)]
+        return self._step(feed, [*before, *after], parameters, constants, state, batch, clock)[1:]
 
     def name_of(self, key: str) -> str:
         """Returns in words which list it is that was kept under this key."""
@@ -219,7 +220,7 @@ class PureModule:
 
     def _step(
         self,
-        stage: Stage,
+        feed: Feed,
         methods: Sequence[str],
         parameters: Tensors,
         constants: Tensors,
@@ -234,7 +235,8 @@ class PureModule:
         self._metrics.load(state)
         calls.tallies.load(state)
         calls.lists.begin_step()
-        output, state, recorded = calls(stage, methods, parameters, constants, state, batch, **options)
+        output, state, recorded = calls(feed, methods, parameters, constants, state, batch, **options)
+        stage = stage_of(feed)
         states, kept = self._metrics.saved()
         state |= states | calls.tallies.saved()
         kept |= calls.lists.saved()

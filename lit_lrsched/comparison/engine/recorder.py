@@ -16,6 +16,7 @@ from lit_lrsched.comparison.engine.torchmetrics_internals import value_of_batch
 from lit_lrsched.trainer.lightning_internals import idle_logger
 
 Stage = Literal["train", "val", "test"]
+STAGES: tuple[Stage, ...] = ("train", "val", "test")
 
 
 class NotVectorizable(Exception):
@@ -92,6 +93,7 @@ class Recorder:
     _recorded: dict[str, Logged]
     _recorded_stage: Stage
     _recorded_step: bool  # whether it is a step rather than another hook
+    _recorded_loader: int | None  # which of the loaders of the stage a step is for; None where there is one
     _counts: Counts
     _steps_taken: Formula  # the optimizer steps taken so far
     _rates: Tensor | None  # the learning rates, [groups]; None where it is no training step
@@ -107,6 +109,7 @@ class Recorder:
         on_epoch: bool | None = None,
         reduce_fx: str | Callable[..., Any] = "mean",
         *_: Any,
+        add_dataloader_idx: bool = True,
         batch_size: int | None = None,
         **__: Any,
     ) -> None:
@@ -119,13 +122,15 @@ class Recorder:
         on_step = step_of_training if on_step is None else on_step
         on_epoch = not step_of_training if on_epoch is None else on_epoch
         both = on_step and on_epoch
+        of_loader = add_dataloader_idx and self._recorded_loader is not None
+        suffix = f"/dataloader_idx_{self._recorded_loader}" if of_loader else ""
         if on_epoch:
             reduce = getattr(reduce_fx, "__name__", str(reduce_fx))
             if reduce not in _REDUCTIONS:
                 raise NotVectorizable(f"{name!r} is logged with reduce_fx={reduce!r}")
             kept = value if isinstance(value, Metric) else self._number(name, value)
             for key in (name, f"{name}_epoch") if both else (name,):
-                self._keep(key, kept, reduce, batch_size)
+                self._keep(key + suffix, kept, reduce, batch_size)
         if on_step and step_of_training:  # Lightning shows callbacks no others
             now = value_of_batch(value) if isinstance(value, Metric) else value
             if now is not None:

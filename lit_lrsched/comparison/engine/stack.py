@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from lit_lrsched.comparison.engine.batches import Rows
+from lit_lrsched.comparison.engine.feeds import Feed, stage_of
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate
 from lit_lrsched.comparison.engine.pure_module import PureModule
-from lit_lrsched.comparison.engine.recorder import Stage
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.optim.torch_internals import tree_leaves
 
@@ -25,12 +25,12 @@ class Member:
     parameters: Tensors
     buffers: Tensors
     constants: Tensors
-    rows: dict[Stage, Rows]
+    rows: dict[Feed, Rows]
 
     @property
-    def sizes(self) -> dict[Stage, tuple[int, ...]]:
-        """Rows in each batch of an epoch, by stage."""
-        return {stage: rows.sizes for stage, rows in self.rows.items()}
+    def sizes(self) -> dict[Feed, tuple[int, ...]]:
+        """Rows in each batch of an epoch, by feed."""
+        return {feed: rows.sizes for feed, rows in self.rows.items()}
 
 
 class Stack:
@@ -79,25 +79,25 @@ class Stack:
         of_seeds = list({id(member): member for member in members}.values())
         place = {id(member): i for i, member in enumerate(of_seeds)}
         self._which = torch.tensor([place[id(member)] for member in members], device=device)
-        self._data: dict[Stage, list[Tensor]] = {}
-        self._order: dict[Stage, Tensor] = {}  # [epochs, rows]: batch by batch, and seed by seed within each
-        for stage in members[0].rows:
-            rows = [member.rows[stage] for member in of_seeds]
+        self._data: dict[Feed, list[Tensor]] = {}
+        self._order: dict[Feed, Tensor] = {}  # [epochs, rows]: batch by batch, and seed by seed within each
+        for feed in members[0].rows:
+            rows = [member.rows[feed] for member in of_seeds]
             different = {id(part.data): tree_leaves(part.data) for part in rows}  # seeds may have the same data
-            self._data[stage] = [torch.cat(parts).to(device) for parts in zip(*different.values(), strict=True)]
+            self._data[feed] = [torch.cat(parts).to(device) for parts in zip(*different.values(), strict=True)]
             starts = accumulate((len(leaves[0]) for leaves in different.values()), initial=0)
             first = dict(zip(different, starts, strict=False))
             order = torch.stack([part.order + first[id(part.data)] for part in rows], dim=1)
             batches = torch.split(order, list(rows[0].sizes), dim=2)
-            self._order[stage] = torch.cat([batch.flatten(1) for batch in batches], dim=1).to(device)
+            self._order[feed] = torch.cat([batch.flatten(1) for batch in batches], dim=1).to(device)
 
-    def batches(self, stage: Stage, epoch: int, sizes: tuple[int, ...]) -> Iterator[list[Tensor]]:
-        """Yields an epoch's batches: their leaves, ``[R, B, ...]``."""
-        order = self._order[stage][epoch]
+    def batches(self, feed: Feed, epoch: int, sizes: tuple[int, ...]) -> Iterator[list[Tensor]]:
+        """Yields an epoch's batches: their leaves, ``[R, B, ...]``; a test is of one epoch."""
+        order = self._order[feed][0 if stage_of(feed) == "test" else epoch]
         seeds = len(order) // sum(sizes)
         for size, rows in zip(sizes, torch.split(order, [seeds * size for size in sizes]), strict=True):
             # Many rows for each seed, then a few long ones for each run: less to look up than all rows for each run.
-            of_seeds = [leaf.index_select(0, rows).view(seeds, size, *leaf.shape[1:]) for leaf in self._data[stage]]
+            of_seeds = [leaf.index_select(0, rows).view(seeds, size, *leaf.shape[1:]) for leaf in self._data[feed]]
             yield [leaf.index_select(0, self._which) for leaf in of_seeds]
 
     def broken(self) -> Tensor:

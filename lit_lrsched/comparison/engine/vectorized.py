@@ -24,6 +24,7 @@ from lightning.pytorch import LightningModule
 
 from lit_lrsched.comparison.engine.batches import Rows, bytes_of, module_and_rows
 from lit_lrsched.comparison.engine.even import LANES
+from lit_lrsched.comparison.engine.feeds import Feed, feeds_of
 from lit_lrsched.comparison.engine.held import held
 from lit_lrsched.comparison.engine.hooks import Schedule
 from lit_lrsched.comparison.engine.metrics import Tensors
@@ -31,7 +32,7 @@ from lit_lrsched.comparison.engine.optimizers import Values, vectorized_update
 from lit_lrsched.comparison.engine.program import Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
-from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.regime import FULL, PLAIN, Regime
 from lit_lrsched.comparison.engine.room import free_memory, room, workers_with_room
 from lit_lrsched.comparison.engine.setting_up import Build, built
@@ -120,15 +121,15 @@ class VectorizedRace:
         self._regime = regime
         self._only_ends = only_ends
         self._known: dict[int, Member] = {}
-        self._fetched: dict[Stage, Rows] = {}
+        self._fetched: dict[Feed, Rows] = {}
         if regime.precision != FULL:
             raise NotVectorizable(
                 f"the trainer's precision is {regime.precision}, and runs share a program at {FULL} alone"
             )
         self._drawn = epochs  # so many are drawn of every seed, also where a later race is shorter
         module, rows = self._module_and_rows(trainings[0].seed, free_memory())
-        self._sizes = {stage: part.sizes for stage, part in rows.items()}
-        self._fetched = {stage: part for stage, part in rows.items() if part.source}
+        self._sizes = {feed: part.sizes for feed, part in rows.items()}
+        self._fetched = {feed: part for feed, part in rows.items() if part.source}
         self._per_epoch = regime.steps_in(len(self._sizes["train"]))
         self._steps = epochs * self._per_epoch if steps is None else steps
         self._check_steps()
@@ -138,12 +139,10 @@ class VectorizedRace:
         names = {parameter: name for name, parameter in module.named_parameters()}
         self._update = vectorized_update(real, names, [training.weight_decays for training in trainings])
         trained = {parameter for group in real.param_groups for parameter in group["params"]}
-        probes = {
-            stage: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for stage, part in rows.items()
-        }
-        schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs, regime, self._steps)
+        probes = {feed: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for feed, part in rows.items()}
+        schedule = Schedule({feed: len(sizes) for feed, sizes in self._sizes.items()}, epochs, regime, self._steps)
         self._pure = PureModule(module, trained, len(real.param_groups), probes, schedule)
-        example = Member(*self._pure.tensors(module), {stage: part.few() for stage, part in rows.items()})
+        example = Member(*self._pure.tensors(module), {feed: part.few() for feed, part in rows.items()})
         self._shared = self._same_constants(example)
 
         threads = torch.get_num_threads()
@@ -242,7 +241,7 @@ class VectorizedRace:
             self._shared.keys(),
         )
 
-    def _module_and_rows(self, seed: int, free: int | None = None) -> tuple[LightningModule, dict[Stage, Rows]]:
+    def _module_and_rows(self, seed: int, free: int | None = None) -> tuple[LightningModule, dict[Feed, Rows]]:
         return module_and_rows(self._build, seed, self._drawn, self._regime, free, self._fetched)
 
     def know(self, seeds: Iterable[int]) -> None:
@@ -260,8 +259,8 @@ class VectorizedRace:
         for seed in seeds - members.keys():
             module, rows = self._module_and_rows(seed)
             self._check_held(module, seed)
-            for stage, part in rows.items():
-                rows[stage] = part.sharing(member.rows[stage] for member in members.values())
+            for feed, part in rows.items():
+                rows[feed] = part.sharing(member.rows[feed] for member in members.values())
             member = Member(*self._pure.tensors(module), rows)
             for name, tensor in self._shared.items():
                 if not torch.equal(tensor, member.constants[name]):
@@ -348,7 +347,7 @@ class VectorizedRace:
                 states[run] = plateau.update(states[run], _monitored(plateau, logged)[run])
                 factors[run] = states[run].factor
             tell(len(real))
-        final = self._program_of_chunk.test(stack) if "test" in self._sizes else {}
+        final = self._program_of_chunk.test(stack) if feeds_of("test", self._sizes) else {}
         n = len(real)
         return Chunk(
             runs=runs,
