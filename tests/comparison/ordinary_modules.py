@@ -6,6 +6,7 @@ import copy
 import math
 import statistics
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -426,6 +427,53 @@ class ListsOfOutputs(Classifier):
         self.log("val_wrong_of_class_0", float((wrong == 0).sum().item()))
         self.log("val_loss", F.cross_entropy(logits, y))
         self.validation_step_outputs = []
+
+
+class History:
+    """What was seen so far, as projects keep it for themselves."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        self.by_name: dict[str, list[Tensor]] = defaultdict(list)
+
+    def add(self, **values: Tensor) -> None:
+        for name, value in values.items():
+            self.values.append(value.item())
+            self.by_name[name].append(value)
+
+
+class ListsWithin(Classifier):
+    """Appends to lists in a dict and in objects of its own."""
+
+    def build(self) -> None:
+        super().build()
+        self.losses: dict[str, list[float]] = {"train": [], "val": []}
+        self.history = History()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = F.cross_entropy(self(batch[0]), batch[1])
+        self.losses["train"].append(loss.item())
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        logits = self(x)
+        self.losses["val"].append(F.cross_entropy(logits, y).item())
+        self.history.add(spread=logits.std(), most=logits.max())
+
+    def on_validation_epoch_end(self) -> None:
+        for name, values in self.history.by_name.items():
+            self.log(f"val_{name}", torch.stack(values).mean())
+        self.log("val_seen", sum(self.history.values) / len(self.history.values))
+        self.history = History()
+        self.log_mean("val")
+
+    def on_train_epoch_end(self) -> None:
+        self.log_mean("train")
+
+    def log_mean(self, stage: str) -> None:
+        self.log(f"{stage}_loss", sum(self.losses[stage]) / len(self.losses[stage]))
+        self.losses[stage].clear()
 
 
 class LoggedItems(Classifier):
@@ -1069,6 +1117,7 @@ TOGETHER = {
         Ordinary(EveryThirdBatch, "table"),
         Ordinary(Annealed, "table"),
         Ordinary(ListsOfOutputs, "table"),
+        Ordinary(ListsWithin, "table"),
         Ordinary(LoggedItems, "table"),
         Ordinary(Counting, "table"),
         Ordinary(Templated, "table"),

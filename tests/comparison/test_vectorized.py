@@ -612,6 +612,12 @@ class Averaging(Remembering):
         self.losses.clear()
 
 
+class Stacking(Averaging):
+    def training_step(self, batch: Any) -> Tensor:
+        self.losses.append(loss_of(self, batch))
+        return torch.stack(self.losses).mean()  # which looks into a list without its methods
+
+
 class Numbering(Remembering):
     def training_step(self, batch: Any) -> Tensor:
         self.losses.append(len(batch[0]))
@@ -659,6 +665,7 @@ REFUSED = {
     r"optimizes by hand": ByHand,
     r"changes self.losses": Remembering,
     r"reads a list of what earlier steps appended": Averaging,
+    r"^a step reads a list of what earlier steps appended$": Stacking,
     r"appends more than tensors to self.losses": Numbering,
     r"changes self.started": Starting,
     r"branches on the values": variant(training_step=branching),

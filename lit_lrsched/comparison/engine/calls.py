@@ -77,7 +77,7 @@ class Calls:
             estimated_stepping_batches=schedule.total,
         )
         self._methods = _Methods(module)
-        self._called: set[str] = set()
+        self._called: set[tuple[Feed, str]] = set()
         self.counts = Counts(0, 0)
         self.tallies = Tallies(module)
         self.changing: set[str] = set()
@@ -152,7 +152,7 @@ class Calls:
                 self.bare |= fixed.bare
             with self.tallies.set_back(numbers):
                 after = self._settings()
-        self._check_settings(methods, before, after)
+        self._check_settings(feed, methods, before, after)
         for name in [*parameters, *constants]:
             if tensors[f"module.{name}"] is not at_first[f"module.{name}"]:
                 raise ChangesItself(f"{methods[-1]} sets self.{name} anew, which it did not when it was called first")
@@ -179,9 +179,12 @@ class Calls:
         index = (Count(self.counts, lambda epoch, index: index),) if self._takes_index.get(method, True) else ()
         return (batch, *index) if loader is None else (batch, *index, loader)
 
-    def _check_settings(self, methods: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    def _check_settings(
+        self, feed: Feed, methods: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]
+    ) -> None:
         """Refuses methods that change how the module computes, but for what they may set when they are called first."""
-        is_first, self._called = not self._called.issuperset(methods), self._called.union(methods)
+        calls = {(feed, method) for method in methods}
+        is_first, self._called = not self._called.issuperset(calls), self._called.union(calls)
         for name in sorted({**before, **after}):
             is_changed = before.get(name) != after.get(name)
             if is_changed and not (is_first and self._may_set(methods, name, before.get(name), after.get(name))):
@@ -202,7 +205,7 @@ class Calls:
 
     def _settings(self) -> dict[str, Any]:
         """Returns what decides, beside tensors and counts, how the module computes, by name."""
-        own = {f"self.{name}": value for name, value in settings(self.module, self.lists.names).items()}
+        own = {f"self.{name}": value for name, value in settings(self.module, self.lists.ids()).items()}
         return {**own, **self._outside.now()}
 
     def _steps_taken(self, stage: Stage, methods: Sequence[str]) -> Formula:

@@ -16,6 +16,7 @@ from lit_lrsched.comparison.engine.counts import OF_EACH_RUN
 from lit_lrsched.comparison.engine.draws import DRAWN
 from lit_lrsched.comparison.engine.effects import Effects, effects
 from lit_lrsched.comparison.engine.even import EVEN
+from lit_lrsched.comparison.engine.lists import READS, Appended
 from lit_lrsched.comparison.engine.memory import Memory
 from lit_lrsched.comparison.engine.mkl import ROUNDS_ALIKE
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
@@ -168,6 +169,8 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "randomness" in text:
         return "a step draws random numbers into a tensor that all runs share"
+    if Appended.__name__ in text:  # where a function wants tensors
+        return READS
     of_values = ("data-dependent", ".item()", "aten::_local_scalar_dense", "dynamic", OF_EACH_RUN)
     if any(part in text for part in of_values):
         return "a step branches on the values of its tensors"

@@ -8,7 +8,7 @@ import pickle
 import random
 import sys
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from io import IOBase
 from typing import Any
 
@@ -82,15 +82,41 @@ def own_attributes(part: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if name not in _LEFT_OUT}
 
 
-def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, Any]:
+def holder_of(module: nn.Module, place: Sequence[Any]) -> Any:
+    """Returns the dict or list in which the last key of a place leads to what is there.
+
+    Args:
+        module: The module.
+        place: The name of an attribute, and the keys and names that lead on from there.
+    """
+    held: Any = vars(module)
+    for key in place[:-1]:
+        held = held[key]
+        held = held if isinstance(held, (MutableMapping, list)) else vars(held)
+    return held
+
+
+def parts_of(holder: Any) -> Mapping[Any, Any]:
+    """Returns what can be set anew in a dict, a list or an object: its items, by key, or its attributes, by name."""
+    if isinstance(holder, (Tensor, nn.Module, type)):
+        return {}
+    if type(holder) is list:  # no other: one that steps append to may not be read
+        return dict(enumerate(holder))
+    if isinstance(holder, MutableMapping):
+        return holder
+    attributes = getattr(holder, "__dict__", {})  # not slots, which are told where they change
+    return {name: value for name, value in inside_of(holder).items() if name in attributes}
+
+
+def settings(module: LightningModule, but: Collection[int] = ()) -> dict[str, Any]:
     """Returns what decides how the layers of a module compute, by name: modes, and what its attributes hold.
 
     Args:
         module: The module.
-        but: Names of attributes of its own that are left out.
+        but: Ids of lists that are left out.
     """
     found: dict[str, Any] = {}
-    seen = {id(part) for part in module.modules()}
+    seen = {*map(id, module.modules()), *but}
     for path, part in module.named_modules():
         attributes = own_attributes(part)
         if isinstance(part, (Metric, MetricCollection)):
@@ -105,9 +131,8 @@ def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, An
             found[f"{path} (its hooks)".lstrip()] = [*map(id, hooks)]
         for name, value in attributes.items():
             # A tensor of a layer may be computed anew from parameters, as weight_norm does.
-            is_layers = isinstance(value, Tensor) and not isinstance(part, Metric)
-            left_out = is_layers if path else name in but
-            if not left_out and (within := contents(value, seen)) is not None:
+            is_layers = bool(path) and isinstance(value, Tensor) and not isinstance(part, Metric)
+            if not is_layers and (within := contents(value, seen)) is not None:
                 found[f"{path}.{name}" if path else name] = within
     return found
 
@@ -135,7 +160,9 @@ def contents(value: Any, seen: set[int]) -> Any:
     if len(within) > MANY:
         return len(within)
     if isinstance(within, Mapping):
-        return {str(key): contents(part, seen) for key, part in items_of(within)} if is_many or within else None
+        # A list that is left out may be there or not: in a `defaultdict`, once something was appended to it.
+        parts = [(key, part) for key, part in items_of(within) if not (isinstance(part, list) and id(part) in seen)]
+        return {str(key): contents(part, seen) for key, part in parts} if is_many or within else None
     return sorted(map(repr, within)) if isinstance(within, (set, frozenset)) else [contents(p, seen) for p in within]
 
 

@@ -2,83 +2,149 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, SupportsIndex
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any
 
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lit_lrsched.comparison.engine.held import own_attributes
+from lit_lrsched.comparison.engine.held import MANY, holder_of, items_of, own_attributes, parts_of
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.optim.torch_internals import tree_leaves
 
+#: Why a step cannot be traced that looks into such a list.
+READS = "a step reads a list of what earlier steps appended"
+
+_Place = tuple[Any, ...]  # the name of an attribute, and the keys that lead from it to a list
+
 
 class Lists:
-    """Lists among the attributes of a module. Which they are is found out from steps that are watched.
+    """Lists of a module: attributes, or within what these hold.
+
+    Which they are is found out from steps that are watched.
 
     Args:
         module: The module.
-
-    Attributes:
-        names: Their names.
     """
 
     def __init__(self, module: LightningModule) -> None:
         self._module = module
-        self.names: set[str] = set()
+        self._places: set[_Place] = set()
 
-    def lengths(self) -> dict[str, int]:
-        """Returns the length of every list that the module has."""
-        return {name: len(value) for name, value in own_attributes(self._module).items() if type(value) is list}
+    def lengths(self) -> dict[_Place, int]:
+        """Returns the length of every list that the module has, by its place."""
+        return {place: len(found) for place, found in _lists(own_attributes(self._module), (), set())}
 
-    def watch(self, before: Mapping[str, int]) -> None:
+    def watch(self, before: Mapping[_Place, int]) -> None:
         """Notes which have become longer in a step, given their lengths before it."""
-        self.names |= {name for name, length in self.lengths().items() if length > before.get(name, 0)}
+        longer = {place for place, length in self.lengths().items() if length > before.get(place, 0)}
+        # A list within one of these is what was appended to it.
+        self._places |= {one for one in longer if longer.isdisjoint(one[:end] for end in range(1, len(one)))}
+
+    def ids(self) -> set[int]:
+        """Returns the ids of them, as they are now."""
+        return {id(self._get(place)) for place in self._places}
 
     def empty(self) -> set[str]:
         """Returns those that are empty now, by key."""
-        return {_key(name) for name in self.names if getattr(self._module, name) == []}
+        return {_key(place) for place in self._places if self._get(place) in ([], None)}
+
+    def are_all_of(self, name: str) -> bool:
+        """Returns whether an attribute holds nothing now but such lists, and these are empty."""
+        return any(place[0] == name for place in self._places) and _is_empty(getattr(self._module, name))
 
     def begin_step(self) -> None:
         """Makes them ready for a step, which may append to them and not read them."""
-        for name in self.names:
-            setattr(self._module, name, _Appended())
+        for place in self._places:
+            self._set(place, Appended())
 
     def load(self, kept: Mapping[str, list[Any]]) -> None:
         """Fills them with all that was kept."""
-        for name in self.names:
-            setattr(self._module, name, list(kept.get(_key(name), [])))
+        for place in self._places:
+            self._set(place, list(kept.get(_key(place), [])))
 
     def saved(self) -> dict[str, list[Any]]:
         """Returns what a step has appended, by key."""
-        return {_key(name): self._appended_to(name) for name in self.names}
+        return {_key(place): self._appended_to(place) for place in self._places}
 
-    def _appended_to(self, name: str) -> list[Any]:
-        appended = getattr(self._module, name)
-        if not isinstance(appended, _Appended):
-            raise NotVectorizable(f"a step sets self.{name} anew")
-        taken = appended.taken()
-        if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(taken)):
-            raise NotVectorizable(f"a step appends more than tensors to self.{name}")
-        return taken
+    def _appended_to(self, place: _Place) -> list[Any]:
+        appended = self._get(place)
+        if not isinstance(appended, Appended):
+            raise NotVectorizable(f"a step sets self.{_name(place)} anew")
+        if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(appended.taken)):
+            raise NotVectorizable(f"a step appends more than tensors to self.{_name(place)}")
+        return appended.taken
+
+    def _set(self, place: _Place, found: list[Any] | Appended) -> None:
+        holder = holder_of(self._module, place)
+        if isinstance(holder, list) and place[-1] >= len(holder):
+            raise NotVectorizable(f"a hook takes self.{_name(place)} away")
+        holder[place[-1]] = found
+
+    def _get(self, place: _Place) -> Any:
+        """Returns a list; None where it is not there."""
+        holder = holder_of(self._module, place)
+        there = place[-1] < len(holder) if isinstance(holder, list) else place[-1] in holder
+        return holder[place[-1]] if there else None
 
 
-def _key(name: str) -> str:
-    return f"self/{name}"
+def _lists(holder: Any, place: _Place, seen: set[int]) -> Iterator[tuple[_Place, list[Any]]]:
+    """Yields the lists in what can be set anew: attributes of objects, dicts and lists, however deep."""
+    if id(holder) in seen:
+        return
+    seen.add(id(holder))
+    held = parts_of(holder)
+    if len(held) > MANY:
+        return
+    for key, value in items_of(held):
+        if type(value) is list:
+            yield (*place, key), value
+        if not isinstance(value, (str, bytes)):
+            yield from _lists(value, (*place, key), seen)
 
 
-class _Appended(list[Any]):
-    """Stands for a list that a step appends to: what earlier steps appended is not in it, so it must not be read."""
+def _is_empty(held: Any) -> bool:
+    """Returns whether there is nothing in lists and dicts but such that are empty."""
+    parts = held.values() if isinstance(held, MutableMapping) else held
+    return isinstance(held, (list, MutableMapping)) and all(map(_is_empty, parts))
 
-    def __len__(self) -> int:
-        raise NotVectorizable("a step reads a list of what earlier steps appended")
 
-    def __iter__(self) -> Iterator[Any]:
-        raise NotVectorizable("a step reads a list of what earlier steps appended")
+def _name(place: _Place) -> str:
+    return "".join(map(str, (place[0], *(f"[{key!r}]" for key in place[1:]))))
 
-    def __getitem__(self, place: SupportsIndex | slice) -> Any:
-        raise NotVectorizable("a step reads a list of what earlier steps appended")
 
-    def taken(self) -> list[Any]:
-        """Returns what was appended."""
-        return list(super().__iter__())
+def _key(place: _Place) -> str:
+    return f"self/{_name(place)}"
+
+
+class Appended:
+    """Stands for a list that a step appends to: what earlier steps appended is not in it, so it must not be read.
+
+    No list, since functions such as ``torch.stack`` would read one unseen.
+    """
+
+    def __init__(self) -> None:
+        self.taken: list[Any] = []
+
+    def append(self, one: Any) -> None:
+        """Appends one more, as a list does."""
+        self.taken.append(one)
+
+    def extend(self, more: Iterable[Any]) -> None:
+        """Appends several, as a list does."""
+        self.taken.extend(more)
+
+    def __iadd__(self, more: Iterable[Any]) -> Appended:
+        self.extend(more)
+        return self
+
+    def _refuse(self, *_: Any) -> Any:
+        raise NotVectorizable(READS)
+
+    __len__ = __iter__ = __getitem__ = __setitem__ = __delitem__ = __contains__ = __eq__ = _refuse
+    __hash__ = None  # type: ignore[assignment]  # as a list has none
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._refuse()

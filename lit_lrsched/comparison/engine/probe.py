@@ -116,8 +116,7 @@ class _Probe:
         calls.watches = False
         calls.tallies.begin_anew()
         for name, held in _attributes(module).items():
-            emptied = name in calls.lists.names and getattr(module, name) == []
-            if attributes.get(name) != held and not emptied:
+            if attributes.get(name) != held and not calls.lists.are_all_of(name):
                 raise NotVectorizable(f"a step changes self.{name}, and the end of its epoch does not undo it")
         self._metrics.settle()
         return self._found

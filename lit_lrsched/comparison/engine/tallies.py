@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_lrsched.comparison.engine.counts import Symbol
-from lit_lrsched.comparison.engine.held import MANY, inside_of, items_of, own_attributes
+from lit_lrsched.comparison.engine.held import MANY, holder_of, items_of, own_attributes, parts_of
 from lit_lrsched.comparison.engine.items import Item, item
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 
@@ -96,33 +96,18 @@ class Tallies:
         return torch.zeros_like(like) + tensor  # each run's own
 
     def _get(self, place: _Place) -> Any:
-        return self._holder(place)[place[-1]]
+        return holder_of(self._module, place)[place[-1]]
 
     def _set(self, place: _Place, value: Any) -> None:
-        self._holder(place)[place[-1]] = value
-
-    def _holder(self, place: _Place) -> Any:
-        """Returns what the last key of a place is a key of."""
-        held: Any = vars(self._module)
-        for key in place[:-1]:
-            held = held[key]
-            held = held if isinstance(held, (MutableMapping, list)) else vars(held)
-        return held
+        holder_of(self._module, place)[place[-1]] = value
 
 
 def _numbers(holder: Any, place: _Place, seen: set[int]) -> Iterator[tuple[_Place, Any]]:
     """Yields the numbers in what can be set anew: attributes of objects, dicts and lists, however deep."""
-    if id(holder) in seen or isinstance(holder, (Tensor, nn.Module, type)):
+    if id(holder) in seen:
         return
     seen.add(id(holder))
-    held: Mapping[Any, Any]
-    if type(holder) is list:  # no other: one that steps append to may not be read
-        held = dict(enumerate(holder))
-    elif isinstance(holder, MutableMapping):
-        held = holder
-    else:  # not slots, which are told where they change
-        attributes = getattr(holder, "__dict__", {})
-        held = {name: value for name, value in inside_of(holder).items() if name in attributes}
+    held = parts_of(holder)
     if len(held) > MANY:
         return
     for key, value in items_of(held):
