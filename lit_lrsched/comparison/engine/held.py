@@ -8,7 +8,7 @@ import pickle
 import random
 import sys
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from io import IOBase
 from typing import Any
 
@@ -80,32 +80,6 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
 def own_attributes(part: nn.Module) -> dict[str, Any]:
     """Returns the attributes that a module has beside those of every module."""
     return {name: value for name, value in vars(part).items() if name not in _LEFT_OUT}
-
-
-def holder_of(module: nn.Module, place: Sequence[Any]) -> Any:
-    """Returns the dict or list in which the last key of a place leads to what is there.
-
-    Args:
-        module: The module.
-        place: The name of an attribute, and the keys and names that lead on from there.
-    """
-    held: Any = vars(module)
-    for key in place[:-1]:
-        held = held[key]
-        held = held if isinstance(held, (MutableMapping, list)) else vars(held)
-    return held
-
-
-def parts_of(holder: Any) -> Mapping[Any, Any]:
-    """Returns what can be set anew in a dict, a list or an object: its items, by key, or its attributes, by name."""
-    if isinstance(holder, (Tensor, nn.Module, type)):
-        return {}
-    if type(holder) is list:  # no other: one that steps append to may not be read
-        return dict(enumerate(holder))
-    if isinstance(holder, MutableMapping):
-        return holder
-    attributes = getattr(holder, "__dict__", {})  # not slots, which are told where they change
-    return {name: value for name, value in inside_of(holder).items() if name in attributes}
 
 
 def settings(module: LightningModule, but: Collection[int] = ()) -> dict[str, Any]:

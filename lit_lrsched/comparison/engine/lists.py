@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lit_lrsched.comparison.engine.held import MANY, holder_of, items_of, own_attributes, parts_of
+from lit_lrsched.comparison.engine.places import Place, holder_of, name_of, places
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.optim.torch_internals import tree_leaves
 
 #: Why a step cannot be traced that looks into such a list.
 READS = "a step reads a list of what earlier steps appended"
-
-_Place = tuple[Any, ...]  # the name of an attribute, and the keys that lead from it to a list
 
 
 class Lists:
@@ -29,17 +27,20 @@ class Lists:
 
     def __init__(self, module: LightningModule) -> None:
         self._module = module
-        self._places: set[_Place] = set()
+        self._places: list[Place] = []
 
-    def lengths(self) -> dict[_Place, int]:
+    def lengths(self) -> dict[Place, int]:
         """Returns the length of every list that the module has, by its place."""
-        return {place: len(found) for place, found in _lists(own_attributes(self._module), (), set())}
+        return {place: len(value) for place, value in places(self._module) if type(value) is list}
 
-    def watch(self, before: Mapping[_Place, int]) -> None:
+    def watch(self, before: Mapping[Place, int]) -> None:
         """Notes which have become longer in a step, given their lengths before it."""
-        longer = {place for place, length in self.lengths().items() if length > before.get(place, 0)}
-        # A list within one of these is what was appended to it.
-        self._places |= {one for one in longer if longer.isdisjoint(one[:end] for end in range(1, len(one)))}
+        longer = [place for place, length in self.lengths().items() if length > before.get(place, 0)]
+        known = [*self._places, *longer]
+        for place in longer:
+            # A list within another of these is what was appended to it.
+            if place not in self._places and not any(place[:end] in known for end in range(1, len(place))):
+                self._places.append(place)
 
     def ids(self) -> set[int]:
         """Returns the ids of them, as they are now."""
@@ -67,40 +68,25 @@ class Lists:
         """Returns what a step has appended, by key."""
         return {_key(place): self._appended_to(place) for place in self._places}
 
-    def _appended_to(self, place: _Place) -> list[Any]:
+    def _appended_to(self, place: Place) -> list[Any]:
         appended = self._get(place)
         if not isinstance(appended, Appended):
-            raise NotVectorizable(f"a step sets self.{_name(place)} anew")
+            raise NotVectorizable(f"a step sets self.{name_of(place)} anew")
         if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(appended.taken)):
-            raise NotVectorizable(f"a step appends more than tensors to self.{_name(place)}")
+            raise NotVectorizable(f"a step appends more than tensors to self.{name_of(place)}")
         return appended.taken
 
-    def _set(self, place: _Place, found: list[Any] | Appended) -> None:
+    def _set(self, place: Place, found: list[Any] | Appended) -> None:
         holder = holder_of(self._module, place)
         if isinstance(holder, list) and place[-1] >= len(holder):
-            raise NotVectorizable(f"a hook takes self.{_name(place)} away")
+            raise NotVectorizable(f"a hook takes self.{name_of(place)} away")
         holder[place[-1]] = found
 
-    def _get(self, place: _Place) -> Any:
+    def _get(self, place: Place) -> Any:
         """Returns a list; None where it is not there."""
         holder = holder_of(self._module, place)
         there = place[-1] < len(holder) if isinstance(holder, list) else place[-1] in holder
         return holder[place[-1]] if there else None
-
-
-def _lists(holder: Any, place: _Place, seen: set[int]) -> Iterator[tuple[_Place, list[Any]]]:
-    """Yields the lists in what can be set anew: attributes of objects, dicts and lists, however deep."""
-    if id(holder) in seen:
-        return
-    seen.add(id(holder))
-    held = parts_of(holder)
-    if len(held) > MANY:
-        return
-    for key, value in items_of(held):
-        if type(value) is list:
-            yield (*place, key), value
-        if not isinstance(value, (str, bytes)):
-            yield from _lists(value, (*place, key), seen)
 
 
 def _is_empty(held: Any) -> bool:
@@ -109,12 +95,8 @@ def _is_empty(held: Any) -> bool:
     return isinstance(held, (list, MutableMapping)) and all(map(_is_empty, parts))
 
 
-def _name(place: _Place) -> str:
-    return "".join(map(str, (place[0], *(f"[{key!r}]" for key in place[1:]))))
-
-
-def _key(place: _Place) -> str:
-    return f"self/{_name(place)}"
+def _key(place: Place) -> str:
+    return f"self/{name_of(place)}"
 
 
 class Appended:

@@ -11,12 +11,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lit_lrsched.comparison.engine.counts import Symbol
-from lit_lrsched.comparison.engine.held import MANY, holder_of, items_of, own_attributes, parts_of
 from lit_lrsched.comparison.engine.items import Item, item
+from lit_lrsched.comparison.engine.places import Place, holder_of, places
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 
-_Place = tuple[Any, ...]  # names and keys that lead to a number
-_Numbers = dict[_Place, Any]
+_Numbers = dict[Place, Any]
 
 
 class Tallies:
@@ -32,12 +31,16 @@ class Tallies:
     def __init__(self, module: LightningModule) -> None:
         self._module = module
         self._start = self.numbers()
-        self._floats: dict[_Place, bool] = {}  # of each that changes, whether it is ever no whole number
-        self._loaded: dict[_Place, Tensor] = {}
+        self._floats: dict[Place, bool] = {}  # of each that changes, whether it is ever no whole number
+        self._loaded: dict[Place, Tensor] = {}
 
     def numbers(self) -> _Numbers:
         """Returns all numbers that the module holds, by their place."""
-        return dict(_numbers(own_attributes(self._module), (), set()))
+        return {
+            place: value
+            for place, value in places(self._module)
+            if isinstance(value, (int, float, Item)) and not isinstance(value, bool)
+        }
 
     def watch(self, before: _Numbers) -> None:
         """Notes which numbers a call has changed, given those before it."""
@@ -85,7 +88,7 @@ class Tallies:
         """Returns them after a call."""
         return {_key(place): self._tensor(place) for place in self._floats}
 
-    def _tensor(self, place: _Place) -> Tensor:
+    def _tensor(self, place: Place) -> Tensor:
         value, like = self._get(place), self._loaded[place]
         tensor = value.exact() if isinstance(value, Symbol) else value
         is_whole = isinstance(tensor, int) or (isinstance(tensor, Tensor) and not tensor.is_floating_point())
@@ -95,27 +98,12 @@ class Tallies:
             raise NotVectorizable(f"a step makes self.{place[0]} a fraction, which was a whole number before")
         return torch.zeros_like(like) + tensor  # each run's own
 
-    def _get(self, place: _Place) -> Any:
+    def _get(self, place: Place) -> Any:
         return holder_of(self._module, place)[place[-1]]
 
-    def _set(self, place: _Place, value: Any) -> None:
+    def _set(self, place: Place, value: Any) -> None:
         holder_of(self._module, place)[place[-1]] = value
 
 
-def _numbers(holder: Any, place: _Place, seen: set[int]) -> Iterator[tuple[_Place, Any]]:
-    """Yields the numbers in what can be set anew: attributes of objects, dicts and lists, however deep."""
-    if id(holder) in seen:
-        return
-    seen.add(id(holder))
-    held = parts_of(holder)
-    if len(held) > MANY:
-        return
-    for key, value in items_of(held):
-        if isinstance(value, (int, float, Item)) and not isinstance(value, bool):
-            yield (*place, key), value
-        elif not isinstance(value, (str, bytes)):
-            yield from _numbers(value, (*place, key), seen)
-
-
-def _key(place: _Place) -> str:
+def _key(place: Place) -> str:
     return "tally/" + "/".join(map(str, place))
