@@ -476,6 +476,37 @@ class ListsWithin(Classifier):
         self.losses[stage].clear()
 
 
+class ListsBegunAnew(Classifier):
+    """Begins lists when an epoch does, and leaves them full at its end."""
+
+    def on_train_epoch_start(self) -> None:
+        self.train_losses: list[Tensor] = []
+
+    def on_validation_epoch_start(self) -> None:
+        self.val_losses: list[Tensor] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = F.cross_entropy(self(batch[0]), batch[1])
+        self.train_losses.append(loss.detach())
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.val_losses.append(F.cross_entropy(self(batch[0]), batch[1]))
+
+    def on_train_epoch_end(self) -> None:
+        train, val = torch.stack(self.train_losses).mean(), torch.stack(self.val_losses).mean()
+        self.log_dict({"train_loss": train, "gap": val - train})
+
+    def on_test_start(self) -> None:
+        self.predictions: list[Tensor] = []
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.predictions.append(self(batch[0]).argmax(1))
+
+    def on_test_epoch_end(self) -> None:
+        self.log("test_class", torch.cat(self.predictions).float().mean())
+
+
 class LoggedItems(Classifier):
     """Takes its numbers out of tensors, as tutorials do."""
 
@@ -1118,6 +1149,7 @@ TOGETHER = {
         Ordinary(Annealed, "table"),
         Ordinary(ListsOfOutputs, "table"),
         Ordinary(ListsWithin, "table"),
+        Ordinary(ListsBegunAnew, "table"),
         Ordinary(LoggedItems, "table"),
         Ordinary(Counting, "table"),
         Ordinary(Templated, "table"),

@@ -618,6 +618,13 @@ class Stacking(Averaging):
         return torch.stack(self.losses).mean()  # which looks into a list without its methods
 
 
+class Looking(Remembering):
+    def on_train_epoch_start(self) -> None:
+        if len(self.losses) > 100:
+            self.losses = []
+        self.losses.clear()
+
+
 class Numbering(Remembering):
     def training_step(self, batch: Any) -> Tensor:
         self.losses.append(len(batch[0]))
@@ -666,6 +673,7 @@ REFUSED = {
     r"changes self.losses": Remembering,
     r"reads a list of what earlier steps appended": Averaging,
     r"^a step reads a list of what earlier steps appended$": Stacking,
+    r"^a step reads a list of what earlier steps appended": Looking,
     r"appends more than tensors to self.losses": Numbering,
     r"changes self.started": Starting,
     r"branches on the values": variant(training_step=branching),

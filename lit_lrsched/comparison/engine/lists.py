@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -36,33 +36,40 @@ class Lists:
     def watch(self, before: Mapping[Place, int]) -> None:
         """Notes which have become longer in a step, given their lengths before it."""
         longer = [place for place, length in self.lengths().items() if length > before.get(place, 0)]
-        known = [*self._places, *longer]
+        known = {*self._places, *longer}
         for place in longer:
             # A list within another of these is what was appended to it.
-            if place not in self._places and not any(place[:end] in known for end in range(1, len(place))):
+            if place not in self._places and known.isdisjoint(place[:end] for end in range(1, len(place))):
                 self._places.append(place)
 
     def ids(self) -> set[int]:
         """Returns the ids of them, as they are now."""
         return {id(self._get(place)) for place in self._places}
 
-    def empty(self) -> set[str]:
-        """Returns those that are empty now, by key."""
-        return {_key(place) for place in self._places if self._get(place) in ([], None)}
+    def filled(self) -> set[str]:
+        """Returns the keys of all lists that hold anything now, also where no step has appended to them so far."""
+        return {_key(place) for place, length in self.lengths().items() if length}
 
-    def are_all_of(self, name: str) -> bool:
-        """Returns whether an attribute holds nothing now but such lists, and these are empty."""
-        return any(place[0] == name for place in self._places) and _is_empty(getattr(self._module, name))
+    def keys(self) -> set[str]:
+        """Returns the keys of those that steps append to."""
+        return {*map(_key, self._places)}
+
+    def are_all_of(self, name: str, idle: Collection[str]) -> bool:
+        """Returns whether an attribute holds nothing but such lists, and these are empty or have one of some keys."""
+        of_attribute = [place for place in self._places if place[0] == name]
+        ids = {id(self._get(place)) for place in of_attribute if _key(place) in idle}
+        return len(of_attribute) > 0 and _is_empty(getattr(self._module, name), ids)
 
     def begin_step(self) -> None:
         """Makes them ready for a step, which may append to them and not read them."""
         for place in self._places:
             self._set(place, Appended())
 
-    def load(self, kept: Mapping[str, list[Any]]) -> None:
-        """Fills them with all that was kept."""
+    def load(self, kept: Mapping[str, list[Any]], unread: Collection[str] = ()) -> None:
+        """Fills them with all that was kept; those with the keys ``unread`` must not be read."""
         for place in self._places:
-            self._set(place, list(kept.get(_key(place), [])))
+            key = _key(place)
+            self._set(place, Appended() if key in unread else list(kept.get(key, [])))
 
     def saved(self) -> dict[str, list[Any]]:
         """Returns what a step has appended, by key."""
@@ -89,10 +96,12 @@ class Lists:
         return holder[place[-1]] if there else None
 
 
-def _is_empty(held: Any) -> bool:
-    """Returns whether there is nothing in lists and dicts but such that are empty."""
+def _is_empty(held: Any, idle: Collection[int]) -> bool:
+    """Returns whether there is nothing in lists and dicts but such that are empty, or have these ids."""
+    if id(held) in idle:
+        return True
     parts = held.values() if isinstance(held, MutableMapping) else held
-    return isinstance(held, (list, MutableMapping)) and all(map(_is_empty, parts))
+    return isinstance(held, (list, MutableMapping)) and all(_is_empty(part, idle) for part in parts)
 
 
 def _key(place: Place) -> str:
@@ -100,7 +109,7 @@ def _key(place: Place) -> str:
 
 
 class Appended:
-    """Stands for a list that a step appends to: what earlier steps appended is not in it, so it must not be read.
+    """Stands for a list that steps append to: what earlier steps appended is not in it, so it must not be read.
 
     No list, since functions such as ``torch.stack`` would read one unseen.
     """
@@ -115,6 +124,10 @@ class Appended:
     def extend(self, more: Iterable[Any]) -> None:
         """Appends several, as a list does."""
         self.taken.extend(more)
+
+    def clear(self) -> None:
+        """Takes everything out, as of a list."""
+        self.taken.clear()
 
     def __iadd__(self, more: Iterable[Any]) -> Appended:
         self.extend(more)

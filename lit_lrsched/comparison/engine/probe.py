@@ -35,7 +35,9 @@ class Probed:
     Args:
         logs: What the steps of each stage log as numbers, and how these are reduced.
         metrics: What they log as metric objects.
-        emptied: Which lists are empty after the hooks at the start and at the end of each stage's epochs.
+        emptied: Which lists are empty after the hooks at the start and at the end of each stage's epochs, or hold
+            then what nobody reads.
+        anew: Which lists the hooks at the start of an epoch empty, and none at its end.
         used: Names of the parameters that have a gradient.
     """
 
@@ -43,6 +45,7 @@ class Probed:
     metrics: dict[Stage, dict[str, Metric]]
     emptied: dict[tuple[str, Stage], set[str]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    anew: set[str] = field(default_factory=set)
 
 
 def probe(calls: Calls, metrics: Metrics, batches: Mapping[Feed, Any], schedule: Schedule, groups: int) -> Probed:
@@ -87,6 +90,8 @@ class _Probe:
         self._seen: dict[_Key, list[Counts]] = {}
         self._found = Probed({stage: {} for stage in STAGES}, {stage: {} for stage in STAGES})
         self._logged_for: dict[tuple[Stage, str], Feed] = {}
+        self._filled: dict[tuple[str, Stage], set[str]] = {}  # which lists hold anything after hooks
+        self._undone: dict[str, set[str]] = {}  # which of them hooks of a kind have emptied
 
     def run(self) -> Probed:
         module, calls = self._module, self._calls
@@ -98,7 +103,8 @@ class _Probe:
         with isolate_rng(), torch.enable_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # a metric of one batch may have little to go by
             for epoch in range(self._schedule.epochs):
-                if not self._is_known(epoch):
+                # In the second, hooks find lists that hold something.
+                if not self._is_known(epoch) or (epoch == 1 and calls.lists.keys()):
                     self._epoch(epoch)
             if self._feeds["test"]:
                 self._hooks("last", "train", self._schedule.epochs)
@@ -115,11 +121,25 @@ class _Probe:
             raise NotVectorizable("a step lets two of its tensors share their memory")
         calls.watches = False
         calls.tallies.begin_anew()
+        self._note_lists()
+        idle = self._found.anew | (calls.lists.keys() - self._filled.get(("last", "train"), calls.lists.keys()))
         for name, held in _attributes(module).items():
-            if attributes.get(name) != held and not calls.lists.are_all_of(name):
+            if attributes.get(name) != held and not calls.lists.are_all_of(name, idle):
                 raise NotVectorizable(f"a step changes self.{name}, and the end of its epoch does not undo it")
         self._metrics.settle()
         return self._found
+
+    def _note_lists(self) -> None:
+        """Notes which lists are empty after which hooks."""
+        found, keys = self._found, self._calls.lists.keys()
+        for called, filled in self._filled.items():
+            found.emptied[called] |= keys - filled
+        at_start, at_end = (
+            set[str]().union(*(found.emptied.get((kind, stage), set()) for stage in ("train", "val")))
+            for kind in ("start", "end")
+        )
+        found.anew.update(at_start & self._undone["start"] - at_end)
+        found.emptied["end", "train"] |= found.anew
 
     def _is_known(self, epoch: int) -> bool:
         """Returns whether everything in an epoch would be as it was in those that were gone through."""
@@ -163,6 +183,7 @@ class _Probe:
         seen = self._seen.setdefault(_key_of_hooks(kind, stage, epoch), [])
         seen.append(self._calls.counts)
         called = self._calls.overridden(hooks_of(kind, stage, epoch))
+        before = self._calls.lists.filled()
         with _drawing_nothing(called):
             recorded = self._calls(stage, called, {}, {}, {})[2] if called else {}
         if kind == "last" and recorded:
@@ -173,9 +194,11 @@ class _Probe:
         for metric in metrics:
             if isinstance(metric, Metric):
                 metric.reset()
-        empty = self._metrics.empty() | self._calls.lists.empty()
-        known = self._found.emptied
+        known, empty = self._found.emptied, self._metrics.empty()
         known[kind, stage] = known[kind, stage] & empty if len(seen) > 1 else empty
+        after = self._calls.lists.filled()
+        self._filled.setdefault((kind, stage), set()).update(after)
+        self._undone.setdefault(kind, set()).update(before - after)
 
     def _steps(self, feed: Feed, epoch: int) -> None:
         calls, lists = self._calls, self._calls.lists

@@ -76,6 +76,7 @@ class PureModule:
         self.ends_batches = bool(self._around["train"][1])
         found = probe(self.calls, self._metrics, batches, schedule, groups)
         self.logs, self._logged_metrics, self.emptied = found.logs, found.metrics, found.emptied
+        self._anew = found.anew
         self.names: dict[Stage, set[str]] = {stage: set() for stage in self._around}
         self.weights: dict[str, int] = {}
         parameters = dict(module.named_parameters())
@@ -198,7 +199,7 @@ class PureModule:
         calls = self.calls
         calls.counts.clock = clock
         self._metrics.load_all(state, kept)
-        calls.lists.load(kept)
+        calls.lists.load(kept, unread=() if kind == "end" else self._anew.difference(kept))
         recorded: dict[str, Logged] = {}
         called = calls.overridden(hooks_of(kind, stage, calls.counts.now[0]))
         if called:
