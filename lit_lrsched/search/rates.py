@@ -37,7 +37,7 @@ def where_something_happens(
 
     It begins at the rate before the first that brings half of the largest gain, divided by how much longer whole runs
     are: a rate that much lower takes them as far. It ends at the first rate that diverged, at most two after the last
-    that brings half of the gain.
+    that brings half of the gain. Where the lowest rate diverged already, short runs tell nothing, and all are in it.
 
     Args:
         lrs: The rates of the short runs, rising, ``[L]``.
@@ -51,9 +51,11 @@ def where_something_happens(
     >>> where_something_happens(lrs, losses, np.isnan(losses), 1.0, shortened=5)
     (0.002, 10.0)
     """
+    if diverged[0]:
+        return float(lrs[0]), float(lrs[-1])
     tried = int(diverged.argmax()) if diverged.any() else len(lrs)
     gains = (untrained - losses)[:tried]
     acting = np.flatnonzero(gains >= _HAPPENS * gains.max()) if (gains > 0).any() else np.arange(tried)
-    first, last = (int(acting[0]), int(acting[-1])) if len(acting) else (0, 0)
+    first, last = int(acting[0]), int(acting[-1])
     low, high = lrs[max(first - 1, 0)] / shortened, lrs[min(last + 2, tried, len(lrs) - 1)]
     return max(float(low), float(lrs[0])), float(high)

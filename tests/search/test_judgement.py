@@ -169,3 +169,8 @@ def test_where_nothing_trains_all_rates_that_hold_are_looked_at():
     lrs = scouted(1.0, 8)
     found = where_something_happens(lrs, np.ones(4), np.array([False, False, False, True]), 1.0, 5)
     assert found == (lrs[0], lrs[3])
+
+
+def test_where_the_lowest_rate_diverged_in_short_runs_whole_ones_try_all():
+    lrs = scouted(1.0, 8)
+    assert where_something_happens(lrs, np.ones(4), np.ones(4, bool), 1.0, 5) == (lrs[0], lrs[3])
