@@ -48,9 +48,9 @@ class ScheduleParser(TorchShortNames, OfferedNames, CommaLists, OneLineErrors, W
         """Adds arguments of an optimizer, under another name than that of the option that is there.
 
         Raises:
-            InputError: When the option has this name.
+            InputError: When the option has this name, or nothing would use the arguments.
         """
-        _check_is_another(nested_key)
+        _check_is_another(nested_key, link_to)
         super().add_optimizer_args(optimizer_class, nested_key, link_to)
 
     def add_lr_scheduler_args(
@@ -62,18 +62,20 @@ class ScheduleParser(TorchShortNames, OfferedNames, CommaLists, OneLineErrors, W
         """Adds arguments of a scheduler, under another name than that of the option that is there.
 
         Raises:
-            InputError: When the option has this name.
+            InputError: When the option has this name, or nothing would use the arguments.
         """
-        _check_is_another(nested_key)
+        _check_is_another(nested_key, link_to)
         super().add_lr_scheduler_args(lr_scheduler_class, nested_key, link_to)
 
 
-def _check_is_another(option: str) -> None:
+def _check_is_another(option: str, link_to: str) -> None:
     if option in ("optimizer", "lr_scheduler"):
         raise InputError(
             f"--{option} is there already: leave out add_{option}_args and auto_configure_optimizers=True, and give a "
             f"default by set_defaults({{{option!r}: {{'class_path': ..., 'init_args': {{...}}}}}})"
         )
+    if link_to == "AUTOMATIC":  # where LightningCLI would configure the optimizer of the model with them
+        raise InputError(f"--{option} would not be used: give link_to, the model's parameter that takes it")
 
 
 @dataclass(frozen=True)

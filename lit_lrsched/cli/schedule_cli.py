@@ -101,7 +101,16 @@ class ScheduleCLI(OpenCLI):
         return parser
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the options of this class, and the callbacks that are there by default."""
+        """Adds the options of this class, and the callbacks that are there by default.
+
+        Raises:
+            InputError: When a subclass overrides ``configure_optimizers``, which is for options that this class lacks.
+        """
+        if type(self).configure_optimizers is not OpenCLI.configure_optimizers:
+            raise InputError(
+                f"{type(self).__name__}.configure_optimizers would not be called: leave it out; --lr_interval and "
+                "--lr_monitor say how a schedule is used, and the rest is for the model's configure_optimizers"
+            )
         super().add_default_arguments_to_parser(parser)
         add_schedule_arguments(parser)
         parser.add_lightning_class_args(LearningRateLogger, "lr_logger")

@@ -89,6 +89,8 @@ def schedule_config(
     else:
         interval = interval or "epoch"
         scheduler = made_scheduler(cast("LRSchedulerCallable", schedule), optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            monitor = monitor or getattr(scheduler, "monitor", None)  # which LightningCLI's class of this name has
         if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
             raise InputError("ReduceLROnPlateau follows a metric: name it, like monitor='val_loss'")
         check_direction(scheduler, monitor)

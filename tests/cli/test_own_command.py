@@ -114,6 +114,30 @@ class AddsScheduler(ScheduleCLI):
         parser.add_lr_scheduler_args(torch.optim.lr_scheduler.ExponentialLR)
 
 
+class AddsAnother(ScheduleCLI):
+    def add_arguments_to_parser(self, parser) -> None:
+        parser.add_optimizer_args(torch.optim.SGD, nested_key="critic")
+
+
+class Configures(ScheduleCLI):
+    @staticmethod
+    def configure_optimizers(lightning_module, optimizer, lr_scheduler=None):
+        return optimizer
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (AddsAnother, "--critic would not be used: give link_to, "),
+        (Configures, "Configures.configure_optimizers would not be called: leave it out; --lr_interval and"),
+    ],
+)
+def test_what_would_be_without_effect_is_refused(kind, told):
+    with pytest.raises(InputError) as refused:
+        kind(MLP, Data, args=["fit"])
+    assert told in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "told"),
     [

@@ -14,6 +14,7 @@ import torch
 import yaml
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import BackboneFinetuning
+from lightning.pytorch.cli import ReduceLROnPlateau as PlateauOfCLI
 from lightning.pytorch.demos.boring_classes import (
     BoringDataModule,
     BoringDataModuleNoLen,
@@ -478,6 +479,14 @@ def test_a_scheduler_of_torch_is_put_on_a_module_as_well():
         Small(), ApplySchedule(halving, interval="step"), data=Endless(), max_epochs=2
     )  # needs no horizon
     assert endless.first_rates == pytest.approx([0.1 * 0.5**n for n in range(8)])
+
+
+def test_a_plateau_of_lightning_cli_names_its_metric_itself():
+    rises = partial(PlateauOfCLI, monitor="train_loss", mode="max", patience=0, factor=0.5)
+    with pytest.raises(InputError, match="cuts the rate while 'train_loss' gets better"):
+        used_by(Small(), ApplySchedule(rises))
+    falls = partial(PlateauOfCLI, monitor="train_loss", patience=0, threshold=100, factor=0.5)
+    assert used_by(Small(), ApplySchedule(falls)).epochs() == [0.1, 0.05, 0.025]  # no loss falls below -99 times itself
 
 
 CONFIG = """
