@@ -36,7 +36,7 @@ def check_lrs(optimizer: Optimizer) -> None:
     """Checks that each param group has a learning rate, which optimizers that work out their own may lack.
 
     Raises:
-        InputError: When one has none, or one that no fraction fits into.
+        InputError: When one has none, one that is not finite, or one that no fraction fits into.
     """
     for name, group in zip(group_names(optimizer), optimizer.param_groups, strict=True):
         if group.get("lr") is None:
@@ -44,6 +44,8 @@ def check_lrs(optimizer: Optimizer) -> None:
                 f"{type(optimizer).__name__} has no lr in its param group {name}, so there is nothing to schedule: "
                 "give it one, like lr=0.1"
             )
+        if not math.isfinite(lr_of(group)):
+            raise InputError(f"the lr of the param group {name} is {lr_of(group)}: give a finite one, like lr=0.1")
         if isinstance(group["lr"], Tensor) and not group["lr"].is_floating_point():
             raise InputError(
                 f"{type(optimizer).__name__} keeps the lr of its param group {name} in a tensor of whole numbers: "

@@ -46,8 +46,8 @@ def takes_over(trainer: Trainer) -> list[str]:
     module = trainer.lightning_module
     if mentions([vars(kind).get("optimizer_step") for kind in type(module).__mro__[:-1]], "param_groups"):
         found.append(
-            f"{type(module).__name__}.optimizer_step uses param_groups: a rate that it sets is used "
-            "instead of the planned one"
+            f"{type(module).__name__}.optimizer_step uses param_groups: if it sets the rate as well, what is set last "
+            "before a step counts"
         )
     return found
 

@@ -106,6 +106,13 @@ def test_a_rate_in_a_tensor_of_whole_numbers_is_refused():
         check_lrs(optimizer)
 
 
+@pytest.mark.parametrize("lr", [float("nan"), float("inf"), torch.tensor(float("nan"))])
+def test_a_rate_that_is_not_finite_is_refused(lr):
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+    with pytest.raises(InputError, match=r"the lr of the param group group0 is (nan|inf): give a finite one"):
+        check_lrs(optimizer)
+
+
 def test_an_optimizer_without_momentum_is_not_given_one():
     group = {"lr": 0.1}
     with pytest.raises(KeyError):

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     StochasticWeightAveraging,
 )
+from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, ReduceLROnPlateau
 
 from lit_lrsched import ApplySchedule, Cosine, Plateau, schedule_config
@@ -79,6 +80,49 @@ def test_a_step_that_was_skipped():
     # A ScheduledLR waits for the optimizer.
     followed = "learning rate followed the plan (54 of 54 steps; 55 were planned)"
     assert receipt_of(configured_by(Cosine()), module=Skipping) == followed
+
+
+class Plain(SGD):
+    """Torch hooks the ``step`` of each class of which an optimizer is made."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+class Derived(Plain):
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), EXPONENTIAL], ids=["ours", "torch's"])
+def test_a_step_that_calls_that_of_its_base_class_is_one(schedule):
+    Plain([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    text = receipt_of(lambda module: schedule_config(Derived(module.parameters(), 0.1), schedule, module.trainer))
+    assert text == "learning rate followed the plan (55 of 55 steps)"
+
+
+class Restarts(Callback):
+    """Makes the optimizers anew, as some callbacks do that unfreeze a backbone."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 2:
+            trainer.strategy.setup_optimizers(trainer)
+
+
+@pytest.mark.parametrize(
+    ("configure", "callbacks", "told"),
+    [
+        (configured_by(Cosine()), [], "its schedule begins there"),
+        (Tiny.make_optimizer, [ApplySchedule(Cosine())], "no schedule drives it"),
+    ],
+    ids=["module", "callback"],
+)
+def test_an_optimizer_that_was_replaced(configure, callbacks, told):
+    with pytest.warns(UserWarning, match=f"the optimizer of step 22 is another .*, and {told}: keep the first"):
+        text = receipt_of(configure, *callbacks, Restarts())
+    assert text == (
+        "learning rate was not checked against a plan: another optimizer took the place of the first after 22 steps"
+    )
 
 
 @pytest.fixture

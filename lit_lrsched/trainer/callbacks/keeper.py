@@ -77,6 +77,7 @@ class ScheduleKeeper(Callback):
         self._reported_short_epoch = False
         self._reported_calls = False
         self._reported_rate = False
+        self._optimizers: list[Optimizer] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Becomes the first callback, before those that search for a rate or a batch size when fitting starts."""
@@ -104,6 +105,7 @@ class ScheduleKeeper(Callback):
         for text in at_odds(trainer):
             rank_zero_warn(text)
         self._length = _length_of(trainer)
+        self._optimizers = [*trainer.optimizers] if trainer.lr_scheduler_configs else []
         for scheduler, _ in _scheduled(trainer):
             done = steps_reached(trainer)
             if done == 0:
@@ -157,7 +159,8 @@ class ScheduleKeeper(Callback):
         self._epoch_has_begun = True
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Warns of the first step whose rate something else has set."""
+        """Warns of the first step of another optimizer, and of the first whose rate something else has set."""
+        self._warn_of_another_optimizer(trainer)
         if self._reported_rate:
             return
         for scheduler, _ in _scheduled(trainer):
@@ -169,6 +172,18 @@ class ScheduleKeeper(Callback):
                     f"{scheduler.schedule.describe()} says {planned:.6g}: {who_else_sets(trainer, optimizer)} "
                     "sets it as well, and what is set last counts"
                 )
+
+    def _warn_of_another_optimizer(self, trainer: Trainer) -> None:
+        new = [one for one in trainer.optimizers if one not in self._optimizers]
+        if not new or not self._optimizers:
+            return
+        self._optimizers = []
+        driven = any(kept_by(config.scheduler).optimizer in new for config in trainer.lr_scheduler_configs)
+        rank_zero_warn(
+            f"the optimizer of step {trainer.global_step} is another than training began with, and "
+            f"{'its schedule begins there' if driven else 'no schedule drives it'}: keep the first, and add param "
+            "groups to it (add_param_group)"
+        )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -57,7 +57,9 @@ class Receipt(Callback):
         self._plans: list[_ByFormula | _ByReplay] = []
         self._unchecked = self._base = ""
         self._handles: list[RemovableHandle] = []
+        self._optimizers: list[Optimizer] = []
         self._begun = self._begun_batches = self._batches = self._epoch = 0
+        self._checked = -1
         self._planned = math.inf  # steps of the whole run, batches with manual optimization
         self._manual = self._trained = False
         self._outputs: Any = None
@@ -77,6 +79,7 @@ class Receipt(Callback):
         if self._schedulers != _schedulers(trainer):  # a callback has brought others since
             self._plans = _plans(trainer)
         self._unchecked, self._base = _why_unchecked(trainer), rates_from_elsewhere(trainer)
+        self._optimizers, self._checked = [*trainer.optimizers], -1
         self._begun, self._epoch = trainer.global_step, trainer.current_epoch
         self._begun_batches = trainer.fit_loop.total_batch_idx + 1
         done, planned = self._begun_batches if self._manual else self._begun, stepping_batches(trainer)
@@ -115,6 +118,10 @@ class Receipt(Callback):
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        if any(one not in self._optimizers for one in trainer.optimizers):
+            self._unchecked = (
+                f"another optimizer took the place of the first after {self.followed + self.departed} steps"
+            )
         self._check_losses(trainer)
         weights = [name for name, weight in pl_module.named_parameters() if not _is_finite(weight)]
         if weights:
@@ -166,6 +173,10 @@ class Receipt(Callback):
         return {scheduler for plan in self._plans for scheduler in plan.schedulers}
 
     def _check(self, trainer: Trainer, plan: _ByFormula | _ByReplay) -> None:
+        # Where an optimizer's step calls that of its base class, both call the hooks.
+        if not self._manual and self._checked == trainer.global_step:
+            return
+        self._checked = trainer.global_step
         for value, planned in plan.values():
             if not value.is_set_to(planned):
                 if self.first is None:
