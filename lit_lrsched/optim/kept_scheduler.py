@@ -42,6 +42,10 @@ class KeptScheduler(LRScheduler):
         """Only notes that it was called."""
         self.was_called = True
 
+    def step_update(self, *_: Any, **__: Any) -> None:
+        """The same, by the name that timm's schedulers have for a step within an epoch."""
+        self.was_called = True
+
     def get_last_lr(self) -> list[Any]:
         """Returns the scheduler's."""
         return self.scheduler.get_last_lr()

@@ -251,9 +251,14 @@ class ImpatientHook(Small):
             scheduler.step()
 
 
+class HookOfTimm(Small):
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        scheduler.step_update(num_updates=self.global_step)
+
+
 @pytest.mark.parametrize("by", ["callback", "configure_optimizers"])
 @pytest.mark.parametrize("accumulate", [1, 3])
-@pytest.mark.parametrize("kind", [OwnHook, ImpatientHook])
+@pytest.mark.parametrize("kind", [OwnHook, ImpatientHook, HookOfTimm])
 def test_a_hook_of_the_modules_own_does_not_change_the_plan(kind, by, accumulate):
     module, receipt = kind(), Receipt()
     used = used_by(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
@@ -14,7 +15,7 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 from torch.optim import SGD
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, ReduceLROnPlateau
 
 from lit_lrsched import ApplySchedule, Cosine, Plateau, schedule_config
 from lit_lrsched.trainer.callbacks.receipt import Receipt
@@ -99,6 +100,25 @@ def test_a_step_that_calls_that_of_its_base_class_is_one(schedule):
     Plain([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     text = receipt_of(lambda module: schedule_config(Derived(module.parameters(), 0.1), schedule, module.trainer))
     assert text == "learning rate followed the plan (55 of 55 steps)"
+
+
+class RollsBack(Callback):
+    """Gives the optimizer back the state of an earlier step, as some callbacks do where the loss jumps."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        (optimizer,) = trainer.optimizers
+        if trainer.global_step == 10:
+            self.state = copy.deepcopy(optimizer.state_dict())
+        if trainer.global_step == 20:
+            optimizer.load_state_dict(self.state)
+
+
+@pytest.mark.filterwarnings("ignore:the learning rate of step 20 is .* where Cosine says")
+@pytest.mark.parametrize("schedule", [Cosine(), partial(LambdaLR, lr_lambda=lambda step: 0.9**step)])
+def test_an_optimizer_whose_state_is_rolled_back(schedule):
+    text = receipt_of(configured_by(schedule, "step"), RollsBack())
+    assert "left the plan at step 20 (epoch 1)" in text
+    assert "(54 of 55 steps followed it)" in text
 
 
 class Restarts(Callback):

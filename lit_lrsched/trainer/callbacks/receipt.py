@@ -226,12 +226,15 @@ class _ByFormula:
         self._scheduler = config.scheduler
         self._by_step = config.interval == "step"
         self.number, self._optimizers = number, optimizers
+        self._groups: list[dict[str, Any]] = []
         self._used: dict[tuple[int, str], GroupValue] = {}
         self._tick = 0
         self._known: tuple[int, PlateauState | None] | None = None
         self._values: list[tuple[GroupValue, float]] = []
 
     def values(self) -> list[tuple[GroupValue, float]]:
+        if self._groups is not self._optimizers[self.number].param_groups:
+            self._take_groups()
         # A plateau may have moved within a tick.
         if self._known != (self._tick, self._scheduler.plateau):
             self._known = (self._tick, self._scheduler.plateau)
@@ -244,10 +247,15 @@ class _ByFormula:
 
     def start_at(self, step: int, epoch: int, trainer: Trainer) -> None:
         # Not before: a checkpoint puts new groups into the optimizer.
-        own = (value for value in group_values(self._optimizers) if value.optimizer == self.number)
-        self._used = {(value.group_number, value.quantity): value for value in own}
+        self._take_groups()
         # What the checkpoint says: a changed horizon changes the count, and steps that AMP left out are not in it.
         self._tick = self._scheduler.last_epoch
+
+    def _take_groups(self) -> None:
+        """Takes the param groups as they are now: an optimizer that loads a state has others from then on."""
+        self._groups, self._known = self._optimizers[self.number].param_groups, None
+        own = (value for value in group_values(self._optimizers) if value.optimizer == self.number)
+        self._used = {(value.group_number, value.quantity): value for value in own}
 
     def after_step(self, batch: int) -> None:
         self._tick += self._by_step
@@ -267,6 +275,8 @@ class _ByReplay:
         self._configs = configs
         self.number, self._optimizers = number, optimizers
         self._replay = Replay([optimizers[number]], configs)
+        self._quantities: tuple[str, ...] = ()
+        self._groups: list[dict[str, Any]] = []
         self._used: list[GroupValue] = []
         self._copies: list[GroupValue] = []
         self._values: list[tuple[GroupValue, float]] = []
@@ -275,19 +285,29 @@ class _ByReplay:
         self._values = [(used, planned.read()) for used, planned in zip(self._used, self._copies, strict=True)]
 
     def values(self) -> list[tuple[GroupValue, float]]:
+        if self._groups is not self._optimizers[self.number].param_groups:
+            self._take_groups()
+            self._refresh()
         return self._values
 
     def start_at(self, step: int, epoch: int, trainer: Trainer) -> None:
         cycles = any(getattr(scheduler, "cycle_momentum", False) for scheduler in self.schedulers)
-        quantities = ("lr", "momentum") if cycles else ("lr",)
-        self._used = [one for one in group_values(self._optimizers, quantities) if one.optimizer == self.number]
+        self._quantities = ("lr", "momentum") if cycles else ("lr",)
         if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in self.schedulers):
             # With what it knows of the metric so far.
             self._replay = Replay([self._optimizers[self.number]], self._configs)
         else:
             self._catch_up(step, epoch, trainer)
-        self._copies = group_values(self._replay.optimizers, quantities)
+        self._copies = group_values(self._replay.optimizers, self._quantities)
+        self._take_groups()
         self._refresh()
+
+    def _take_groups(self) -> None:
+        """Takes the param groups that are replayed as they are now: see :class:`_ByFormula`."""
+        self._groups = self._optimizers[self.number].param_groups
+        known = {(copy.quantity, copy.group_number) for copy in self._copies}
+        own = (value for value in group_values(self._optimizers, self._quantities) if value.optimizer == self.number)
+        self._used = [value for value in own if (value.quantity, value.group_number) in known]
 
     def _catch_up(self, steps: int, epochs: int, trainer: Trainer) -> None:
         batches, accumulate = trainer.num_training_batches, trainer.accumulate_grad_batches
