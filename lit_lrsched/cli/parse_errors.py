@@ -63,6 +63,8 @@ _EXAMPLES = {
     "Schedule": "WarmupLinear",
     "Callback": "EarlyStopping",
 }
+# What a function is called with that stands for a class.
+_OF_FUNCTIONS = {"optimizer": "params", "lr_scheduler": "optimizer"}
 # What people write for class_path.
 _CLASS_KEYS = ("type", "name", "class", "cls", "class_name", "target", "_target_")
 
@@ -169,6 +171,8 @@ def _of_classes(message: str, key: str) -> str | None:
         hint = _meant(name, class_path)
         return f"{key}: {owner} has no option {name!r}{hint}: see --{_help_of(key)}.help {owner}"
     if match := re.search(r"following arguments are required: ([\w, ]+)", message):
+        if match[1] in _OF_FUNCTIONS.values():
+            return _of_function(key)
         owner = _owner_of(match, message).rpartition(".")[2]
         needs = match[1].split(", ")
         if key.partition(".")[0] == "schedules":
@@ -177,9 +181,18 @@ def _of_classes(message: str, key: str) -> str | None:
         else:
             fix = "add " + " ".join(f"--{key}.{name} VALUE" for name in needs)
         return f"{key}: {owner} needs {match[1]}: {fix}"
+    if "Dict must include a class_path and optionally init_args, but got NestedArg" in message:
+        return _of_function(key)
     if "Dict must include a class_path" in message:
         return f"{key}: {_class_form(_given(message))}"
     return None
+
+
+def _of_function(key: str) -> str:
+    """Explains that arguments are given to a function that stands for a class."""
+    needs = _OF_FUNCTIONS.get(key.rpartition(".")[2], "optimizer")
+    fix = f"give a class, or a function that needs nothing but {needs}"
+    return f"{key}: arguments are given to a function, and only a class takes them: {fix}"
 
 
 def _of_values(message: str, key: str) -> str | None:
@@ -201,6 +214,8 @@ def _of_values(message: str, key: str) -> str | None:
     if last == "phases" and names:
         return f"{key}: {names[0]!r} is not a phase: write each as {{schedule: {names[0]}, lasts: 10ep}}"
     value = _given(message)
+    if key and reasons and message.endswith("Given value: "):
+        return f"{key}='' is no value: give one, or leave it out"
     if not (key and value and reasons):
         return None
     wanted = ", or ".join(dict.fromkeys(_plainly(reason) for reason in reasons))
@@ -315,6 +330,9 @@ def _plainly(reason: str) -> str:
         r"^Import path .*does not correspond to a subclass of (\w+)$",
         r"it is no \1: name a class of this kind, or a function that is annotated to return one",
         reason,
+    )
+    reason = re.sub(
+        r"to be a function that returns (\w+)\.$", r"to be a function that is annotated to return \1", reason
     )
     reason = re.sub(r"\ba (?=[aeiouAEIOU])", "an ", reason)
     return re.sub(r"^Expected", "expected", re.sub(r"(Expected .+?)\. Got value: .*", r"\1", reason))

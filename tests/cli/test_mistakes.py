@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch.multiprocessing.spawn import ProcessRaisedException
-from torch.optim import SGD
-from torch.optim.lr_scheduler import ExponentialLR, LRScheduler
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, StepLR
 
 from lit_lrsched import ApplySchedule, FromTorch, Horizon, ScheduledLR, schedule_config, table
 from lit_lrsched import schedules as catalogue
@@ -49,6 +49,14 @@ def raises(step, horizon):
 
 def takes_one(step):
     return 1.0
+
+
+def halving(optimizer: Optimizer, every: int = 1) -> LRScheduler:
+    return StepLR(optimizer, every, 0.5)
+
+
+def unannotated(optimizer):
+    return halving(optimizer)
 
 
 RETURNS = {
@@ -105,6 +113,9 @@ def refused(command, arguments, *told):
         ("--lr_scheduler foo.Bar", ["'foo.Bar' does not fit: there is no module 'foo'"]),
         ("--lr_scheduler torch.optim.lr_scheduler.StepRL", ["has no 'StepRL' (did you mean 'StepLR'?)"]),
         ("--lr_scheduler FromTorch --lr_scheduler.scheduler StepLR --lr_scheduler.arguments 3", ["expected a dict"]),
+        (f"--lr_scheduler {HERE}.halving --lr_scheduler.every 2", ["to a function, and only", "but optimizer"]),
+        (f"--lr_scheduler {HERE}.unannotated", ["to be a function that is annotated to return LRScheduler"]),
+        ("--lr_scheduler=", ["lr_scheduler='' is no value: give one, or leave it out"]),
         ("--lr_schduler Linear", ["--lr_schduler", "did you mean '--lr_scheduler'"]),
     ],
 )
@@ -124,6 +135,7 @@ def test_a_mistake_in_the_schedule(command, road, arguments, told):
         ("lr_scheduler: {type: WarmupLinear, warmup: 5%}", ["'type'", "{class_path: WarmupLinear, init_args: {warm"]),
         ("lr_scheduler: {class_path: WarmupLinear, init_args: {warm_up: 5%}}", ["(did you mean 'warmup'?)"]),
         ("lr_scheduler: {class_path: Chain, init_args: {phases: [Linear, Cosine]}}", ["{schedule: Linear, lasts: "]),
+        (f"lr_scheduler: {{class_path: {HERE}.halving, init_args: {{every: 2}}}}", ["to a function, and only a class"]),
         ("lr_groups: {momentum: Linera}", ["lr_groups", "'Linera' (did you mean 'Linear'?)"]),
         ("lr_schedule: Linear", ["lr_schedule", "did you mean"]),
         ("", ["config='mine.yaml' is empty"]),
