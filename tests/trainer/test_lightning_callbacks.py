@@ -244,16 +244,26 @@ def test_an_optimizer_step_that_sets_rates_is_announced():
         trainer_of("callback").fit(Warming())
 
 
-@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_before_zero_grad", "on_after_backward", "training_step"])
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "on_train_batch_start",
+        "on_before_zero_grad",
+        "on_after_backward",
+        "training_step",
+        "on_before_optimizer_step",
+        "configure_gradient_clipping",
+    ],
+)
 @pytest.mark.parametrize("by", ["callback", "module"])
 def test_another_hook_that_sets_rates_is_told_once(by, hook):
     class Warming(Line):
         pass
 
-    def set_rate(self, *args):
+    def set_rate(self, *args, **options):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = 0.001
-        return getattr(Line, hook)(self, *args)
+        return getattr(Line, hook)(self, *args, **options)
 
     setattr(Warming, hook, set_rate)
     with warnings.catch_warnings(record=True) as caught:

@@ -8,11 +8,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from lit_lrsched.class_paths import to_plain
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.optim.torch_internals import tells_its_steps
 from lit_lrsched.schedules.core import Schedule, stride_of
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.trainer.horizon import callback_of, horizon_of, steps_reached
@@ -78,6 +80,7 @@ class ScheduleKeeper(Callback):
         self._reported_calls = False
         self._reported_rate = False
         self._optimizers: list[Optimizer] = []
+        self._handles: list[RemovableHandle] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Becomes the first callback, before those that search for a rate or a batch size when fitting starts."""
@@ -122,6 +125,13 @@ class ScheduleKeeper(Callback):
             self._reported_rate = True
             rank_zero_warn(text)
 
+        def look(optimizer: Optimizer, *_: Any) -> None:
+            self._look_at_rates(trainer, optimizer)
+
+        # Not a hook of Lightning's: others come after the last one before the step, and may set rates too.
+        telling = [optimizer for optimizer in trainer.optimizers if tells_its_steps(optimizer)]
+        self._handles = [optimizer.register_step_post_hook(look) for optimizer in telling]
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows plateaus the training metric of the epoch before. Warns when the data has changed its length."""
         self._epoch_has_begun = True
@@ -159,8 +169,13 @@ class ScheduleKeeper(Callback):
         self._epoch_has_begun = True
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Warns of the first step of another optimizer, and of the first whose rate something else has set."""
+        """Warns of the first step of another optimizer; looks at the rate of one that does not tell of its steps."""
         self._warn_of_another_optimizer(trainer)
+        if not tells_its_steps(optimizer):
+            self._look_at_rates(trainer, optimizer)
+
+    def _look_at_rates(self, trainer: Trainer, optimizer: Optimizer) -> None:
+        """Warns of the first step whose rate something else has set."""
         if self._reported_rate:
             return
         for scheduler, _ in _scheduled(trainer):
@@ -243,8 +258,11 @@ class ScheduleKeeper(Callback):
             checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows plateaus the training metric of the last epoch."""
+        """Shows plateaus the training metric of the last epoch, and lets go of the optimizers."""
         self._show_training(trainer)
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     def _show_training(self, trainer: Trainer) -> None:
         if not self._epoch_is_over:
