@@ -18,6 +18,13 @@ from lit_lrsched.trainer.lightning_package import rank_zero_info
 from lit_lrsched.trainer.schedule_config import unscheduled
 
 
+class TypedSchedule(ApplySchedule):
+    """The schedule of the command line, which counts more than one of the module's own callbacks.
+
+    Lightning lets these (``configure_callbacks``) take the place of callbacks of their class and of its base classes.
+    """
+
+
 def apply_to(model: LightningModule, options: ScheduleOptions) -> list[Callback]:
     """Gives a model the optimizer, and returns the callback that gives it the schedule; says what is replaced."""
     if options.optimizer is not None:
@@ -32,7 +39,7 @@ def apply_to(model: LightningModule, options: ScheduleOptions) -> list[Callback]
         rank_zero_info(f"--optimizer takes the place of {type(model).__name__}.configure_optimizers{rest}.")
     if options.lr_scheduler is None:
         return []
-    return [ApplySchedule(options.lr_scheduler, **options.of_schedule(), replace=True)]
+    return [TypedSchedule(options.lr_scheduler, **options.of_schedule(), replace=True)]
 
 
 def _in_place_of(own: Callable[[], Any] | None, optimizer: Any, model: LightningModule) -> Optimizer:

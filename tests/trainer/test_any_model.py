@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from lit_lrsched import Horizon, WarmupCosine, table
+from lit_lrsched import ApplySchedule, Cosine, Horizon, WarmupCosine, table
 from lit_lrsched.cli.schedule_cli import ScheduleCLI
 from tests.reading import run_folder, scalars
 
@@ -97,6 +98,27 @@ def test_an_optimizer_alone_drops_the_schedule_and_says_so(command, caplog):
     replaced = "--optimizer takes the place of BoringModel.configure_optimizers, its schedule included."
     assert replaced in caplog.messages
     assert scalars(run_folder(), "lr/group0") == pytest.approx([3e-4] * 8)
+
+
+class Applies(Quiet):
+    """Brings its schedule in a callback."""
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def configure_callbacks(self):
+        return [ApplySchedule(Cosine())]
+
+
+@pytest.mark.parametrize(("typed", "last"), [([], Cosine()), (WARMUP, WarmupCosine("25%"))], ids=["its own", "typed"])
+def test_a_schedule_of_the_modules_callbacks_gives_way_to_the_typed_one(typed, last, command):
+    planned = [0.1 * factor for factor in table(last, Horizon(8, 4))]
+    options = ["--model=tests.trainer.test_any_model.Applies", *typed]
+    assert command(*QUIET, *options) == 0
+    assert scalars(run_folder(), "lr/group0") == pytest.approx(planned, rel=1e-6)
+    assert command("preview", *QUIET[1:-1], *options, "--png=null", "--csv=plan.csv") == 0
+    with open("plan.csv", encoding="utf-8") as rows:
+        assert [float(row["lr/group0"]) for row in csv.DictReader(rows)] == pytest.approx(planned)
 
 
 def test_groups_keep_their_rates_and_may_have_schedules_of_their_own(command):
