@@ -78,6 +78,26 @@ class Lookahead(Optimizer):
         return self.inner.step(closure)
 
 
+class OfTimm:
+    """Steps as timm's schedulers do, which are none of torch's: told the epoch, from a warmup that it begins with."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+            group["lr"] = 1e-5
+
+    def step(self, epoch: int, metric: Any = None) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] / 2**epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass
+
+
 class Small(LightningModule):
     """Two weights, which tell every rate that was used, and whatever ``configure(module)`` returns."""
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.comparison.engine.training import FloatArray
 from lit_lrsched.errors import InputError
@@ -94,6 +94,8 @@ def own_schedule(optimizer: Optimizer, configs: Sequence[SchedulerConfig], loop:
             tables[QUANTITIES.index(value.quantity), step, value.group_number] = now[value.name]
     rates, momenta, decays = tables
     name = " + ".join(_name(one.scheduler) for one in configs)
+    if not all(isinstance(one.scheduler, LRScheduler) for one in configs):
+        return OwnSchedule(name, rates, momenta, decays, unforeseen=f"its {name} is no scheduler of torch's")
     following = [one for one in configs if is_metric_driven(one.scheduler)]
     if not following:
         return OwnSchedule(name, rates, momenta, decays)

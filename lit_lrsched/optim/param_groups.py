@@ -270,7 +270,7 @@ def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[LRSche
     0.1
     """
     schedulers = list(schedulers)
-    set_by_them = {float(rate) for scheduler in schedulers for rate in scheduler.get_last_lr()}
+    set_by_them = {rate for scheduler in schedulers for rate in _rates_set_by(scheduler)}
     for scheduler in schedulers:
         _undo_cycles(scheduler)
     for optimizer in optimizers:
@@ -282,6 +282,13 @@ def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[LRSche
                 group.pop(note, None)
             set_lr(group, rate)
             set_base_lr(group, rate)
+
+
+def _rates_set_by(scheduler: Any) -> list[float]:
+    """Returns the rates that a scheduler has set; one of another library's does not say, and is taken to set all."""
+    if isinstance(scheduler, LRScheduler):
+        return [float(rate) for rate in scheduler.get_last_lr()]
+    return [lr_of(group) for group in scheduler.optimizer.param_groups]
 
 
 def _undo_cycles(scheduler: LRScheduler) -> None:

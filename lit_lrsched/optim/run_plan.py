@@ -111,7 +111,9 @@ def _plan_from(
         return _plan_of_ours(begun, optimizers, configs, loop, metric)
     # Where epochs have no known length, nobody can foresee when a scheduler moves that moves on with them.
     unforeseen = [] if loop.horizon.steps_per_epoch else [config for config in configs if _moves_each_epoch(config)]
-    foreseen = [config for config in configs if config not in unforeseen]
+    # Lightning takes the schedulers of other libraries in a module that says itself how they are stepped.
+    foreign = [config for config in configs if not isinstance(config.scheduler, LRScheduler)]
+    foreseen = [config for config in configs if config not in unforeseen + foreign]
     replay = Replay(optimizers, foreseen)
     if foreseen:
         ticks = loop.horizon.steps if replay.by_step else loop.epochs
@@ -136,6 +138,11 @@ def _plan_from(
                 f"{type(config.scheduler).__name__} moves on once an epoch, and how long epochs are is not known here: "
                 "shown as it begins."
                 for config in unforeseen
+            ),
+            *(
+                f"{type(config.scheduler).__name__} is no scheduler of torch's, and how the module steps it is not "
+                "known here: shown as it begins."
+                for config in foreign
             ),
         ],
         made_for=[made for config in foreseen for made in made_for(config.scheduler)],

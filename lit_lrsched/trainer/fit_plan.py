@@ -33,6 +33,7 @@ from lit_lrsched.plans.view import View
 from lit_lrsched.schedules.core import Interval
 from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
+from lit_lrsched.trainer.callbacks.keeper import may_step_schedules
 from lit_lrsched.trainer.horizon import horizon_of
 from lit_lrsched.trainer.lightning_internals import begin_fit, configured_optimizers
 from lit_lrsched.trainer.logged_names import logged_names
@@ -205,7 +206,7 @@ def _judged(
 
 def _steps_schedulers_itself(trainer: Trainer) -> bool:
     kept = all(isinstance(config.scheduler, KeptScheduler) for config in trainer.strategy.lr_scheduler_configs)
-    return not trainer.lightning_module.automatic_optimization and not kept
+    return may_step_schedules(trainer.lightning_module) and not kept
 
 
 def plans_of(
@@ -262,7 +263,8 @@ def _findings(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> list[Find
     if text := left_without_schedule(trainer):
         found.append(Finding("warning", f"{text}; give the schedule again"))
     if _steps_schedulers_itself(trainer):
-        text = "the module steps its schedulers itself (manual optimization): shown as if it did so once every interval"
+        how = "lr_scheduler_step" if trainer.lightning_module.automatic_optimization else "manual optimization"
+        text = f"the module steps its schedulers itself ({how}): shown as if it did so once every interval"
         found.append(Finding("warning", text))
     found += [Finding("failure", text) for text in at_odds(trainer)]
     for config in configs:

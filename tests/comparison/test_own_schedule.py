@@ -33,7 +33,7 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon
 from tests.foreign import MLP, Data, Decayed, Grouped
 from tests.reading import run_folder, scalars
-from tests.training import quiet_trainer
+from tests.training import OfTimm, quiet_trainer
 
 DATA = partial(Data, 16, rows=64)  # four batches an epoch
 ENGINES = ("vectorized", "sequential")
@@ -175,6 +175,22 @@ def test_what_cannot_be_foreseen_trains_one_run_at_a_time(tmp_path: Path) -> Non
     assert result.results.reason == (
         "its StepLR + ReduceLROnPlateau are several, and one of them follows a metric"
     )  # fmt: skip
+
+
+class WithTimm(Transformer):
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer()
+        return [optimizer], [OfTimm(optimizer)]
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        scheduler.step(self.current_epoch + 1, metric)
+
+
+def test_a_scheduler_of_another_library_trains_one_run_at_a_time_at_other_rates_too(tmp_path: Path) -> None:
+    result = race(WithTimm, tmp_path, lrs=[0.02])
+    assert result.results.reason == "its OfTimm is no scheduler of torch's"
+    (own,) = (record for record in result.results.records if record.key.schedule == "own")
+    assert own.curves["lr"] == pytest.approx([2e-5, 0.01, 0.005])  # twice 1e-5, 0.01 / 2, 0.01 / 4
 
 
 def test_a_schedule_that_would_stop_training_is_left_out_and_told() -> None:

@@ -14,9 +14,10 @@ from torch.optim.lr_scheduler import LinearLR, StepLR
 from lit_lrsched import ApplySchedule, Horizon, WarmupCosine, schedule_config, table
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.callbacks.receipt import Receipt
+from lit_lrsched.trainer.callbacks.start_audit import StartAudit
 from lit_lrsched.trainer.fit_plan import configure, plan_fit
 from tests.reading import run_folder, scalars
-from tests.training import BATCHES, Numbers, SaveAt, Small, Used, quiet_trainer, sgd, used_by
+from tests.training import BATCHES, Numbers, OfTimm, SaveAt, Small, Used, quiet_trainer, sgd, used_by
 
 SCHEDULE = WarmupCosine(warmup="25%", end=0.1)
 EPOCHS = 8
@@ -272,3 +273,34 @@ def test_a_hook_of_the_modules_own_does_not_change_the_plan(kind, by, accumulate
 def test_a_hook_of_the_modules_own_with_a_scheduler_that_moves_each_epoch():
     used = used_by(OwnHook(), ApplySchedule(HALVING), max_epochs=EPOCHS)
     assert used.first_rates == pytest.approx(HALVED)
+
+
+class WithTimm(Small):
+    def configure_optimizers(self) -> Any:
+        optimizer = sgd(self)
+        return [optimizer], [{"scheduler": OfTimm(optimizer), "interval": "epoch"}]
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        scheduler.step(self.current_epoch + 1, metric)
+
+
+def test_a_scheduler_of_another_library_trains_and_is_not_foreseen(capsys):
+    used = used_by(WithTimm(), Receipt(), StartAudit(), max_epochs=3)
+    assert used.epochs() == [1e-5, 0.05, 0.025]
+    out = capsys.readouterr().out
+    assert "warning: the module steps its schedulers itself (lr_scheduler_step): shown as if" in out
+    assert "was not checked against a plan: OfTimm, no scheduler of torch's, moves on as WithTimm likes" in out
+
+
+def test_the_plan_of_a_scheduler_of_another_library_is_what_it_begins_with():
+    trainer, module = quiet_trainer(max_epochs=EPOCHS), WithTimm()
+    module.train_dataloader = Numbers
+    plan, findings = plan_fit(trainer, configure(trainer, module))
+    assert plan.at(EPOCHS * BATCHES - 1)["lr/group0"] == 1e-5
+    assert "OfTimm is no scheduler of torch's" in plan.notes[0]
+    assert [finding.level for finding in findings] == ["warning"]
+
+
+def test_a_scheduler_of_another_library_is_replaced():
+    used = used_by(WithTimm(), ApplySchedule(SCHEDULE, replace=True), max_epochs=EPOCHS)
+    assert used.first_rates == PLANNED

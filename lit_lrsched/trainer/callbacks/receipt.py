@@ -364,6 +364,9 @@ def _why_unchecked(trainer: Trainer) -> str:
     own = [type(one).__name__ for one in schedulers if not isinstance(one, KeptScheduler)]
     if own and not module.automatic_optimization:
         return f"{type(module).__name__} steps {' and '.join(own)} itself, when it likes (manual optimization)"
+    foreign = [type(one).__name__ for one in schedulers if not isinstance(one, LRScheduler)]
+    if foreign:
+        return f"{' and '.join(foreign)}, no scheduler of torch's, moves on as {type(module).__name__} likes"
     if not schedulers and callback_of(trainer, StochasticWeightAveraging):
         return "StochasticWeightAveraging sets it"
     silent = [type(one).__name__ for one in trainer.optimizers if not tells_its_steps(one)]
