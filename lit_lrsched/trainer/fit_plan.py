@@ -133,6 +133,8 @@ def plan_fit(trainer: Trainer, configured: Configured, metric: str | None = None
         if resumed is None:
             raise
         raise DoesNotFit(str(error)) from error
+    except Exception as error:  # of somebody's scheduler, which may train well and yet not let itself be tried out
+        raise DoesNotFit(_untried(error)) from error
     return plan, [*_findings(trainer, configs), *_takes_over(trainer)]
 
 
@@ -170,9 +172,12 @@ def audit_fit(trainer: Trainer) -> list[Finding]:
     except InputError:  # of a checkpoint that does not fit, which is told as it is taken up
         return _judged(trainer, known, [])
     except Exception as error:  # of somebody's scheduler, which may train well and yet not let itself be tried out
-        text = f"the schedule cannot be tried out before training ({type(error).__name__}: {error})"
-        return _judged(trainer, known, [Finding("warning", text)])
+        return _judged(trainer, known, [Finding("warning", _untried(error))])
     return _judged(trainer, known, audit(plan, sample(plan).since(plan.begun)), plan.broken)
+
+
+def _untried(error: Exception) -> str:
+    return f"the schedule cannot be tried out before training ({type(error).__name__}: {error})"
 
 
 _MOST_REPLAYED = 200_000  # two seconds
@@ -198,13 +203,14 @@ def _judged(
     The plan of a module that steps its schedulers itself is a guess. Of a run on a part of the training data nobody
     expects that a schedule of full length fits; but one that stops training is in the way there as well.
     """
-    is_guess = _steps_schedulers_itself(trainer)
+    is_guess = steps_schedulers_itself(trainer)
     on_a_part = trainer.limit_train_batches != 1.0  # overfit_batches sets it too
     soft = [*known, *of_plan] if is_guess else of_plan if on_a_part and not broken else []
     return [Finding("warning", one.text) if one in soft else one for one in [*known, *of_plan]]
 
 
-def _steps_schedulers_itself(trainer: Trainer) -> bool:
+def steps_schedulers_itself(trainer: Trainer) -> bool:
+    """Returns whether the module steps its schedulers when it likes, so that their plan is a guess."""
     kept = all(isinstance(config.scheduler, KeptScheduler) for config in trainer.strategy.lr_scheduler_configs)
     return may_step_schedules(trainer.lightning_module) and not kept
 
@@ -262,7 +268,7 @@ def _findings(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> list[Find
     found = []
     if text := left_without_schedule(trainer):
         found.append(Finding("warning", f"{text}; give the schedule again"))
-    if _steps_schedulers_itself(trainer):
+    if steps_schedulers_itself(trainer):
         how = "lr_scheduler_step" if trainer.lightning_module.automatic_optimization else "manual optimization"
         text = f"the module steps its schedulers itself ({how}): shown as if it did so once every interval"
         found.append(Finding("warning", text))

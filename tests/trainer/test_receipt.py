@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from functools import partial
 
 import pytest
@@ -17,8 +18,9 @@ from lightning.pytorch.callbacks import (
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, ReduceLROnPlateau
 
-from lit_lrsched import ApplySchedule, Cosine, Plateau, schedule_config
+from lit_lrsched import ApplySchedule, Cosine, Plateau, ScheduleReport, schedule_config
 from lit_lrsched.trainer.callbacks.receipt import Receipt
+from lit_lrsched.trainer.fit_plan import DoesNotFit, configure, plan_fit
 from tests.training import Tiny, tiny_trainer
 
 pytestmark = [
@@ -100,6 +102,48 @@ def test_a_step_that_calls_that_of_its_base_class_is_one(schedule):
     Plain([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     text = receipt_of(lambda module: schedule_config(Derived(module.parameters(), 0.1), schedule, module.trainer))
     assert text == "learning rate followed the plan (55 of 55 steps)"
+
+
+class Locked(ExponentialLR):
+    """Cannot be copied."""
+
+    def __init__(self, optimizer):
+        self.lock = threading.Lock()
+        super().__init__(optimizer, 0.9)
+
+
+class Told(ExponentialLR):
+    """Cannot be stepped without the epoch."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer, 0.9)
+
+    def step(self, epoch=None):
+        if epoch is None and self.last_epoch >= 0:
+            raise ValueError("which epoch?")
+        super().step()
+
+
+class Tells(Tiny):
+    def lr_scheduler_step(self, scheduler, metric):
+        scheduler.step(self.current_epoch + 1)
+
+
+@pytest.mark.parametrize(("kind", "module", "why"), [(Locked, Tiny, "cannot pickle"), (Told, Tells, "which epoch?")])
+def test_a_scheduler_that_cannot_be_tried_out_trains(kind, module, why):
+    def with_it(module):
+        optimizer = module.make_optimizer()
+        return [optimizer], [kind(optimizer)]
+
+    text = receipt_of(with_it, ScheduleReport(), module=module)
+    assert text.startswith(f"learning rate was not checked against a plan: {kind.__name__} cannot be tried out beside")
+    assert why in text
+
+
+def test_a_scheduler_that_cannot_be_tried_out_has_no_plan():
+    trainer, module = tiny_trainer(), Tiny(lambda module: [[optimizer := module.make_optimizer()], [Locked(optimizer)]])
+    with pytest.raises(DoesNotFit, match="the schedule cannot be tried out before training"):
+        plan_fit(trainer, configure(trainer, module))
 
 
 class RollsBack(Callback):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.hooks import RemovableHandle
 
+from lit_lrsched.errors import described
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.param_groups import GroupValue, group_values
 from lit_lrsched.optim.replay import Replay
@@ -151,8 +152,9 @@ class Receipt(Callback):
         return "\n".join(filter(None, [broken, self._of_rates()]))
 
     def _of_rates(self) -> str:
-        if self._unchecked:
-            return f"learning rate was not checked against a plan: {self._unchecked}"
+        untried = [plan.untried for plan in self._plans if plan.untried]
+        if reason := self._unchecked or "".join(untried[:1]):
+            return f"learning rate was not checked against a plan: {reason}"
         steps = self.followed + self.departed
         if steps == 0:
             return ""
@@ -220,6 +222,8 @@ class Receipt(Callback):
 class _ByFormula:
     """What a :class:`~lit_lrsched.ScheduledLR` should have set: its values are worked out afresh at every tick."""
 
+    untried = ""
+
     def __init__(self, optimizers: Sequence[Optimizer], number: int, config: SchedulerConfig) -> None:
         assert isinstance(config.scheduler, ScheduledLR)
         self.schedulers: list[LRScheduler] = [config.scheduler]
@@ -268,34 +272,55 @@ class _ByFormula:
 
 
 class _ByReplay:
-    """What torch's schedulers should have set: copies of them are stepped beside them."""
+    """What torch's schedulers should have set: copies of them are stepped beside them.
+
+    Somebody's scheduler may train well and let itself be neither copied nor stepped without its module: ``untried``
+    says so then, and nothing is planned.
+    """
 
     def __init__(self, optimizers: Sequence[Optimizer], number: int, configs: Sequence[SchedulerConfig]) -> None:
         self.schedulers = [one.scheduler for one in configs]
         self._configs = configs
         self.number, self._optimizers = number, optimizers
-        self._replay = Replay([optimizers[number]], configs)
+        self.untried = ""
         self._quantities: tuple[str, ...] = ()
         self._groups: list[dict[str, Any]] = []
         self._used: list[GroupValue] = []
         self._copies: list[GroupValue] = []
         self._values: list[tuple[GroupValue, float]] = []
+        self._try(self._copy)
+
+    def _try(self, play: Callable[[], None]) -> None:
+        if self.untried:
+            return
+        try:
+            play()
+        except Exception as error:
+            names = " + ".join(type(scheduler).__name__ for scheduler in self.schedulers)
+            self.untried = f"{names} cannot be tried out beside the run: {described(error)}"
+
+    def _copy(self) -> None:
+        self._replay = Replay([self._optimizers[self.number]], self._configs)
 
     def _refresh(self) -> None:
         self._values = [(used, planned.read()) for used, planned in zip(self._used, self._copies, strict=True)]
 
     def values(self) -> list[tuple[GroupValue, float]]:
+        if self.untried:
+            return []
         if self._groups is not self._optimizers[self.number].param_groups:
             self._take_groups()
             self._refresh()
         return self._values
 
     def start_at(self, step: int, epoch: int, trainer: Trainer) -> None:
+        self._try(lambda: self._start_at(step, epoch, trainer))
+
+    def _start_at(self, step: int, epoch: int, trainer: Trainer) -> None:
         cycles = any(getattr(scheduler, "cycle_momentum", False) for scheduler in self.schedulers)
         self._quantities = ("lr", "momentum") if cycles else ("lr",)
         if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in self.schedulers):
-            # With what it knows of the metric so far.
-            self._replay = Replay([self._optimizers[self.number]], self._configs)
+            self._copy()  # with what it knows of the metric so far
         else:
             self._catch_up(step, epoch, trainer)
         self._copies = group_values(self._replay.optimizers, self._quantities)
@@ -320,11 +345,17 @@ class _ByReplay:
                 self._replay.after_epoch(epoch)
 
     def after_step(self, batch: int) -> None:
+        self._try(lambda: self._after_step(batch))
+
+    def _after_step(self, batch: int) -> None:
         if self._replay.by_step:
             self._replay.after_step(batch)
             self._refresh()
 
     def after_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        self._try(lambda: self._after_epoch(epoch, metrics))
+
+    def _after_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
         monitor = next((one.monitor for one in self._configs if one.monitor), "")
         self._replay.after_epoch(epoch, float(metrics[monitor]) if monitor in metrics else None)
         self._refresh()

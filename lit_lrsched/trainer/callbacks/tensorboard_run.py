@@ -18,7 +18,7 @@ from lit_lrsched.optim.training_loop import scheduler_config
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.trainer.callbacks.learning_rate_logger import Spacing
 from lit_lrsched.trainer.callbacks.receipt import Receipt
-from lit_lrsched.trainer.fit_plan import is_too_long_to_replay, training_loop_of
+from lit_lrsched.trainer.fit_plan import is_too_long_to_replay, steps_schedulers_itself, training_loop_of
 from lit_lrsched.trainer.lightning_internals import callbacks_of, loaded_checkpoint
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
 from lit_lrsched.trainer.loggers import (
@@ -111,7 +111,8 @@ class TensorBoardRun(Callback):
 
 def _plan(trainer: Trainer) -> Plan | None:
     """Returns the plan of the run; None where it cannot be known."""
-    if not trainer.lightning_module.automatic_optimization or not values_of(trainer.optimizers, ["lr"]):
+    by_hand = not trainer.lightning_module.automatic_optimization or steps_schedulers_itself(trainer)
+    if by_hand or not values_of(trainer.optimizers, ["lr"]):
         return None
     try:
         configs = [scheduler_config(config) for config in trainer.lr_scheduler_configs]
@@ -119,7 +120,7 @@ def _plan(trainer: Trainer) -> Plan | None:
         if is_too_long_to_replay(configs, loop):
             return None  # as the audit says
         return plan_run(trainer.optimizers, configs, loop, resumed=resumed_run(trainer))
-    except InputError:
+    except Exception:  # of somebody's scheduler, which may not let itself be tried out, as the audit says
         return None
 
 
