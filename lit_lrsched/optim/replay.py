@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -34,11 +35,14 @@ class Replay:
     (0.05, 0.1)
     """
 
-    def __init__(self, optimizers: Sequence[Optimizer], configs: Iterable[SchedulerConfig]) -> None:
+    def __init__(self, optimizers: Sequence[Optimizer], configs: Sequence[SchedulerConfig]) -> None:
         memo: dict[int, Any] = {
             id(optimizer): DummyOptimizer(optimizer.param_groups, optimizer.defaults) for optimizer in optimizers
         }
         self.optimizers: list[Optimizer] = list(memo.values())
+        # A module that a scheduler asks for its epoch, say: a copy would have no trainer.
+        held = [value for config in configs for value in vars(config.scheduler).values()]
+        memo.update({id(value): value for value in held if isinstance(value, nn.Module)})
         self._copies = [config._replace(scheduler=copy.deepcopy(config.scheduler, memo)) for config in configs]
         # Lightning steps those that follow a metric after the others.
         self.configs = sorted(self._copies, key=lambda config: isinstance(config.scheduler, ReduceLROnPlateau))

@@ -204,6 +204,8 @@ def _judged(
     expects that a schedule of full length fits; but one that stops training is in the way there as well.
     """
     is_guess = steps_schedulers_itself(trainer)
+    if is_guess and broken:
+        of_plan = [Finding("warning", broken.replace("training will stop", "the schedule cannot be tried out"))]
     on_a_part = trainer.limit_train_batches != 1.0  # overfit_batches sets it too
     soft = [*known, *of_plan] if is_guess else of_plan if on_a_part and not broken else []
     return [Finding("warning", one.text) if one in soft else one for one in [*known, *of_plan]]

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR,
 
 from lit_lrsched import ApplySchedule, Cosine, Plateau, ScheduleReport, schedule_config
 from lit_lrsched.trainer.callbacks.receipt import Receipt
+from lit_lrsched.trainer.callbacks.start_audit import StartAudit
 from lit_lrsched.trainer.fit_plan import DoesNotFit, configure, plan_fit
 from tests.training import Tiny, tiny_trainer
 
@@ -130,7 +131,7 @@ class Tells(Tiny):
 
 
 @pytest.mark.parametrize(("kind", "module", "why"), [(Locked, Tiny, "cannot pickle"), (Told, Tells, "which epoch?")])
-def test_a_scheduler_that_cannot_be_tried_out_trains(kind, module, why):
+def test_a_scheduler_that_cannot_be_tried_out_trains(kind, module, why, capsys):
     def with_it(module):
         optimizer = module.make_optimizer()
         return [optimizer], [kind(optimizer)]
@@ -138,6 +139,25 @@ def test_a_scheduler_that_cannot_be_tried_out_trains(kind, module, why):
     text = receipt_of(with_it, ScheduleReport(), module=module)
     assert text.startswith(f"learning rate was not checked against a plan: {kind.__name__} cannot be tried out beside")
     assert why in text
+    if module is Tells:
+        assert "warning: the schedule cannot be tried out: which epoch?" in capsys.readouterr().out
+
+
+class AsksItsModule(ExponentialLR):
+    def __init__(self, optimizer, module):
+        self.module = module
+        super().__init__(optimizer, 0.9)
+
+    def get_lr(self):
+        return [base * 0.9**self.module.current_epoch for base in self.base_lrs]
+
+
+def test_a_scheduler_that_asks_its_module_is_tried_out():
+    def with_it(module):
+        optimizer = module.make_optimizer()
+        return [optimizer], [{"scheduler": AsksItsModule(optimizer, module), "interval": "step"}]
+
+    assert receipt_of(with_it, StartAudit()) == "learning rate followed the plan (55 of 55 steps)"
 
 
 def test_a_scheduler_that_cannot_be_tried_out_has_no_plan():
