@@ -19,7 +19,15 @@ PACKAGE = Path(lit_lrsched.__file__).parent
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if not path.stem.endswith("_internals")]
 OF_NAMED_TUPLES = ("_replace", "_asdict", "_fields")
 # Ours: what a recording module notes stands on the user's own module, where a public name could be the user's.
-OF_RECORDERS = ("_recorded", "_recorded_stage", "_recorded_step", "_counts", "_steps_per_epoch", "_rates")
+OF_RECORDERS = (
+    "_recorded",
+    "_recorded_stage",
+    "_recorded_step",
+    "_recorded_loader",
+    "_counts",
+    "_steps_per_epoch",
+    "_rates",
+)
 
 
 def private_names_of_others(source: str) -> list[str]:
