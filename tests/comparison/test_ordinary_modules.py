@@ -758,6 +758,84 @@ def test_a_number_of_the_first_batch_that_a_layer_notes_is_told() -> None:
         race(trainings(), seeded(Ordinary(First, "table")), epochs=EPOCHS)
 
 
+class FromItsFirst(nn.Module):
+    """Computes with what it keeps of its first batch, of numbers in it or not."""
+
+    kept: Any = None
+
+    def __init__(self, keep: Callable[[Any, Tensor], Any]) -> None:
+        super().__init__()
+        self.keep = keep
+        self.scale = nn.Parameter(torch.ones(CLASSES))
+        self.register_buffer("drawn", torch.rand(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kept is None:
+            self.kept = self.keep(self, x)
+        self.last = x.detach()
+        return x * self.scale * (0.5 + self.kept)
+
+
+def scaled_by_it(layer: Any, x: Tensor) -> bool:
+    layer.scale.data.copy_(1 / x.detach().std(0))
+    return True
+
+
+@pytest.mark.parametrize(
+    ("keep", "is_told"),
+    [
+        (lambda layer, x: x.detach().mean(0), True),
+        (lambda layer, x: float(x.mean()), True),
+        (lambda layer, x: torch.from_numpy(x.detach().numpy().mean(0)), True),
+        (lambda layer, x: layer.scale.detach().clone(), True),
+        (lambda layer, x: layer.drawn.exp(), True),
+        (lambda layer, x: torch.rand(CLASSES), True),
+        (scaled_by_it, True),
+        (lambda layer, x: torch.ones_like(x[0]).cumsum(0), False),
+        (lambda layer, x: x.shape[1], False),
+    ],
+)
+def test_what_a_layer_computes_from_its_first_batch_and_keeps_is_told(keep: Any, is_told: bool) -> None:
+    class First(Classifier):
+        def build(self) -> None:
+            self.net = nn.Sequential(nn.Linear(8, CLASSES), FromItsFirst(keep))
+
+    make = seeded(Ordinary(First, "table"))
+    if is_told:
+        with pytest.raises(NotVectorizable, match=r"keep self\.net\.1\.kept, .* and training_step computes with it"):
+            race(trainings(), make, epochs=EPOCHS)
+    else:
+        single = alone(trainings()[2], make, SGD, EPOCHS)
+        assert race(trainings(), make, optimizer=SGD, epochs=EPOCHS)[2]["val_loss"] == pytest.approx(single["val_loss"])
+
+
+def test_what_a_layer_keeps_of_its_first_validation_is_told() -> None:
+    class First(Classifier):
+        def build(self) -> None:
+            super().build()
+            self.check = FromItsFirst(lambda layer, x: x.detach().mean(0))
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("val_loss", F.cross_entropy(self.check(self(batch[0])), batch[1]))
+
+    with pytest.raises(NotVectorizable, match="and validation_step computes with it"):
+        race(trainings(), seeded(Ordinary(First, "table")), epochs=EPOCHS)
+
+
+@pytest.mark.parametrize("hook", ["on_train_start", "on_train_epoch_start", "on_validation_start"])
+def test_a_tensor_of_a_layer_that_a_hook_sets_is_told(hook: str) -> None:
+    class Set(Classifier):
+        def build(self) -> None:
+            self.net = nn.Sequential(nn.Linear(8, CLASSES), Scaled(by_batch=False))
+
+    def set_factor(self: Any) -> None:
+        self.net[1].factor = self.net[0].weight.detach().std()
+
+    setattr(Set, hook, set_factor)
+    with pytest.raises(NotVectorizable, match=rf"{hook} changes self\.net\.1\.factor"):
+        race(trainings(), seeded(Ordinary(Set, "table")), epochs=EPOCHS)
+
+
 def amplify(module: Any, *_: Any) -> None:
     module.net[1].factor = 2.0
 

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
 from lit_lrsched.comparison.engine.forms import FixedGradients, OwnTensors
-from lit_lrsched.comparison.engine.held import settings
+from lit_lrsched.comparison.engine.held import attributes_of_layers, own_attributes, settings
 from lit_lrsched.comparison.engine.hooks import (
     AFTER_BATCH,
     BEFORE_BATCH,
@@ -77,6 +77,7 @@ class Calls:
         )
         self._methods = _Methods(module)
         self._called: set[str] = set()
+        self._before_batches: dict[str, dict[str, Any]] | None = None
         self.counts = Counts(0, 0)
         self.tallies = Tallies(module)
         self.changing: set[str] = set()
@@ -94,6 +95,35 @@ class Calls:
         """Returns what is called for a batch: up to its step, and after it, in training after the optimizer's."""
         before = self.overridden([BEFORE_BATCH[stage]])
         return [*before, STEP_OF[stage]], self.overridden([AFTER_BATCH[stage]])
+
+    def kept(self) -> list[str]:
+        """Returns the names of the attributes of layers that are others than before the first batch."""
+        before, now = self._before_batches or {}, attributes_of_layers(self.module)
+        return [
+            f"self.{path}.{name}"
+            for path, attributes in before.items()
+            for name in sorted(attributes.keys() | now[path].keys())
+            if attributes.get(name) is not now[path].get(name)
+        ]
+
+    @contextmanager
+    def before_batches(self) -> Iterator[None]:
+        """Sets the attributes of layers for a while to what they were before the first batch."""
+        called, now = self._called, attributes_of_layers(self.module)
+        self._called = set()
+        self._set_layers(self._before_batches or {})
+        try:
+            yield
+        finally:
+            self._called = called
+            self._set_layers(now)
+
+    def _set_layers(self, attributes: Mapping[str, Mapping[str, Any]]) -> None:
+        for path, held in attributes.items():
+            layer = self.module.get_submodule(path)
+            for name in own_attributes(layer).keys() - held.keys():
+                del vars(layer)[name]
+            vars(layer).update(held)
 
     def __call__(
         self,
@@ -127,6 +157,8 @@ class Calls:
         recorder: Any = self.module
         gradients = {} if gradients is None else gradients
         of_batch = batch is not None
+        if of_batch and self._before_batches is None:
+            self._before_batches = attributes_of_layers(self.module)
         recorder._recorded, recorder._recorded_stage, recorder._recorded_step = {}, stage, of_batch
         recorder._counts = self.counts
         recorder._steps_taken = self._steps_taken(stage, methods)
@@ -142,14 +174,14 @@ class Calls:
         fixed = FixedGradients(tensors[f"module.{n}"] for n in self._with_gradient if f"module.{n}" in tensors)
         at_first = dict(tensors)
         with branchless_metrics(), fixed, made, nullcontext() if stage == "train" else self._evaluating():
-            before, numbers = self._settings(), self.tallies.numbers()
+            before, numbers = self._settings(of_batch), self.tallies.numbers()
             with Marked() if self.watches and of_batch else nullcontext():
                 output = functional_call(self._methods, tensors, (given, output))
             if self.watches:
                 self.tallies.watch(numbers)
                 self.bare |= fixed.bare
             with self.tallies.set_back(numbers):
-                after = self._settings()
+                after = self._settings(of_batch)
         self._check_settings(methods, before, after)
         for name in [*parameters, *constants]:
             if tensors[f"module.{name}"] is not at_first[f"module.{name}"]:
@@ -189,16 +221,19 @@ class Calls:
         Whether an attribute of the module itself stays as it is, is seen after an epoch.
         """
         is_own = name.removeprefix("self.") in vars(self.module)
-        if is_own or {*FIRST, *START_OF["train"]}.issuperset(methods):
+        if is_own:
             return name.startswith("self.")
-        # Layers note the size of their input, and some steps begin with a layer in evaluation mode. A number that a
-        # layer takes out of its first batch is an item here, which is told as a dict.
-        is_noted = (before in (None, repr(None)) and not isinstance(after, dict)) or name.endswith(".training")
+        is_of_a_run = isinstance(after, (dict, tuple))  # as an item is told, and a tensor
+        if {*FIRST, *START_OF["train"]}.issuperset(methods):
+            return name.startswith("self.") and not is_of_a_run
+        # Layers note the size of their input, and some steps begin with a layer in evaluation mode.
+        is_noted = (before in (None, repr(None)) and not is_of_a_run) or name.endswith(".training")
         return name.startswith("self.") and is_noted and not set(STEP_OF.values()).isdisjoint(methods)
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, of_batch: bool) -> dict[str, Any]:
         """Returns what decides, beside tensors and counts, how the module computes, by name."""
-        own = {f"self.{name}": value for name, value in settings(self.module, self.lists.names).items()}
+        found = settings(self.module, self.lists.names, of_layers=self.watches and not of_batch)
+        own = {f"self.{name}": value for name, value in found.items()}
         return {**own, **self._outside.now()}
 
     def _steps_taken(self, stage: Stage, methods: Sequence[str]) -> Formula:

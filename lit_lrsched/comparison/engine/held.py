@@ -82,12 +82,20 @@ def own_attributes(part: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if name not in _LEFT_OUT}
 
 
-def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, Any]:
+def attributes_of_layers(module: LightningModule) -> dict[str, dict[str, Any]]:
+    """Returns the attributes of the layers of a module, metrics left out, by the layer's name."""
+    layers = [(path, part) for path, part in module.named_modules() if path and not isinstance(part, Metric)]
+    return {path: own_attributes(part) for path, part in layers}
+
+
+def settings(module: LightningModule, but: Collection[str] = (), of_layers: bool = False) -> dict[str, Any]:
     """Returns what decides how the layers of a module compute, by name: modes, and what its attributes hold.
 
     Args:
         module: The module.
         but: Names of attributes of its own that are left out.
+        of_layers: Whether tensors of layers count, but for those that are computed anew from parameters, as
+            ``weight_norm`` does.
     """
     found: dict[str, Any] = {}
     seen = {id(part) for part in module.modules()}
@@ -104,9 +112,8 @@ def settings(module: LightningModule, but: Collection[str] = ()) -> dict[str, An
         if hooks := forward_hooks(part):
             found[f"{path} (its hooks)".lstrip()] = [*map(id, hooks)]
         for name, value in attributes.items():
-            # A tensor of a layer may be computed anew from parameters, as weight_norm does.
             is_layers = isinstance(value, Tensor) and not isinstance(part, Metric)
-            left_out = is_layers if path else name in but
+            left_out = is_layers and not (of_layers and not value.requires_grad) if path else name in but
             if not left_out and (within := contents(value, seen)) is not None:
                 found[f"{path}.{name}" if path else name] = within
     return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.calls import Calls
+from lit_lrsched.comparison.engine.first_batches import check_first_batches
 from lit_lrsched.comparison.engine.held import tensors_of
 from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, REFUSED_HOOKS, Schedule, hooks_of
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
@@ -67,6 +69,7 @@ class PureModule:
             raise NotVectorizable("it overrides on_after_backward, and gradients add up over batches")
         self._schedule = schedule
         self._module = module
+        self._groups = groups
         self.calls = Calls(module, schedule)
         self._metrics = Metrics(module)
         self._around = {stage: self.calls.around_step(stage) for stage in batches}
@@ -104,6 +107,18 @@ class PureModule:
         for stage in self.logs:
             state |= self._sums(stage)
         return state
+
+    def check_first_batches(self, batches: dict[Stage, Any], shared: Collection[str]) -> None:
+        """Refuses layers that compute with what they keep of their first batch.
+
+        Args:
+            batches: One batch of every stage.
+            shared: Names of the constants that are the same for all runs.
+
+        Raises:
+            NotVectorizable: When they do.
+        """
+        check_first_batches(self.calls, batches, partial(self._results, shared))
 
     def loss(
         self, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor, rates: Tensor
@@ -216,6 +231,20 @@ class PureModule:
                 value.reset()  # as Lightning does with the metrics that it is given to log
         anew = self._sums(stage) if kind == "end" else {}
         return {**state, **self._metrics.saved_all(), **anew}, values
+
+    def _results(self, shared: Collection[str], stage: Stage, batch: Any) -> list[Tensor]:
+        """Returns all that comes out of a first step on tensors as another run may have them."""
+        parameters, changing, constants = self.tensors(self._module)
+        for tensors in (parameters, {name: constants[name] for name in constants.keys() - shared}):
+            for tensor in tensors.values():
+                if tensor.is_floating_point():
+                    tensor.mul_(1.25)
+        state, clock = self.start() | changing, torch.zeros(2, dtype=torch.int64)
+        if stage == "train":
+            out: Any = self.loss(parameters, constants, state, batch, clock, torch.zeros(self._groups))
+        else:
+            out = self.evaluate(stage, parameters, constants, state, batch, clock)
+        return [leaf for leaf in tree_leaves((parameters, constants, out)) if isinstance(leaf, Tensor)]
 
     def _step(
         self,

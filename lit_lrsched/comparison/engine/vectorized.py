@@ -145,6 +145,7 @@ class VectorizedRace:
         self._pure = PureModule(module, trained, len(real.param_groups), probes, schedule)
         example = Member(*self._pure.tensors(module), {stage: part.few() for stage, part in rows.items()})
         self._shared = self._same_constants(example)
+        self._pure.check_first_batches(probes, self._shared)
 
         threads = torch.get_num_threads()
         here = threads if self._device.type == "cpu" and sys.platform == "linux" else 1

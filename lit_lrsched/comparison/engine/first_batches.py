@@ -1,0 +1,66 @@
+"""What layers keep of their first batch: in a program for many runs nothing of it may enter what is computed later."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+
+from lit_lrsched.comparison.engine.calls import Calls
+from lit_lrsched.comparison.engine.counts import Counts
+from lit_lrsched.comparison.engine.hooks import STEP_OF
+from lit_lrsched.comparison.engine.probe import same
+from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage, in_a_line
+from lit_lrsched.optim.torch_internals import tree_map
+
+#: Returns all that comes out of a step of a stage, given a batch: the same tensors of the module go in every time.
+Results = Callable[[Stage, Any], list[Tensor]]
+
+
+def check_first_batches(calls: Calls, batches: Mapping[Stage, Any], results: Results) -> None:
+    """Refuses layers that compute with what they keep of their first batch: of each run that would be another.
+
+    Many keep what is the same whatever the batch holds, such as masks and the width of their input, or what the next
+    batch replaces. So a step is called once more as it is, and once as if there had been no batch.
+
+    Args:
+        calls: Calls of the module, which have seen a batch of every stage.
+        batches: One batch of every stage.
+        results: Calls a step.
+
+    Raises:
+        NotVectorizable: When these differ, or the step cannot be called so.
+    """
+    kept = calls.kept()
+    if not kept:
+        return
+    told = f"layers keep {', '.join(kept)} of their first batch"
+    for stage, batch in batches.items():
+        other = tree_map(_other_rows, batch)
+        later = _called(calls, results, stage, other)
+        try:
+            with calls.before_batches():
+                first = _called(calls, results, stage, other)
+        except Exception as error:
+            raise NotVectorizable(f"{told}, and {STEP_OF[stage]} needs it ({in_a_line(error)})") from error
+        if len(first) != len(later) or not all(map(same, first, later)):
+            raise NotVectorizable(f"{told}, and {STEP_OF[stage]} computes with it")
+
+
+def _called(calls: Calls, results: Results, stage: Stage, batch: Any) -> list[Tensor]:
+    calls.counts = Counts(0, 0)
+    with isolate_rng(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        return results(stage, batch)
+
+
+def _other_rows(tensor: Tensor) -> Tensor:
+    """Returns as many rows, the first half of them twice: what is computed from all of them is another."""
+    return tensor[torch.arange(len(tensor), device=tensor.device) // 2]
