@@ -667,6 +667,26 @@ def test_a_setup_for_the_test_that_sets_numbers_back_is_told(is_kept: bool) -> N
         race(trainings(), seeded(Ordinary(SetBack, "table")), epochs=EPOCHS)
 
 
+def test_a_buffer_that_training_changes_and_the_setup_for_the_test_makes_anew_is_told() -> None:
+    class Centered(Classifier):
+        def setup(self, stage: str) -> None:
+            self.register_buffer("center", torch.zeros(CLASSES))
+            self.register_buffer("scale", torch.ones(CLASSES))  # which training only reads
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self.scale - self.center
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            with torch.no_grad():
+                self.center.lerp_(self(batch[0]).mean(0), 0.1)
+            return super().training_step(batch, batch_idx)
+
+    make = seeded(Ordinary(Centered, "table"))
+    with pytest.raises(NotVectorizable, match=r"test makes self\.center anew, which training changes"):
+        race(trainings(), make, epochs=EPOCHS)
+    race(trainings(), make, epochs=EPOCHS, regime=Regime(limit_test=0))
+
+
 def test_a_layer_that_counts_its_calls_is_told() -> None:
     class Counted(Classifier):
         def build(self) -> None:

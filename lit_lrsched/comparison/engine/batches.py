@@ -24,7 +24,7 @@ from lit_lrsched.comparison.engine.hooks import OF_BATCHES, STEP_OF
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage, in_a_line
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.room import COPIES, check_memory
-from lit_lrsched.comparison.engine.setting_up import Build, built, check_set_up_again
+from lit_lrsched.comparison.engine.setting_up import Build, built, made_anew
 from lit_lrsched.optim.torch_internals import is_iterated_as_usual, register_pytree_node, tree_leaves, tree_map
 from lit_lrsched.trainer.lightning_internals import tell_epoch
 from lit_lrsched.trainer.lightning_package import rank_zero_info
@@ -83,7 +83,7 @@ def module_and_rows(
     regime: Regime = PLAIN,
     free: int | None = None,
     known: Mapping[Stage, Rows] = MappingProxyType({}),
-) -> tuple[LightningModule, dict[Stage, Rows]]:
+) -> tuple[LightningModule, dict[Stage, Rows], set[str]]:
     """Builds a module and the rows of all epochs, drawing from the global generator exactly as ``Trainer.fit`` does.
 
     Lightning's sanity check leaves the generator as it was. Then, every epoch, each loader's iterator draws one
@@ -94,11 +94,13 @@ def module_and_rows(
         seed: What to seed with.
         epochs: How many epochs to draw.
         regime: Which of the batches train, validate and test.
-        free: Bytes of memory that are free for the rows. None: they are fetched whatever they take.
+        free: Bytes of memory that are free for the rows. None: they are fetched whatever they take, and the module is
+            not set up for the test.
         known: The rows of another seed: from the same data set, they are not fetched again.
 
     Returns:
-        The module with its initial weights, and the rows of each stage that the module and its data define.
+        The module with its initial weights, the rows of each stage that the module and its data define, and the names
+        of the buffers that the test makes anew.
 
     Raises:
         NotVectorizable: When batches are not rows of a data set of fixed size and content, or too many to hold.
@@ -111,17 +113,18 @@ def module_and_rows(
         if _has(module, data, "val") and regime.limit_val:
             loaders["val"] = _loader(_only(data.val_dataloader()))
         drawn: dict[Stage, list[_Epoch]] = {stage: [] for stage in loaders}
+        anew: set[str] = set()
         for epoch in range(epochs):
             for stage, loader in loaders.items():
                 drawn[stage].append(_drawn(loader, stage, epoch, regime))
         if _has(module, data, "test") and regime.limit_test:
             data.setup("test")
             if free is not None:
-                check_set_up_again(module, data, epochs, regime)
+                anew = made_anew(module, data, epochs, regime)
             loaders["test"] = _loader(_only(data.test_dataloader()))
             drawn["test"] = [_drawn(loaders["test"], "test", epochs, regime)]
         rows = {stage: _rows(loader, drawn[stage], free, known.get(stage)) for stage, loader in loaders.items()}
-    return module, rows
+    return module, rows, anew
 
 
 def _has(module: LightningModule, data: LightningDataModule, stage: Stage) -> bool:

@@ -126,7 +126,7 @@ class VectorizedRace:
                 f"the trainer's precision is {regime.precision}, and runs share a program at {FULL} alone"
             )
         self._drawn = epochs  # so many are drawn of every seed, also where a later race is shorter
-        module, rows = self._module_and_rows(trainings[0].seed, free_memory())
+        module, rows, anew = self._module_and_rows(trainings[0].seed, free_memory())
         self._sizes = {stage: part.sizes for stage, part in rows.items()}
         self._fetched = {stage: part for stage, part in rows.items() if part.source}
         self._per_epoch = regime.steps_in(len(self._sizes["train"]))
@@ -143,6 +143,8 @@ class VectorizedRace:
         }
         schedule = Schedule({stage: len(sizes) for stage, sizes in self._sizes.items()}, epochs, regime, self._steps)
         self._pure = PureModule(module, trained, len(real.param_groups), probes, schedule)
+        for name in sorted(anew & self._pure.calls.changing):
+            raise NotVectorizable(f"its setup for the test makes self.{name} anew, which training changes")
         example = Member(*self._pure.tensors(module), {stage: part.few() for stage, part in rows.items()})
         self._shared = self._same_constants(example)
         self._pure.check_first_batches(probes, self._shared)
@@ -243,7 +245,9 @@ class VectorizedRace:
             self._shared.keys(),
         )
 
-    def _module_and_rows(self, seed: int, free: int | None = None) -> tuple[LightningModule, dict[Stage, Rows]]:
+    def _module_and_rows(
+        self, seed: int, free: int | None = None
+    ) -> tuple[LightningModule, dict[Stage, Rows], set[str]]:
         return module_and_rows(self._build, seed, self._drawn, self._regime, free, self._fetched)
 
     def know(self, seeds: Iterable[int]) -> None:
@@ -259,7 +263,7 @@ class VectorizedRace:
         for seed in members.keys() - seeds:
             del members[seed]
         for seed in seeds - members.keys():
-            module, rows = self._module_and_rows(seed)
+            module, rows, _ = self._module_and_rows(seed)
             self._check_held(module, seed)
             for stage, part in rows.items():
                 rows[stage] = part.sharing(member.rows[stage] for member in members.values())
