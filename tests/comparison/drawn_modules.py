@@ -340,6 +340,12 @@ class Gradients(Base):
             gradient.mul_(0.9)
 
 
+class Clipping(Base):
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any) -> None:
+        value = gradient_clip_val or self.trainer.max_epochs / 10
+        self.clip_gradients(optimizer, gradient_clip_val=value, gradient_clip_algorithm=gradient_clip_algorithm)
+
+
 class AtTheEnd(Base):
     def on_train_end(self) -> None:
         for parameter in self.net.parameters():
@@ -350,7 +356,7 @@ PARTS = {
     part.__name__: part
     for part in (
         *(AtStart, Buffers, Teacher, Temperature, Counts, Metrics, Items),
-        *(InSetup, AroundBatches, Gradients, AtTheEnd),
+        *(InSetup, AroundBatches, Gradients, Clipping, AtTheEnd),
     )
 }
 

@@ -960,6 +960,25 @@ class GradientNorms(Classifier):
             parameter.data.clamp_(-0.3, 0.3)
 
 
+class ClippedByItself(Averaged):
+    """Clips its gradients more tightly as it goes on, and averages its weights before they are set to zero."""
+
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any) -> None:
+        most = 0.1 if self.current_epoch == 0 else 0.05
+        self.clip_gradients(optimizer, gradient_clip_val=most, gradient_clip_algorithm="norm")
+        self.clip_gradients(optimizer, gradient_clip_val=0.02, gradient_clip_algorithm="value")
+        self.clip_gradients(optimizer, gradient_clip_val=gradient_clip_val)  # which is None: not at all
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Has nothing left to do."""
+
+    def on_before_zero_grad(self, optimizer: Any) -> None:
+        super().on_train_batch_end({"loss": optimizer.param_groups[0]["lr"]}, None, 0)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        optimizer.zero_grad(set_to_none=True)
+
+
 class VAE(Classifier):
     def build(self) -> None:
         self.encoder = nn.Linear(8, 4)
@@ -1081,6 +1100,7 @@ TOGETHER = {
         Ordinary(TargetNetwork, "table"),
         Ordinary(Gathered, "table"),
         Ordinary(GradientNorms, "table"),
+        Ordinary(ClippedByItself, "table"),
         Ordinary(VAE, "table", random=True),
     )
 }

@@ -614,6 +614,11 @@ def test_hooks_around_batches_whose_gradients_add_up(accumulate: int, name: str)
     ("hooks", "told"),
     [
         ({"on_after_backward": lambda self: None}, "it overrides on_after_backward, and gradients add up over batches"),
+        ({"on_before_zero_grad": lambda self, _: None}, "it overrides on_before_zero_grad, and gradients add up over"),
+        ({"optimizer_zero_grad": lambda self, *_: None}, "optimizer_zero_grad does not call the optimizer's zero_grad"),
+        ({"on_train_batch_end": lambda self, *_: self.net[0].weight.grad}, "it looks at gradients outside of"),
+        ({"on_train_epoch_end": lambda self: self.net[0].weight.grad}, "it looks at gradients outside of"),
+        ({"on_before_zero_grad": lambda self, _: self.net[0].weight.grad}, "it looks at gradients outside of"),
         ({"on_before_optimizer_step": lambda self, _: setattr(self.net[0].weight, "grad", None)}, "takes the gradient"),
         ({"on_train_batch_end": lambda self, *_: torch.rand(1)}, "it draws random numbers in on_train_batch_end"),
         ({"on_train_batch_end": lambda self, *_: self.log("train_loss_step", 1.0)}, "logged by a step and by"),
@@ -626,10 +631,36 @@ def test_hooks_around_batches_whose_gradients_add_up(accumulate: int, name: str)
 )
 def test_what_hooks_around_batches_may_not_do_is_told(hooks: dict[str, Any], told: str) -> None:
     kind = type("Around", (MomentumEncoder,), hooks)
-    regime = Regime(accumulate=2 if "on_after_backward" in hooks else 1)
+    regime = Regime(accumulate=2 if "gradients add up" in told else 1)
     rates = np.full(EPOCHS * math.ceil(STEPS / regime.accumulate), 0.05)
     with pytest.raises(NotVectorizable, match=told):
         race([Training(3, rates)], seeded(Ordinary(kind, "table")), epochs=EPOCHS, regime=regime)
+
+
+@pytest.mark.parametrize("clip", [Clip(0.05), Clip(0.01, "value")])
+def test_a_hook_takes_the_place_of_the_trainers_clipping(clip: Clip) -> None:
+    class Passing(Classifier):
+        """Clips as its trainer is asked to, or not at all."""
+
+        def configure_gradient_clipping(
+            self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any
+        ) -> None:
+            if self.current_epoch:
+                self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    make, regime = seeded(Ordinary(Passing, "table")), Regime(clip=clip)
+    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS, regime=regime)
+    single = alone(trainings()[0], make, SGD, EPOCHS, **regime.options())
+    np.testing.assert_allclose(together[0]["val_loss"], single["val_loss"], rtol=0, atol=1e-5)
+
+
+def test_a_module_and_a_trainer_that_clip_otherwise_are_told() -> None:
+    class Clipping(Classifier):
+        def configure_gradient_clipping(self, optimizer: Any, *_: Any) -> None:
+            self.clip_gradients(optimizer, gradient_clip_val=0.1)
+
+    with pytest.raises(NotVectorizable, match=r"it clips gradients by 0\.1, and its trainer by 0\.05"):
+        race(trainings(), seeded(Ordinary(Clipping, "table")), epochs=EPOCHS, regime=Regime(clip=Clip(0.05)))
 
 
 def test_gradients_that_no_optimizer_trains_and_a_hook_may_see_are_told() -> None:

@@ -23,6 +23,7 @@ from lit_lrsched.comparison.engine.hooks import (
     LAST,
     START_OF,
     STEP_OF,
+    ZEROING,
     Schedule,
 )
 from lit_lrsched.comparison.engine.items import Marked
@@ -36,6 +37,7 @@ from lit_lrsched.comparison.engine.recorder import (
     Recorder,
     Stage,
     TrainerView,
+    ZeroedView,
     recording_class,
 )
 from lit_lrsched.comparison.engine.tallies import Tallies
@@ -74,6 +76,8 @@ class Calls:
             num_training_batches=schedule.steps["train"],
             accumulate_grad_batches=schedule.regime.accumulate,
             estimated_stepping_batches=schedule.total,
+            gradient_clip_val=schedule.regime.clip and schedule.regime.clip.value,
+            gradient_clip_algorithm=schedule.regime.clip and schedule.regime.clip.algorithm,
         )
         self._methods = _Methods(module)
         self._called: set[str] = set()
@@ -94,7 +98,8 @@ class Calls:
     def around_step(self, stage: Stage) -> tuple[list[str], list[str]]:
         """Returns what is called for a batch: up to its step, and after it, in training after the optimizer's."""
         before = self.overridden([BEFORE_BATCH[stage]])
-        return [*before, STEP_OF[stage]], self.overridden([AFTER_BATCH[stage]])
+        zeroing = self.overridden(ZEROING) if stage == "train" else []
+        return [*before, STEP_OF[stage], *zeroing], self.overridden([AFTER_BATCH[stage]])
 
     def kept(self) -> list[str]:
         """Returns the names of the attributes of layers that are others than before the first batch."""
@@ -171,7 +176,8 @@ class Calls:
             tensors[f"module.{name}"].grad = before_hooks
         given = {method: self._arguments(method, batch) for method in methods}
         made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
-        fixed = FixedGradients(tensors[f"module.{n}"] for n in self._with_gradient if f"module.{n}" in tensors)
+        trained = (tensors[f"module.{n}"] for n in self._with_gradient if f"module.{n}" in tensors)
+        fixed = FixedGradients(trained, are_seen=set(methods).issubset(BEFORE_OPTIMIZER))
         at_first = dict(tensors)
         with branchless_metrics(), fixed, made, nullcontext() if stage == "train" else self._evaluating():
             before, numbers = self._settings(of_batch), self.tallies.numbers()
@@ -200,11 +206,16 @@ class Calls:
         recorder: Any = self.module
         if method == "teardown":
             return ("fit",)
-        if method in BEFORE_OPTIMIZER:
-            return (recorder.optimizers(),) if method == "on_before_optimizer_step" else ()
-        if batch is None:
+        if method == "on_after_backward" or batch is None:
             return ()
         index = Count(self.counts, lambda epoch, index: index)
+        if method == "optimizer_zero_grad":
+            return recorder.current_epoch, index, ZeroedView(recorder._rates)
+        if method == "configure_gradient_clipping":
+            trainer = recorder.trainer
+            return recorder.optimizers(), trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+        if method in (*BEFORE_OPTIMIZER, *ZEROING):
+            return (recorder.optimizers(),)
         return (batch, index) if self._takes_index.get(method, True) else (batch,)
 
     def _check_settings(self, methods: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -281,4 +292,6 @@ class _Methods(nn.Module):
                 output = returned
             elif isinstance(returned, int) and returned == -1:
                 raise NotVectorizable(f"{method} ends an epoch before its last batch")
+            elif method == "optimizer_zero_grad" and not args[-1].is_zeroed:
+                raise NotVectorizable("optimizer_zero_grad does not call the optimizer's zero_grad")
         return output

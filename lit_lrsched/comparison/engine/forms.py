@@ -53,17 +53,20 @@ class Followable(TorchFunctionMode):
 class FixedGradients(TorchFunctionMode):
     """Refuses to change which tensors have a gradient: a program is made for those that have one at its start.
 
-    It also refuses to set the data of a tensor anew while something else shows it: a program writes into its memory.
+    It also refuses to look at gradients where they are not given, though a trainer has those of the last backward, and
+    to set the data of a tensor anew while something else shows it: a program writes into its memory.
 
     Args:
         trained: Tensors that stand for parameters with ``requires_grad``, which theirs does not tell.
+        are_seen: Whether gradients are given.
 
     Attributes:
         bare: Ids of tensors of which a step takes ``data``: what is written there no version tells.
     """
 
-    def __init__(self, trained: Iterable[Tensor]) -> None:
+    def __init__(self, trained: Iterable[Tensor], are_seen: bool) -> None:
         super().__init__()
+        self._are_seen = are_seen
         self._trained = {id(tensor) for tensor in trained}
         self._shown: list[tuple[int, weakref.ref[Tensor]]] = []
         self.bare: set[int] = set()
@@ -71,6 +74,8 @@ class FixedGradients(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.requires_grad_, Tensor.requires_grad.__set__):  # type: ignore[attr-defined]
             raise ChangesItself("it sets requires_grad while it trains")
+        if func == Tensor.grad.__get__ and not self._are_seen:  # type: ignore[union-attr]
+            raise NotVectorizable("it looks at gradients outside of on_after_backward and on_before_optimizer_step")
         if func == Tensor.requires_grad.__get__ and id(args[0]) in self._trained:  # type: ignore[attr-defined]
             return True
         if func == Tensor.data.__get__:  # type: ignore[attr-defined]

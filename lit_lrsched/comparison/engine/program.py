@@ -409,7 +409,8 @@ class Program:
                 with Followable():
                     grads, state, more = see(parameters, constants, state, inputs, grads, clock, rates)
                 _extend(kept, more)
-            self._update.update_(parameters, self._regime.clipped(grads), slots, coefficients)
+            grads = grads if self._pure.clips else self._regime.clipped(grads)
+            self._update.update_(parameters, grads, slots, coefficients)
         if self._pure.ends_batches:
             end = vmap(self._pure.end_batch, in_dims=(0, 0, 0, 0, 0, None), randomness="error")
             with Followable():

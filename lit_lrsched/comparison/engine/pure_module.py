@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from lit_lrsched.comparison.engine.calls import Calls
 from lit_lrsched.comparison.engine.first_batches import check_first_batches
 from lit_lrsched.comparison.engine.held import tensors_of
-from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, REFUSED_HOOKS, Schedule, hooks_of
+from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, OF_EVERY_BATCH, REFUSED_HOOKS, Schedule, hooks_of
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
 from lit_lrsched.comparison.engine.probe import loss_of, output_for_hook, probe
 from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Stage
@@ -46,6 +46,7 @@ class PureModule:
         weights: What the last step logged, and with which weight.
         emptied: Which lists are empty after the hooks at the start and at the end of each stage's epochs.
         sees_gradients: Whether it has a hook that is called with the gradients of each step.
+        clips: Whether one of them takes the place of the trainer's clipping.
         ends_batches: Whether it has a hook that is called after each step of the optimizer.
     """
 
@@ -65,8 +66,9 @@ class PureModule:
         for name, parameter in module.named_parameters():
             if has_gradient_hooks(parameter):
                 raise NotVectorizable(f"{name} has a hook on its gradient")
-        if schedule.regime.accumulate > 1 and is_overridden("on_after_backward", module):
-            raise NotVectorizable("it overrides on_after_backward, and gradients add up over batches")
+        for hook in OF_EVERY_BATCH:
+            if schedule.regime.accumulate > 1 and is_overridden(hook, module):
+                raise NotVectorizable(f"it overrides {hook}, and gradients add up over batches")
         self._schedule = schedule
         self._module = module
         self._groups = groups
@@ -75,6 +77,7 @@ class PureModule:
         self._around = {stage: self.calls.around_step(stage) for stage in batches}
         self._see = self.calls.overridden(BEFORE_OPTIMIZER)
         self.sees_gradients = bool(self._see)
+        self.clips = is_overridden("configure_gradient_clipping", module)
         self.ends_batches = bool(self._around["train"][1])
         found = probe(self.calls, self._metrics, batches, schedule, groups)
         self.logs, self._logged_metrics, self.emptied = found.logs, found.metrics, found.emptied
