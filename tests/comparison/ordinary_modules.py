@@ -393,7 +393,7 @@ class Annealed(Classifier):
         loss = F.cross_entropy(logits, y) + 0.1 * beta * penalty
         if self.current_epoch >= 1:
             loss = loss + 0.01 * self.net[0].weight.abs().sum()
-        self.log("beta", beta)
+        self.log("beta", torch.tensor(beta))
         self.log_dict({"train_loss": loss, "penalty": penalty}, on_step=False, on_epoch=True)
         return loss
 
@@ -452,6 +452,9 @@ class LoggedItems(Classifier):
         loss += 1e-3 * size * logits.pow(2).mean()
         self.log_dict({"train_loss": before, "size": size, "other": other / 2 - abs(-before)})
         self.log("mean_loss", self.mean_loss, on_step=False, on_epoch=True)
+        self.log_dict(
+            {"rounded": round(before, 3), "listed": loss.tolist(), "step": torch.tensor(self.global_step * 1.0)}
+        )
         return loss / (1 + before)
 
     def on_train_epoch_end(self) -> None:
@@ -803,8 +806,10 @@ class Parametrized(Classifier):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the older way, which many still have
             second = nn.utils.weight_norm(nn.Linear(6, 6), dim=None)
+            third = nn.utils.spectral_norm(nn.Linear(6, 6))
+        fourth = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6))
         self.pair = nn.Bilinear(6, 6, CLASSES)
-        self.net = nn.Sequential(first, nn.ReLU(), second)
+        self.net = nn.Sequential(first, nn.ReLU(), second, nn.Tanh(), third, nn.Tanh(), fourth)
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.net(x)

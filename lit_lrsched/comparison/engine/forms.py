@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from lit_lrsched.comparison.engine.items import as_tensor, item
+from lit_lrsched.comparison.engine.items import as_tensor, item, listed
 from lit_lrsched.comparison.engine.norms import batch_norm, instance_norm
 from lit_lrsched.comparison.engine.recorder import ChangesItself, NotVectorizable
 from lit_lrsched.comparison.engine.recurrent import (
@@ -47,7 +47,8 @@ class Followable(TorchFunctionMode):
                 return out
         if name := name_for_each(func):
             return _one_by_one(getattr(Tensor, name), *args)
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        return func(*args, **kwargs) if kwargs.get("out") is None else _written(func, *args, **kwargs)
 
 
 class FixedGradients(TorchFunctionMode):
@@ -114,6 +115,13 @@ class OwnTensors(TorchFunctionMode):
 _MAKING = frozenset(
     getattr(torch, name + suffix) for name in ("zeros", "ones", "full", "empty") for suffix in ("", "_like")
 ) | {torch.tensor}
+
+
+def _written(func: Any, *args: Any, out: Any, **kwargs: Any) -> Any:
+    found = func(*args, **kwargs)
+    if not isinstance(found, Tensor) or found.shape != out.shape:
+        return func(*args, out=out, **kwargs)
+    return out.copy_(found)
 
 
 def _one_by_one(method: Any, tensors: Sequence[Tensor], *args: Any) -> list[Any]:
@@ -287,6 +295,7 @@ _FORMS: dict[Any, Any] = {
     torch.clone: _in_any_format(torch.clone),
     Tensor.clone: _in_any_format(Tensor.clone),
     Tensor.item: item,
+    Tensor.tolist: listed,
     Tensor.__format__: _format,
     torch.tensor: as_tensor,
     torch.as_tensor: as_tensor,

@@ -63,7 +63,10 @@ def held(module: LightningModule) -> dict[str, Any]:
     for path, part in module.named_modules():
         if isinstance(part, Metric):
             continue
+        originals = {name for name, _ in part.named_parameters(recurse=False)}
         for name, value in own_attributes(part).items():
+            if f"{name}_orig" in originals:  # from which it is computed before every call, as by spectral_norm
+                continue
             place = f"{path}.{name}" if path else name
             is_fixed = isinstance(value, Tensor) and value.layout is torch.strided and not value.requires_grad
             if is_fixed and value.untyped_storage().data_ptr() in memory:
