@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, WeightedRandomSampler, default_collate
 from torchmetrics import MaxMetric, MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score, MulticlassRecall
@@ -346,6 +347,21 @@ class Clipping(Base):
         self.clip_gradients(optimizer, gradient_clip_val=value, gradient_clip_algorithm=gradient_clip_algorithm)
 
 
+class Averages(Base):
+    def build(self) -> None:
+        super().build()
+        average = get_ema_multi_avg_fn(0.8) if self.drawn.rows == 44 else None
+        self.averaged = AveragedModel(self.net, multi_avg_fn=average).requires_grad_(False)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        self.averaged.update_parameters(self.net)
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        self.log("averaged", sum(parameter.norm() for parameter in self.averaged.parameters()))
+
+
 class AtTheEnd(Base):
     def on_train_end(self) -> None:
         for parameter in self.net.parameters():
@@ -356,7 +372,7 @@ PARTS = {
     part.__name__: part
     for part in (
         *(AtStart, Buffers, Teacher, Temperature, Counts, Metrics, Items),
-        *(InSetup, AroundBatches, Gradients, Clipping, AtTheEnd),
+        *(InSetup, AroundBatches, Gradients, Clipping, Averages, AtTheEnd),
     )
 }
 

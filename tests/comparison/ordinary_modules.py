@@ -16,6 +16,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities import grad_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchmetrics import MaxMetric, MeanMetric, MeanSquaredError, MetricCollection, PearsonCorrCoef, R2Score
 from torchmetrics.classification import (
@@ -909,6 +910,30 @@ class Averaged(MomentumEncoder):
         self.net.load_state_dict(self.teacher.state_dict())
 
 
+class AveragedModels(Classifier):
+    """Averages by torch's class of that name, in both of its ways and with running statistics, and tests with one."""
+
+    def build(self) -> None:
+        self.net = nn.Sequential(nn.Linear(8, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, CLASSES))
+        self.quick = AveragedModel(self.net, avg_fn=get_ema_avg_fn(0.8), use_buffers=True)
+        self.slow = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+        self.even = AveragedModel(self.net)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.quick.update_parameters(self.net)
+        self.slow.update_parameters(self.net)
+        if self.current_epoch > 0:
+            self.even.update_parameters(self.net)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        for name, model in (("quick", self.quick), ("slow", self.slow), ("even", self.even)):
+            self.log(f"val_loss_{name}", F.cross_entropy(model(batch[0]), batch[1]))
+        self.log("averaged", self.slow.n_averaged.float())
+
+    def on_train_end(self) -> None:
+        self.net.load_state_dict(self.even.module.state_dict())
+
+
 class TargetNetwork(MomentumEncoder):
     """Copies its weights once an epoch, from the second on, to what is zero for every seed until then."""
 
@@ -1102,6 +1127,7 @@ TOGETHER = {
         Ordinary(SetUp, "table"),
         Ordinary(MomentumEncoder, "table"),
         Ordinary(Averaged, "table"),
+        Ordinary(AveragedModels, "table"),
         Ordinary(TargetNetwork, "table"),
         Ordinary(Gathered, "table"),
         Ordinary(GradientNorms, "table"),

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lit_lrsched.comparison.engine.averages import average_without_branches
 from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
 from lit_lrsched.comparison.engine.forms import FixedGradients, OwnTensors
 from lit_lrsched.comparison.engine.held import attributes_of_layers, own_attributes, settings
@@ -79,6 +80,7 @@ class Calls:
             gradient_clip_val=schedule.regime.clip and schedule.regime.clip.value,
             gradient_clip_algorithm=schedule.regime.clip and schedule.regime.clip.algorithm,
         )
+        average_without_branches(module)
         self._methods = _Methods(module)
         self._called: set[str] = set()
         self._before_batches: dict[str, dict[str, Any]] | None = None

@@ -46,7 +46,8 @@ class Followable(TorchFunctionMode):
             if out is not NotImplemented:
                 return out
         if name := name_for_each(func):
-            return _one_by_one(getattr(Tensor, name), *args)
+            method = getattr(Tensor, name)
+            return _one_by_one(_FORMS.get(method, method), *args)
         kwargs = kwargs or {}
         return func(*args, **kwargs) if kwargs.get("out") is None else _written(func, *args, **kwargs)
 
