@@ -659,7 +659,16 @@ class TwoHeads(Classifier):
 
 
 class Denoising(Classifier):
-    """Noise, a mask and mixup, drawn in the step in ways that leave no trace in the result."""
+    """Noise, a mask and mixup, drawn in the step and in hooks in ways that leave no trace in the result."""
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        for parameter in self.parameters():
+            parameter.grad += 0.0 * torch.randn_like(parameter.grad)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.add_(torch.rand(parameter.shape), alpha=0.0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch

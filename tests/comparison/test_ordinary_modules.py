@@ -144,6 +144,29 @@ def test_each_run_draws_for_itself_into_a_tensor_that_a_step_makes(drawn: Callab
     assert len({float(value) for run in range(3) for value in found[run]["noise"]}) == 3 * EPOCHS
 
 
+def test_each_run_draws_for_itself_in_a_step_and_the_hooks_around_it() -> None:
+    def draw(self: Any, name: str) -> None:
+        self.log(name, torch.rand(()), on_step=False, on_epoch=True)
+
+    def step(self: Any, batch: Any, batch_idx: int) -> Tensor:
+        draw(self, "a")
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def before(self: Any, optimizer: Any) -> None:
+        draw(self, "b")
+
+    def after(self: Any, *_: Any) -> None:
+        draw(self, "c")
+
+    hooks = {"training_step": step, "on_before_optimizer_step": before, "on_train_batch_end": after}
+    make = seeded(Ordinary(type("Drawing", (Classifier,), hooks), "table"))
+    runs = [dataclasses.replace(trainings()[0], name=name) for name in ("one", "other", "one")]
+    found = race(runs, make, optimizer=SGD, epochs=EPOCHS)
+    drawn = [[float(value) for name in "abc" for value in found[run][name]] for run in range(3)]
+    assert drawn[0] == drawn[2]
+    assert len({*drawn[0], *drawn[1]}) == 2 * 3 * EPOCHS
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
@@ -620,7 +643,7 @@ def test_hooks_around_batches_whose_gradients_add_up(accumulate: int, name: str)
         ({"on_train_epoch_end": lambda self: self.net[0].weight.grad}, "it looks at gradients outside of"),
         ({"on_before_zero_grad": lambda self, _: self.net[0].weight.grad}, "it looks at gradients outside of"),
         ({"on_before_optimizer_step": lambda self, _: setattr(self.net[0].weight, "grad", None)}, "takes the gradient"),
-        ({"on_train_batch_end": lambda self, *_: torch.rand(1)}, "it draws random numbers in on_train_batch_end"),
+        ({"on_train_epoch_end": lambda self: torch.rand(1)}, "it draws random numbers in on_train_epoch_end"),
         ({"on_train_batch_end": lambda self, *_: self.log("train_loss_step", 1.0)}, "logged by a step and by"),
         ({"training_step": shared}, "a step lets two of its tensors share their memory"),
         (

@@ -204,9 +204,7 @@ class _Probe:
         elif used != self._found.used:
             raise NotVectorizable("which parameters have a gradient depends on batch_idx or current_epoch")
         if after:
-            with _drawing_nothing(after):
-                _, _, recorded = calls(stage, after, {}, {}, {}, batch, output=output_for_hook(output, loss))
-            self._note(stage, recorded)
+            self._note(stage, calls(stage, after, {}, {}, {}, batch, output=output_for_hook(output, loss))[2])
 
     def _note(self, stage: Stage, recorded: Mapping[str, Logged]) -> None:
         for name, logged in recorded.items():

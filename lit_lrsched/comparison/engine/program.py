@@ -39,6 +39,9 @@ from lit_lrsched.optim.torch_internals import (
 # Keys of successive steps lie this far apart: room for as many draws within a step.
 _STRIDE = 1 << 24
 
+# Likewise of the parts of a step: itself, the hooks on its gradients, and the hook after it.
+_STRIDE_OF_PARTS = 1 << 22
+
 # Where the steps of each stage begin.
 _FIRST_KEY: dict[Stage, int] = {"train": 0, "val": 1 << 38, "test": 1 << 39}
 
@@ -405,15 +408,15 @@ class Program:
         else:
             grads = self._regime.of_step_(grads, sums)
             if self._pure.sees_gradients:
-                see = vmap(self._pure.see_gradients, in_dims=(0, 0, 0, 0, 0, None, 0), randomness="error")
-                with Followable():
+                see = vmap(self._pure.see_gradients, in_dims=(0, 0, 0, 0, 0, None, 0), randomness="different")
+                with self._followed("train", keys, clock, part=1):
                     grads, state, more = see(parameters, constants, state, inputs, grads, clock, rates)
                 _extend(kept, more)
             grads = grads if self._pure.clips else self._regime.clipped(grads)
             self._update.update_(parameters, grads, slots, coefficients)
         if self._pure.ends_batches:
-            end = vmap(self._pure.end_batch, in_dims=(0, 0, 0, 0, 0, None), randomness="error")
-            with Followable():
+            end = vmap(self._pure.end_batch, in_dims=(0, 0, 0, 0, 0, None), randomness="different")
+            with self._followed("train", keys, clock, part=2):
                 state, more = end(parameters, constants, state, inputs, output, clock)
             _extend(kept, more)
         return state, kept
@@ -434,11 +437,12 @@ class Program:
             return evaluate(parameters, constants, state, tree_unflatten(batch, self._structure[stage]), clock)
 
     @contextmanager
-    def _followed(self, stage: Stage, keys: Tensor, clock: Tensor) -> Iterator[None]:
-        """Lets a step be traced that draws, or does what torch.func has no rule for."""
+    def _followed(self, stage: Stage, keys: Tensor, clock: Tensor, part: int = 0) -> Iterator[None]:
+        """Lets a part of a step be traced that draws, or does what torch.func has no rule for."""
         step = clock[0] * len(self._sizes[stage]) + clock[1] + _FIRST_KEY[stage]
+        first = keys + step * _STRIDE + part * _STRIDE_OF_PARTS
         # Of the ways to compute attention this one is made of operations that torch.func knows.
-        with Followable(), sdpa_kernel(SDPBackend.MATH), KeyedDraws(keys + step * _STRIDE) as draws:
+        with Followable(), sdpa_kernel(SDPBackend.MATH), KeyedDraws(first) as draws:
             yield
         self.draws |= draws.calls > 0
 
