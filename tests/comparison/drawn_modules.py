@@ -318,6 +318,7 @@ class AroundBatches(Base):
         self.log("batch", float(batch_idx), on_step=False, on_epoch=True, reduce_fx="sum")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
         self.log("shown", outputs["loss"], on_epoch=True)
         self.log("taken", float(self.global_step))
         with torch.no_grad():
@@ -339,6 +340,18 @@ class Gradients(Base):
         self.log("gradients", torch.stack([gradient.norm() for gradient in gradients]).norm())
         for gradient in gradients:
             gradient.mul_(0.9)
+
+
+class Kept(Base):
+    """Keeps tensors of a batch in attributes, of its own size, for the hook after it."""
+
+    def loss(self, at: At) -> Tensor:
+        self.logits = at.logits
+        return super().loss(at)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        self.log("kept", self.logits.norm(dim=1).mean(), on_step=False, on_epoch=True)
 
 
 class Clipping(Base):
@@ -372,7 +385,7 @@ PARTS = {
     part.__name__: part
     for part in (
         *(AtStart, Buffers, Teacher, Temperature, Counts, Metrics, Items),
-        *(InSetup, AroundBatches, Gradients, Clipping, Averages, AtTheEnd),
+        *(InSetup, AroundBatches, Gradients, Kept, Clipping, Averages, AtTheEnd),
     )
 }
 

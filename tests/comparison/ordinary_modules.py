@@ -999,6 +999,37 @@ class GradientNorms(Classifier):
             parameter.data.clamp_(-0.3, 0.3)
 
 
+class KeptOfABatch(Classifier):
+    """Keeps tensors of a batch in attributes: for its loss, for hooks, and by a hook of a layer."""
+
+    def build(self) -> None:
+        super().build()
+        self.start = None
+        self.net[0].register_forward_hook(lambda layer, inputs, output: setattr(self, "activations", output))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.logits = super().forward(x)
+        return self.logits
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.start = batch[0].mean()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.loss = super().training_step(batch, batch_idx)
+        return self.loss * (1 + self.start) + 0.01 * self.activations.pow(2).mean()
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        self.gradient = self.loss * self.net[2].bias.grad.norm()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        right = (self.logits.argmax(1) == batch[1]).float().mean()
+        self.log_dict({"right": right, "loss_again": self.loss, "gradient": self.gradient}, on_epoch=True)
+        self.start = None
+
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.log("val_size", self.logits.norm())
+
+
 class ClippedByItself(Averaged):
     """Clips its gradients more tightly as it goes on, and averages its weights before they are set to zero."""
 
@@ -1141,6 +1172,7 @@ TOGETHER = {
         Ordinary(Gathered, "table"),
         Ordinary(GradientNorms, "table"),
         Ordinary(ClippedByItself, "table"),
+        Ordinary(KeptOfABatch, "table"),
         Ordinary(VAE, "table", random=True),
     )
 }

@@ -12,6 +12,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -344,7 +345,7 @@ def by_new_keys(module: Any, loss: Tensor) -> float:
     ("weight", "told"),
     [
         (every_second, r"a step branches on self\._count, which it changes"),
-        (by_tensors, r"changes self\.total"),
+        (by_tensors, r"self\.total is used after the batch for which it was set"),
         (by_a_flag, r"changes self\.flag"),
         (by_the_last, r"changes self\.last"),
         (by_new_keys, r"changes self\.counts"),
@@ -894,6 +895,72 @@ def test_what_a_layer_keeps_of_its_first_validation_is_told() -> None:
 
     with pytest.raises(NotVectorizable, match="and validation_step computes with it"):
         race(trainings(), seeded(Ordinary(First, "table")), epochs=EPOCHS)
+
+
+def by_the_last_batch(module: Any, mean: Tensor) -> Any:
+    return 1.0 if module.kept is None else module.kept
+
+
+def by_being_the_first(module: Any, mean: Tensor) -> Any:
+    return 2.0 if module.kept is None else 1.0
+
+
+def by_a_batch_of_a_later_epoch(module: Any, mean: Tensor) -> Any:
+    return module.kept if module.current_epoch else 1.0
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"weight": by_the_last_batch}, r"self\.kept is used after the batch for which it was set"),
+        ({"weight": by_being_the_first}, r"steps and layers keep self\.kept .* and training_step computes with it"),
+        ({"weight": by_a_batch_of_a_later_epoch}, r"self\.kept is used after the batch for which it was set"),
+        ({"on_train_epoch_end": lambda self: self.log("kept", self.kept)}, r"self\.kept is used after the batch"),
+        ({"on_validation_start": lambda self: self.log("kept", torch.exp(self.kept))}, r"self\.kept is used after"),
+        ({"on_train_epoch_end": lambda self: setattr(self, "kept", None)}, None),
+    ],
+)
+def test_a_tensor_that_is_kept_longer_than_a_batch_is_told(members: dict[str, Any], told: str | None) -> None:
+    class Keeping(Classifier):
+        def build(self) -> None:
+            super().build()
+            self.kept: Any = None
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            mean = batch[0].mean()
+            loss = super().training_step(batch, batch_idx) * self.weight(mean)
+            self.kept = mean
+            return loss
+
+        def weight(self, mean: Tensor) -> Any:
+            return 1.0
+
+    make = seeded(Ordinary(type("Kept", (Keeping,), members), "table"))
+    with pytest.raises(NotVectorizable, match=told) if told else nullcontext():
+        race(trainings(), make, epochs=EPOCHS)
+
+
+class Strict(nn.Module):
+    """Takes weights up to 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.width = x.shape[1]
+        if self.scale > 1:
+            raise ValueError("above 1")
+        return x * self.scale
+
+
+def test_a_step_that_cannot_be_called_with_other_numbers_is_told() -> None:
+    class Checked(Classifier):
+        def build(self) -> None:
+            self.net = nn.Sequential(nn.Linear(8, CLASSES), Strict())
+
+    with pytest.raises(NotVectorizable, match=r"training_step computes with it cannot be told \(ValueError: above 1\)"):
+        race(trainings(), seeded(Ordinary(Checked, "table")), epochs=EPOCHS)
 
 
 @pytest.mark.parametrize("hook", ["on_train_start", "on_train_epoch_start", "on_validation_start"])

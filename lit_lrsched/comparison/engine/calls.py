@@ -31,6 +31,7 @@ from lit_lrsched.comparison.engine.items import Marked
 from lit_lrsched.comparison.engine.lists import Lists
 from lit_lrsched.comparison.engine.metrics import Tensors
 from lit_lrsched.comparison.engine.outside import Outside
+from lit_lrsched.comparison.engine.passed import Passed
 from lit_lrsched.comparison.engine.recorder import (
     ChangesItself,
     Logged,
@@ -57,6 +58,7 @@ class Calls:
         tallies: The numbers that it counts with.
         changing: Names of the tensors that its methods change; they are a part of every state.
         lists: The lists that its steps append to.
+        passed: What is kept of a batch for what is called after its step.
         own_tensors: Whether each run has its own of the tensors that a step makes for all runs alike.
         watches: Whether it is found out what changes.
         bare: Ids of tensors of which a method has taken ``data``, as far as that was found out.
@@ -88,6 +90,7 @@ class Calls:
         self.tallies = Tallies(module)
         self.changing: set[str] = set()
         self.lists = Lists(module)
+        self.passed = Passed(module)
         self.own_tensors = False
         self.watches = True
         self.bare: set[int] = set()
@@ -104,9 +107,9 @@ class Calls:
         return [*before, STEP_OF[stage], *zeroing], self.overridden([AFTER_BATCH[stage]])
 
     def kept(self) -> list[str]:
-        """Returns the names of the attributes of layers that are others than before the first batch."""
+        """Returns the names of the attributes that are others than before the first batch: of layers, and passed on."""
         before, now = self._before_batches or {}, attributes_of_layers(self.module)
-        return [
+        return [f"self.{name}" for name in sorted(self.passed.names)] + [
             f"self.{path}.{name}"
             for path, attributes in before.items()
             for name in sorted(attributes.keys() | now[path].keys())
@@ -115,14 +118,14 @@ class Calls:
 
     @contextmanager
     def before_batches(self) -> Iterator[None]:
-        """Sets the attributes of layers for a while to what they were before the first batch."""
+        """Sets these for a while to what they were before the first batch."""
         called, now = self._called, attributes_of_layers(self.module)
-        self._called = set()
+        self._called, self.passed.at_first = set(), True
         self._set_layers(self._before_batches or {})
         try:
             yield
         finally:
-            self._called = called
+            self._called, self.passed.at_first = called, False
             self._set_layers(now)
 
     def _set_layers(self, attributes: Mapping[str, Mapping[str, Any]]) -> None:
@@ -182,12 +185,16 @@ class Calls:
         fixed = FixedGradients(trained, are_seen=set(methods).issubset(BEFORE_OPTIMIZER))
         at_first = dict(tensors)
         with branchless_metrics(), fixed, made, nullcontext() if stage == "train" else self._evaluating():
+            self.passed.load(state)
+            attributes = own_attributes(self.module)
             before, numbers = self._settings(of_batch), self.tallies.numbers()
             with Marked() if self.watches and of_batch else nullcontext():
                 output = functional_call(self._methods, tensors, (given, output))
             if self.watches:
                 self.tallies.watch(numbers)
                 self.bare |= fixed.bare
+                if of_batch:
+                    self.passed.watch(attributes)
             with self.tallies.set_back(numbers):
                 after = self._settings(of_batch)
         self._check_settings(methods, before, after)
@@ -201,6 +208,8 @@ class Calls:
             gradients[name] = gradient
         # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
         state = {**state, **{f"changing/{name}": tensors[f"module.{name}"] for name in self.changing}}
+        if of_batch:
+            state |= self.passed.saved()
         return output, state, recorder._recorded
 
     def _arguments(self, method: str, batch: Any) -> tuple[Any, ...]:
@@ -245,7 +254,7 @@ class Calls:
 
     def _settings(self, of_batch: bool) -> dict[str, Any]:
         """Returns what decides, beside tensors and counts, how the module computes, by name."""
-        found = settings(self.module, self.lists.names, of_layers=self.watches and not of_batch)
+        found = settings(self.module, self.lists.names | self.passed.names, of_layers=self.watches and not of_batch)
         own = {f"self.{name}": value for name, value in found.items()}
         return {**own, **self._outside.now()}
 

@@ -40,15 +40,18 @@ def check_first_batches(calls: Calls, batches: Mapping[Stage, Any], results: Res
     kept = calls.kept()
     if not kept:
         return
-    told = f"layers keep {', '.join(kept)} of their first batch"
+    told = f"steps and layers keep {', '.join(kept)} of their first batch"
     for stage, batch in batches.items():
         other = tree_map(_other_rows, batch)
-        later = _called(calls, results, stage, other)
         try:
+            later = _called(calls, results, stage, other)
             with calls.before_batches():
                 first = _called(calls, results, stage, other)
+        except NotVectorizable:
+            raise
         except Exception as error:
-            raise NotVectorizable(f"{told}, and {STEP_OF[stage]} needs it ({in_a_line(error)})") from error
+            told = f"{told}; whether {STEP_OF[stage]} computes with it cannot be told"
+            raise NotVectorizable(f"{told} ({in_a_line(error)})") from error
         if len(first) != len(later) or not all(map(same, first, later)):
             raise NotVectorizable(f"{told}, and {STEP_OF[stage]} computes with it")
 

@@ -114,7 +114,7 @@ class _Probe:
         calls.tallies.begin_anew()
         for name, held in _attributes(module).items():
             emptied = name in calls.lists.names and getattr(module, name) == []
-            if attributes.get(name) != held and not emptied:
+            if attributes.get(name) != held and not emptied and name not in calls.passed.names:
                 raise NotVectorizable(f"a step changes self.{name}, and the end of its epoch does not undo it")
         self._metrics.settle()
         return self._found
@@ -191,20 +191,21 @@ class _Probe:
             self._note(stage, calls(stage, [*methods, *after], {}, {}, {}, batch)[2])
             return
         rates = torch.zeros(self._groups)
-        output, _, recorded = calls(stage, methods, {}, {}, {}, batch, rates=rates)
+        output, state, recorded = calls(stage, methods, {}, {}, {}, batch, rates=rates)
         self._note(stage, recorded)
         loss = loss_of(output)
         loss.backward()  # type: ignore[no-untyped-call]
         used = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
         if seeing := calls.overridden(BEFORE_OPTIMIZER):
-            self._note(stage, calls(stage, seeing, {}, {}, {}, batch, rates=rates)[2])
+            _, state, recorded = calls(stage, seeing, {}, {}, state, batch, rates=rates)
+            self._note(stage, recorded)
         module.zero_grad()
         if not self._found.used:
             self._found.used.update(used)
         elif used != self._found.used:
             raise NotVectorizable("which parameters have a gradient depends on batch_idx or current_epoch")
         if after:
-            self._note(stage, calls(stage, after, {}, {}, {}, batch, output=output_for_hook(output, loss))[2])
+            self._note(stage, calls(stage, after, {}, {}, state, batch, output=output_for_hook(output, loss))[2])
 
     def _note(self, stage: Stage, recorded: Mapping[str, Logged]) -> None:
         for name, logged in recorded.items():

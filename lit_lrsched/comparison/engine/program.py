@@ -23,6 +23,7 @@ from lit_lrsched.comparison.engine.hooks import is_first
 from lit_lrsched.comparison.engine.items import known
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
+from lit_lrsched.comparison.engine.passed import without_passed
 from lit_lrsched.comparison.engine.probe import same
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.recorder import ChangesItself, NotVectorizable, Stage
@@ -419,7 +420,7 @@ class Program:
             with self._followed("train", keys, clock, part=2):
                 state, more = end(parameters, constants, state, inputs, output, clock)
             _extend(kept, more)
-        return state, kept
+        return without_passed(state), kept
 
     def _evaluate(
         self,
@@ -434,7 +435,8 @@ class Program:
         step = partial(self._pure.evaluate, stage)
         evaluate = vmap(step, in_dims=(0, 0, 0, 0, None), randomness="different")
         with self._followed(stage, keys, clock):
-            return evaluate(parameters, constants, state, tree_unflatten(batch, self._structure[stage]), clock)
+            state, kept = evaluate(parameters, constants, state, tree_unflatten(batch, self._structure[stage]), clock)
+        return without_passed(state), kept
 
     @contextmanager
     def _followed(self, stage: Stage, keys: Tensor, clock: Tensor, part: int = 0) -> Iterator[None]:
