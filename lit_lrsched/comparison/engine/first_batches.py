@@ -15,6 +15,7 @@ from torch import Tensor
 from lit_lrsched.comparison.engine.calls import Calls
 from lit_lrsched.comparison.engine.counts import Counts
 from lit_lrsched.comparison.engine.hooks import STEP_OF
+from lit_lrsched.comparison.engine.items import Marked
 from lit_lrsched.comparison.engine.probe import same
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage, in_a_line
 from lit_lrsched.optim.torch_internals import tree_map
@@ -58,7 +59,7 @@ def check_first_batches(calls: Calls, batches: Mapping[Stage, Any], results: Res
 
 def _called(calls: Calls, results: Results, stage: Stage, batch: Any) -> list[Tensor]:
     calls.counts = Counts(0, 0)
-    with isolate_rng(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    with isolate_rng(), warnings.catch_warnings(), redirect_stdout(io.StringIO()), Marked():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         return results(stage, batch)

@@ -43,13 +43,16 @@ class Passed:
                 self._first |= {name: before[name]} if name in before else {}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Sets them for a call: to what was kept in the batch so far."""
+        """Sets them for a call to what was kept in the batch so far."""
         held = vars(self._module)
         for name in self.names:
-            held[name] = state.get(_PREFIX + name, _Gone(name))
-            if not isinstance(held[name], Tensor) and self.at_first:
-                held.pop(name)
-                held |= {name: self._first[name]} if name in self._first else {}
+            held.pop(name, None)
+            if _PREFIX + name in state:
+                held[name] = state[_PREFIX + name]
+            elif not self.at_first:
+                held[name] = _Gone(name)
+            elif name in self._first:
+                held[name] = self._first[name]
 
     def saved(self) -> dict[str, Tensor]:
         """Returns them after a call."""
