@@ -1,4 +1,4 @@
-"""What layers keep of their first batch: in a program for many runs nothing of it may enter what is computed later."""
+"""What steps and layers keep of a first batch: in a program for many runs it may not enter what is computed later."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Results = Callable[[Stage, Any], list[Tensor]]
 
 
 def check_first_batches(calls: Calls, batches: Mapping[Stage, Any], results: Results) -> None:
-    """Refuses layers that compute with what they keep of their first batch: of each run that would be another.
+    """Refuses steps that compute with what they, or layers, keep of a first batch: of each run that would be another.
 
     Many keep what is the same whatever the batch holds, such as masks and the width of their input, or what the next
     batch replaces. So a step is called once more as it is, and once as if there had been no batch.
