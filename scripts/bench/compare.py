@@ -157,7 +157,7 @@ def jax_race() -> Callable[[], object]:
     """Returns the race of :func:`trainings` in JAX, compiled."""
     from jax_race import JaxRace, Rows
 
-    members = [module_and_rows(recipe, seed, EPOCHS) for seed in range(SEEDS)]
+    members = [module_and_rows(recipe, seed, EPOCHS)[:2] for seed in range(SEEDS)]
     train, validation = (
         Rows(*(np.stack([rows[stage].data[leaf].numpy() for _, rows in members]) for leaf in (0, 1)))
         for stage in ("train", "val")

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, WeightedRandomSampler, default_collate
 from torchmetrics import MaxMetric, MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score, MulticlassRecall
@@ -317,6 +318,7 @@ class AroundBatches(Base):
         self.log("batch", float(batch_idx), on_step=False, on_epoch=True, reduce_fx="sum")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
         self.log("shown", outputs["loss"], on_epoch=True)
         self.log("taken", float(self.global_step))
         with torch.no_grad():
@@ -340,6 +342,39 @@ class Gradients(Base):
             gradient.mul_(0.9)
 
 
+class Kept(Base):
+    """Keeps tensors of a batch in attributes, of its own size, for the hook after it."""
+
+    def loss(self, at: At) -> Tensor:
+        self.logits = at.logits
+        return super().loss(at)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        self.log("kept", self.logits.norm(dim=1).mean(), on_step=False, on_epoch=True)
+
+
+class Clipping(Base):
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any) -> None:
+        value = gradient_clip_val or self.trainer.max_epochs / 10
+        self.clip_gradients(optimizer, gradient_clip_val=value, gradient_clip_algorithm=gradient_clip_algorithm)
+
+
+class Averages(Base):
+    def build(self) -> None:
+        super().build()
+        average = get_ema_multi_avg_fn(0.8) if self.drawn.rows == 44 else None
+        self.averaged = AveragedModel(self.net, multi_avg_fn=average).requires_grad_(False)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        self.averaged.update_parameters(self.net)
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        self.log("averaged", sum(parameter.norm() for parameter in self.averaged.parameters()))
+
+
 class AtTheEnd(Base):
     def on_train_end(self) -> None:
         for parameter in self.net.parameters():
@@ -350,7 +385,7 @@ PARTS = {
     part.__name__: part
     for part in (
         *(AtStart, Buffers, Teacher, Temperature, Counts, Metrics, Items),
-        *(InSetup, AroundBatches, Gradients, AtTheEnd),
+        *(InSetup, AroundBatches, Gradients, Kept, Clipping, Averages, AtTheEnd),
     )
 }
 

@@ -17,6 +17,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.utilities import grad_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchmetrics import MaxMetric, MeanMetric, MeanSquaredError, MetricCollection, PearsonCorrCoef, R2Score
 from torchmetrics.classification import (
@@ -394,7 +395,7 @@ class Annealed(Classifier):
         loss = F.cross_entropy(logits, y) + 0.1 * beta * penalty
         if self.current_epoch >= 1:
             loss = loss + 0.01 * self.net[0].weight.abs().sum()
-        self.log("beta", beta)
+        self.log("beta", torch.tensor(beta))
         self.log_dict({"train_loss": loss, "penalty": penalty}, on_step=False, on_epoch=True)
         return loss
 
@@ -531,6 +532,9 @@ class LoggedItems(Classifier):
         loss += 1e-3 * size * logits.pow(2).mean()
         self.log_dict({"train_loss": before, "size": size, "other": other / 2 - abs(-before)})
         self.log("mean_loss", self.mean_loss, on_step=False, on_epoch=True)
+        self.log_dict(
+            {"rounded": round(before, 3), "listed": loss.tolist(), "step": torch.tensor(self.global_step * 1.0)}
+        )
         return loss / (1 + before)
 
     def on_train_epoch_end(self) -> None:
@@ -734,7 +738,16 @@ class TwoHeads(Classifier):
 
 
 class Denoising(Classifier):
-    """Noise, a mask and mixup, drawn in the step in ways that leave no trace in the result."""
+    """Noise, a mask and mixup, drawn in the step and in hooks in ways that leave no trace in the result."""
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        for parameter in self.parameters():
+            parameter.grad += 0.0 * torch.randn_like(parameter.grad)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.add_(torch.rand(parameter.shape), alpha=0.0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
@@ -882,8 +895,10 @@ class Parametrized(Classifier):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the older way, which many still have
             second = nn.utils.weight_norm(nn.Linear(6, 6), dim=None)
+            third = nn.utils.spectral_norm(nn.Linear(6, 6))
+        fourth = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6))
         self.pair = nn.Bilinear(6, 6, CLASSES)
-        self.net = nn.Sequential(first, nn.ReLU(), second)
+        self.net = nn.Sequential(first, nn.ReLU(), second, nn.Tanh(), third, nn.Tanh(), fourth)
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.net(x)
@@ -983,6 +998,30 @@ class Averaged(MomentumEncoder):
         self.net.load_state_dict(self.teacher.state_dict())
 
 
+class AveragedModels(Classifier):
+    """Averages by torch's class of that name, in both of its ways and with running statistics, and tests with one."""
+
+    def build(self) -> None:
+        self.net = nn.Sequential(nn.Linear(8, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, CLASSES))
+        self.quick = AveragedModel(self.net, avg_fn=get_ema_avg_fn(0.8), use_buffers=True)
+        self.slow = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+        self.even = AveragedModel(self.net)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.quick.update_parameters(self.net)
+        self.slow.update_parameters(self.net)
+        if self.current_epoch > 0:
+            self.even.update_parameters(self.net)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        for name, model in (("quick", self.quick), ("slow", self.slow), ("even", self.even)):
+            self.log(f"val_loss_{name}", F.cross_entropy(model(batch[0]), batch[1]))
+        self.log("averaged", self.slow.n_averaged.float())
+
+    def on_train_end(self) -> None:
+        self.net.load_state_dict(self.even.module.state_dict())
+
+
 class TargetNetwork(MomentumEncoder):
     """Copies its weights once an epoch, from the second on, to what is zero for every seed until then."""
 
@@ -1037,6 +1076,56 @@ class GradientNorms(Classifier):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         for parameter in self.parameters():
             parameter.data.clamp_(-0.3, 0.3)
+
+
+class KeptOfABatch(Classifier):
+    """Keeps tensors of a batch in attributes: for its loss, for hooks, and by a hook of a layer."""
+
+    def build(self) -> None:
+        super().build()
+        self.start = None
+        self.net[0].register_forward_hook(lambda layer, inputs, output: setattr(self, "activations", output))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.logits = super().forward(x)
+        return self.logits
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.start = batch[0].mean()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.loss = super().training_step(batch, batch_idx)
+        return self.loss * (1 + self.start) + 0.01 * self.activations.pow(2).mean()
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        self.gradient = self.loss * self.net[2].bias.grad.norm()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        right = (self.logits.argmax(1) == batch[1]).float().mean()
+        self.log_dict({"right": right, "loss_again": self.loss, "gradient": self.gradient}, on_epoch=True)
+        self.start = None
+
+    def on_validation_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.log("val_size", self.logits.norm())
+
+
+class ClippedByItself(Averaged):
+    """Clips its gradients more tightly as it goes on, and averages its weights before they are set to zero."""
+
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any) -> None:
+        most = 0.1 if self.current_epoch == 0 else 0.05
+        self.clip_gradients(optimizer, gradient_clip_val=most, gradient_clip_algorithm="norm")
+        self.clip_gradients(optimizer, gradient_clip_val=0.02, gradient_clip_algorithm="value")
+        self.clip_gradients(optimizer, gradient_clip_val=gradient_clip_val)  # which is None: not at all
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Has nothing left to do."""
+
+    def on_before_zero_grad(self, optimizer: Any) -> None:
+        super().on_train_batch_end({"loss": optimizer.param_groups[0]["lr"]}, None, 0)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        optimizer.zero_grad(set_to_none=True)
 
 
 class VAE(Classifier):
@@ -1159,9 +1248,12 @@ TOGETHER = {
         Ordinary(SetUp, "table"),
         Ordinary(MomentumEncoder, "table"),
         Ordinary(Averaged, "table"),
+        Ordinary(AveragedModels, "table"),
         Ordinary(TargetNetwork, "table"),
         Ordinary(Gathered, "table"),
         Ordinary(GradientNorms, "table"),
+        Ordinary(ClippedByItself, "table"),
+        Ordinary(KeptOfABatch, "table"),
         Ordinary(VAE, "table", random=True),
     )
 }

@@ -76,6 +76,7 @@ def assert_alike(one: Drawn) -> None:
         Drawn(rows=48, order="by its own generator"),
         Drawn(layers="layer norm", parts=("Teacher",)),
         Drawn(parts=("Temperature",), regime=Regime(clip=Clip(0.1))),
+        Drawn(parts=("Kept", "Items")),
     ],
 )
 def test_what_differed_once(one: Drawn) -> None:

@@ -43,6 +43,7 @@ FORMULAS: dict[str, Callable[[Any], Any]] = {
     "powers": lambda number: (number + 0.5) ** 2 + 2 ** (number * 1.0),
     "division": lambda number: 1 / number + number // 1 + number % 3,
     "signs": lambda number: abs(-number) - -number,
+    "rounded": lambda number: round(number / 3, 2) + round(number * 123.0, -1),
     "rounds of a sum": lambda number: sum([number, number, 1.5]) / 3,
     "numpy": lambda number: np.mean([number, 2 * number]) + np.float64(0.5) * number + number * np.int64(3),
     "a tensor": lambda number: torch.tensor(number) + torch.as_tensor(2 * number),
@@ -58,6 +59,14 @@ FORMULAS: dict[str, Callable[[Any], Any]] = {
 def test_an_item_computes_as_the_number(name: str, values: Tensor) -> None:
     expected = [float(FORMULAS[name](value)) for value in values.tolist()]
     np.testing.assert_allclose(of_all_runs(FORMULAS[name], values), expected, rtol=1e-6)
+
+
+def test_a_list_of_one_number_is_the_number() -> None:
+    def step(tensor: Tensor) -> Tensor:
+        with Followable():
+            return torch.tensor(tensor.tolist() + 1)
+
+    assert vmap(step)(VALUES).tolist() == (VALUES + 1).tolist()
 
 
 def test_an_item_stays_as_it_is_whatever_becomes_of_the_tensor_and_of_its_copies() -> None:

@@ -12,6 +12,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,6 +143,29 @@ def test_each_run_draws_for_itself_into_a_tensor_that_a_step_makes(drawn: Callab
     make = seeded(Ordinary(Noisy, "table"))
     found = race([dataclasses.replace(trainings()[0], name=str(run)) for run in range(3)], make, epochs=EPOCHS)
     assert len({float(value) for run in range(3) for value in found[run]["noise"]}) == 3 * EPOCHS
+
+
+def test_each_run_draws_for_itself_in_a_step_and_the_hooks_around_it() -> None:
+    def draw(self: Any, name: str) -> None:
+        self.log(name, torch.rand(()), on_step=False, on_epoch=True)
+
+    def step(self: Any, batch: Any, batch_idx: int) -> Tensor:
+        draw(self, "a")
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def before(self: Any, optimizer: Any) -> None:
+        draw(self, "b")
+
+    def after(self: Any, *_: Any) -> None:
+        draw(self, "c")
+
+    hooks = {"training_step": step, "on_before_optimizer_step": before, "on_train_batch_end": after}
+    make = seeded(Ordinary(type("Drawing", (Classifier,), hooks), "table"))
+    runs = [dataclasses.replace(trainings()[0], name=name) for name in ("one", "other", "one")]
+    found = race(runs, make, optimizer=SGD, epochs=EPOCHS)
+    drawn = [[float(value) for name in "abc" for value in found[run][name]] for run in range(3)]
+    assert drawn[0] == drawn[2]
+    assert len({*drawn[0], *drawn[1]}) == 2 * 3 * EPOCHS
 
 
 @pytest.mark.parametrize(
@@ -321,7 +345,7 @@ def by_new_keys(module: Any, loss: Tensor) -> float:
     ("weight", "told"),
     [
         (every_second, r"a step branches on self\._count, which it changes"),
-        (by_tensors, r"changes self\.total"),
+        (by_tensors, r"self\.total is used after the batch for which it was set"),
         (by_a_flag, r"changes self\.flag"),
         (by_the_last, r"changes self\.last"),
         (by_new_keys, r"changes self\.counts"),
@@ -614,8 +638,13 @@ def test_hooks_around_batches_whose_gradients_add_up(accumulate: int, name: str)
     ("hooks", "told"),
     [
         ({"on_after_backward": lambda self: None}, "it overrides on_after_backward, and gradients add up over batches"),
+        ({"on_before_zero_grad": lambda self, _: None}, "it overrides on_before_zero_grad, and gradients add up over"),
+        ({"optimizer_zero_grad": lambda self, *_: None}, "optimizer_zero_grad does not call the optimizer's zero_grad"),
+        ({"on_train_batch_end": lambda self, *_: self.net[0].weight.grad}, "it looks at gradients outside of"),
+        ({"on_train_epoch_end": lambda self: self.net[0].weight.grad}, "it looks at gradients outside of"),
+        ({"on_before_zero_grad": lambda self, _: self.net[0].weight.grad}, "it looks at gradients outside of"),
         ({"on_before_optimizer_step": lambda self, _: setattr(self.net[0].weight, "grad", None)}, "takes the gradient"),
-        ({"on_train_batch_end": lambda self, *_: torch.rand(1)}, "it draws random numbers in on_train_batch_end"),
+        ({"on_train_epoch_end": lambda self: torch.rand(1)}, "it draws random numbers in on_train_epoch_end"),
         ({"on_train_batch_end": lambda self, *_: self.log("train_loss_step", 1.0)}, "logged by a step and by"),
         ({"training_step": shared}, "a step lets two of its tensors share their memory"),
         (
@@ -626,10 +655,36 @@ def test_hooks_around_batches_whose_gradients_add_up(accumulate: int, name: str)
 )
 def test_what_hooks_around_batches_may_not_do_is_told(hooks: dict[str, Any], told: str) -> None:
     kind = type("Around", (MomentumEncoder,), hooks)
-    regime = Regime(accumulate=2 if "on_after_backward" in hooks else 1)
+    regime = Regime(accumulate=2 if "gradients add up" in told else 1)
     rates = np.full(EPOCHS * math.ceil(STEPS / regime.accumulate), 0.05)
     with pytest.raises(NotVectorizable, match=told):
         race([Training(3, rates)], seeded(Ordinary(kind, "table")), epochs=EPOCHS, regime=regime)
+
+
+@pytest.mark.parametrize("clip", [Clip(0.05), Clip(0.01, "value")])
+def test_a_hook_takes_the_place_of_the_trainers_clipping(clip: Clip) -> None:
+    class Passing(Classifier):
+        """Clips as its trainer is asked to, or not at all."""
+
+        def configure_gradient_clipping(
+            self, optimizer: Any, gradient_clip_val: Any, gradient_clip_algorithm: Any
+        ) -> None:
+            if self.current_epoch:
+                self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    make, regime = seeded(Ordinary(Passing, "table")), Regime(clip=clip)
+    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS, regime=regime)
+    single = alone(trainings()[0], make, SGD, EPOCHS, **regime.options())
+    np.testing.assert_allclose(together[0]["val_loss"], single["val_loss"], rtol=0, atol=1e-5)
+
+
+def test_a_module_and_a_trainer_that_clip_otherwise_are_told() -> None:
+    class Clipping(Classifier):
+        def configure_gradient_clipping(self, optimizer: Any, *_: Any) -> None:
+            self.clip_gradients(optimizer, gradient_clip_val=0.1)
+
+    with pytest.raises(NotVectorizable, match=r"it clips gradients by 0\.1, and its trainer by 0\.05"):
+        race(trainings(), seeded(Ordinary(Clipping, "table")), epochs=EPOCHS, regime=Regime(clip=Clip(0.05)))
 
 
 def test_gradients_that_no_optimizer_trains_and_a_hook_may_see_are_told() -> None:
@@ -665,6 +720,26 @@ def test_a_setup_for_the_test_that_sets_numbers_back_is_told(is_kept: bool) -> N
 
     with pytest.raises(NotVectorizable, match="its setup for the test changes it"):
         race(trainings(), seeded(Ordinary(SetBack, "table")), epochs=EPOCHS)
+
+
+def test_a_buffer_that_training_changes_and_the_setup_for_the_test_makes_anew_is_told() -> None:
+    class Centered(Classifier):
+        def setup(self, stage: str) -> None:
+            self.register_buffer("center", torch.zeros(CLASSES))
+            self.register_buffer("scale", torch.ones(CLASSES))  # which training only reads
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self.scale - self.center
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            with torch.no_grad():
+                self.center.lerp_(self(batch[0]).mean(0), 0.1)
+            return super().training_step(batch, batch_idx)
+
+    make = seeded(Ordinary(Centered, "table"))
+    with pytest.raises(NotVectorizable, match=r"test makes self\.center anew, which training changes"):
+        race(trainings(), make, epochs=EPOCHS)
+    race(trainings(), make, epochs=EPOCHS, regime=Regime(limit_test=0))
 
 
 def test_a_layer_that_counts_its_calls_is_told() -> None:
@@ -756,6 +831,150 @@ def test_a_number_of_the_first_batch_that_a_layer_notes_is_told() -> None:
 
     with pytest.raises(NotVectorizable, match=r"training_step changes self\.net\.1\.deviation"):
         race(trainings(), seeded(Ordinary(First, "table")), epochs=EPOCHS)
+
+
+class FromItsFirst(nn.Module):
+    """Computes with what it keeps of its first batch, of numbers in it or not."""
+
+    kept: Any = None
+
+    def __init__(self, keep: Callable[[Any, Tensor], Any]) -> None:
+        super().__init__()
+        self.keep = keep
+        self.scale = nn.Parameter(torch.ones(CLASSES))
+        self.register_buffer("drawn", torch.rand(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kept is None:
+            self.kept = self.keep(self, x)
+        self.last = x.detach()
+        return x * self.scale * (0.5 + self.kept)
+
+
+def scaled_by_it(layer: Any, x: Tensor) -> bool:
+    layer.scale.data.copy_(1 / x.detach().std(0))
+    return True
+
+
+@pytest.mark.parametrize(
+    ("keep", "is_told"),
+    [
+        (lambda layer, x: x.detach().mean(0), True),
+        (lambda layer, x: float(x.mean()), True),
+        (lambda layer, x: torch.from_numpy(x.detach().numpy().mean(0)), True),
+        (lambda layer, x: layer.scale.detach().clone(), True),
+        (lambda layer, x: layer.drawn.exp(), True),
+        (lambda layer, x: torch.rand(CLASSES), True),
+        (scaled_by_it, True),
+        (lambda layer, x: torch.ones_like(x[0]).cumsum(0), False),
+        (lambda layer, x: x.shape[1], False),
+    ],
+)
+def test_what_a_layer_computes_from_its_first_batch_and_keeps_is_told(keep: Any, is_told: bool) -> None:
+    class First(Classifier):
+        def build(self) -> None:
+            self.net = nn.Sequential(nn.Linear(8, CLASSES), FromItsFirst(keep))
+
+    make = seeded(Ordinary(First, "table"))
+    if is_told:
+        with pytest.raises(NotVectorizable, match=r"keep self\.net\.1\.kept, .* and training_step computes with it"):
+            race(trainings(), make, epochs=EPOCHS)
+    else:
+        single = alone(trainings()[2], make, SGD, EPOCHS)
+        assert race(trainings(), make, optimizer=SGD, epochs=EPOCHS)[2]["val_loss"] == pytest.approx(single["val_loss"])
+
+
+def test_what_a_layer_keeps_of_its_first_validation_is_told() -> None:
+    class First(Classifier):
+        def build(self) -> None:
+            super().build()
+            self.check = FromItsFirst(lambda layer, x: x.detach().mean(0))
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.log("val_loss", F.cross_entropy(self.check(self(batch[0])), batch[1]))
+
+    with pytest.raises(NotVectorizable, match="and validation_step computes with it"):
+        race(trainings(), seeded(Ordinary(First, "table")), epochs=EPOCHS)
+
+
+def by_the_last_batch(module: Any, mean: Tensor) -> Any:
+    return 1.0 if module.kept is None else module.kept
+
+
+def by_being_the_first(module: Any, mean: Tensor) -> Any:
+    return 2.0 if module.kept is None else 1.0
+
+
+def by_a_batch_of_a_later_epoch(module: Any, mean: Tensor) -> Any:
+    return module.kept if module.current_epoch else 1.0
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"weight": by_the_last_batch}, r"self\.kept is used after the batch for which it was set"),
+        ({"weight": by_being_the_first}, r"steps and layers keep self\.kept .* and training_step computes with it"),
+        ({"weight": by_a_batch_of_a_later_epoch}, r"self\.kept is used after the batch for which it was set"),
+        ({"on_train_epoch_end": lambda self: self.log("kept", self.kept)}, r"self\.kept is used after the batch"),
+        ({"on_validation_start": lambda self: self.log("kept", torch.exp(self.kept))}, r"self\.kept is used after"),
+        ({"on_train_epoch_end": lambda self: setattr(self, "kept", None)}, None),
+    ],
+)
+def test_a_tensor_that_is_kept_longer_than_a_batch_is_told(members: dict[str, Any], told: str | None) -> None:
+    class Keeping(Classifier):
+        def build(self) -> None:
+            super().build()
+            self.kept: Any = None
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            mean = batch[0].mean()
+            loss = super().training_step(batch, batch_idx) * self.weight(mean)
+            self.kept = mean
+            return loss
+
+        def weight(self, mean: Tensor) -> Any:
+            return 1.0
+
+    make = seeded(Ordinary(type("Kept", (Keeping,), members), "table"))
+    with pytest.raises(NotVectorizable, match=told) if told else nullcontext():
+        race(trainings(), make, epochs=EPOCHS)
+
+
+class Strict(nn.Module):
+    """Takes weights up to 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.width = x.shape[1]
+        if self.scale > 1:
+            raise ValueError("above 1")
+        return x * self.scale
+
+
+def test_a_step_that_cannot_be_called_with_other_numbers_is_told() -> None:
+    class Checked(Classifier):
+        def build(self) -> None:
+            self.net = nn.Sequential(nn.Linear(8, CLASSES), Strict())
+
+    with pytest.raises(NotVectorizable, match=r"training_step computes with it cannot be told \(ValueError: above 1\)"):
+        race(trainings(), seeded(Ordinary(Checked, "table")), epochs=EPOCHS)
+
+
+@pytest.mark.parametrize("hook", ["on_train_start", "on_train_epoch_start", "on_validation_start"])
+def test_a_tensor_of_a_layer_that_a_hook_sets_is_told(hook: str) -> None:
+    class Set(Classifier):
+        def build(self) -> None:
+            self.net = nn.Sequential(nn.Linear(8, CLASSES), Scaled(by_batch=False))
+
+    def set_factor(self: Any) -> None:
+        self.net[1].factor = self.net[0].weight.detach().std()
+
+    setattr(Set, hook, set_factor)
+    with pytest.raises(NotVectorizable, match=rf"{hook} changes self\.net\.1\.factor"):
+        race(trainings(), seeded(Ordinary(Set, "table")), epochs=EPOCHS)
 
 
 def amplify(module: Any, *_: Any) -> None:

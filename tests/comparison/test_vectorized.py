@@ -451,7 +451,7 @@ def test_rows_are_what_the_loaders_yield(options: Any) -> None:
     for _ in range(3):
         expected.append([x for x, _ in loader])
         list(validation)
-    _, rows = module_and_rows(make, 4, 3)
+    _, rows, _ = module_and_rows(make, 4, 3)
     for epoch, epoch_batches in enumerate(expected):
         drawn = rows["train"].data[0][rows["train"].order[epoch]].split(rows["train"].sizes)
         assert all(map(torch.equal, drawn, epoch_batches))

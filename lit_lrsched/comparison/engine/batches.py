@@ -25,7 +25,7 @@ from lit_lrsched.comparison.engine.hooks import OF_BATCHES, STEP_OF
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage, in_a_line
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.room import COPIES, check_memory
-from lit_lrsched.comparison.engine.setting_up import Build, built, check_set_up_again
+from lit_lrsched.comparison.engine.setting_up import Build, built, made_anew
 from lit_lrsched.optim.torch_internals import is_iterated_as_usual, register_pytree_node, tree_leaves, tree_map
 from lit_lrsched.trainer.lightning_internals import tell_epoch
 from lit_lrsched.trainer.lightning_package import rank_zero_info
@@ -84,7 +84,7 @@ def module_and_rows(
     regime: Regime = PLAIN,
     free: int | None = None,
     known: Mapping[Feed, Rows] = MappingProxyType({}),
-) -> tuple[LightningModule, dict[Feed, Rows]]:
+) -> tuple[LightningModule, dict[Feed, Rows], set[str]]:
     """Builds a module and the rows of all epochs, drawing from the global generator exactly as ``Trainer.fit`` does.
 
     Lightning's sanity check leaves the generator as it was. Then, every epoch, each loader's iterator draws one
@@ -95,11 +95,13 @@ def module_and_rows(
         seed: What to seed with.
         epochs: How many epochs to draw.
         regime: Which of the batches train, validate and test.
-        free: Bytes of memory that are free for the rows. None: they are fetched whatever they take.
+        free: Bytes of memory that are free for the rows. None: they are fetched whatever they take, and the module is
+            not set up for the test.
         known: The rows of another seed: from the same data set, they are not fetched again.
 
     Returns:
-        The module with its initial weights, and the rows of each feed that the module and its data define.
+        The module with its initial weights, the rows of each feed that the module and its data define, and the names
+        of the buffers that the test makes anew.
 
     Raises:
         NotVectorizable: When batches are not rows of a data set of fixed size and content, or too many to hold.
@@ -112,18 +114,19 @@ def module_and_rows(
         if _has(module, data, "val") and regime.limit_val:
             loaders |= _loaders("val", data.val_dataloader())
         drawn: dict[Feed, list[_Epoch]] = {feed: [] for feed in loaders}
+        anew: set[str] = set()
         for epoch in range(epochs):
             for feed, loader in loaders.items():
                 drawn[feed].append(_drawn(loader, stage_of(feed), epoch, regime))
         if _has(module, data, "test") and regime.limit_test:
             data.setup("test")
             if free is not None:
-                check_set_up_again(module, data, epochs, regime)
+                anew = made_anew(module, data, epochs, regime)
             tests = _loaders("test", data.test_dataloader())
             drawn |= {feed: [_drawn(loader, "test", epochs, regime)] for feed, loader in tests.items()}
             loaders |= tests
         rows = {feed: _rows(loader, drawn[feed], free, known.get(feed)) for feed, loader in loaders.items()}
-    return module, rows
+    return module, rows, anew
 
 
 def _has(module: LightningModule, data: LightningDataModule, stage: Stage) -> bool:

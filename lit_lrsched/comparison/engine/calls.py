@@ -12,10 +12,11 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lit_lrsched.comparison.engine.averages import average_without_branches
 from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
 from lit_lrsched.comparison.engine.feeds import Feed, place_of, stage_of
 from lit_lrsched.comparison.engine.forms import FixedGradients, OwnTensors
-from lit_lrsched.comparison.engine.held import settings
+from lit_lrsched.comparison.engine.held import attributes_of_layers, own_attributes, settings
 from lit_lrsched.comparison.engine.hooks import (
     AFTER_BATCH,
     BEFORE_BATCH,
@@ -24,12 +25,14 @@ from lit_lrsched.comparison.engine.hooks import (
     LAST,
     START_OF,
     STEP_OF,
+    ZEROING,
     Schedule,
 )
 from lit_lrsched.comparison.engine.items import Marked
 from lit_lrsched.comparison.engine.lists import Lists
 from lit_lrsched.comparison.engine.metrics import Tensors
 from lit_lrsched.comparison.engine.outside import Outside
+from lit_lrsched.comparison.engine.passed import Passed
 from lit_lrsched.comparison.engine.recorder import (
     ChangesItself,
     Logged,
@@ -37,6 +40,7 @@ from lit_lrsched.comparison.engine.recorder import (
     Recorder,
     Stage,
     TrainerView,
+    ZeroedView,
     recording_class,
 )
 from lit_lrsched.comparison.engine.tallies import Tallies
@@ -55,6 +59,7 @@ class Calls:
         tallies: The numbers that it counts with.
         changing: Names of the tensors that its methods change; they are a part of every state.
         lists: The lists that its steps append to.
+        passed: What is kept of a batch for what is called after its step.
         own_tensors: Whether each run has its own of the tensors that a step makes for all runs alike.
         watches: Whether it is found out what changes.
         bare: Ids of tensors of which a method has taken ``data``, as far as that was found out.
@@ -75,13 +80,18 @@ class Calls:
             num_training_batches=schedule.steps["train"],
             accumulate_grad_batches=schedule.regime.accumulate,
             estimated_stepping_batches=schedule.total,
+            gradient_clip_val=schedule.regime.clip and schedule.regime.clip.value,
+            gradient_clip_algorithm=schedule.regime.clip and schedule.regime.clip.algorithm,
         )
+        average_without_branches(module)
         self._methods = _Methods(module)
         self._called: set[tuple[Feed, str]] = set()
+        self._before_batches: dict[str, dict[str, Any]] | None = None
         self.counts = Counts(0, 0)
         self.tallies = Tallies(module)
         self.changing: set[str] = set()
         self.lists = Lists(module)
+        self.passed = Passed(module)
         self.own_tensors = False
         self.watches = True
         self.bare: set[int] = set()
@@ -94,7 +104,37 @@ class Calls:
     def around_step(self, stage: Stage) -> tuple[list[str], list[str]]:
         """Returns what is called for a batch: up to its step, and after it, in training after the optimizer's."""
         before = self.overridden([BEFORE_BATCH[stage]])
-        return [*before, STEP_OF[stage]], self.overridden([AFTER_BATCH[stage]])
+        zeroing = self.overridden(ZEROING) if stage == "train" else []
+        return [*before, STEP_OF[stage], *zeroing], self.overridden([AFTER_BATCH[stage]])
+
+    def kept(self) -> list[str]:
+        """Returns the names of the attributes that are others than before the first batch: of layers, and passed on."""
+        before, now = self._before_batches or {}, attributes_of_layers(self.module)
+        return [f"self.{name}" for name in sorted(self.passed.names)] + [
+            f"self.{path}.{name}"
+            for path, attributes in before.items()
+            for name in sorted(attributes.keys() | now[path].keys())
+            if attributes.get(name) is not now[path].get(name)
+        ]
+
+    @contextmanager
+    def before_batches(self) -> Iterator[None]:
+        """Sets these for a while to what they were before the first batch."""
+        called, now = self._called, attributes_of_layers(self.module)
+        self._called, self.passed.at_first = set(), True
+        self._set_layers(self._before_batches or {})
+        try:
+            yield
+        finally:
+            self._called, self.passed.at_first = called, False
+            self._set_layers(now)
+
+    def _set_layers(self, attributes: Mapping[str, Mapping[str, Any]]) -> None:
+        for path, held in attributes.items():
+            layer = self.module.get_submodule(path)
+            for name in own_attributes(layer).keys() - held.keys():
+                del vars(layer)[name]
+            vars(layer).update(held)
 
     def __call__(
         self,
@@ -128,6 +168,8 @@ class Calls:
         recorder: Any = self.module
         gradients = {} if gradients is None else gradients
         of_batch, stage = batch is not None, stage_of(feed)
+        if of_batch and self._before_batches is None:
+            self._before_batches = attributes_of_layers(self.module)
         recorder._recorded, recorder._recorded_stage, recorder._recorded_step = {}, stage, of_batch
         recorder._recorded_loader = place_of(feed) if of_batch else None
         recorder._counts = self.counts
@@ -141,17 +183,22 @@ class Calls:
             tensors[f"module.{name}"].grad = before_hooks
         given = {method: self._arguments(method, batch, place_of(feed)) for method in methods}
         made = OwnTensors(next(iter(parameters.values()))) if self.own_tensors else nullcontext()
-        fixed = FixedGradients(tensors[f"module.{n}"] for n in self._with_gradient if f"module.{n}" in tensors)
+        trained = (tensors[f"module.{n}"] for n in self._with_gradient if f"module.{n}" in tensors)
+        fixed = FixedGradients(trained, are_seen=set(methods).issubset(BEFORE_OPTIMIZER))
         at_first = dict(tensors)
         with branchless_metrics(), fixed, made, nullcontext() if stage == "train" else self._evaluating():
-            before, numbers = self._settings(), self.tallies.numbers()
+            self.passed.load(state)
+            attributes = own_attributes(self.module)
+            before, numbers = self._settings(of_batch), self.tallies.numbers()
             with Marked() if self.watches and of_batch else nullcontext():
                 output = functional_call(self._methods, tensors, (given, output))
             if self.watches:
                 self.tallies.watch(numbers)
                 self.bare |= fixed.bare
+                if of_batch:
+                    self.passed.watch(attributes)
             with self.tallies.set_back(numbers):
-                after = self._settings()
+                after = self._settings(of_batch)
         self._check_settings(feed, methods, before, after)
         for name in [*parameters, *constants]:
             if tensors[f"module.{name}"] is not at_first[f"module.{name}"]:
@@ -163,6 +210,8 @@ class Calls:
             gradients[name] = gradient
         # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
         state = {**state, **{f"changing/{name}": tensors[f"module.{name}"] for name in self.changing}}
+        if of_batch:
+            state |= self.passed.saved()
         return output, state, recorder._recorded
 
     def _arguments(self, method: str, batch: Any, loader: int | None) -> tuple[Any, ...]:
@@ -170,14 +219,20 @@ class Calls:
         recorder: Any = self.module
         if method == "teardown":
             return ("fit",)
-        if method in BEFORE_OPTIMIZER:
-            return (recorder.optimizers(),) if method == "on_before_optimizer_step" else ()
-        if batch is None:
+        if method == "on_after_backward" or batch is None:
             return ()
+        index = Count(self.counts, lambda epoch, index: index)
+        if method == "optimizer_zero_grad":
+            return recorder.current_epoch, index, ZeroedView(recorder._rates)
+        if method == "configure_gradient_clipping":
+            trainer = recorder.trainer
+            return recorder.optimizers(), trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+        if method in (*BEFORE_OPTIMIZER, *ZEROING):
+            return (recorder.optimizers(),)
         if loader is not None and not is_param_in_hook_signature(getattr(self.module, method), "dataloader_idx"):
             raise NotVectorizable(f"there are several loaders, and {method} takes no dataloader_idx")
-        index = (Count(self.counts, lambda epoch, index: index),) if self._takes_index.get(method, True) else ()
-        return (batch, *index) if loader is None else (batch, *index, loader)
+        given = (batch, index) if self._takes_index.get(method, True) else (batch,)
+        return given if loader is None else (*given, loader)
 
     def _check_settings(
         self, feed: Feed, methods: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]
@@ -196,16 +251,19 @@ class Calls:
         Whether an attribute of the module itself stays as it is, is seen after an epoch.
         """
         is_own = name.removeprefix("self.") in vars(self.module)
-        if is_own or {*FIRST, *START_OF["train"]}.issuperset(methods):
+        if is_own:
             return name.startswith("self.")
-        # Layers note the size of their input, and some steps begin with a layer in evaluation mode. A number that a
-        # layer takes out of its first batch is an item here, which is told as a dict.
-        is_noted = (before in (None, repr(None)) and not isinstance(after, dict)) or name.endswith(".training")
+        is_of_a_run = isinstance(after, (dict, tuple))  # as an item is told, and a tensor
+        if {*FIRST, *START_OF["train"]}.issuperset(methods):
+            return name.startswith("self.") and not is_of_a_run
+        # Layers note the size of their input, and some steps begin with a layer in evaluation mode.
+        is_noted = (before in (None, repr(None)) and not is_of_a_run) or name.endswith(".training")
         return name.startswith("self.") and is_noted and not set(STEP_OF.values()).isdisjoint(methods)
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, of_batch: bool) -> dict[str, Any]:
         """Returns what decides, beside tensors and counts, how the module computes, by name."""
-        own = {f"self.{name}": value for name, value in settings(self.module, self.lists.ids()).items()}
+        found = settings(self.module, self.passed.names, self.lists.ids(), of_layers=self.watches and not of_batch)
+        own = {f"self.{name}": value for name, value in found.items()}
         return {**own, **self._outside.now()}
 
     def _steps_taken(self, stage: Stage, methods: Sequence[str]) -> Formula:
@@ -253,4 +311,6 @@ class _Methods(nn.Module):
                 output = returned
             elif isinstance(returned, int) and returned == -1:
                 raise NotVectorizable(f"{method} ends an epoch before its last batch")
+            elif method == "optimizer_zero_grad" and not args[-1].is_zeroed:
+                raise NotVectorizable("optimizer_zero_grad does not call the optimizer's zero_grad")
         return output

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Clip:
         norms = torch.stack([torch.linalg.vector_norm(grad.reshape(len(grad), -1), dim=1) for grad in grads.values()])
         factor = (self.value / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
         return {name: grad * factor.view(-1, *[1] * (grad.dim() - 1)) for name, grad in grads.items()}
+
+    def apply_(self, parameters: Iterable[Tensor]) -> None:
+        """Clips the gradients of the parameters of one run, as a trainer does."""
+        ways: dict[str, Callable[..., Any]] = {"norm": nn.utils.clip_grad_norm_, "value": nn.utils.clip_grad_value_}
+        ways[self.algorithm](parameters, self.value)
 
     def __str__(self) -> str:
         """Returns it in a few words."""

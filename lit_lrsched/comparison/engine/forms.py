@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from lit_lrsched.comparison.engine.items import as_tensor, item
+from lit_lrsched.comparison.engine.items import as_tensor, item, listed
 from lit_lrsched.comparison.engine.norms import batch_norm, instance_norm
 from lit_lrsched.comparison.engine.recorder import ChangesItself, NotVectorizable
 from lit_lrsched.comparison.engine.recurrent import (
@@ -46,24 +46,29 @@ class Followable(TorchFunctionMode):
             if out is not NotImplemented:
                 return out
         if name := name_for_each(func):
-            return _one_by_one(getattr(Tensor, name), *args)
-        return func(*args, **(kwargs or {}))
+            method = getattr(Tensor, name)
+            return _one_by_one(_FORMS.get(method, method), *args)
+        kwargs = kwargs or {}
+        return func(*args, **kwargs) if kwargs.get("out") is None else _written(func, *args, **kwargs)
 
 
 class FixedGradients(TorchFunctionMode):
     """Refuses to change which tensors have a gradient: a program is made for those that have one at its start.
 
-    It also refuses to set the data of a tensor anew while something else shows it: a program writes into its memory.
+    It also refuses to look at gradients where they are not given, though a trainer has those of the last backward, and
+    to set the data of a tensor anew while something else shows it: a program writes into its memory.
 
     Args:
         trained: Tensors that stand for parameters with ``requires_grad``, which theirs does not tell.
+        are_seen: Whether gradients are given.
 
     Attributes:
         bare: Ids of tensors of which a step takes ``data``: what is written there no version tells.
     """
 
-    def __init__(self, trained: Iterable[Tensor]) -> None:
+    def __init__(self, trained: Iterable[Tensor], are_seen: bool) -> None:
         super().__init__()
+        self._are_seen = are_seen
         self._trained = {id(tensor) for tensor in trained}
         self._shown: list[tuple[int, weakref.ref[Tensor]]] = []
         self.bare: set[int] = set()
@@ -71,6 +76,8 @@ class FixedGradients(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.requires_grad_, Tensor.requires_grad.__set__):  # type: ignore[attr-defined]
             raise ChangesItself("it sets requires_grad while it trains")
+        if func == Tensor.grad.__get__ and not self._are_seen:  # type: ignore[union-attr]
+            raise NotVectorizable("it looks at gradients outside of on_after_backward and on_before_optimizer_step")
         if func == Tensor.requires_grad.__get__ and id(args[0]) in self._trained:  # type: ignore[attr-defined]
             return True
         if func == Tensor.data.__get__:  # type: ignore[attr-defined]
@@ -109,6 +116,13 @@ class OwnTensors(TorchFunctionMode):
 _MAKING = frozenset(
     getattr(torch, name + suffix) for name in ("zeros", "ones", "full", "empty") for suffix in ("", "_like")
 ) | {torch.tensor}
+
+
+def _written(func: Any, *args: Any, out: Any, **kwargs: Any) -> Any:
+    found = func(*args, **kwargs)
+    if not isinstance(found, Tensor) or found.shape != out.shape:
+        return func(*args, out=out, **kwargs)
+    return out.copy_(found)
 
 
 def _one_by_one(method: Any, tensors: Sequence[Tensor], *args: Any) -> list[Any]:
@@ -282,6 +296,7 @@ _FORMS: dict[Any, Any] = {
     torch.clone: _in_any_format(torch.clone),
     Tensor.clone: _in_any_format(Tensor.clone),
     Tensor.item: item,
+    Tensor.tolist: listed,
     Tensor.__format__: _format,
     torch.tensor: as_tensor,
     torch.as_tensor: as_tensor,

@@ -63,7 +63,10 @@ def held(module: LightningModule) -> dict[str, Any]:
     for path, part in module.named_modules():
         if isinstance(part, Metric):
             continue
+        originals = {name for name, _ in part.named_parameters(recurse=False)}
         for name, value in own_attributes(part).items():
+            if f"{name}_orig" in originals:  # from which it is computed before every call, as by spectral_norm
+                continue
             place = f"{path}.{name}" if path else name
             is_fixed = isinstance(value, Tensor) and value.layout is torch.strided and not value.requires_grad
             if is_fixed and value.untyped_storage().data_ptr() in memory:
@@ -82,15 +85,26 @@ def own_attributes(part: nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if name not in _LEFT_OUT}
 
 
-def settings(module: LightningModule, but: Collection[int] = ()) -> dict[str, Any]:
+def attributes_of_layers(module: LightningModule) -> dict[str, dict[str, Any]]:
+    """Returns the attributes of the layers of a module, metrics left out, by the layer's name."""
+    layers = [(path, part) for path, part in module.named_modules() if path]
+    return {path: own_attributes(part) for path, part in layers if not isinstance(part, (Metric, MetricCollection))}
+
+
+def settings(
+    module: LightningModule, but: Collection[str] = (), lists: Collection[int] = (), of_layers: bool = False
+) -> dict[str, Any]:
     """Returns what decides how the layers of a module compute, by name: modes, and what its attributes hold.
 
     Args:
         module: The module.
-        but: Ids of lists that are left out.
+        but: Names of attributes of its own that are left out.
+        lists: Ids of lists that are left out.
+        of_layers: Whether tensors of layers count, but for those that are computed anew from parameters, as
+            ``weight_norm`` does.
     """
     found: dict[str, Any] = {}
-    seen = {*map(id, module.modules()), *but}
+    seen = {*map(id, module.modules()), *lists}
     for path, part in module.named_modules():
         attributes = own_attributes(part)
         if isinstance(part, (Metric, MetricCollection)):
@@ -104,9 +118,9 @@ def settings(module: LightningModule, but: Collection[int] = ()) -> dict[str, An
         if hooks := forward_hooks(part):
             found[f"{path} (its hooks)".lstrip()] = [*map(id, hooks)]
         for name, value in attributes.items():
-            # A tensor of a layer may be computed anew from parameters, as weight_norm does.
-            is_layers = bool(path) and isinstance(value, Tensor) and not isinstance(part, Metric)
-            if not is_layers and (within := contents(value, seen)) is not None:
+            is_layers = isinstance(value, Tensor) and not isinstance(part, Metric)
+            left_out = is_layers and not (of_layers and not value.requires_grad) if path else name in but
+            if not left_out and (within := contents(value, seen)) is not None:
                 found[f"{path}.{name}" if path else name] = within
     return found
 

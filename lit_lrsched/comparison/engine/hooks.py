@@ -22,8 +22,14 @@ AFTER_BATCH: dict[Stage, str] = {
     "test": "on_test_batch_end",
 }
 
+# What runs between a step of training and its gradients, once those of the step before are not needed any more.
+ZEROING = ("on_before_zero_grad", "optimizer_zero_grad")
+
 # What runs between the gradients of a step and the optimizer, and may look at them or change them.
-BEFORE_OPTIMIZER = ("on_after_backward", "on_before_optimizer_step")
+BEFORE_OPTIMIZER = ("on_after_backward", "on_before_optimizer_step", "configure_gradient_clipping")
+
+# What runs for every batch, and not only for those that make a step where gradients add up.
+OF_EVERY_BATCH = ("on_after_backward", *ZEROING)
 
 # What runs before the first step of an epoch, and what before the first of all.
 START_OF: dict[Stage, tuple[str, ...]] = {
@@ -47,8 +53,8 @@ OF_BATCHES = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_
 # What a module may override and still be its steps, the hooks above and nothing else. Hooks of prediction and
 # of checkpoints never run here, nor does what comes after the test.
 REFUSED_HOOKS = (
-    *("configure_model", "configure_sharded_model", "configure_gradient_clipping", "backward"),
-    *("optimizer_step", "optimizer_zero_grad", "lr_scheduler_step", "on_before_zero_grad", "on_before_backward"),
+    *("configure_model", "configure_sharded_model", "backward"),
+    *("optimizer_step", "lr_scheduler_step", "on_before_backward"),
     *OF_BATCHES,
     *("on_validation_model_eval", "on_validation_model_zero_grad", "on_validation_model_train", "on_test_model_eval"),
 )

@@ -69,6 +69,11 @@ class Item(Symbol):
         args, kwargs = _without_items(Item.tensor, (args, kwargs or {}))
         return func(*args, **kwargs)
 
+    def __round__(self, digits: int | None = None) -> Any:
+        if digits is None or not self._tensor.is_floating_point():
+            return super().__round__(digits)
+        return Item(self._tensor.round(decimals=digits), self._source)
+
     def __neg__(self) -> Item:
         return Item(-self._tensor, self._source)
 
@@ -85,7 +90,7 @@ class Marked(TorchFunctionMode):
             if made is not NotImplemented:
                 return made
         number = func(*args, **(kwargs or {}))
-        if func is not Tensor.item or isinstance(number, (bool, complex)):
+        if func not in (Tensor.item, Tensor.tolist) or isinstance(number, (list, bool, complex)):
             return number
         return Item(torch.tensor(number, dtype=torch.float64 if isinstance(number, float) else torch.int64), VALUES)
 
@@ -107,9 +112,14 @@ def item(tensor: Tensor, source: str = VALUES) -> Any:
     return Item(number.exact(), source) if isinstance(number, Item) else number  # this function has been called already
 
 
+def listed(tensor: Tensor) -> Any:
+    """Returns what ``tensor.tolist()`` does, which of a single number is that of ``item()``."""
+    return NotImplemented if tensor.dim() else item(tensor)
+
+
 def as_tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None, **others: Any) -> Any:
-    """Returns what ``torch.as_tensor`` does of an item, or of a list of items or of tensors with a number each."""
-    if isinstance(data, Item):
+    """Returns what ``torch.as_tensor`` does of an item or a count, or of a list of items or tensors of one number."""
+    if isinstance(data, Symbol):
         return NotImplemented if others else data.tensor().to(device, dtype, copy=True)
     if others or not isinstance(data, (list, tuple)) or not data:
         return NotImplemented

@@ -124,7 +124,8 @@ class _Probe:
         self._note_lists()
         idle = self._found.anew | (calls.lists.keys() - self._filled.get(("last", "train"), calls.lists.keys()))
         for name, held in _attributes(module).items():
-            if attributes.get(name) != held and not calls.lists.are_all_of(name, idle):
+            is_idle = calls.lists.are_all_of(name, idle) or name in calls.passed.names
+            if attributes.get(name) != held and not is_idle:
                 raise NotVectorizable(f"a step changes self.{name}, and the end of its epoch does not undo it")
         self._metrics.settle()
         return self._found
@@ -223,22 +224,21 @@ class _Probe:
             self._note(feed, calls(feed, [*methods, *after], {}, {}, {}, batch)[2])
             return
         rates = torch.zeros(self._groups)
-        output, _, recorded = calls(feed, methods, {}, {}, {}, batch, rates=rates)
+        output, state, recorded = calls(feed, methods, {}, {}, {}, batch, rates=rates)
         self._note(feed, recorded)
         loss = loss_of(output)
         loss.backward()  # type: ignore[no-untyped-call]
         used = {name for name, parameter in module.named_parameters() if parameter.grad is not None}
         if seeing := calls.overridden(BEFORE_OPTIMIZER):
-            self._note(feed, calls(feed, seeing, {}, {}, {}, batch, rates=rates)[2])
+            _, state, recorded = calls(feed, seeing, {}, {}, state, batch, rates=rates)
+            self._note(feed, recorded)
         module.zero_grad()
         if not self._found.used:
             self._found.used.update(used)
         elif used != self._found.used:
             raise NotVectorizable("which parameters have a gradient depends on batch_idx or current_epoch")
         if after:
-            with _drawing_nothing(after):
-                _, _, recorded = calls(feed, after, {}, {}, {}, batch, output=output_for_hook(output, loss))
-            self._note(feed, recorded)
+            self._note(feed, calls(feed, after, {}, {}, state, batch, output=output_for_hook(output, loss))[2])
 
     def _note(self, feed: Feed, recorded: Mapping[str, Logged]) -> None:
         stage = stage_of(feed)

@@ -24,6 +24,7 @@ from lit_lrsched.comparison.engine.hooks import is_first
 from lit_lrsched.comparison.engine.items import known
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
+from lit_lrsched.comparison.engine.passed import without_passed
 from lit_lrsched.comparison.engine.probe import same
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.recorder import STAGES, ChangesItself, NotVectorizable, Stage
@@ -39,6 +40,9 @@ from lit_lrsched.optim.torch_internals import (
 
 # Keys of successive steps lie this far apart: room for as many draws within a step.
 _STRIDE = 1 << 24
+
+# Likewise of the parts of a step: itself, the hooks on its gradients, and the hook after it.
+_STRIDE_OF_PARTS = 1 << 22
 
 # Where the steps of each stage begin, and how far apart those of its loaders.
 _FIRST_KEY: dict[Stage, int] = {"train": 0, "val": 1 << 38, "test": 1 << 39}
@@ -412,17 +416,18 @@ class Program:
         else:
             grads = self._regime.of_step_(grads, sums)
             if self._pure.sees_gradients:
-                see = vmap(self._pure.see_gradients, in_dims=(0, 0, 0, 0, 0, None, 0), randomness="error")
-                with Followable():
+                see = vmap(self._pure.see_gradients, in_dims=(0, 0, 0, 0, 0, None, 0), randomness="different")
+                with self._followed("train", keys, clock, part=1):
                     grads, state, more = see(parameters, constants, state, inputs, grads, clock, rates)
                 _extend(kept, more)
-            self._update.update_(parameters, self._regime.clipped(grads), slots, coefficients)
+            grads = grads if self._pure.clips else self._regime.clipped(grads)
+            self._update.update_(parameters, grads, slots, coefficients)
         if self._pure.ends_batches:
-            end = vmap(self._pure.end_batch, in_dims=(0, 0, 0, 0, 0, None), randomness="error")
-            with Followable():
+            end = vmap(self._pure.end_batch, in_dims=(0, 0, 0, 0, 0, None), randomness="different")
+            with self._followed("train", keys, clock, part=2):
                 state, more = end(parameters, constants, state, inputs, output, clock)
             _extend(kept, more)
-        return state, kept
+        return without_passed(state), kept
 
     def _evaluate(
         self,
@@ -437,15 +442,17 @@ class Program:
         step = partial(self._pure.evaluate, feed)
         evaluate = vmap(step, in_dims=(0, 0, 0, 0, None), randomness="different")
         with self._followed(feed, keys, clock):
-            return evaluate(parameters, constants, state, tree_unflatten(batch, self._structure[feed]), clock)
+            state, kept = evaluate(parameters, constants, state, tree_unflatten(batch, self._structure[feed]), clock)
+        return without_passed(state), kept
 
     @contextmanager
-    def _followed(self, feed: Feed, keys: Tensor, clock: Tensor) -> Iterator[None]:
-        """Lets a step be traced that draws, or does what torch.func has no rule for."""
-        first = _FIRST_KEY[stage_of(feed)] + (place_of(feed) or 0) * _NEXT_LOADER
-        step = clock[0] * len(self._sizes[feed]) + clock[1] + first
+    def _followed(self, feed: Feed, keys: Tensor, clock: Tensor, part: int = 0) -> Iterator[None]:
+        """Lets a part of a step be traced that draws, or does what torch.func has no rule for."""
+        start = _FIRST_KEY[stage_of(feed)] + (place_of(feed) or 0) * _NEXT_LOADER
+        step = clock[0] * len(self._sizes[feed]) + clock[1] + start
+        first = keys + step * _STRIDE + part * _STRIDE_OF_PARTS
         # Of the ways to compute attention this one is made of operations that torch.func knows.
-        with Followable(), sdpa_kernel(SDPBackend.MATH), KeyedDraws(keys + step * _STRIDE) as draws:
+        with Followable(), sdpa_kernel(SDPBackend.MATH), KeyedDraws(first) as draws:
             yield
         self.draws |= draws.calls > 0
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.calls import Calls
 from lit_lrsched.comparison.engine.feeds import Feed, stage_of
+from lit_lrsched.comparison.engine.first_batches import check_first_batches
 from lit_lrsched.comparison.engine.held import tensors_of
-from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, REFUSED_HOOKS, Schedule, hooks_of
+from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, OF_EVERY_BATCH, REFUSED_HOOKS, Schedule, hooks_of
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
 from lit_lrsched.comparison.engine.probe import loss_of, output_for_hook, probe
 from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Stage
@@ -45,6 +47,7 @@ class PureModule:
         weights: What the last step logged, and with which weight.
         emptied: Which lists are empty after the hooks at the start and at the end of each stage's epochs.
         sees_gradients: Whether it has a hook that is called with the gradients of each step.
+        clips: Whether one of them takes the place of the trainer's clipping.
         ends_batches: Whether it has a hook that is called after each step of the optimizer.
     """
 
@@ -64,15 +67,18 @@ class PureModule:
         for name, parameter in module.named_parameters():
             if has_gradient_hooks(parameter):
                 raise NotVectorizable(f"{name} has a hook on its gradient")
-        if schedule.regime.accumulate > 1 and is_overridden("on_after_backward", module):
-            raise NotVectorizable("it overrides on_after_backward, and gradients add up over batches")
+        for hook in OF_EVERY_BATCH:
+            if schedule.regime.accumulate > 1 and is_overridden(hook, module):
+                raise NotVectorizable(f"it overrides {hook}, and gradients add up over batches")
         self._schedule = schedule
         self._module = module
+        self._groups = groups
         self.calls = Calls(module, schedule)
         self._metrics = Metrics(module)
         self._around = {stage: self.calls.around_step(stage) for stage in map(stage_of, batches)}
         self._see = self.calls.overridden(BEFORE_OPTIMIZER)
         self.sees_gradients = bool(self._see)
+        self.clips = is_overridden("configure_gradient_clipping", module)
         self.ends_batches = bool(self._around["train"][1])
         found = probe(self.calls, self._metrics, batches, schedule, groups)
         self.logs, self._logged_metrics, self.emptied = found.logs, found.metrics, found.emptied
@@ -106,6 +112,18 @@ class PureModule:
         for stage in self.logs:
             state |= self._sums(stage)
         return state
+
+    def check_first_batches(self, batches: dict[Feed, Any], shared: Collection[str]) -> None:
+        """Refuses layers that compute with what they keep of their first batch.
+
+        Args:
+            batches: One batch of every feed.
+            shared: Names of the constants that are the same for all runs.
+
+        Raises:
+            NotVectorizable: When they do.
+        """
+        check_first_batches(self.calls, batches, partial(self._results, shared))
 
     def loss(
         self, parameters: Tensors, constants: Tensors, state: Tensors, batch: Any, clock: Tensor, rates: Tensor
@@ -218,6 +236,20 @@ class PureModule:
                 value.reset()  # as Lightning does with the metrics that it is given to log
         anew = self._sums(stage) if kind == "end" else {}
         return {**state, **self._metrics.saved_all(), **anew}, values
+
+    def _results(self, shared: Collection[str], feed: Feed, batch: Any) -> list[Tensor]:
+        """Returns all that comes out of a first step on tensors as another run may have them."""
+        parameters, changing, constants = self.tensors(self._module)
+        for tensors in (parameters, {name: constants[name] for name in constants.keys() - shared}):
+            for tensor in tensors.values():
+                if tensor.is_floating_point():
+                    tensor.mul_(1.25)
+        state, clock = self.start() | changing, torch.zeros(2, dtype=torch.int64)
+        if feed == "train":
+            out: Any = self.loss(parameters, constants, state, batch, clock, torch.zeros(self._groups))
+        else:
+            out = self.evaluate(feed, parameters, constants, state, batch, clock)
+        return [leaf for leaf in tree_leaves((parameters, constants, out)) if isinstance(leaf, Tensor)]
 
     def _step(
         self,

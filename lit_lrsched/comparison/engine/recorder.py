@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.counts import OF_EACH_RUN, Count, Counts, Formula, Symbol
 from lit_lrsched.comparison.engine.torchmetrics_internals import value_of_batch
 from lit_lrsched.trainer.lightning_internals import idle_logger
@@ -89,6 +90,7 @@ class Recorder:
     """Mixed into the module's class: keeps what it logs and refuses what a pure function cannot know."""
 
     device: torch.device
+    parameters: Callable[[], Iterable[Tensor]]
     # Set by PureModule around each call.
     _recorded: dict[str, Logged]
     _recorded_stage: Stage
@@ -174,6 +176,22 @@ class Recorder:
             raise NotVectorizable("a learning rate is looked at outside of training_step")
         return OptimizerView(self._rates)
 
+    def clip_gradients(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the gradients of a step, as Lightning's method of this name does."""
+        value, algorithm = self.trainer.gradient_clip_val, self.trainer.gradient_clip_algorithm
+        for given, own in ((gradient_clip_val, value), (gradient_clip_algorithm, algorithm)):
+            if None not in (given, own) and given != own:
+                raise NotVectorizable(f"it clips gradients by {given}, and its trainer by {own}")
+        way: Any = (gradient_clip_algorithm or algorithm or "norm").lower()
+        clip = Clip(gradient_clip_val or value or 0.0, way)
+        if clip.value > 0:
+            clip.apply_(self.parameters())
+
     def lr_schedulers(self) -> OptimizerView:
         """Returns what stands for the scheduler."""
         return self.optimizers()
@@ -217,13 +235,15 @@ class TrainerView:
 
     _module: Recorder
     num_training_batches: int
+    gradient_clip_val: float | None
+    gradient_clip_algorithm: str | None
     log_every_n_steps = 50  # a trainer's, if nobody sets it
     is_global_zero = True
     sanity_checking = False
     world_size = 1
     global_rank = local_rank = node_rank = 0
 
-    def __init__(self, module: Recorder, **settings: int) -> None:
+    def __init__(self, module: Recorder, **settings: Any) -> None:
         vars(self).update(_module=module, **settings)
 
     @property
@@ -302,6 +322,20 @@ class OptimizerView:
 
     def __getattr__(self, name: str) -> Any:
         raise _refused(f"optimizers().{name}", name)
+
+
+class ZeroedView(OptimizerView):
+    """Likewise, where the optimizer shall set its gradients to zero: those of a step begin anew in any case.
+
+    Attributes:
+        is_zeroed: Whether it was asked to.
+    """
+
+    is_zeroed = False
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Notes that it was asked to."""
+        self.is_zeroed = True
 
 
 class _Group:

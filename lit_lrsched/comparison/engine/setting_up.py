@@ -65,20 +65,23 @@ def built(
             yield module, data
 
 
-def check_set_up_again(module: LightningModule, data: LightningDataModule, epochs: int, regime: Regime) -> None:
-    """Refuses a module whose ``setup`` for a test changes it, since a program keeps the trained one as it is.
+def made_anew(module: LightningModule, data: LightningDataModule, epochs: int, regime: Regime) -> set[str]:
+    """Sets a module up for a test; returns the names of the buffers that are made anew, with the same numbers.
+
+    A program keeps the trained module as it is, which is right as long as training does not change these.
 
     Raises:
-        NotVectorizable: When it does.
+        NotVectorizable: When it changes the module otherwise.
     """
     if not is_overridden("setup", module):
-        return
+        return set()
     before = held(module)
     state = {name: (one, version_of(one), one.detach().clone()) for name, one in tensors_of(module).items()}
     _set_up(module, "test", _TrainerInSetup(data, epochs, regime))
     is_left = held(module) == before  # with the same names, among other things
     if not is_left or not all(_is_as_before(one, *state[name]) for name, one in tensors_of(module).items()):
         raise NotVectorizable("its setup for the test changes it")
+    return {name for name, one in tensors_of(module).items() if one is not state[name][0]}
 
 
 def _is_as_before(tensor: Tensor, before: Tensor, version: int | None, numbers: Tensor) -> bool:

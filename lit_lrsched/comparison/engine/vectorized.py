@@ -127,7 +127,7 @@ class VectorizedRace:
                 f"the trainer's precision is {regime.precision}, and runs share a program at {FULL} alone"
             )
         self._drawn = epochs  # so many are drawn of every seed, also where a later race is shorter
-        module, rows = self._module_and_rows(trainings[0].seed, free_memory())
+        module, rows, anew = self._module_and_rows(trainings[0].seed, free_memory())
         self._sizes = {feed: part.sizes for feed, part in rows.items()}
         self._fetched = {feed: part for feed, part in rows.items() if part.source}
         self._per_epoch = regime.steps_in(len(self._sizes["train"]))
@@ -142,8 +142,11 @@ class VectorizedRace:
         probes = {feed: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for feed, part in rows.items()}
         schedule = Schedule({feed: len(sizes) for feed, sizes in self._sizes.items()}, epochs, regime, self._steps)
         self._pure = PureModule(module, trained, len(real.param_groups), probes, schedule)
+        for name in sorted(anew & self._pure.calls.changing):
+            raise NotVectorizable(f"its setup for the test makes self.{name} anew, which training changes")
         example = Member(*self._pure.tensors(module), {feed: part.few() for feed, part in rows.items()})
         self._shared = self._same_constants(example)
+        self._pure.check_first_batches(probes, self._shared)
 
         threads = torch.get_num_threads()
         here = threads if self._device.type == "cpu" and sys.platform == "linux" else 1
@@ -241,7 +244,9 @@ class VectorizedRace:
             self._shared.keys(),
         )
 
-    def _module_and_rows(self, seed: int, free: int | None = None) -> tuple[LightningModule, dict[Feed, Rows]]:
+    def _module_and_rows(
+        self, seed: int, free: int | None = None
+    ) -> tuple[LightningModule, dict[Feed, Rows], set[str]]:
         return module_and_rows(self._build, seed, self._drawn, self._regime, free, self._fetched)
 
     def know(self, seeds: Iterable[int]) -> None:
@@ -257,7 +262,7 @@ class VectorizedRace:
         for seed in members.keys() - seeds:
             del members[seed]
         for seed in seeds - members.keys():
-            module, rows = self._module_and_rows(seed)
+            module, rows, _ = self._module_and_rows(seed)
             self._check_held(module, seed)
             for feed, part in rows.items():
                 rows[feed] = part.sharing(member.rows[feed] for member in members.values())

@@ -1,0 +1,83 @@
+"""Tensors that what is called for a batch keeps in attributes of the module, for what is called after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lit_lrsched.comparison.engine.held import own_attributes
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.optim.torch_internals import tree_leaves
+
+_PREFIX = "passed/"
+
+
+class Passed:
+    """Attributes of a module that a step, or a hook before it, sets for the hooks after it: tensors of one batch.
+
+    They are a part of the state within a batch, and gone after it. Which they are is found out from calls that are
+    watched.
+
+    Args:
+        module: The module.
+
+    Attributes:
+        names: Their names.
+        at_first: Whether they are what they were before the first batch, rather than gone.
+    """
+
+    def __init__(self, module: LightningModule) -> None:
+        self._module = module
+        self._first: dict[str, Any] = {}
+        self.names: set[str] = set()
+        self.at_first = False
+
+    def watch(self, before: Mapping[str, Any]) -> None:
+        """Notes which attributes a call has set to tensors, given all of them before it."""
+        for name, value in own_attributes(self._module).items():
+            if isinstance(value, Tensor) and value is not before.get(name) and name not in self.names:
+                self.names.add(name)
+                self._first |= {name: before[name]} if name in before else {}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Sets them for a call to what was kept in the batch so far."""
+        held = vars(self._module)
+        for name in self.names:
+            held.pop(name, None)
+            if _PREFIX + name in state:
+                held[name] = state[_PREFIX + name]
+            elif not self.at_first:
+                held[name] = _Gone(name)
+            elif name in self._first:
+                held[name] = self._first[name]
+
+    def saved(self) -> dict[str, Tensor]:
+        """Returns them after a call."""
+        held = own_attributes(self._module)
+        return {_PREFIX + name: held[name] for name in self.names if isinstance(held.get(name), Tensor)}
+
+
+def without_passed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a state after a batch."""
+    return {name: tensor for name, tensor in state.items() if not name.startswith(_PREFIX)}
+
+
+class _Gone:
+    """Stands for what was kept in an earlier batch."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _refuse(self, *_: Any) -> Any:
+        raise NotVectorizable(f"self.{self._name} is used after the batch for which it was set")
+
+    __getattr__ = __bool__ = __len__ = __iter__ = __getitem__ = __eq__ = __hash__ = __float__ = __str__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _refuse
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls))._refuse()
