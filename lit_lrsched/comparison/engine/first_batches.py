@@ -21,6 +21,9 @@ from lit_lrsched.comparison.engine.probe import same
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, in_a_line
 from lit_lrsched.optim.torch_internals import tree_map
 
+# Nobody seeds with it: what was drawn of a first batch is not drawn again.
+_SEED = 0x1B873593_CC9E2D51
+
 #: Returns all that comes out of a step, given its feed and a batch: the same tensors of the module go in every time.
 Results = Callable[[Feed, Any], list[Tensor]]
 
@@ -62,7 +65,7 @@ def _called(calls: Calls, results: Results, feed: Feed, batch: Any) -> list[Tens
     calls.counts = Counts(0, 0)
     with isolate_rng(), warnings.catch_warnings(), redirect_stdout(io.StringIO()), Marked():
         warnings.simplefilter("ignore")
-        torch.manual_seed(0)
+        torch.manual_seed(_SEED)
         return results(feed, batch)
 
 
