@@ -23,6 +23,7 @@ from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import race_one_by_one
 from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import Chunk, Training
+from lit_lrsched.comparison.engine.user_code import with_line
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.engine.workers import Tell
 from lit_lrsched.comparison.evidence.runs import RunKey
@@ -169,7 +170,7 @@ class Runner:
                 return
             except NotVectorizable as error:  # a later seed may be of another kind
                 self._program = None
-                self._take_sequential(str(error))
+                self._take_sequential(with_line(error))
         yield from self._one_by_one(keys, [run for run in range(len(keys)) if run not in done], tell, is_first=first)
 
     def _one_by_one(self, keys: Sequence[RunKey], runs: Sequence[int], tell: Tell, is_first: bool) -> Iterator[Chunk]:
@@ -203,7 +204,7 @@ class Runner:
         try:
             race = self._vectorized(keys)
         except NotVectorizable as error:
-            self._take_sequential(str(error))
+            self._take_sequential(with_line(error))
             return None
         rank_zero_info(
             f"Engine: vectorized, {race.chunk_size} runs at a time in {race.workers} "

@@ -256,11 +256,12 @@ def values_of(optimizers: Sequence[Optimizer], quantities: Collection[str] = QUA
     return {value.name: value.read() for value in group_values(optimizers, quantities)}
 
 
-def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[LRScheduler]) -> None:
+def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) -> None:
     """Sets optimizers back to what they were given before schedulers were made for them.
 
     The learning rate becomes the one that the optimizer was given, or the peak of a scheduler that overwrites it with
-    its own; the momentum becomes the optimizer's own, where a scheduler cycles it.
+    its own; the momentum becomes the optimizer's own, where a scheduler cycles it. A scheduler that is none of torch's
+    kind, such as one of timm, may have set any rate.
 
     >>> import torch
     >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
@@ -270,25 +271,20 @@ def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[LRSche
     0.1
     """
     schedulers = list(schedulers)
-    set_by_them = {rate for scheduler in schedulers for rate in _rates_set_by(scheduler)}
-    for scheduler in schedulers:
+    of_torch = [scheduler for scheduler in schedulers if isinstance(scheduler, LRScheduler)]
+    set_by_them = {float(rate) for scheduler in of_torch for rate in scheduler.get_last_lr()}
+    for scheduler in of_torch:
         _undo_cycles(scheduler)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             peak = float(group.pop("max_lr", base_lr_of(group)))
             # What no scheduler has set was found or set since, for instance by LearningRateFinder.
-            rate = peak if not schedulers or lr_of(group) in set_by_them else lr_of(group)
+            is_theirs = len(of_torch) < len(schedulers) or lr_of(group) in set_by_them
+            rate = peak if not schedulers or is_theirs else lr_of(group)
             for note in _NOTES:
                 group.pop(note, None)
             set_lr(group, rate)
             set_base_lr(group, rate)
-
-
-def _rates_set_by(scheduler: Any) -> list[float]:
-    """Returns the rates that a scheduler has set; one of another library's does not say, and is taken to set all."""
-    if isinstance(scheduler, LRScheduler):
-        return [float(rate) for rate in scheduler.get_last_lr()]
-    return [lr_of(group) for group in scheduler.optimizer.param_groups]
 
 
 def _undo_cycles(scheduler: LRScheduler) -> None:

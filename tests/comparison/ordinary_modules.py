@@ -403,31 +403,43 @@ class Annealed(Classifier):
 class ListsOfOutputs(Classifier):
     def build(self) -> None:
         super().build()
-        self.training_step_outputs: list[Tensor] = []
+        self.training_step_outputs: list[dict[str, Any]] = []
         self.validation_step_outputs: list[dict[str, Tensor]] = []
+        self.test_step_outputs: list[Tensor] = []
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y = batch
         loss = F.cross_entropy(self(x), y)
-        self.training_step_outputs.append(loss.detach())
+        self.training_step_outputs.append({"loss": loss.detach(), "rows": x.size(0)})
         return loss
 
     def on_train_epoch_end(self) -> None:
-        self.log("train_loss_mean", torch.stack(self.training_step_outputs).mean())
+        rows = sum(output["rows"] for output in self.training_step_outputs)
+        self.log(
+            "train_loss_mean", sum(output["loss"] * output["rows"] for output in self.training_step_outputs) / rows
+        )
         self.training_step_outputs.clear()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         x, y = batch
         logits = self(x)
-        self.validation_step_outputs.append({"logits": logits, "y": y})
+        self.validation_step_outputs.append({"logits": logits, "y": y, "share": (batch_idx + 1) / 2})
 
     def on_validation_epoch_end(self) -> None:
         logits = torch.cat([output["logits"] for output in self.validation_step_outputs])
         y = torch.cat([output["y"] for output in self.validation_step_outputs])
         wrong = y[logits.argmax(1) != y]
         self.log("val_wrong_of_class_0", float((wrong == 0).sum().item()))
+        self.log("val_share", sum(output["share"] for output in self.validation_step_outputs))
         self.log("val_loss", F.cross_entropy(logits, y))
         self.validation_step_outputs = []
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        super().test_step(batch, batch_idx)
+        self.test_step_outputs.append(self(batch[0]))
+
+    def on_test_epoch_end(self) -> None:
+        self.log("test_logit", torch.cat(self.test_step_outputs).max())  # they stay: it is the only test
 
 
 class History:

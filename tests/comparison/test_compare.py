@@ -184,7 +184,8 @@ def test_a_module_that_ends_its_training_itself_is_refused(tmp_path, caplog):
     told = "Ending ends its training itself, after epoch 2 of 4, and runs are compared at one length"
     with pytest.raises(InputError, match=told):
         compare(Ending, Data, {"linear": Linear()}, lrs=[0.1], seeds=2, epochs=4, metric="val_loss", folder=tmp_path)
-    assert "one Trainer.fit a run, since it sets self.trainer.should_stop." in caplog.text
+    assert "one Trainer.fit a run, since it sets self.trainer.should_stop (line " in caplog.text
+    assert "of test_compare.py: self.trainer.should_stop = self.current_epoch == 1)." in caplog.text
 
 
 class OfOtherLength(Data):

@@ -55,6 +55,7 @@ from tests.comparison.ordinary_modules import (
     WithLoss,
 )
 from tests.comparison.test_vectorized import alone, race
+from tests.comparison.whole_modules import WHOLE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),
@@ -80,9 +81,9 @@ def trainings(rate: float = 0.05) -> list[Training]:
     return [Training(seed, rates * factor, name=str(factor)) for seed, factor in ((3, 1), (3, 2), (8, 1))]
 
 
-@pytest.mark.parametrize("name", [name for name, entry in TOGETHER.items() if not entry.random])
+@pytest.mark.parametrize("name", [*(name for name, entry in TOGETHER.items() if not entry.random), *WHOLE])
 def test_every_run_equals_fit(name: str) -> None:
-    make = seeded(TOGETHER[name])
+    make = seeded((TOGETHER | WHOLE)[name])
     together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
     for run, training in enumerate(trainings()):
         single = alone(training, make, SGD, EPOCHS)
@@ -1172,7 +1173,8 @@ def test_the_race_says_what_it_draws_and_how_long_single_fits_take(tmp_path: Pat
         compare(module, partial(Rows, "table"), {"constant": Constant()}, metric=metric, folder=folder, **options)
     said = "\n".join(record.getMessage() for record in caplog.records)
     assert "draws differ from Trainer.fit's" in said.split("Engine: sequential")[0]
-    assert "one Trainer.fit a run, since a step branches on the values of its tensors." in said
+    line = r"\(line \d+ of ordinary_modules\.py: return loss / 2 if loss > 1 else loss\)"
+    assert re.search(rf"one Trainer\.fit a run, since a step branches on the values of its tensors {line}\.", said)
     assert re.search(r"The first run took \d+\.\d s: the other 1 take about 0:00:\d\d", said)
 
 
@@ -1464,3 +1466,57 @@ def test_a_count_computes_as_python_does(value: int, other: int, divisor: int, f
     for symbol, expected in zip(symbols, computed(other), strict=True):
         assert symbol.tensor().item() == pytest.approx(expected, rel=1e-6, abs=1e-6)
     assert counts.serve(0, value)
+
+
+class StartingOnce(Classifier):
+    """Makes its weights smaller once, and notes in a layer, or in a configuration, that it has."""
+
+    def build(self) -> None:
+        super().build()
+        self.config, self.net.is_ready = SimpleNamespace(is_ready=None), None
+
+    def start(self, holder: Any) -> None:
+        if not holder.is_ready:
+            self.net[0].weight.data.mul_(0.1)
+            holder.is_ready = True
+
+
+@pytest.mark.parametrize(
+    ("hook", "holder", "told"),
+    [
+        ("on_train_start", "net", r"on_train_start computes otherwise when .* first, and sets self\.net\.is_ready"),
+        ("on_train_epoch_start", "net", r"on_train_epoch_start computes otherwise when it is called first"),
+        ("on_train_epoch_start", "config", r"on_train_epoch_start computes otherwise when .* sets self\.config"),
+        ("on_validation_epoch_end", "config", r"changes self\.config"),
+    ],
+)
+def test_what_a_hook_does_only_once_is_told(hook: str, holder: str, told: str) -> None:
+    kind = type("Once", (StartingOnce,), {hook: lambda self: self.start(getattr(self, holder))})
+    with pytest.raises(NotVectorizable, match=told):
+        race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
+
+
+def test_what_a_configuration_notes_is_no_reason_to_train_alone() -> None:
+    class Configured(Classifier):
+        def build(self) -> None:
+            super().build()
+            self.config = self.net.config = SimpleNamespace(problem=None, classes=CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.config.problem is None:  # as those of Hugging Face do, when labels first come
+                self.config.problem = "classification"
+            return super().forward(x)
+
+    make = seeded(Ordinary(Configured, "table"))
+    together, single = race(trainings(), make, optimizer=SGD, epochs=EPOCHS), alone(trainings()[0], make, SGD, EPOCHS)
+    np.testing.assert_allclose(together[0]["val_loss"], single["val_loss"], rtol=1e-5)
+
+
+def test_a_function_of_autograd_that_torch_func_cannot_follow_is_told() -> None:
+    class Mixing(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            share = torch.distributions.Beta(1.0, 1.0).sample()
+            return super().training_step([share * batch[0], batch[1]], batch_idx)
+
+    with pytest.raises(NotVectorizable, match=r"it calls an autograd\.Function without setup_context$"):
+        race(trainings(), seeded(Ordinary(Mixing, "table")), epochs=EPOCHS)

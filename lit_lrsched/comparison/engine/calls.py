@@ -16,7 +16,7 @@ from lit_lrsched.comparison.engine.averages import average_without_branches
 from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
 from lit_lrsched.comparison.engine.feeds import Feed, place_of, stage_of
 from lit_lrsched.comparison.engine.forms import FixedGradients, OwnTensors
-from lit_lrsched.comparison.engine.held import attributes_of_layers, own_attributes, settings
+from lit_lrsched.comparison.engine.held import attributes_of_layers, is_filled, own_attributes, settings
 from lit_lrsched.comparison.engine.hooks import (
     AFTER_BATCH,
     BEFORE_BATCH,
@@ -63,6 +63,7 @@ class Calls:
         own_tensors: Whether each run has its own of the tensors that a step makes for all runs alike.
         watches: Whether it is found out what changes.
         bare: Ids of tensors of which a method has taken ``data``, as far as that was found out.
+        noted: What methods have set as they were called first, by name.
     """
 
     def __init__(self, module: LightningModule, schedule: Schedule) -> None:
@@ -95,6 +96,7 @@ class Calls:
         self.own_tensors = False
         self.watches = True
         self.bare: set[int] = set()
+        self.noted: list[str] = []
         self._with_gradient = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
 
     def overridden(self, hooks: Sequence[str]) -> list[str]:
@@ -244,6 +246,8 @@ class Calls:
             is_changed = before.get(name) != after.get(name)
             if is_changed and not (is_first and self._may_set(methods, name, before.get(name), after.get(name))):
                 raise ChangesItself(f"{methods[-1]} changes {name}")
+            if is_changed:
+                self.noted.append(name)
 
     def _may_set(self, methods: Sequence[str], name: str, before: Any, after: Any) -> bool:
         """Returns whether methods may set this when they are called first: whether no earlier step knew it otherwise.
@@ -256,8 +260,10 @@ class Calls:
         is_of_a_run = isinstance(after, (dict, tuple))  # as an item is told, and a tensor
         if {*FIRST, *START_OF["train"]}.issuperset(methods):
             return name.startswith("self.") and not is_of_a_run
-        # Layers note the size of their input, and some steps begin with a layer in evaluation mode.
-        is_noted = (before in (None, repr(None)) and not is_of_a_run) or name.endswith(".training")
+        # Layers note the size of their input, configurations the kind of problem, and some steps begin with a layer in
+        # evaluation mode.
+        is_noted = before in (None, repr(None)) and not is_of_a_run
+        is_noted = is_noted or is_filled(before, after) or name.endswith(".training")
         return name.startswith("self.") and is_noted and not set(STEP_OF.values()).isdisjoint(methods)
 
     def _settings(self, of_batch: bool) -> dict[str, Any]:

@@ -169,6 +169,8 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "randomness" in text:
         return "a step draws random numbers into a tensor that all runs share"
+    if "setup_context" in text:
+        return "torch.func cannot follow a step: it calls an autograd.Function without setup_context"
     if Appended.__name__ in text:  # where a function wants tensors
         return READS
     of_values = ("data-dependent", ".item()", "aten::_local_scalar_dense", "dynamic", OF_EACH_RUN)

@@ -154,6 +154,13 @@ def contents(value: Any, seen: set[int]) -> Any:
     return sorted(map(repr, within)) if isinstance(within, (set, frozenset)) else [contents(p, seen) for p in within]
 
 
+def is_filled(before: Any, after: Any) -> bool:
+    """Returns whether two ``contents`` differ in nothing but text where there was None, as a configuration notes it."""
+    if isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
+        return all(value == after[name] or is_filled(value, after[name]) for name, value in before.items())
+    return before == repr(None) and isinstance(after, str) and after[:1] in ("'", '"')
+
+
 def inside_of(value: Any) -> Mapping[str, Any]:
     """Returns what an object holds: attributes and slots, if it is no library's; of layers and metrics, tensors."""
     if isinstance(value, Metric):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from lit_lrsched.comparison.engine.counts import Symbol
+from lit_lrsched.comparison.engine.items import VALUES, Item
 from lit_lrsched.comparison.engine.places import Place, holder_of, name_of, places
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
-from lit_lrsched.optim.torch_internals import tree_leaves
+from lit_lrsched.optim.torch_internals import tree_leaves, tree_map
 
 #: Why a step cannot be traced that looks into such a list.
 READS = "a step reads a list of what earlier steps appended"
@@ -79,9 +82,10 @@ class Lists:
         appended = self._get(place)
         if not isinstance(appended, Appended):
             raise NotVectorizable(f"a step sets self.{name_of(place)} anew")
-        if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(appended.taken)):
-            raise NotVectorizable(f"a step appends more than tensors to self.{name_of(place)}")
-        return appended.taken
+        taken: list[Any] = tree_map(_as_item, appended.taken)
+        if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(taken)):
+            raise NotVectorizable(f"a step appends more than tensors and numbers to self.{name_of(place)}")
+        return taken
 
     def _set(self, place: Place, found: list[Any] | Appended) -> None:
         holder = holder_of(self._module, place)
@@ -106,6 +110,15 @@ def _is_empty(held: Any, idle: Collection[int]) -> bool:
 
 def _key(place: Place) -> str:
     return f"self/{name_of(place)}"
+
+
+def _as_item(leaf: Any) -> Any:
+    """Returns a number that is no tensor as one of each run's own, which a hook reads as that number."""
+    if isinstance(leaf, Symbol):
+        return Item(leaf.exact(), VALUES)
+    if isinstance(leaf, bool) or not isinstance(leaf, (int, float)):
+        return leaf
+    return Item(torch.tensor(leaf, dtype=torch.float64 if isinstance(leaf, float) else torch.int64), VALUES)
 
 
 class Appended:

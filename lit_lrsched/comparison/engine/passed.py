@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_lrsched.comparison.engine.held import own_attributes
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
-from lit_lrsched.optim.torch_internals import tree_leaves
+from lit_lrsched.optim.torch_internals import tree_flatten, tree_leaves, tree_unflatten
 
 _PREFIX = "passed/"
 
@@ -32,13 +32,14 @@ class Passed:
     def __init__(self, module: LightningModule) -> None:
         self._module = module
         self._first: dict[str, Any] = {}
+        self._trees: dict[str, Any] = {}
         self.names: set[str] = set()
         self.at_first = False
 
     def watch(self, before: Mapping[str, Any]) -> None:
         """Notes which attributes a call has set to tensors, given all of them before it."""
         for name, value in own_attributes(self._module).items():
-            if isinstance(value, Tensor) and value is not before.get(name) and name not in self.names:
+            if _are_tensors(value) and value is not before.get(name) and name not in self.names:
                 self.names.add(name)
                 self._first |= {name: before[name]} if name in before else {}
 
@@ -47,8 +48,9 @@ class Passed:
         held = vars(self._module)
         for name in self.names:
             held.pop(name, None)
-            if _PREFIX + name in state:
-                held[name] = state[_PREFIX + name]
+            leaves = [tensor for key, tensor in state.items() if key.startswith(f"{_PREFIX}{name}/")]
+            if leaves:
+                held[name] = tree_unflatten(leaves, self._trees[name])
             elif not self.at_first:
                 held[name] = _Gone(name)
             elif name in self._first:
@@ -56,8 +58,18 @@ class Passed:
 
     def saved(self) -> dict[str, Tensor]:
         """Returns them after a call."""
-        held = own_attributes(self._module)
-        return {_PREFIX + name: held[name] for name in self.names if isinstance(held.get(name), Tensor)}
+        held, state = own_attributes(self._module), dict[str, Tensor]()
+        for name in self.names:
+            if _are_tensors(held.get(name)):
+                leaves, self._trees[name] = tree_flatten(held[name])
+                state |= {f"{_PREFIX}{name}/{place}": leaf for place, leaf in enumerate(leaves)}
+        return state
+
+
+def _are_tensors(value: Any) -> bool:
+    """Returns whether a value is a tensor, or tensors in a dict or tuple: steps append to lists."""
+    leaves = [] if isinstance(value, list) else tree_leaves(value)
+    return len(leaves) > 0 and all(isinstance(leaf, Tensor) for leaf in leaves)
 
 
 def without_passed(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -21,10 +21,18 @@ from torchmetrics import Metric
 from lit_lrsched.comparison.engine.calls import Calls
 from lit_lrsched.comparison.engine.counts import Counts
 from lit_lrsched.comparison.engine.feeds import Feed, feeds_of, stage_of
-from lit_lrsched.comparison.engine.held import contents, own_attributes, tensors_of
+from lit_lrsched.comparison.engine.held import contents, is_filled, own_attributes, tensors_of
 from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, MOST_VARIANTS, Schedule, hooks_of, is_first
 from lit_lrsched.comparison.engine.metrics import Metrics
-from lit_lrsched.comparison.engine.recorder import STAGES, Logged, NotVectorizable, Reduction, Stage, in_a_line
+from lit_lrsched.comparison.engine.recorder import (
+    STAGES,
+    ChangesItself,
+    Logged,
+    NotVectorizable,
+    Reduction,
+    Stage,
+    in_a_line,
+)
 from lit_lrsched.optim.torch_internals import version_of
 
 
@@ -124,8 +132,9 @@ class _Probe:
         self._note_lists()
         idle = self._found.anew | (calls.lists.keys() - self._filled.get(("last", "train"), calls.lists.keys()))
         for name, held in _attributes(module).items():
+            at_first = attributes.get(name)
             is_idle = calls.lists.are_all_of(name, idle) or name in calls.passed.names
-            if attributes.get(name) != held and not is_idle:
+            if at_first != held and not is_idle and not is_filled(at_first, held):
                 raise NotVectorizable(f"a step changes self.{name}, and the end of its epoch does not undo it")
         self._metrics.settle()
         return self._found
@@ -186,7 +195,7 @@ class _Probe:
         called = self._calls.overridden(hooks_of(kind, stage, epoch))
         before = self._calls.lists.filled()
         with _drawing_nothing(called):
-            recorded = self._calls(stage, called, {}, {}, {})[2] if called else {}
+            recorded = self._called(kind, stage, called) if called else {}
         if kind == "last" and recorded:
             raise NotVectorizable(f"it logs in {called[-1]}")
         metrics = [logged.value for logged in recorded.values()]
@@ -200,6 +209,22 @@ class _Probe:
         after = self._calls.lists.filled()
         self._filled.setdefault((kind, stage), set()).update(after)
         self._undone.setdefault(kind, set()).update(before - after)
+
+    def _called(self, kind: str, stage: Stage, hooks: Sequence[str]) -> dict[str, Logged]:
+        """Calls hooks; at a start once more, where they note something: a program has what they do from then on."""
+        calls, tensors = self._calls, tensors_of(self._module)
+        start = {name: tensor.detach().clone() for name, tensor in tensors.items()} if kind == "start" else {}
+        numbers, calls.noted = calls.tallies.numbers(), []
+        recorded = calls(stage, hooks, {}, {}, {})[2]
+        if noted := calls.noted if start else []:
+            end = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+            for name, tensor in tensors.items():
+                tensor.data.copy_(start[name])  # without a trace: that hooks write into a tensor is yet to be seen
+            with calls.tallies.set_back(numbers):
+                calls(stage, hooks, {}, {}, {})
+            if not all(same(tensor, end[name]) for name, tensor in tensors.items()):
+                raise ChangesItself(f"{hooks[-1]} computes otherwise when it is called first, and sets {noted[0]}")
+        return recorded
 
     def _steps(self, feed: Feed, epoch: int) -> None:
         calls, lists = self._calls, self._calls.lists

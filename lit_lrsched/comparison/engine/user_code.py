@@ -5,9 +5,12 @@ from __future__ import annotations
 import dis
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from linecache import getline
 from pathlib import Path
+from textwrap import shorten
+from traceback import walk_tb
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -57,9 +60,25 @@ def functions_of(kinds: Iterable[type]) -> list[FunctionType]:
     return list(found)
 
 
+def with_line(error: Exception) -> str:
+    """Returns what an error says, and the last line of the user's own code on the way to it, where there is one."""
+    steps = [step for one in (error, error.__cause__) if one for step in walk_tb(one.__traceback__)]
+    own = [step for step in steps if not _is_in_library(step[0].f_globals)]
+    if not own:
+        return str(error)
+    frame, number = own[-1]
+    file = frame.f_code.co_filename
+    code = shorten(getline(file, number, frame.f_globals), width=80, placeholder=" ...")
+    return f"{error} (line {number} of {Path(file).name}{code and f': {code}'})"
+
+
 def _is_made_by_library(function: FunctionType) -> bool:
     """Returns whether a library has the code: what a decorator of one makes, its name and module do not tell."""
-    return _is_library(function.__globals__["__name__"].partition(".")[0])
+    return _is_in_library(function.__globals__)
+
+
+def _is_in_library(names: Mapping[str, Any]) -> bool:
+    return _is_library(names["__name__"].partition(".")[0])
 
 
 @cache
