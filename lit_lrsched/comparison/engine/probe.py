@@ -195,7 +195,7 @@ class _Probe:
         called = self._calls.overridden(hooks_of(kind, stage, epoch))
         before = self._calls.lists.filled()
         with _drawing_nothing(called):
-            recorded = self._called(kind, stage, called) if called else {}
+            recorded = self._call_hooks(kind, stage, called) if called else {}
         if kind == "last" and recorded:
             raise NotVectorizable(f"it logs in {called[-1]}")
         metrics = [logged.value for logged in recorded.values()]
@@ -210,7 +210,7 @@ class _Probe:
         self._filled.setdefault((kind, stage), set()).update(after)
         self._undone.setdefault(kind, set()).update(before - after)
 
-    def _called(self, kind: str, stage: Stage, hooks: Sequence[str]) -> dict[str, Logged]:
+    def _call_hooks(self, kind: str, stage: Stage, hooks: Sequence[str]) -> dict[str, Logged]:
         """Calls hooks; at a start once more, where they note something: a program has what they do from then on."""
         calls, tensors = self._calls, tensors_of(self._module)
         start = {name: tensor.detach().clone() for name, tensor in tensors.items()} if kind == "start" else {}
