@@ -23,7 +23,7 @@ from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import race_one_by_one
 from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import Chunk, Training
-from lit_lrsched.comparison.engine.user_code import with_line
+from lit_lrsched.comparison.engine.user_code import line_of
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.engine.workers import Tell
 from lit_lrsched.comparison.evidence.runs import RunKey
@@ -170,7 +170,7 @@ class Runner:
                 return
             except NotVectorizable as error:  # a later seed may be of another kind
                 self._program = None
-                self._take_sequential(with_line(error))
+                self._take_sequential(str(error), line_of(error))
         yield from self._one_by_one(keys, [run for run in range(len(keys)) if run not in done], tell, is_first=first)
 
     def _one_by_one(self, keys: Sequence[RunKey], runs: Sequence[int], tell: Tell, is_first: bool) -> Iterator[Chunk]:
@@ -204,7 +204,7 @@ class Runner:
         try:
             race = self._vectorized(keys)
         except NotVectorizable as error:
-            self._take_sequential(with_line(error))
+            self._take_sequential(str(error), line_of(error))
             return None
         rank_zero_info(
             f"Engine: vectorized, {race.chunk_size} runs at a time in {race.workers} "
@@ -216,11 +216,11 @@ class Runner:
             rank_zero_info("Random numbers in a step (dropout, noise): the draws differ from Trainer.fit's.")
         return race
 
-    def _take_sequential(self, reason: str) -> None:
+    def _take_sequential(self, reason: str, line: str = "") -> None:
         if self._options.engine == "vectorized":
-            raise InputError(f"the module cannot be vectorized, {reason}: leave engine at auto")
+            raise InputError(f"the module cannot be vectorized, {reason}{line}: leave engine at auto")
         self.engine, self.reason = "sequential", reason
-        rank_zero_info(f"Engine: sequential, one Trainer.fit a run, since {reason}.")
+        rank_zero_info(f"Engine: sequential, one Trainer.fit a run, since {reason}{line}.")
 
     def horizon(self) -> Horizon | None:
         """Returns how long a run lasts; None where the data do not tell."""

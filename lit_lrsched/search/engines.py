@@ -18,7 +18,7 @@ from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.sequential import race_one_by_one
 from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import Chunk, Training
-from lit_lrsched.comparison.engine.user_code import with_line
+from lit_lrsched.comparison.engine.user_code import line_of
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.grid import Grid
@@ -87,9 +87,9 @@ class Engines:
             except NotVectorizable as error:
                 if options.engine == "vectorized":
                     raise InputError(
-                        f"the module cannot be vectorized, {with_line(error)}: leave engine at auto"
+                        f"the module cannot be vectorized, {error}{line_of(error)}: leave engine at auto"
                     ) from None
-                self.reason = with_line(error)
+                self.reason = f"{error}{line_of(error)}"
         self.is_short = self.reason is not None and options.steps is None and (self._is_stream or horizon.steps > SHORT)
         if self.is_short:
             self.grid = dataclasses.replace(grid, schedules={"warmed-up constant": WARMED_UP}, interval="step")
@@ -151,7 +151,7 @@ class Engines:
                 yield from self._program.then(self._trainings(keys), self.steps)
             except NotVectorizable as error:  # a hook may come to it in a later epoch
                 raise InputError(
-                    f"the module cannot be vectorized, {with_line(error)}: give engine='sequential'"
+                    f"the module cannot be vectorized, {error}{line_of(error)}: give engine='sequential'"
                 ) from None
             return
         for chunk in race_one_by_one(

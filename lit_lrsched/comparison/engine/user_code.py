@@ -60,16 +60,16 @@ def functions_of(kinds: Iterable[type]) -> list[FunctionType]:
     return list(found)
 
 
-def with_line(error: Exception) -> str:
-    """Returns what an error says, and the last line of the user's own code on the way to it, where there is one."""
+def line_of(error: Exception) -> str:
+    """Returns in brackets the last line of the user's own code on the way to an error; nothing where there is none."""
     steps = [step for one in (error, error.__cause__) if one for step in walk_tb(one.__traceback__)]
     own = [step for step in steps if not _is_in_library(step[0].f_globals)]
     if not own:
-        return str(error)
+        return ""
     frame, number = own[-1]
     file = frame.f_code.co_filename
     code = shorten(getline(file, number, frame.f_globals), width=80, placeholder=" ...")
-    return f"{error} (line {number} of {Path(file).name}{code and f': {code}'})"
+    return f" (line {number} of {Path(file).name}{code and f': {code}'})"
 
 
 def _is_made_by_library(function: FunctionType) -> bool:
