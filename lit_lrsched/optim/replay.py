@@ -41,7 +41,7 @@ class Replay:
         }
         self.optimizers: list[Optimizer] = list(memo.values())
         # A module that a scheduler asks for its epoch, say: a copy would have no trainer.
-        held = [value for config in configs for value in vars(config.scheduler).values()]
+        held = [value for config in configs for value in getattr(config.scheduler, "__dict__", {}).values()]
         memo.update({id(value): value for value in held if isinstance(value, nn.Module)})
         self._copies = [config._replace(scheduler=copy.deepcopy(config.scheduler, memo)) for config in configs]
         # Lightning steps those that follow a metric after the others.
