@@ -86,7 +86,12 @@ class _Gone:
     def _refuse(self, *_: Any) -> Any:
         raise NotVectorizable(f"self.{self._name} is used after the batch for which it was set")
 
-    __getattr__ = __bool__ = __len__ = __iter__ = __getitem__ = __eq__ = __hash__ = __float__ = __str__ = _refuse
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # as libraries ask whether there is one
+            raise AttributeError(name)
+        self._refuse()
+
+    __bool__ = __len__ = __iter__ = __getitem__ = __eq__ = __hash__ = __float__ = __str__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _refuse
     __lt__ = __le__ = __gt__ = __ge__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _refuse
 
