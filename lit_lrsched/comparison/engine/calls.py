@@ -254,17 +254,19 @@ class Calls:
 
         Whether an attribute of the module itself stays as it is, is seen after an epoch.
         """
-        is_own = name.removeprefix("self.") in vars(self.module)
-        if is_own:
-            return name.startswith("self.")
+        if not name.startswith("self."):
+            return False
+        if name.removeprefix("self.") in vars(self.module):
+            return True
         is_of_a_run = isinstance(after, (dict, tuple))  # as an item is told, and a tensor
         if {*FIRST, *START_OF["train"]}.issuperset(methods):
-            return name.startswith("self.") and not is_of_a_run
+            return not is_of_a_run
+        if set(STEP_OF.values()).isdisjoint(methods):
+            return False
         # Layers note the size of their input, configurations the kind of problem, and some steps begin with a layer in
         # evaluation mode.
         is_noted = before in (None, repr(None)) and not is_of_a_run
-        is_noted = is_noted or is_filled(before, after) or name.endswith(".training")
-        return name.startswith("self.") and is_noted and not set(STEP_OF.values()).isdisjoint(methods)
+        return is_noted or is_filled(before, after) or name.endswith(".training")
 
     def _settings(self, of_batch: bool) -> dict[str, Any]:
         """Returns what decides, beside tensors and counts, how the module computes, by name."""

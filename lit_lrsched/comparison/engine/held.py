@@ -80,6 +80,11 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return dict([*module.named_parameters(), *module.named_buffers()])
 
 
+def copies_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns copies of tensors, by name."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
 def own_attributes(part: nn.Module) -> dict[str, Any]:
     """Returns the attributes that a module has beside those of every module."""
     return {name: value for name, value in vars(part).items() if name not in _LEFT_OUT}
@@ -119,7 +124,8 @@ def settings(
             found[f"{path} (its hooks)".lstrip()] = [*map(id, hooks)]
         for name, value in attributes.items():
             is_layers = isinstance(value, Tensor) and not isinstance(part, Metric)
-            left_out = is_layers and not (of_layers and not value.requires_grad) if path else name in but
+            is_computed = is_layers and (value.requires_grad or not of_layers)
+            left_out = is_computed if path else name in but
             if not left_out and (within := contents(value, seen)) is not None:
                 found[f"{path}.{name}" if path else name] = within
     return found

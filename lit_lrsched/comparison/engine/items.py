@@ -92,7 +92,7 @@ class Marked(TorchFunctionMode):
         number = func(*args, **(kwargs or {}))
         if func not in (Tensor.item, Tensor.tolist) or isinstance(number, (list, bool, complex)):
             return number
-        return Item(torch.tensor(number, dtype=torch.float64 if isinstance(number, float) else torch.int64), VALUES)
+        return of_number(number)
 
 
 def known(tree: Any) -> Any:
@@ -110,6 +110,11 @@ def item(tensor: Tensor, source: str = VALUES) -> Any:
         kind = torch.float64 if tensor.is_floating_point() else torch.int64
         return Item(tensor.detach().reshape(()).to(kind, copy=True), source)  # it stays, whatever becomes of the tensor
     return Item(number.exact(), source) if isinstance(number, Item) else number  # this function has been called already
+
+
+def of_number(number: float) -> Item:
+    """Returns a number as an item, as exact as it is."""
+    return Item(torch.tensor(number, dtype=torch.float64 if isinstance(number, float) else torch.int64), VALUES)
 
 
 def listed(tensor: Tensor) -> Any:

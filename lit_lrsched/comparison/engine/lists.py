@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lit_lrsched.comparison.engine.counts import Symbol
-from lit_lrsched.comparison.engine.items import VALUES, Item
+from lit_lrsched.comparison.engine.items import VALUES, Item, of_number
 from lit_lrsched.comparison.engine.places import Place, holder_of, name_of, places
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map
@@ -116,9 +115,8 @@ def _as_item(leaf: Any) -> Any:
     """Returns a number that is no tensor as one of each run's own, which a hook reads as that number."""
     if isinstance(leaf, Symbol):
         return Item(leaf.exact(), VALUES)
-    if isinstance(leaf, bool) or not isinstance(leaf, (int, float)):
-        return leaf
-    return Item(torch.tensor(leaf, dtype=torch.float64 if isinstance(leaf, float) else torch.int64), VALUES)
+    is_number = isinstance(leaf, (int, float)) and not isinstance(leaf, bool)
+    return of_number(leaf) if is_number else leaf
 
 
 class Appended:

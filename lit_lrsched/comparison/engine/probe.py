@@ -7,7 +7,7 @@ import pickle
 import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from torchmetrics import Metric
 from lit_lrsched.comparison.engine.calls import Calls
 from lit_lrsched.comparison.engine.counts import Counts
 from lit_lrsched.comparison.engine.feeds import Feed, feeds_of, stage_of
-from lit_lrsched.comparison.engine.held import contents, is_filled, own_attributes, tensors_of
+from lit_lrsched.comparison.engine.held import contents, copies_of, is_filled, own_attributes, tensors_of
 from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, MOST_VARIANTS, Schedule, hooks_of, is_first
 from lit_lrsched.comparison.engine.metrics import Metrics
 from lit_lrsched.comparison.engine.recorder import (
@@ -194,8 +194,10 @@ class _Probe:
         seen.append(self._calls.counts)
         called = self._calls.overridden(hooks_of(kind, stage, epoch))
         before = self._calls.lists.filled()
-        with _drawing_nothing(called):
-            recorded = self._call_hooks(kind, stage, called) if called else {}
+        drawn = torch.get_rng_state()
+        recorded = self._call_hooks(kind, stage, called) if called else {}
+        if not torch.equal(drawn, torch.get_rng_state()):
+            raise NotVectorizable(f"it draws random numbers in {called[-1]}")
         if kind == "last" and recorded:
             raise NotVectorizable(f"it logs in {called[-1]}")
         metrics = [logged.value for logged in recorded.values()]
@@ -213,11 +215,11 @@ class _Probe:
     def _call_hooks(self, kind: str, stage: Stage, hooks: Sequence[str]) -> dict[str, Logged]:
         """Calls hooks; at a start once more, where they note something: a program has what they do from then on."""
         calls, tensors = self._calls, tensors_of(self._module)
-        start = {name: tensor.detach().clone() for name, tensor in tensors.items()} if kind == "start" else {}
+        start = copies_of(tensors) if kind == "start" else {}
         numbers, calls.noted = calls.tallies.numbers(), []
         recorded = calls(stage, hooks, {}, {}, {})[2]
         if noted := calls.noted if start else []:
-            end = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+            end = copies_of(tensors)
             for name, tensor in tensors.items():
                 tensor.data.copy_(start[name])  # without a trace: that hooks write into a tensor is yet to be seen
             with calls.tallies.set_back(numbers):
@@ -282,15 +284,6 @@ def _key_of_step(feed: Feed) -> _Key:
 
 def _key_of_hooks(kind: str, stage: Stage, epoch: int) -> _Key:
     return kind, stage, kind == "start" and is_first(stage, epoch)
-
-
-@contextmanager
-def _drawing_nothing(methods: Sequence[str]) -> Iterator[None]:
-    """Refuses methods that draw random numbers."""
-    drawn = torch.get_rng_state()
-    yield
-    if not torch.equal(drawn, torch.get_rng_state()):
-        raise NotVectorizable(f"it draws random numbers in {methods[-1]}")
 
 
 def loss_of(output: Any) -> Tensor:

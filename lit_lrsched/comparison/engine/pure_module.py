@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from lit_lrsched.comparison.engine.calls import Calls
 from lit_lrsched.comparison.engine.feeds import Feed, stage_of
 from lit_lrsched.comparison.engine.first_batches import check_first_batches
-from lit_lrsched.comparison.engine.held import tensors_of
+from lit_lrsched.comparison.engine.held import copies_of, tensors_of
 from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, OF_EVERY_BATCH, REFUSED_HOOKS, Schedule, hooks_of
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
 from lit_lrsched.comparison.engine.probe import loss_of, output_for_hook, probe
@@ -101,7 +101,7 @@ class PureModule:
         Returns:
             The trained parameters, what else its steps change, such as buffers, and all else that a step reads.
         """
-        everything = {name: tensor.detach().clone() for name, tensor in tensors_of(module).items()}
+        everything = copies_of(tensors_of(module))
         trained = {name: everything.pop(name) for name in self.trained}
         changing = {f"changing/{name}": everything.pop(name) for name in sorted(self.calls.changing)}
         return trained, changing, everything
