@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -330,6 +331,20 @@ class Shared(Fixed):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self.parts[0] = Fetching(*self.parts[0].tensors)
+
+
+def test_a_race_makes_no_tensors_that_stay() -> None:
+    # Small ones between the large ones of each step would keep the heap from being used again: gigabytes in the end.
+    there: list[int] = []
+
+    def count(epochs: int) -> None:
+        gc.collect()
+        there.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()))
+
+    together = VectorizedRace(recipe, [Training(0, ramp(4))], optimizer=torch.optim.SGD, epochs=4, workers=1)
+    assert len(list(together.chunks(count))) == 1
+    assert len(there) == 4
+    assert len(set(there[1:])) == 1
 
 
 def test_rows_that_all_seeds_share_are_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:

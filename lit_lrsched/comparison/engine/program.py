@@ -248,7 +248,7 @@ class Program:
                     _extend(stack.kept, graph.outputs(after)[1])
                 state = after[: len(state)]
                 if stage == "train":
-                    stack.losses.append(state[loss].clone())  # the next step may write into its memory
+                    stack.note_loss(state[loss])
                 for name, weight in logged.items():
                     weights[name] = weights.get(name, 0) + weight
         stack.state = dict(zip(stack.state, state, strict=True))

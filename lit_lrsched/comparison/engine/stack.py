@@ -45,9 +45,6 @@ class Stack:
         device: Where to put them.
         turned: Names of the parameters whose matrices lie transposed in memory.
         shared: Names of the constants that are the same for all members, and lie in memory once.
-
-    Attributes:
-        losses: The training loss of each batch so far, ``[R]`` each.
     """
 
     def __init__(
@@ -75,7 +72,6 @@ class Stack:
         self.state = side_by_side([start | member.buffers for member in members], device)
         self.kept: Kept = {}
         self.logged: Tensors = {}
-        self.losses: list[Tensor] = []
         of_seeds = list({id(member): member for member in members}.values())
         place = {id(member): i for i, member in enumerate(of_seeds)}
         self._which = torch.tensor([place[id(member)] for member in members], device=device)
@@ -90,6 +86,20 @@ class Stack:
             order = torch.stack([part.order + first[id(part.data)] for part in rows], dim=1)
             batches = torch.split(order, list(rows[0].sizes), dim=2)
             self._order[feed] = torch.cat([batch.flatten(1) for batch in batches], dim=1).to(device)
+        batches_of_all_epochs = len(self._order["train"]) * len(members[0].rows["train"].sizes)
+        # One table: small tensors that stay, made between large ones that go, keep the heap from using its gaps again.
+        self._losses = self.state["loss/train"].new_empty(batches_of_all_epochs, self.runs)
+        self._batches = 0  # trained on so far
+
+    @property
+    def losses(self) -> Tensor:
+        """The training loss of each batch so far, ``[batches, R]``."""
+        return self._losses[: self._batches]
+
+    def note_loss(self, loss: Tensor) -> None:
+        """Keeps the training loss of a batch, ``[R]``."""
+        self._losses[self._batches] = loss
+        self._batches += 1
 
     def batches(self, feed: Feed, epoch: int, sizes: tuple[int, ...]) -> Iterator[list[Tensor]]:
         """Yields an epoch's batches: their leaves, ``[R, B, ...]``; a test is of one epoch."""
@@ -102,7 +112,7 @@ class Stack:
 
     def broken(self) -> Tensor:
         """Returns for each run whether a training loss or a weight became nan or infinite."""
-        finite = torch.stack(self.losses).isfinite().all(dim=0)
+        finite = self.losses.isfinite().all(dim=0)
         for parameter in self.parameters.values():
             finite &= parameter.reshape(self.runs, -1).isfinite().all(dim=1)
         return ~finite

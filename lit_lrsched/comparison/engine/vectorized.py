@@ -13,6 +13,7 @@ import hashlib
 import math
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from copy import copy
@@ -333,7 +334,8 @@ class VectorizedRace:
         )
         tables = [training.tables(self._update.momenta, self._update.weight_decays) for training in trainings]
         rates, momenta, decays = (np.stack(one, axis=1) for one in zip(*tables, strict=True))
-        curves: dict[str, list[FloatArray]] = {}
+        # What is logged for the first time has had no value before.
+        curves = defaultdict[str, FloatArray](lambda: np.full((len(trainings), self._epochs), np.nan))
         plateaus = {run: training.plateau for run, training in enumerate(trainings) if training.plateau}
         states = {run: plateau.start() for run, plateau in plateaus.items()}
         factors = np.ones(len(trainings))
@@ -346,8 +348,7 @@ class VectorizedRace:
             values = self._program_of_chunk.train_epoch(stack, epoch, set_to, validates)
             logged = {name: value.double().cpu().numpy() for name, value in values.items()}
             for name, value in logged.items():
-                # What is logged for the first time has had no value before.
-                curves.setdefault(name, [np.full(len(trainings), np.nan)] * epoch).append(value)
+                curves[name][:, epoch] = value
             for run, plateau in plateaus.items():
                 states[run] = plateau.update(states[run], _monitored(plateau, logged)[run])
                 factors[run] = states[run].factor
@@ -356,12 +357,12 @@ class VectorizedRace:
         n = len(real)
         return Chunk(
             runs=runs,
-            curves={name: np.stack(values, axis=1)[:n] for name, values in curves.items()},
+            curves={name: values[:n] for name, values in curves.items()},
             final={name: value.double().cpu().numpy()[:n] for name, value in final.items()},
             diverged=stack.broken().cpu().numpy()[:n],
             rates=rates[:, :n, 0].T,
             weights={name: p.cpu().numpy()[:n] for name, p in stack.parameters.items()} if self._keep_weights else {},
-            losses=torch.stack(stack.losses, dim=1).double().cpu().numpy()[:n],
+            losses=stack.losses.T.double().cpu().numpy()[:n],
         )
 
 
