@@ -1,9 +1,10 @@
-"""The bar that counts trainings."""
+"""The bar that counts trainings, and how long they will take."""
 
 from __future__ import annotations
 
 import sys
 import time
+from datetime import timedelta
 from typing import NoReturn
 
 from tqdm import tqdm
@@ -34,6 +35,24 @@ def count(bar: tqdm[NoReturn], trainings: float) -> None:
     if is_first:
         bar.refresh()
         bar.last_print_t = time.time()  # a bar that was never drawn would not be closed with a line of its own
+
+
+def how_long(each: float, left: int, places: int) -> str:
+    """Says how long trainings take, one after another, and what would be quicker.
+
+    Args:
+        each: Seconds of the first.
+        left: How many others there are.
+        places: How many could train at once on this machine.
+
+    >>> how_long(2.0, 19, places=1)
+    'The first run took 2.0 s: the other 19 take about 0:00:38.'
+    >>> how_long(20.0, 19, places=8)
+    "The first run took 20.0 s: the other 19 take about 0:06:20. ray='local' trains 8 at once."
+    """
+    text = f"The first run took {each:.1f} s: the other {left} take about {timedelta(seconds=round(each * left))}."
+    # Starting workers takes seconds: in a minute nothing is gained.
+    return f"{text} ray='local' trains {places} at once." if places > 1 and each * left > 60 else text
 
 
 def _redraws() -> bool:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import RaceOptions
-from lit_lrsched.comparison.progress import count, progress_bar
+from lit_lrsched.comparison.progress import count, how_long, progress_bar
 from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
 from lit_lrsched.comparison.report.words import counted
 from lit_lrsched.comparison.used_rates import check_rates
@@ -186,9 +185,9 @@ class Runner:
             regime=self._grid.regime,
         ):
             if is_first and chunk.runs == [0] and len(runs) > 1 and not self._cluster:
-                each = time.perf_counter() - started
-                left = timedelta(seconds=round(each * (len(runs) - 1)))
-                rank_zero_info(f"The first run took {each:.1f} s: the other {len(runs) - 1} take about {left}.")
+                alone = self._device.type == "cpu" and self._ranks.count == 1
+                places = min(os.cpu_count() or 1, len(runs)) if alone else 1
+                rank_zero_info(how_long(time.perf_counter() - started, len(runs) - 1, places))
             steps, rest = divmod(len(chunk.rates[0]), self._options.epochs)
             if not rest:
                 key = keys[runs[chunk.runs[0]]]
