@@ -472,6 +472,24 @@ def test_rows_are_what_the_loaders_yield(options: Any) -> None:
         assert all(map(torch.equal, drawn, epoch_batches))
 
 
+class ByName(Dataset[Any]):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, name: str) -> Any:
+        return torch.full((4,), float("abcd".index(name)))
+
+
+def test_rows_with_names_train_one_by_one() -> None:
+    def make(seed: int) -> Any:
+        module, rows = recipe(seed, data=LightningDataModule)
+        rows.train_dataloader = lambda: DataLoader(ByName(), batch_size=2, sampler=["a", "c", "b", "d"])
+        return module, rows
+
+    with pytest.raises(NotVectorizable, match="its sampler gives other things than numbers of rows"):
+        module_and_rows(make, 0, 1)
+
+
 def by_epoch(data: Any) -> Any:
     part = data.parts[0]
     return DataLoader(part, batch_size=24, sampler=DistributedSampler(part, num_replicas=1, rank=0, shuffle=True))

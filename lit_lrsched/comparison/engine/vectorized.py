@@ -156,7 +156,7 @@ class VectorizedRace:
         first = self._program(example, _FEW)
         self.bytes_per_run = first.peak_bytes() // _FEW
         if not cluster:
-            data = sum(bytes_of(part.data) for part in rows.values())
+            data = sum(bytes_of((part.data, part.order)) for part in rows.values())
             workers = workers_with_room(self._device, workers, self.bytes_per_run, data, regardless)
         most = _rounded_up(chunk_size or max(1, space // self.bytes_per_run))
         rounds = math.ceil(len(trainings) / (workers * most))
