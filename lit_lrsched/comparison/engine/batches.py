@@ -27,6 +27,7 @@ from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage, in_a_
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.room import COPIES, check_memory
 from lit_lrsched.comparison.engine.setting_up import Build, built, made_anew
+from lit_lrsched.comparison.engine.stand_ins import StandIn
 from lit_lrsched.optim.torch_internals import is_iterated_as_usual, register_pytree_node, tree_leaves, tree_map
 from lit_lrsched.trainer.lightning_internals import tell_epoch
 from lit_lrsched.trainer.lightning_package import rank_zero_info
@@ -285,13 +286,11 @@ def _with_stand_ins(batch: Any) -> Any:
     return type(batch)(map(_with_stand_ins, batch)) if type(batch) in (list, tuple) else batch
 
 
-class _Text:
+class _Text(StandIn):
     """Stands for text in a batch, such as names of files. A tree has it, yet none of its leaves is in it."""
 
-    def _refuse(self, *_: Any) -> Any:
-        raise NotVectorizable("a step looks at the text in a batch")
-
-    __len__ = __iter__ = __getitem__ = __eq__ = __bool__ = __str__ = __contains__ = __hash__ = _refuse
+    def __init__(self) -> None:
+        super().__init__("a step looks at the text in a batch")
 
 
 register_pytree_node(_Text, lambda _: ([], None), lambda *_: _Text())

@@ -12,6 +12,7 @@ from lit_lrsched.comparison.engine.counts import Symbol
 from lit_lrsched.comparison.engine.items import VALUES, Item, of_number
 from lit_lrsched.comparison.engine.places import Place, holder_of, name_of, places
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.stand_ins import StandIn
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map
 
 #: Why a step cannot be traced that looks into such a list.
@@ -119,13 +120,14 @@ def _as_item(leaf: Any) -> Any:
     return of_number(leaf) if is_number else leaf
 
 
-class Appended:
+class Appended(StandIn):
     """Stands for a list that steps append to: what earlier steps appended is not in it, so it must not be read.
 
     No list, since functions such as ``torch.stack`` would read one unseen.
     """
 
     def __init__(self) -> None:
+        super().__init__(READS)
         self.taken: list[Any] = []
 
     def append(self, one: Any) -> None:
@@ -140,17 +142,6 @@ class Appended:
         """Takes everything out, as of a list."""
         self.taken.clear()
 
-    def __iadd__(self, more: Iterable[Any]) -> Appended:
+    def __iadd__(self, more: Iterable[Any]) -> Appended:  # type: ignore[misc]  # a sum is refused
         self.extend(more)
         return self
-
-    def _refuse(self, *_: Any) -> Any:
-        raise NotVectorizable(READS)
-
-    __len__ = __iter__ = __getitem__ = __setitem__ = __delitem__ = __contains__ = __eq__ = _refuse
-    __hash__ = None  # type: ignore[assignment]  # as a list has none
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        self._refuse()

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lit_lrsched.comparison.engine.held import own_attributes
-from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.stand_ins import StandIn
 from lit_lrsched.optim.torch_internals import tree_flatten, tree_leaves, tree_unflatten
 
 _PREFIX = "passed/"
@@ -52,7 +52,7 @@ class Passed:
             if leaves:
                 held[name] = tree_unflatten(leaves, self._trees[name])
             elif not self.at_first:
-                held[name] = _Gone(name)
+                held[name] = StandIn(f"self.{name} is used after the batch for which it was set")
             elif name in self._first:
                 held[name] = self._first[name]
 
@@ -75,26 +75,3 @@ def _are_tensors(value: Any) -> bool:
 def without_passed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns a state after a batch."""
     return {name: tensor for name, tensor in state.items() if not name.startswith(_PREFIX)}
-
-
-class _Gone:
-    """Stands for what was kept in an earlier batch."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def _refuse(self, *_: Any) -> Any:
-        raise NotVectorizable(f"self.{self._name} is used after the batch for which it was set")
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # as libraries ask whether there is one
-            raise AttributeError(name)
-        self._refuse()
-
-    __bool__ = __len__ = __iter__ = __getitem__ = __eq__ = __hash__ = __float__ = __str__ = _refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _refuse
-    __lt__ = __le__ = __gt__ = __ge__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _refuse
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls))._refuse()
