@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import (
-    BatchSizeFinder,
-    EarlyStopping,
-    LearningRateFinder,
-    ModelCheckpoint,
-)
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -34,12 +26,26 @@ from lit_lrsched.schedules.core import Interval
 from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
 from lit_lrsched.trainer.callbacks.keeper import may_step_schedules
-from lit_lrsched.trainer.horizon import horizon_of
+from lit_lrsched.trainer.horizon import callback_of, horizon_of
 from lit_lrsched.trainer.lightning_internals import begin_fit, configured_optimizers
+from lit_lrsched.trainer.lightning_package import (
+    BatchSizeFinder,
+    Callback,
+    EarlyStopping,
+    LearningRateFinder,
+    LightningModule,
+    ModelCheckpoint,
+    Trainer,
+    either,
+    has_its_own,
+)
 from lit_lrsched.trainer.logged_names import logged_names
 from lit_lrsched.trainer.other_rates import at_odds, takes_over
 from lit_lrsched.trainer.resumed_run import left_without_schedule, read_checkpoint, resumed_run
 from lit_lrsched.trainer.schedule_config import AnySchedule, schedule_config
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule
 
 
 class Configured(NamedTuple):
@@ -261,7 +267,7 @@ _FINDERS: dict[type[Callback], str] = {
 
 def _takes_over(trainer: Trainer) -> list[Finding]:
     """Returns who will set the learning rate beside the schedule, or its length; ``fit`` says so by itself."""
-    finders = [text for kind, text in _FINDERS.items() if any(isinstance(one, kind) for one in _callbacks(trainer))]
+    finders = [text for kind, text in _FINDERS.items() if callback_of(trainer, kind)]
     return [Finding("warning", text) for text in (*takes_over(trainer), *finders)]
 
 
@@ -308,7 +314,8 @@ def _of_monitors(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> Iterat
             found = [Finding("failure", text)]
         yield from found
     for callback in _callbacks(trainer):
-        follows = isinstance(callback, ModelCheckpoint) or (isinstance(callback, EarlyStopping) and callback.strict)
+        stops = isinstance(callback, either(EarlyStopping)) and callback.strict
+        follows = stops or isinstance(callback, either(ModelCheckpoint))
         monitor = getattr(callback, "monitor", None)
         if follows and monitor and monitor not in ("epoch", "step"):
             yield from _not_logged(trainer, monitor, type(callback).__name__, "its monitor")
@@ -317,9 +324,10 @@ def _of_monitors(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> Iterat
 def _not_logged(trainer: Trainer, monitor: str, follower: str, option: str) -> list[Finding]:
     module = trainer.lightning_module
     follows = f"{follower} follows {monitor!r}"
-    if trainer.limit_val_batches == 0 and monitor.startswith("val") and is_overridden("validation_step", module):
-        text = f"{follows}, but limit_val_batches=0 turns validation off: set {option} to a metric of training"
-        return [Finding("failure", text)]
+    if monitor.startswith("val") and has_its_own("validation_step", module) and not trainer.enable_validation:
+        off = trainer.limit_val_batches == 0
+        why = "limit_val_batches=0 turns validation off" if off else "there is no validation data"
+        return [Finding("failure", f"{follows}, but {why}: set {option} to a metric of training")]
     logged = logged_names([type(module), *(type(one) for one in _callbacks(trainer) if not _is_ours(one))])
     if logged.include(monitor):
         return []

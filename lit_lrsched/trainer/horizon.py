@@ -14,6 +14,7 @@ from lit_lrsched.trainer.lightning_package import (
     GradientAccumulationScheduler,
     StochasticWeightAveraging,
     Trainer,
+    either,
 )
 
 _Callback = TypeVar("_Callback", bound=Callback)
@@ -34,7 +35,10 @@ def horizon_of(trainer: Trainer) -> Horizon:
             "set max_epochs or max_steps"
         )
     if steps == -1:
-        raise InputError("the training data has no length, so a schedule has no horizon: set max_steps")
+        raise InputError(
+            "the training data has no length, so a schedule has no horizon: set max_steps, or limit_train_batches to "
+            "the batches that make an epoch"
+        )
     if steps == 0:
         raise InputError(
             "there is nothing to train, no batches or no steps, so a schedule has no horizon: "
@@ -76,7 +80,7 @@ def _accumulation(trainer: Trainer) -> GradientAccumulationScheduler | None:
 
 def callback_of(trainer: Trainer, kind: type[_Callback]) -> _Callback | None:
     """Returns the trainer's first callback of a kind."""
-    return next((one for one in callbacks_of(trainer) if isinstance(one, kind)), None)
+    return next((one for one in callbacks_of(trainer) if isinstance(one, either(kind))), None)
 
 
 def why_no_epochs(trainer: Trainer) -> str | None:

@@ -11,6 +11,8 @@ from itertools import product
 from typing import NamedTuple
 
 _ANY = ".+"
+# Their classes log nothing of their own.
+_OF_LIBRARIES = ("builtins", "lightning", "lightning_fabric", "pytorch_lightning", "torch", "abc", "typing")
 
 
 class LoggedNames(NamedTuple):
@@ -48,7 +50,7 @@ def logged_names(classes: Iterable[type]) -> LoggedNames:
     complete = True
     for each in dict.fromkeys(base for one in classes for base in one.__mro__):
         package = each.__module__.split(".")[0]
-        if package in ("builtins", "lightning", "pytorch_lightning", "torch", "abc", "typing") and not _is_demo(each):
+        if package in _OF_LIBRARIES and not _is_demo(each):
             continue
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(each)))

@@ -16,7 +16,7 @@ from lit_lrsched.plans.picture import picture, thumbnail
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.table import distinct, rows_of
 from lit_lrsched.plans.view import View
-from lit_lrsched.trainer.lightning_package import Trainer, part_of_lightning
+from lit_lrsched.trainer.lightning_package import Trainer, either, part_of_lightning
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger, TensorBoardLogger
@@ -45,7 +45,7 @@ def pixels_of(plan: Plan) -> Any:
 
 def is_tensorboard(logger: Logger) -> TypeGuard[TensorBoardLogger]:
     """Returns whether a logger is TensorBoard's."""
-    return isinstance(logger, _kinds.TensorBoardLogger)
+    return isinstance(logger, either(_kinds.TensorBoardLogger))
 
 
 def tensorboards(trainer: Trainer) -> list[Any]:
@@ -109,7 +109,8 @@ def write_hyperparameters(trainer: Trainer, hyperparameters: Mapping[str, Any]) 
     taken = {name for owner in owners if owner is not None for name in owner.hparams}
     own = {name: value for name, value in hyperparameters.items() if name not in taken}
     for logger in trainer.loggers:
-        if isinstance(logger, _kinds.MLFlowLogger):  # which refuses to change what an earlier part of the run has set
+        if isinstance(logger, either(_kinds.MLFlowLogger)):
+            # It refuses to change what an earlier part of the run has set.
             known = logger.experiment.get_run(logger.run_id).data.params
             logger.log_hyperparams({name: value for name, value in own.items() if name not in known})
         elif not is_tensorboard(logger):
@@ -125,11 +126,11 @@ def write_plan(trainer: Trainer, plan: Plan) -> None:
     for logger in trainer.loggers:
         if is_tensorboard(logger):
             logger.experiment.add_image("schedule", pixels_of(plan), dataformats="HWC")
-        elif isinstance(logger, _kinds.WandbLogger):
+        elif isinstance(logger, either(_kinds.WandbLogger)):
             rows = _rows(plan)
             logger.log_image("schedule", [pixels_of(plan)])
             logger.log_table("schedule_moments", columns=list(rows[0]), data=[list(row.values()) for row in rows])
-        elif isinstance(logger, _kinds.MLFlowLogger):
+        elif isinstance(logger, either(_kinds.MLFlowLogger)):
             logger.experiment.log_figure(logger.run_id, figure_of(plan), "schedule.png")
             logger.experiment.log_text(logger.run_id, _as_csv(plan), "schedule.csv")
         elif folder := _folder(logger):
@@ -142,9 +143,9 @@ def write_text(trainer: Trainer, name: str, text: str) -> None:
     for logger in trainer.loggers:
         if is_tensorboard(logger):
             logger.experiment.add_text(name, text)
-        elif isinstance(logger, _kinds.WandbLogger):
+        elif isinstance(logger, either(_kinds.WandbLogger)):
             logger.experiment.summary[name] = text
-        elif isinstance(logger, _kinds.MLFlowLogger):
+        elif isinstance(logger, either(_kinds.MLFlowLogger)):
             logger.experiment.set_tag(logger.run_id, name, text)
         elif folder := _folder(logger):
             (folder / f"{name}.txt").write_text(f"{text}\n", encoding="utf-8")
@@ -152,7 +153,7 @@ def write_text(trainer: Trainer, name: str, text: str) -> None:
 
 def _folder(logger: Logger) -> Path | None:
     """Returns the folder of a ``CSVLogger`` on this machine; None for any other logger."""
-    if not isinstance(logger, _kinds.CSVLogger) or "://" in logger.log_dir:
+    if not isinstance(logger, either(_kinds.CSVLogger)) or "://" in logger.log_dir:
         return None
     folder = Path(logger.log_dir)
     folder.mkdir(parents=True, exist_ok=True)

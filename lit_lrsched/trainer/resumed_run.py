@@ -15,6 +15,7 @@ from lit_lrsched.trainer.lightning_package import (
     LearningRateFinder,
     StochasticWeightAveraging,
     Trainer,
+    either,
 )
 
 _NEEDED = {"loops", "optimizer_states", "lr_schedulers"}
@@ -74,7 +75,9 @@ def check_not_lost(trainer: Trainer) -> None:
     Raises:
         InputError: When there is a checkpoint and such a callback.
     """
-    finders = [one for one in callbacks_of(trainer) if type(one).on_fit_start in _FINDERS]
+    # Subclasses may search at another time.
+    searches = {one.on_fit_start for kind in (BatchSizeFinder, LearningRateFinder) for one in either(kind)}
+    finders = [one for one in callbacks_of(trainer) if type(one).on_fit_start in searches]
     if loaded_checkpoint(trainer) and finders:
         raise InputError(
             f"{type(finders[0]).__name__} would put the resumed run back to its first step: "
@@ -120,10 +123,6 @@ def left_without_schedule(trainer: Trainer) -> str | None:
     groups = [group for state in checkpoint["optimizer_states"] for group in state["param_groups"]]
     rates = ", ".join(dict.fromkeys(f"{lr_of(group):.4g}" for group in groups))
     return f"the checkpoint is of a run with a schedule, and this one has none: the learning rate stays at {rates}"
-
-
-# Subclasses may search at another time.
-_FINDERS = (BatchSizeFinder.on_fit_start, LearningRateFinder.on_fit_start)
 
 
 def unreadable(path: str, error: BaseException) -> str | None:

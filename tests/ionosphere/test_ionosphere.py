@@ -182,7 +182,7 @@ def test_a_metric_driven_scheduler_follows_the_accuracy():
     ("options", "message"),
     [
         ({"max_epochs": -1}, "max_epochs=-1 trains without end.*set max_epochs or max_steps"),
-        ({"max_epochs": 1, "no_length": True}, "no length.*set max_steps"),
+        ({"max_epochs": 1, "no_length": True}, "no length.*set max_steps, or limit_train_batches to the batches"),
     ],
 )
 def test_an_unknown_horizon_is_refused(options, message):

@@ -598,7 +598,7 @@ def test_a_stock_command_line_takes_the_callback_from_its_configuration(in_tmp):
     )
 
 
-def run_script(text: str, folder: Path) -> None:
+def run_script(text: str, folder: Path) -> str:
     lines = text.strip("\n").splitlines()
     indent = len(lines[0]) - len(lines[0].lstrip())
     (folder / "script.py").write_text("\n".join(line[indent:] for line in lines) + "\n")
@@ -606,6 +606,7 @@ def run_script(text: str, folder: Path) -> None:
         [sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
 
 
 def test_a_project_that_imports_pytorch_lightning(in_tmp):
@@ -680,3 +681,64 @@ def test_a_project_that_imports_pytorch_lightning(in_tmp):
         """,
         in_tmp,
     )
+
+
+def test_a_trainer_of_the_other_lightning_than_the_one_that_callbacks_are_of(in_tmp):
+    said = run_script(
+        """
+        import sys
+
+        from lit_lrsched import ApplySchedule  # which imports the other one
+
+        import pytorch_lightning as pl
+        from pytorch_lightning.callbacks import EarlyStopping, GradientAccumulationScheduler
+        from pytorch_lightning.demos.boring_classes import BoringModel, ManualOptimBoringModel
+        from pytorch_lightning.loggers import CSVLogger
+
+        from lit_lrsched import Horizon, InputError, ScheduleReport, WarmupCosine, table
+
+        schedule = WarmupCosine("25%")
+        assert isinstance(ApplySchedule(schedule), sys.modules["lightning.pytorch"].Callback)
+
+
+        class Model(BoringModel):
+            def on_train_start(self):
+                self.rates = []
+
+            def on_before_optimizer_step(self, optimizer):
+                self.rates.append(optimizer.param_groups[0]["lr"])
+
+
+        class ByHand(ManualOptimBoringModel):
+            def configure_optimizers(self):
+                self.automatic_optimization = False
+                optimizers, schedulers = super().configure_optimizers()
+                return optimizers, schedulers * 2
+
+
+        def fit(module, schedule, *callbacks, **options):
+            options = {"logger": False, "limit_train_batches": 6, "limit_val_batches": 1, **options}
+            quiet = dict(enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+            callbacks = [ApplySchedule(schedule, replace=True), ScheduleReport(), *callbacks]
+            pl.Trainer(max_epochs=2, callbacks=callbacks, accelerator="cpu", **options, **quiet).fit(module)
+
+
+        module = Model()
+        fit(module, schedule, GradientAccumulationScheduler({0: 1, 1: 2}), logger=CSVLogger(".", name="logs"))
+        assert module.rates == [0.1 * factor for factor in table(schedule, Horizon(9))], module.rates
+        assert "WarmupCosine" in open("logs/version_0/hparams.yaml").read()
+        open("logs/version_0/schedule.csv").close()
+
+        fit(ByHand(), schedule)
+
+        for options in ({}, {"limit_val_batches": 0}):
+            try:
+                fit(Model(), schedule, EarlyStopping("val_f1"), **options)
+            except InputError as error:
+                print(error)
+        """,
+        in_tmp,
+    )
+    assert "calls its scheduler's step() itself" not in said
+    assert "EarlyStopping follows 'val_f1', which Model does not log" in said
+    assert "EarlyStopping follows 'val_f1', but limit_val_batches=0 turns validation off" in said

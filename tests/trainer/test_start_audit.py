@@ -16,12 +16,12 @@ from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationSched
 from lightning.pytorch.loggers import CSVLogger
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
 
-from lit_lrsched import ApplySchedule, Cosine, Horizon, Linear, ScheduledLR, schedule_config
+from lit_lrsched import ApplySchedule, Cosine, Horizon, Linear, Plateau, ScheduledLR, schedule_config
 from lit_lrsched.trainer.callbacks.start_audit import StartAudit, TrainingRefused
 from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 from lit_lrsched.trainer.fit_plan import audit_fit
 from tests.reading import run_folder
-from tests.training import Tiny, tiny_trainer
+from tests.training import Numbers, Tiny, Validated, quiet_trainer, tiny_trainer
 
 ONE_CYCLE = "--lr_scheduler=OneCycleLR --lr_scheduler.max_lr=0.1"
 FEW_EPOCHS = "--trainer.max_epochs=4 --trainer.limit_test_batches=1"
@@ -76,6 +76,14 @@ def test_what_preview_warns_of_is_told_once_and_trained(command, arguments):
     assert command("fit", *options) == 0
     assert said(command.out, "warning") == warnings
     assert command.out.index("warning: ") < command.out.index("Epoch")
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_a_metric_of_validation_needs_validation_data():
+    callbacks = [ApplySchedule(Plateau()), StartAudit()]
+    with pytest.raises(TrainingRefused, match="follows 'val_loss', but there is no validation data: set monitor to"):
+        quiet_trainer(*callbacks).fit(Validated(), Numbers())
+    quiet_trainer(*callbacks).fit(Validated(), Numbers(), Numbers(1))
 
 
 @pytest.mark.parametrize(

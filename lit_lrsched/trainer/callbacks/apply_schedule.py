@@ -15,7 +15,13 @@ from lit_lrsched.optim.param_groups import check_lrs, undo_schedulers
 from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike, name_of
 from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper, keep_schedules
 from lit_lrsched.trainer.lightning_internals import callbacks_of
-from lit_lrsched.trainer.lightning_package import LightningModule, LRSchedulerConfig, Trainer, rank_zero_info
+from lit_lrsched.trainer.lightning_package import (
+    LightningModule,
+    LRSchedulerConfig,
+    Trainer,
+    either,
+    rank_zero_info,
+)
 from lit_lrsched.trainer.other_rates import mentions
 from lit_lrsched.trainer.schedule_config import AnySchedule, LRSchedulerCallable, checked_schedule, schedule_config
 
@@ -106,7 +112,8 @@ class ApplySchedule(ScheduleKeeper):
 
 def _check_shape(module: LightningModule, before: int, now: int) -> None:
     """Refuses a module whose code would find another number of schedulers than it expects."""
-    kinds = [kind for kind in type(module).__mro__ if not issubclass(LightningModule, kind)]
+    lightnings = either(LightningModule)
+    kinds = [kind for kind in type(module).__mro__ if not any(issubclass(one, kind) for one in lightnings)]
     calls = mentions([member for kind in kinds for member in vars(kind).values()], "lr_schedulers")
     if before != now and calls and not module.automatic_optimization:
         raise InputError(
