@@ -17,7 +17,7 @@ from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, own_schedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped, checked, described_optimizer, given
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.param_groups import undo_schedulers
+from lit_lrsched.optim.param_groups import check_lrs, undo_schedulers
 from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
 from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure
 from lit_lrsched.trainer.lightning_internals import begin_fit
@@ -33,9 +33,10 @@ def ask(module: LightningModule, data: LightningDataModule, regime: Regime, epoc
         epochs: Epochs of the run.
 
     Raises:
-        InputError: When it has none, or several.
+        InputError: When it has none, or several, or one whose rate cannot be set.
     """
     optimizer, configs, loop = _asked(module, data, regime, epochs)
+    check_lrs(optimizer)
     schedule, notes = None, []
     if configs and takes("lr_scheduler", module):
         of_argument = own_schedule(optimizer, configs, loop).name
@@ -63,9 +64,11 @@ def ask_with_schedule(
         steps: Optimizer steps of the run, where it ends within the last of its epochs.
 
     Raises:
-        InputError: When it has no optimizer, or several, or a schedule that will stop training.
+        InputError: When it has no optimizer, or several, or one whose rate cannot be set, or a schedule that will stop
+            training.
     """
     optimizer, configs, loop = _asked(module, data, regime, epochs, steps)
+    check_lrs(optimizer)
     return _described(module, optimizer, configs, own_schedule(optimizer, configs, loop) if configs else None)
 
 

@@ -20,6 +20,7 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.optim.dummy_optimizer import DummyOptimizer
 from lit_lrsched.optim.param_groups import (
     base_lr_of,
+    check_lrs,
     forget_base_lr,
     get_value,
     group_names,
@@ -230,10 +231,12 @@ def given(make: OptimizerCallable, parameters: Iterable[nn.Parameter], notes: tu
     """Describes the optimizer that a callable makes of a module's parameters.
 
     Raises:
-        InputError: When its first param group has no rate.
+        InputError: When its first param group has no rate, or its rate cannot be set.
     """
     everything = list(parameters)
-    return checked(described_optimizer(make(everything), everything, make=make, notes=notes))
+    optimizer = make(everything)
+    check_lrs(optimizer)
+    return checked(described_optimizer(optimizer, everything, make=make, notes=notes))
 
 
 def checked(optimizer: RacingOptimizer) -> RacingOptimizer:

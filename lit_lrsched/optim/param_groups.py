@@ -36,8 +36,14 @@ def check_lrs(optimizer: Optimizer) -> None:
     """Checks that each param group has a learning rate, which optimizers that work out their own may lack.
 
     Raises:
-        InputError: When one has none, one that is not finite, or one that no fraction fits into.
+        InputError: When one has none, one that is not finite, or one that no fraction fits into, or the optimizer
+            trains at other rates than these.
     """
+    if getattr(optimizer, "disable_lr_scheduler", True) is False:  # Ranger21 of pytorch_optimizer
+        raise InputError(
+            f"{type(optimizer).__name__} has a schedule of its own, by which it trains whatever rate its param groups "
+            "are set to: give it disable_lr_scheduler=True"
+        )
     for name, group in zip(group_names(optimizer), optimizer.param_groups, strict=True):
         if group.get("lr") is None:
             raise InputError(

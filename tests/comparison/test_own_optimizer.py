@@ -174,6 +174,21 @@ def test_what_cannot_race_is_refused(command, model, told):
         race(model, Path("race"))
 
 
+class Ranging(MLP):
+    """Its optimizer has a schedule of its own, as Ranger21 of pytorch_optimizer has."""
+
+    def configure_optimizers(self):
+        optimizer = SGD(self.parameters(), lr=0.1)
+        optimizer.disable_lr_scheduler = False
+        return optimizer
+
+
+def test_an_optimizer_with_a_schedule_of_its_own_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(InputError, match="SGD has a schedule of its own"):
+        race(Ranging, tmp_path / "race")
+    assert not (tmp_path / "race").exists()
+
+
 def test_fit_sets_up_the_groups_of_an_export(command):
     model = ["--model", "tests.comparison.test_own_schedule.Unscheduled", *DATA]
     one = ["--schedules=[Linear]", "--lrs=[0.002]", "--seeds=1", "--trainer.max_epochs=1", "--metric=val_loss"]

@@ -113,6 +113,17 @@ def test_a_rate_that_is_not_finite_is_refused(lr):
         check_lrs(optimizer)
 
 
+def test_an_optimizer_with_a_schedule_of_its_own_is_refused():
+    class Ranger(SGD):
+        disable_lr_scheduler = False
+
+    optimizer = Ranger([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(InputError, match=r"Ranger has a schedule of its own, .* give it disable_lr_scheduler=True"):
+        check_lrs(optimizer)
+    optimizer.disable_lr_scheduler = True
+    check_lrs(optimizer)
+
+
 def test_an_optimizer_without_momentum_is_not_given_one():
     group = {"lr": 0.1}
     with pytest.raises(KeyError):

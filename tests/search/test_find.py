@@ -378,6 +378,17 @@ class NotANumber(MLP):
         self.log("val_loss", torch.tensor(float("nan")))
 
 
+class Ranger(torch.optim.SGD):
+    """Has a schedule of its own, as Ranger21 of pytorch_optimizer does."""
+
+    disable_lr_scheduler = False
+
+
+class Ranging(MLP):
+    def configure_optimizers(self):
+        return Ranger(self.parameters(), lr=0.1)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -396,6 +407,8 @@ class NotANumber(MLP):
         ({"model": GAN}, "GAN optimizes by hand"),
         ({"model": Several}, "several optimizers"),
         ({"model": NoOptimizer}, "no optimizer"),
+        ({"model": Ranging}, "Ranger has a schedule of its own"),
+        ({"optimizer": partial(Ranger, lr=0.1)}, "Ranger has a schedule of its own"),
         ({"schedule": partial(OneCycleLR, max_lr=0.1, total_steps=16)}, "sets rates of its own, whatever"),
         ({"model": Decayed, "groups": {"momentum": Linear()}}, "groups go with a schedule that is given"),
         ({"model": Branching, "engine": "vectorized"}, "cannot be vectorized"),
