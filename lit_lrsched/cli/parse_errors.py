@@ -326,8 +326,9 @@ def _plainly(reason: str) -> str:
     if match := re.match(r"module '([^']+)' has no attribute '([^']+)'$", reason):
         names = [name for name in dir(sys.modules.get(match[1])) if not name.startswith("_")]
         return f"module {match[1]!r} has no {match[2]!r}{did_you_mean(match[2], names)}: name a class in it"
+    reason = re.sub(r"(does not correspond to a subclass of Lightning\w+)$", r"\1 of lightning.pytorch", reason)
     reason = re.sub(
-        r"^Import path .*does not correspond to a subclass of (\w+)$",
+        r"^Import path .*does not correspond to a subclass of (.+)$",
         r"it is no \1: name a class of this kind, or a function that is annotated to return one",
         reason,
     )

@@ -53,8 +53,8 @@ def _check(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         hint = ", such as LightningDataModule.from_datasets" if kind is LightningDataModule else ""
         raise InputError(
-            f"{name} is of the class {type(value).__name__}: give a {kind.__name__}, its class, or a function that "
-            f"makes one{hint}"
+            f"{name} is of the class {type(value).__name__}: give a {kind.__name__} of lightning.pytorch, its class, "
+            f"or a function that makes one{hint}"
         )
 
 

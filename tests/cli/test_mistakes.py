@@ -164,7 +164,7 @@ def test_a_mistake_in_a_file(command, road, text, told):
         ("--data CNN", ["there is no class 'CNN'", "with its module"]),
         (f"--model {HERE}.Fooreign", [f"module '{HERE}' has no 'Fooreign'"]),
         ("--model ./mine.py", ["'./mine.py' does not fit: it is a file", "mine.MyClass"]),
-        (f"--model {HERE}.returns_array", ["it is no LightningModule", "a function that is annotated to return one"]),
+        (f"--model {HERE}.returns_array", ["it is no LightningModule of lightning.pytorch", "annotated to return one"]),
         (f"--model {HERE}.Shaped --model.shape.widht 3", ["Shaped has no option 'shape.widht'", "--model.help Shaped"]),
         (
             f"--model {HERE}.Shaped --model.optimizer Adam --model.optimizer.lrr 3",
