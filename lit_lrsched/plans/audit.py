@@ -13,10 +13,13 @@ from lit_lrsched.plans.plan import MadeFor, Plan
 _ZERO = 1e-12
 
 
+Level = Literal["failure", "warning"]
+
+
 class Finding(NamedTuple):
     """One thing that the audit found: a failure is never intended, a warning may be."""
 
-    level: Literal["failure", "warning"]
+    level: Level
     text: str
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ from lit_lrsched.optim.replay import Replay
 from lit_lrsched.optim.run_plan import metrics_followed, plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.training_loop import Resumed, SchedulerConfig, TrainingLoop, scheduler_config
-from lit_lrsched.plans.audit import Finding, audit, audit_lengths
+from lit_lrsched.plans.audit import Finding, Level, audit, audit_lengths
 from lit_lrsched.plans.curve import sample
 from lit_lrsched.plans.metric_file import recorded
 from lit_lrsched.plans.plan import Plan
@@ -318,16 +318,20 @@ def _of_monitors(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> Iterat
         follows = stops or isinstance(callback, either(ModelCheckpoint))
         monitor = getattr(callback, "monitor", None)
         if follows and monitor and monitor not in ("epoch", "step"):
-            yield from _not_logged(trainer, monitor, type(callback).__name__, "its monitor")
+            # Without validation a checkpoint is not written, and Lightning trains on.
+            unvalidated: Level = "failure" if stops else "warning"
+            yield from _not_logged(trainer, monitor, type(callback).__name__, "its monitor", unvalidated)
 
 
-def _not_logged(trainer: Trainer, monitor: str, follower: str, option: str) -> list[Finding]:
+def _not_logged(
+    trainer: Trainer, monitor: str, follower: str, option: str, unvalidated: Level = "failure"
+) -> list[Finding]:
     module = trainer.lightning_module
     follows = f"{follower} follows {monitor!r}"
     if monitor.startswith("val") and has_its_own("validation_step", module) and not trainer.enable_validation:
         off = trainer.limit_val_batches == 0
         why = "limit_val_batches=0 turns validation off" if off else "there is no validation data"
-        return [Finding("failure", f"{follows}, but {why}: set {option} to a metric of training")]
+        return [Finding(unvalidated, f"{follows}, but {why}: set {option} to a metric of training")]
     logged = logged_names([type(module), *(type(one) for one in _callbacks(trainer) if not _is_ours(one))])
     if logged.include(monitor):
         return []

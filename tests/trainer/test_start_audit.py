@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler
+from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
 
@@ -79,11 +79,19 @@ def test_what_preview_warns_of_is_told_once_and_trained(command, arguments):
 
 
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
-def test_a_metric_of_validation_needs_validation_data():
+@pytest.mark.filterwarnings(r"ignore:`ModelCheckpoint\(monitor='val_loss'\)` could not find the monitored key")
+def test_a_metric_of_validation_needs_validation_data(tmp_path, capsys):
     callbacks = [ApplySchedule(Plateau()), StartAudit()]
     with pytest.raises(TrainingRefused, match="follows 'val_loss', but there is no validation data: set monitor to"):
         quiet_trainer(*callbacks).fit(Validated(), Numbers())
     quiet_trainer(*callbacks).fit(Validated(), Numbers(), Numbers(1))
+    assert "warning" not in capsys.readouterr().out
+
+    # Lightning trains with it, and saves nothing.
+    callbacks = [ApplySchedule(Cosine()), StartAudit(), ModelCheckpoint(tmp_path, monitor="val_loss")]
+    quiet_trainer(*callbacks, enable_checkpointing=True).fit(Validated(), Numbers())
+    (warning,) = said(capsys.readouterr().out, "warning")
+    assert warning.startswith("ModelCheckpoint follows 'val_loss', but there is no validation data")
 
 
 @pytest.mark.parametrize(
