@@ -16,7 +16,15 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, TensorDataset, get_worker_info
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    TensorDataset,
+    default_collate,
+    get_worker_info,
+)
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
 
@@ -812,6 +820,21 @@ def test_data_that_are_not_rows_are_told(dataset: Any, reason: str) -> None:
 
     with pytest.raises(NotVectorizable, match=reason):
         race([Training(0, ramp(1))], partial(recipe, data=Other))
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (None, "its batches hold None, which is no tensor"),
+        (0.5, "its batches hold a float, which is no tensor"),
+        (torch.tensor(24), "its batches hold a tensor that has no row for every item"),
+        (torch.zeros(25), "its batches hold a tensor that has no row for every item"),
+    ],
+)
+def test_batches_that_hold_more_than_rows_are_told(more: Any, reason: str) -> None:
+    collated = Data(collate_fn=lambda items: [*default_collate(items), more])
+    with pytest.raises(NotVectorizable, match=reason):
+        race([Training(0, ramp(1))], partial(recipe, data=lambda: collated))
 
 
 def test_a_list_of_one_loader_makes_lists_of_batches_in_training_alone() -> None:

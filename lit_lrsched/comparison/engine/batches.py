@@ -271,8 +271,11 @@ def _fetched(loader: DataLoader[Any], rows: Any) -> Any:
     items = dataset.__getitems__(rows) if hasattr(dataset, "__getitems__") else [dataset[row] for row in rows]
     batch = _with_stand_ins(loader.collate_fn(items))
     for leaf in tree_leaves(batch):
-        if not isinstance(leaf, Tensor) or leaf.dim() == 0 or len(leaf) != len(rows):
-            raise NotVectorizable("its batches hold more than tensors with a row for every item")
+        if not isinstance(leaf, Tensor):
+            what = "None" if leaf is None else f"a {type(leaf).__name__}"
+            raise NotVectorizable(f"its batches hold {what}, which is no tensor")
+        if leaf.dim() == 0 or len(leaf) != len(rows):
+            raise NotVectorizable("its batches hold a tensor that has no row for every item")
     return batch
 
 
