@@ -65,17 +65,24 @@ def sgd(module: LightningModule, lr: float = 0.1, momentum: float = 0.9, weight_
     return SGD(module.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
 
 
-class Lookahead(Optimizer):
-    """Wraps an optimizer as the Lookahead of timm does: without ``Optimizer.__init__``, so that no hook is called."""
+def lookahead(inner: Optimizer) -> Optimizer:
+    """Wraps an optimizer as the Lookahead of timm does: without ``Optimizer.__init__``, so that no hook is called.
 
-    def __init__(self, inner: Optimizer) -> None:
-        self._optimizer_step_pre_hooks = OrderedDict()
-        self._optimizer_step_post_hooks = OrderedDict()
-        self.inner, self.defaults, self.state = inner, inner.defaults, inner.state
-        self.param_groups = inner.param_groups
+    The class is another one each time: torch hooks the steps of a whole class once one of its optimizers sets gradients
+    to zero.
+    """
 
-    def step(self, closure: Any = None) -> Any:
-        return self.inner.step(closure)
+    class Lookahead(Optimizer):
+        def __init__(self) -> None:
+            self._optimizer_step_pre_hooks = OrderedDict()
+            self._optimizer_step_post_hooks = OrderedDict()
+            self.inner, self.defaults, self.state = inner, inner.defaults, inner.state
+            self.param_groups = inner.param_groups
+
+        def step(self, closure: Any = None) -> Any:
+            return self.inner.step(closure)
+
+    return Lookahead()
 
 
 class OfTimm:

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.training import OptimizerCallable
-from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, own_schedule
+from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, check_tells_its_steps, own_schedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped, checked, described_optimizer, given
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import check_lrs, undo_schedulers
@@ -43,6 +43,7 @@ def ask(module: LightningModule, data: LightningDataModule, regime: Regime, epoc
         notes.append(f"The schedules race in place of its lr_scheduler, {of_argument}.")
     elif configs:
         try:
+            check_tells_its_steps(optimizer)
             schedule = own_schedule(optimizer, configs, loop)
         except InputError as error:
             notes.append(f"Its own schedule does not race: {error}.")

@@ -15,6 +15,8 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import QUANTITIES, get_value, group_values, set_value
 from lit_lrsched.optim.run_plan import is_metric_driven, plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.optim.steps import around_steps
+from lit_lrsched.optim.torch_internals import tells_its_steps
 from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
 from lit_lrsched.schedules.direction import Direction
 from lit_lrsched.schedules.plateau import Plateau
@@ -149,10 +151,14 @@ def drive_in_proportion(optimizer: Optimizer, lr: float, weight_decay: float | N
         lr: The factor of all rates.
         weight_decay: The weight decay; None for the optimizer's own.
         own_decay: The optimizer's weight decay, in that case.
+
+    Raises:
+        InputError: When the optimizer does not tell of its steps.
     """
+    check_tells_its_steps(optimizer)
     kept: list[list[tuple[str, float]]] = []
 
-    def multiply(*_: Any) -> None:
+    def multiply() -> None:
         kept[:] = []
         for group in optimizer.param_groups:
             values = [("lr", get_value(group, "lr"))]
@@ -162,13 +168,25 @@ def drive_in_proportion(optimizer: Optimizer, lr: float, weight_decay: float | N
                 set_value(group, "weight_decay", _in_proportion(values[1][1], weight_decay, own_decay))
             kept.append(values)
 
-    def restore(*_: Any) -> None:
+    def restore() -> None:
         for group, values in zip(optimizer.param_groups, kept, strict=True):
             for quantity, value in values:
                 set_value(group, quantity, value)
 
-    optimizer.register_step_pre_hook(multiply)
-    optimizer.register_step_post_hook(restore)
+    around_steps(optimizer, multiply, restore)
+
+
+def check_tells_its_steps(optimizer: Optimizer) -> None:
+    """Refuses to take the schedule of an optimizer that does not tell of its steps to other rates.
+
+    Raises:
+        InputError: For such an optimizer, as Lookahead and other wrappers may be.
+    """
+    if not tells_its_steps(optimizer):
+        raise InputError(
+            f"{type(optimizer).__name__} does not tell of its steps, so its own schedule cannot be taken to other "
+            "rates: give a schedule"
+        )
 
 
 def _in_proportion(decay: Any, wanted: float, own: float) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.torch_internals import parts_of
@@ -265,9 +265,10 @@ def values_of(optimizers: Sequence[Optimizer], quantities: Collection[str] = QUA
 def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) -> None:
     """Sets optimizers back to what they were given before schedulers were made for them.
 
-    The learning rate becomes the one that the optimizer was given, or the peak of a scheduler that overwrites it with
-    its own; the momentum becomes the optimizer's own, where a scheduler cycles it. A scheduler that is none of torch's
-    kind, such as one of timm, may have set any rate.
+    The learning rate becomes the base rate that a scheduler has noted, which is the one that the optimizer was given,
+    or the peak of a scheduler that overwrites it with its own; the momentum becomes the optimizer's own, where a
+    scheduler cycles it. The present rate says nothing: schedulers with a ``step`` of their own, those that are none of
+    torch's kind, such as those of timm, and what dampens rates for a warmup may have set any.
 
     >>> import torch
     >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
@@ -276,24 +277,18 @@ def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) 
     >>> lr_of(optimizer.param_groups[0])
     0.1
     """
-    schedulers = list(schedulers)
-    of_torch = [scheduler for scheduler in schedulers if isinstance(scheduler, LRScheduler)]
-    set_by_them = {float(rate) for scheduler in of_torch for rate in scheduler.get_last_lr()}
-    for scheduler in of_torch:
+    for scheduler in schedulers:
         _undo_cycles(scheduler)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            peak = float(group.pop("max_lr", base_lr_of(group)))
-            # What no scheduler has set was found or set since, for instance by LearningRateFinder.
-            is_theirs = len(of_torch) < len(schedulers) or lr_of(group) in set_by_them
-            rate = peak if not schedulers or is_theirs else lr_of(group)
+            rate = float(group.pop("max_lr", base_lr_of(group)))
             for note in _NOTES:
                 group.pop(note, None)
             set_lr(group, rate)
             set_base_lr(group, rate)
 
 
-def _undo_cycles(scheduler: LRScheduler) -> None:
+def _undo_cycles(scheduler: Any) -> None:
     for part in parts_of(scheduler):
         _undo_cycles(part)
     if not isinstance(scheduler, (CyclicLR, OneCycleLR)):

@@ -53,9 +53,14 @@ def tells_its_steps(optimizer: Optimizer) -> bool:
     """Returns whether the hooks of an optimizer's steps are called.
 
     They are not where a class leaves out ``Optimizer.__init__``, as Lookahead and other wrappers of an optimizer do.
+    Such a class is hooked once one of its optimizers sets gradients to zero, but not the step that a scheduler has
+    wrapped before.
     """
     kinds = [kind for kind in type(optimizer).__mro__ if kind is not Optimizer]  # whose step does nothing
-    is_hooked = any(getattr(vars(kind).get("step"), "hooked", False) for kind in kinds)
+    steps = [vars(kind)["step"] for kind in kinds if "step" in vars(kind)]
+    if hasattr(own := vars(optimizer).get("step"), "_wrapped_by_lr_sched"):
+        steps[:1] = [own]
+    is_hooked = any(getattr(step, "hooked", False) for step in steps)
     return is_hooked and hasattr(optimizer, "_optimizer_step_post_hooks")
 
 

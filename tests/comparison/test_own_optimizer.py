@@ -119,7 +119,9 @@ class Unknown(MLP):
 def test_a_class_without_a_vectorized_form_trains_one_run_at_a_time(tmp_path):
     result = race(Unknown, tmp_path, lrs=[1e-3])
     assert result.results.engine == "sequential"
-    assert result.results.reason.startswith("the optimizer Adamax is none of SGD, Adam, AdamW, NAdam, RMSprop, Adagrad")
+    assert result.results.reason.startswith(
+        "the optimizer Adamax is none of torch's SGD, Adam, AdamW, NAdam, RMSprop, Adagrad"
+    )
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Horizon
 from tests.foreign import MLP, Data, Decayed, Grouped
 from tests.reading import run_folder, scalars
-from tests.training import OfTimm, quiet_trainer
+from tests.training import OfTimm, lookahead, quiet_trainer
 
 DATA = partial(Data, 16, rows=64)  # four batches an epoch
 ENGINES = ("vectorized", "sequential")
@@ -191,6 +191,43 @@ def test_a_scheduler_of_another_library_trains_one_run_at_a_time_at_other_rates_
     assert result.results.reason == "its OfTimm is no scheduler of torch's"
     (own,) = (record for record in result.results.records if record.key.schedule == "own")
     assert own.curves["lr"] == pytest.approx([2e-5, 0.01, 0.005])  # twice 1e-5, 0.01 / 2, 0.01 / 4
+
+
+class Derived(torch.optim.AdamW):
+    """Each of its steps calls the hooks twice, once torch has hooked the steps of both classes."""
+
+    def step(self, closure: Any = None) -> Any:
+        return super().step(closure)
+
+
+def with_cosine(make: Any) -> Any:
+    def configure(module: Any) -> Any:
+        optimizer = make(module)
+        return [optimizer], [CosineAnnealingLR(optimizer, T_max=module.trainer.max_epochs)]
+
+    return partial(Configured, configure)
+
+
+def test_a_step_that_calls_that_of_its_base_class_is_one_step(tmp_path: Path) -> None:
+    derived = race(with_cosine(lambda module: module.optimizer(Derived)), tmp_path / "derived", lrs=[0.02])
+    plain = race(Transformer, tmp_path / "plain", lrs=[0.02], engine="sequential")
+    for one, other in zip(derived.results.records, plain.results.records, strict=True):
+        assert one.key == other.key
+        assert one.curves["lr"] == pytest.approx(other.curves["lr"], rel=1e-12)
+        assert one.metrics == other.metrics
+
+
+def test_a_wrapper_that_does_not_tell_of_its_steps_races_without_its_own_schedule(tmp_path: Path) -> None:
+    model = with_cosine(lambda module: lookahead(module.optimizer()))
+    why = "Lookahead does not tell of its steps, so its own schedule cannot be taken to other rates: give a schedule"
+    assert f"Its own schedule does not race: {why}." in grid(model).opening()
+    wrapped = race(model, tmp_path / "wrapped", lrs=[0.02]).results.records
+    plain = race(Transformer, tmp_path / "plain", lrs=[0.02], engine="sequential").results.records
+    assert [record.key.schedule for record in wrapped] == ["linear"]
+    assert wrapped[0].metrics == plain[0].metrics
+    with pytest.raises(InputError, match=why):
+        find_lr(model, DATA, lrs=[0.001, 0.1], points=3, seeds=2, epochs=1)
+    assert find_lr(model, DATA, Linear(), lrs=[0.001, 0.1], points=3, seeds=2, epochs=1).lr > 0
 
 
 def test_a_schedule_that_would_stop_training_is_left_out_and_told() -> None:

@@ -853,7 +853,7 @@ def test_a_list_of_one_loader_makes_lists_of_batches_in_training_alone() -> None
 
 
 def test_other_optimizers_are_told() -> None:
-    with pytest.raises(NotVectorizable, match="Adamax is none of SGD, Adam, AdamW, NAdam, RMSprop, Adagrad"):
+    with pytest.raises(NotVectorizable, match="Adamax is none of torch's SGD, Adam, AdamW, NAdam, RMSprop, Adagrad"):
         race([Training(0, ramp(1))], optimizer=torch.optim.Adamax)
 
 

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, LinearLR, Seq
 import lit_lrsched
 from lit_lrsched.optim import torch_internals
 from lit_lrsched.optim.dummy_optimizer import DummyOptimizer
-from tests.training import Lookahead
+from tests.training import lookahead
 
 PACKAGE = Path(lit_lrsched.__file__).parent
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if not path.stem.endswith("_internals")]
@@ -94,15 +94,6 @@ def test_a_dummy_seems_stepped():
     assert real._opt_called
 
 
-class Untouched(torch.optim.Optimizer):
-    """A class of its own: torch hooks the steps of a whole class when one of its optimizers is copied."""
-
-    __init__ = Lookahead.__init__
-
-    def step(self, closure=None):
-        return self.inner.step(closure)
-
-
 def test_an_optimizer_tells_its_steps_by_the_init_of_torch():
     told = []
     one = optimizer()
@@ -110,11 +101,23 @@ def test_an_optimizer_tells_its_steps_by_the_init_of_torch():
     one.register_step_post_hook(lambda *_: told.append(one))
     one.step()
     assert told == [one]
-    wrapped = Untouched(one)
+    wrapped = lookahead(one)
     assert not torch_internals.tells_its_steps(wrapped)
     wrapped.register_step_post_hook(lambda *_: told.append(wrapped))
     wrapped.step()
     assert wrapped not in told
+
+
+def test_what_a_scheduler_has_wrapped_tells_as_little_once_torch_hooks_the_class():
+    told = []
+    wrapped = lookahead(optimizer())
+    LinearLR(wrapped)
+    wrapped.zero_grad()
+    assert type(wrapped).step.hooked
+    assert not torch_internals.tells_its_steps(wrapped)
+    wrapped.register_step_post_hook(lambda *_: told.append(wrapped))
+    wrapped.step()
+    assert not told
 
 
 def test_param_groups_are_added_without_the_compiler():

@@ -81,7 +81,7 @@ def test_neither_option_leaves_the_model_alone(command, caplog):
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_a_schedule_alone_keeps_the_optimizer(command, caplog):
     assert command(*BORING, *WARMUP) == 0
-    assert "WarmupCosine takes the place of BoringModel's StepLR." in caplog.messages
+    assert "WarmupCosine takes the place of BoringModel's StepLR, on the base rate 0.1." in caplog.messages
     assert scalars(run_folder(), "lr/group0") == pytest.approx([0.1 * factor for factor in FACTORS], rel=1e-6)
 
 

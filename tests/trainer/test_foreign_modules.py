@@ -46,7 +46,7 @@ from lit_lrsched import (
     table,
 )
 from lit_lrsched.errors import InputError
-from tests.training import Endless, Lookahead, Numbers, SaveAt, Small, Used, quiet_trainer, scheduled, sgd, used_by
+from tests.training import Endless, Numbers, SaveAt, Small, Used, lookahead, quiet_trainer, scheduled, sgd, used_by
 
 SCHEDULE = WarmupCosine(warmup="25%", end=0.1)
 
@@ -369,7 +369,7 @@ class LooksAhead(Small):
         inner = sgd(self)
         self.used = []
         inner.register_step_pre_hook(lambda *_: self.used.append(inner.param_groups[0]["lr"]))
-        return Lookahead(inner)
+        return lookahead(inner)
 
 
 def test_an_optimizer_that_does_not_tell_of_its_steps(capsys):
@@ -380,6 +380,21 @@ def test_an_optimizer_that_does_not_tell_of_its_steps(capsys):
     assert (
         "learning rate was not checked against a plan: Lookahead does not tell of its steps" in capsys.readouterr().out
     )
+
+
+class SetsRates(Small):
+    """Sets the rate itself before the third step."""
+
+    def on_train_batch_start(self, batch: torch.Tensor, batch_idx: int) -> None:
+        if self.global_step == 2:
+            self.trainer.optimizers[0].param_groups[0]["lr"] = 0.5
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_rate_that_the_module_sets_is_told_also_where_the_optimizer_does_not_tell_of_its_steps(wrapped):
+    module = SetsRates(lambda module: lookahead(sgd(module)) if wrapped else sgd(module))
+    with pytest.warns(UserWarning, match=r"the learning rate of step 2 is 0.5 where WarmupCosine says"):
+        used_by(module, ApplySchedule(SCHEDULE))
 
 
 @pytest.mark.filterwarnings("ignore:.*this fit will run with no optimizer")
@@ -412,7 +427,24 @@ def with_scheduler(make: Callable[[SGD], Any]) -> Small:
     return Small(configure)
 
 
+class WithOwnStep(lr_scheduler.LRScheduler):
+    """Sets the rates in a ``step`` of its own, and begins at its lowest, as schedulers with restarts and warmup do."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(optimizer)
+        self.set(0.001)
+
+    def set(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def step(self, epoch: int | None = None) -> None:
+        self.last_epoch += 1
+        self.set(0.07)
+
+
 REPLACED = {
+    "WithOwnStep": WithOwnStep,
     "StepLR": lambda optimizer: lr_scheduler.StepLR(optimizer, 1),
     "LinearLR": lambda optimizer: lr_scheduler.LinearLR(optimizer, 0.1),
     "OneCycleLR": lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=12, cycle_momentum=False),
@@ -448,7 +480,19 @@ def test_a_scheduler_of_the_modules_own_is_replaced_on_request(name, caplog):
     used = used_by(has_scheduler(name), ApplySchedule(SCHEDULE, replace=True))
     # from the rate that the optimizer was given, or the peak of a scheduler that overwrites that with its own
     assert used.first_rates == expected(Horizon(12, 4))
-    assert f"WarmupCosine takes the place of Small's {name}." in caplog.messages
+    assert f"WarmupCosine takes the place of Small's {name}, on the base rate 0.1." in caplog.messages
+
+
+def test_a_rate_that_a_warmup_has_dampened_is_not_the_base_rate():
+    """What pytorch_warmup does, whose warmup is made after the scheduler: the rate is a share of the scheduler's."""
+
+    def dampened(optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler:
+        scheduler = lr_scheduler.CosineAnnealingLR(optimizer, 12)
+        optimizer.param_groups[0]["lr"] /= 6
+        return scheduler
+
+    used = used_by(with_scheduler(dampened), ApplySchedule(SCHEDULE, replace=True))
+    assert used.first_rates == expected(Horizon(12, 4))
 
 
 @pytest.mark.parametrize(

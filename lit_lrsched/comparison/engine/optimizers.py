@@ -431,7 +431,7 @@ HOOKED = "its optimizer has hooks, or a step, of its own"
 
 def not_vectorized(kind: type[torch.optim.Optimizer]) -> str:
     """Returns in words that an optimizer's class has no vectorised form."""
-    return f"the optimizer {kind.__name__} is none of {', '.join(known.__name__ for known in KINDS)}"
+    return f"the optimizer {kind.__name__} is none of torch's {', '.join(known.__name__ for known in KINDS)}"
 
 
 #: The vectorised form of each of torch's classes.

@@ -20,6 +20,8 @@ from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import Chunk
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import get_value
+from lit_lrsched.optim.steps import around_steps
+from lit_lrsched.optim.torch_internals import tells_its_steps
 from lit_lrsched.trainer.interrupts import interrupts_of_lightning
 from lit_lrsched.trainer.lightning_internals import log_no_hyperparameters
 
@@ -139,15 +141,22 @@ class _Trace(Callback):
     def __init__(self, stop_after: int | None, stop_broken: bool) -> None:
         self._stop_after = stop_after
         self._stop_broken = stop_broken
-        self.stopped = self.validated = False
+        self.stopped = self.validated = self._told = False
         self.rates: list[float] = []
         self.losses: list[float] = []
         self.epochs: list[dict[str, float]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.optimizers[0].register_step_pre_hook(self._note)
+        optimizer = trainer.optimizers[0]
+        self._told = tells_its_steps(optimizer)
+        if self._told:
+            around_steps(optimizer, before=lambda: self._note(optimizer))
 
-    def _note(self, optimizer: Optimizer, *_: Any) -> None:
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if not self._told:
+            self._note(optimizer)
+
+    def _note(self, optimizer: Optimizer) -> None:
         self.rates.append(get_value(optimizer.param_groups[0], "lr"))
 
     def on_train_batch_end(

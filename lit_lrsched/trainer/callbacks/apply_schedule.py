@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Optional, Union, cast
 
 from torch.optim import Optimizer
@@ -11,7 +12,7 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.optim.clock import OnHorizonChange
 from lit_lrsched.optim.group_schedules import check_groups
 from lit_lrsched.optim.kept_scheduler import kept_by
-from lit_lrsched.optim.param_groups import check_lrs, undo_schedulers
+from lit_lrsched.optim.param_groups import check_lrs, undo_schedulers, values_of
 from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike, name_of
 from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper, keep_schedules
 from lit_lrsched.trainer.lightning_internals import callbacks_of
@@ -86,10 +87,13 @@ class ApplySchedule(ScheduleKeeper):
                 f"{module} already has {' and '.join(present)}: remove it from configure_optimizers, "
                 "or set replace=True to take its place"
             )
-        if present:
-            rank_zero_info(f"{name_of(self.schedule)} takes the place of {module}'s {' and '.join(present)}.")
-            _check_shape(pl_module, len(present), len(trainer.optimizers))
         undo_schedulers(trainer.optimizers, [kept_by(config.scheduler) for config in trainer.lr_scheduler_configs])
+        if present:
+            rank_zero_info(
+                f"{name_of(self.schedule)} takes the place of {module}'s {' and '.join(present)}, "
+                f"on the base {_rates(trainer.optimizers)}."
+            )
+            _check_shape(pl_module, len(present), len(trainer.optimizers))
         keep_schedules(trainer, self)
         trainer.strategy.lr_scheduler_configs = [self._config(optimizer, trainer) for optimizer in trainer.optimizers]
 
@@ -108,6 +112,11 @@ class ApplySchedule(ScheduleKeeper):
         if follows and not trainer.lightning_module.automatic_optimization:
             raise InputError("ReduceLROnPlateau does not work with manual optimization: use Plateau")
         return LRSchedulerConfig(**config, reduce_on_plateau=follows)
+
+
+def _rates(optimizers: Sequence[Optimizer]) -> str:
+    rates = dict.fromkeys(f"{rate:.4g}" for rate in values_of(optimizers, ["lr"]).values())
+    return f"rate{'s' if len(rates) > 1 else ''} {', '.join(rates)}"
 
 
 def _check_shape(module: LightningModule, before: int, now: int) -> None:

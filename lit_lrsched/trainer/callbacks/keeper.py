@@ -80,6 +80,7 @@ class ScheduleKeeper(Callback):
         self._reported_calls = False
         self._reported_rate = False
         self._optimizers: list[Optimizer] = []
+        self._silent: list[Optimizer] = []  # those that did not tell of their steps as training began
         self._handles: list[RemovableHandle] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -129,7 +130,8 @@ class ScheduleKeeper(Callback):
             self._look_at_rates(trainer, optimizer)
 
         # Not a hook of Lightning's: others come after the last one before the step, and may set rates too.
-        telling = [optimizer for optimizer in trainer.optimizers if tells_its_steps(optimizer)]
+        self._silent = [optimizer for optimizer in trainer.optimizers if not tells_its_steps(optimizer)]
+        telling = [optimizer for optimizer in trainer.optimizers if optimizer not in self._silent]
         self._handles = [optimizer.register_step_post_hook(look) for optimizer in telling]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -171,7 +173,7 @@ class ScheduleKeeper(Callback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Warns of the first step of another optimizer; looks at the rate of one that does not tell of its steps."""
         self._warn_of_another_optimizer(trainer)
-        if not tells_its_steps(optimizer):
+        if optimizer in self._silent:
             self._look_at_rates(trainer, optimizer)
 
     def _look_at_rates(self, trainer: Trainer, optimizer: Optimizer) -> None:

@@ -18,6 +18,7 @@ from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.param_groups import GroupValue, group_values
 from lit_lrsched.optim.replay import Replay
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.optim.steps import around_steps
 from lit_lrsched.optim.torch_internals import leaves_out_its_step, tells_its_steps
 from lit_lrsched.optim.training_loop import SchedulerConfig, scheduler_config
 from lit_lrsched.schedules.plateau import PlateauState
@@ -60,7 +61,6 @@ class Receipt(Callback):
         self._handles: list[RemovableHandle] = []
         self._optimizers: list[Optimizer] = []
         self._begun = self._begun_batches = self._batches = self._epoch = 0
-        self._checked = -1
         self._planned = math.inf  # steps of the whole run, batches with manual optimization
         self._manual = self._trained = False
         self._outputs: Any = None
@@ -80,7 +80,7 @@ class Receipt(Callback):
         if self._schedulers != _schedulers(trainer):  # a callback has brought others since
             self._plans = _plans(trainer)
         self._unchecked, self._base = _why_unchecked(trainer), rates_from_elsewhere(trainer)
-        self._optimizers, self._checked = [*trainer.optimizers], -1
+        self._optimizers = [*trainer.optimizers]
         self._begun, self._epoch = trainer.global_step, trainer.current_epoch
         self._begun_batches = trainer.fit_loop.total_batch_idx + 1
         done, planned = self._begun_batches if self._manual else self._begun, stepping_batches(trainer)
@@ -89,13 +89,13 @@ class Receipt(Callback):
         for plan in self._plans:
             plan.start_at(done, self._epoch, trainer)
 
-            def check(*_: Any, plan: _ByFormula | _ByReplay = plan) -> None:
+            def check(plan: _ByFormula | _ByReplay = plan) -> None:
                 if not leaves_out_its_step(trainer.optimizers[plan.number]):
                     self._check(trainer, plan)
 
             # Not a hook of Lightning's: this one also knows the steps that AMP leaves out, and what training_step
             # changed.
-            self._handles.append(trainer.optimizers[plan.number].register_step_post_hook(check))
+            self._handles += around_steps(trainer.optimizers[plan.number], after=check)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Moves the plan on to the epoch."""
@@ -175,10 +175,6 @@ class Receipt(Callback):
         return {scheduler for plan in self._plans for scheduler in plan.schedulers}
 
     def _check(self, trainer: Trainer, plan: _ByFormula | _ByReplay) -> None:
-        # Where an optimizer's step calls that of its base class, both call the hooks.
-        if not self._manual and self._checked == trainer.global_step:
-            return
-        self._checked = trainer.global_step
         for value, planned in plan.values():
             if not value.is_set_to(planned):
                 if self.first is None:
