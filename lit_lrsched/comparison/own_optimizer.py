@@ -17,7 +17,7 @@ from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, check_tells_its_steps, own_schedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped, checked, described_optimizer, given
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.param_groups import check_lrs, undo_schedulers
+from lit_lrsched.optim.param_groups import check_lrs, scales_left_out, undo_schedulers
 from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
 from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure
 from lit_lrsched.trainer.lightning_internals import begin_fit
@@ -106,6 +106,8 @@ def _described(
     if by_hand:
         kept = ", ".join(type(one).__name__ for one in by_hand)
         notes = (*notes, f"{name} keeps {kept} to itself, to step it by hand: it is left out.")
+    if text := scales_left_out(optimizer):
+        notes = (*notes, f"{text[0].upper()}{text[1:]}.")
     return checked(
         described_optimizer(optimizer, list(module.parameters()), module=name, schedule=schedule, notes=notes)
     )

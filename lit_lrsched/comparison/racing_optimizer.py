@@ -213,7 +213,12 @@ class _Groups(Optimizer):
 
 
 def described_optimizer(optimizer: Optimizer, parameters: Sequence[nn.Parameter], **origin: Any) -> RacingOptimizer:
-    """Describes an optimizer, set to the rates that it was given, of a module with these parameters."""
+    """Describes an optimizer, set to the rates that it was given, of a module with these parameters.
+
+    Raises:
+        InputError: When it has no rate to set.
+    """
+    check_lrs(optimizer)
     place = {parameter: number for number, parameter in enumerate(parameters)}
     members = [group["params"] for group in optimizer.param_groups]
     return RacingOptimizer(

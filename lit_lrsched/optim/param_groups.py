@@ -44,6 +44,11 @@ def check_lrs(optimizer: Optimizer) -> None:
             f"{type(optimizer).__name__} has a schedule of its own, by which it trains whatever rate its param groups "
             "are set to: give it disable_lr_scheduler=True"
         )
+    if works_out_its_rate(optimizer):
+        raise InputError(
+            f"{type(optimizer).__name__} works out its learning rate itself (relative_step=True), so there is nothing "
+            "to schedule: give it relative_step=False and a rate, like lr=0.001"
+        )
     for name, group in zip(group_names(optimizer), optimizer.param_groups, strict=True):
         if group.get("lr") is None:
             raise InputError(
@@ -57,6 +62,36 @@ def check_lrs(optimizer: Optimizer) -> None:
                 f"{type(optimizer).__name__} keeps the lr of its param group {name} in a tensor of whole numbers: "
                 f"no fraction of it fits there, so give it as torch.tensor({lr_of(group)})"
             )
+
+
+def works_out_its_rate(optimizer: Optimizer) -> bool:
+    """Returns whether an optimizer sets its steps by their number, whatever its rate, as Adafactor may."""
+    return any(group.get("relative_step") for group in optimizer.param_groups)
+
+
+def scales_left_out(optimizer: Optimizer) -> str:
+    """Returns what to say of param groups with an ``lr_scale`` that is not in their rates; empty of any others.
+
+    timm's param groups for rates that decay by layers have it, and its schedulers multiply rates by it.
+
+    >>> import torch
+    >>> weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    >>> groups = [{"params": [weight], "lr_scale": scale} for weight, scale in zip(weights, (0.5, 1.0))]
+    >>> scales_left_out(torch.optim.SGD(groups, lr=0.1))
+    "the param groups' lr_scale (0.5, 1) is left out, as only timm's schedulers multiply rates by it: make it part ..."
+    >>> scales_left_out(torch.optim.SGD([{**group, "lr": 0.1 * group["lr_scale"]} for group in groups]))
+    ''
+    """
+    scales = [float(group.get("lr_scale", 1.0)) for group in optimizer.param_groups]
+    bases = [base_lr_of(group) for group in optimizer.param_groups]
+    within = all(math.isclose(base * scales[0], bases[0] * scale) for base, scale in zip(bases, scales, strict=True))
+    if len(set(scales)) == 1 or within:
+        return ""
+    shown = ", ".join(dict.fromkeys(f"{scale:.4g}" for scale in scales))
+    return (
+        f"the param groups' lr_scale ({shown}) is left out, as only timm's schedulers multiply rates by it: make it "
+        "part of the rates, group['lr'] *= group.pop('lr_scale')"
+    )
 
 
 def give_own_lrs(optimizer: Optimizer) -> None:

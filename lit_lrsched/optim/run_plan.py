@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.dummy_optimizer import DummyOptimizer, check_replayable
 from lit_lrsched.optim.lengths import LENGTHS, made_for
-from lit_lrsched.optim.param_groups import group_values
+from lit_lrsched.optim.param_groups import group_values, works_out_its_rate
 from lit_lrsched.optim.replay import Replay
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.training_loop import Resumed, SchedulerConfig, TrainingLoop
@@ -113,7 +113,9 @@ def _plan_from(
     unforeseen = [] if loop.horizon.steps_per_epoch else [config for config in configs if _moves_each_epoch(config)]
     # Lightning takes the schedulers of other libraries in a module that says itself how they are stepped.
     foreign = [config for config in configs if not isinstance(config.scheduler, LRScheduler)]
-    foreseen = [config for config in configs if config not in unforeseen + foreign]
+    # One of these only shows what its optimizer has worked out.
+    shown = [config for config in configs if config not in foreign and works_out_its_rate(config.scheduler.optimizer)]
+    foreseen = [config for config in configs if config not in unforeseen + foreign + shown]
     replay = Replay(optimizers, foreseen)
     if foreseen:
         ticks = loop.horizon.steps if replay.by_step else loop.epochs
@@ -143,6 +145,11 @@ def _plan_from(
                 f"{type(config.scheduler).__name__} is no scheduler of torch's, and how the module steps it is not "
                 "known here: shown as it begins."
                 for config in foreign
+            ),
+            *(
+                f"{type(config.scheduler.optimizer).__name__} works out its learning rate itself (relative_step=True): "
+                "shown as it begins."
+                for config in shown
             ),
         ],
         made_for=[made for config in foreseen for made in made_for(config.scheduler)],

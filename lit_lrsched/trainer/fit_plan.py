@@ -40,7 +40,7 @@ from lit_lrsched.trainer.lightning_package import (
     has_its_own,
 )
 from lit_lrsched.trainer.logged_names import logged_names
-from lit_lrsched.trainer.other_rates import at_odds, takes_over
+from lit_lrsched.trainer.other_rates import at_odds, left_out, takes_over
 from lit_lrsched.trainer.resumed_run import left_without_schedule, read_checkpoint, resumed_run
 from lit_lrsched.trainer.schedule_config import AnySchedule, schedule_config
 
@@ -268,7 +268,7 @@ _FINDERS: dict[type[Callback], str] = {
 def _takes_over(trainer: Trainer) -> list[Finding]:
     """Returns who will set the learning rate beside the schedule, or its length; ``fit`` says so by itself."""
     finders = [text for kind, text in _FINDERS.items() if callback_of(trainer, kind)]
-    return [Finding("warning", text) for text in (*takes_over(trainer), *finders)]
+    return [Finding("warning", text) for text in (*takes_over(trainer), *left_out(trainer), *finders)]
 
 
 def _findings(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> list[Finding]:

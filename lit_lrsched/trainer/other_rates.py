@@ -7,8 +7,10 @@ from collections.abc import Collection, Iterable
 from typing import Any, cast
 
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.optim.kept_scheduler import kept_by
+from lit_lrsched.optim.param_groups import scales_left_out
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.trainer.horizon import callback_of
 from lit_lrsched.trainer.lightning_package import LearningRateFinder, StochasticWeightAveraging, Trainer
@@ -52,6 +54,13 @@ def takes_over(trainer: Trainer) -> list[str]:
     return found
 
 
+def left_out(trainer: Trainer) -> list[str]:
+    """Returns what of the learning rates the schedules of a run do not know of."""
+    schedulers = [kept_by(config.scheduler) for config in trainer.lr_scheduler_configs]
+    driven = [scheduler.optimizer for scheduler in schedulers if isinstance(scheduler, LRScheduler)]
+    return list(filter(None, map(scales_left_out, driven)))
+
+
 def at_odds(trainer: Trainer) -> list[str]:
     """Returns what keeps schedules from holding: another one of the same rates, another interval than their own."""
     configs = [one for one in trainer.lr_scheduler_configs if isinstance(kept_by(one.scheduler), ScheduledLR)]
@@ -79,7 +88,8 @@ def who_else_sets(trainer: Trainer, optimizer: Optimizer) -> str:
     """Returns who may have set a rate of an optimizer that a schedule of ours drives."""
     others = [kept_by(config.scheduler) for config in trainer.lr_scheduler_configs]
     names = [type(one).__name__ for one in others if one.optimizer is optimizer and not isinstance(one, ScheduledLR)]
-    return " and ".join(names) or f"{type(trainer.lightning_module).__name__} or a callback"
+    itself = f"{type(trainer.lightning_module).__name__}, a callback or {type(optimizer).__name__} itself"
+    return " and ".join(names) or itself
 
 
 def mentions(functions: Iterable[Any], name: str) -> bool:

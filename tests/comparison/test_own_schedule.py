@@ -226,8 +226,8 @@ def test_a_wrapper_that_does_not_tell_of_its_steps_races_without_its_own_schedul
     assert [record.key.schedule for record in wrapped] == ["linear"]
     assert wrapped[0].metrics == plain[0].metrics
     with pytest.raises(InputError, match=why):
-        find_lr(model, DATA, lrs=[0.001, 0.1], points=3, seeds=2, epochs=1)
-    assert find_lr(model, DATA, Linear(), lrs=[0.001, 0.1], points=3, seeds=2, epochs=1).lr > 0
+        find_lr(model, DATA, lrs=[0.001, 0.1], points=5, seeds=2, epochs=1)
+    assert find_lr(model, DATA, Linear(), lrs=[0.001, 0.1], points=5, seeds=2, epochs=1).lr > 0
 
 
 def test_a_schedule_that_would_stop_training_is_left_out_and_told() -> None:

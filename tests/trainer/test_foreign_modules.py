@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import torch
 import yaml
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import BackboneFinetuning
 from lightning.pytorch.cli import ReduceLROnPlateau as PlateauOfCLI
 from lightning.pytorch.demos.boring_classes import (
@@ -42,10 +43,14 @@ from lit_lrsched import (
     ScheduledLR,
     ScheduleReport,
     WarmupCosine,
+    find_lr,
     schedule_config,
     table,
 )
 from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.callbacks.start_audit import StartAudit
+from lit_lrsched.trainer.fit_plan import configure as configure_fit
+from lit_lrsched.trainer.fit_plan import plan_fit
 from tests.training import Endless, Numbers, SaveAt, Small, Used, lookahead, quiet_trainer, scheduled, sgd, used_by
 
 SCHEDULE = WarmupCosine(warmup="25%", end=0.1)
@@ -417,6 +422,75 @@ def test_an_optimizer_without_a_rate_is_refused(schedule):
         used_by(Small(OwnRates), ApplySchedule(schedule))
     with pytest.raises(InputError, match=told):
         ScheduledLR(OwnRates(Small()), SCHEDULE, Horizon(12))
+
+
+class Relative(SGD):
+    """Sets its steps by their number, as Adafactor does with ``relative_step``."""
+
+    def __init__(self, module: LightningModule, lr: float = 0.1) -> None:
+        super().__init__([{"params": list(module.parameters()), "relative_step": True}], lr=lr)
+
+
+class ShowsRates(lr_scheduler.LambdaLR):
+    """Shows what its optimizer has worked out, as AdafactorSchedule of transformers does: 0 before the first step."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(optimizer, lambda step: 0.0)
+
+    def get_lr(self) -> list[float]:
+        weight = self.optimizer.param_groups[0]["params"][0]
+        return [0.001 * (weight in self.optimizer.state)]
+
+
+def test_a_rate_that_the_optimizer_works_out_is_not_scheduled(tmp_path):
+    told = (
+        r"Relative works out its learning rate itself \(relative_step=True\), so there is nothing to schedule: give it"
+    )
+    with pytest.raises(InputError, match=told):
+        used_by(Small(Relative), ApplySchedule(SCHEDULE))
+    with pytest.raises(InputError, match=told):
+        ScheduledLR(Relative(Small()), SCHEDULE, Horizon(12))
+    with pytest.raises(InputError, match=told):
+        find_lr(partial(Small, Relative), OneNumber, epochs=1, seeds=2, folder=tmp_path)
+
+
+class OneNumber(LightningDataModule):
+    def train_dataloader(self) -> Any:
+        return Numbers()
+
+
+def test_a_scheduler_that_shows_what_the_optimizer_works_out_trains(capsys):
+    def configure(module: LightningModule) -> Any:
+        optimizer = Relative(module)
+        return [optimizer], [{"scheduler": ShowsRates(optimizer), "interval": "step"}]
+
+    used_by(Small(configure), ScheduleReport(), StartAudit())
+    assert capsys.readouterr().out == (
+        "learning rate was not checked against a plan: Relative works it out itself (relative_step=True)\n"
+    )
+    trainer, module = quiet_trainer(), Small(configure)
+    module.train_dataloader = Numbers
+    plan, findings = plan_fit(trainer, configure_fit(trainer, module))
+    assert plan.notes == ["Relative works out its learning rate itself (relative_step=True): shown as it begins."]
+    assert not findings
+
+
+def in_layers(module: LightningModule, **options: Any) -> SGD:
+    first, last = nn.Parameter(torch.zeros(1)), module.weights
+    return SGD([{"params": [first], "lr_scale": 0.5, **options}, {"params": [last], "lr_scale": 1.0}], lr=0.1)
+
+
+def test_an_lr_scale_that_only_timm_multiplies_by_is_told(recwarn):
+    told = r"the param groups' lr_scale \(0.5, 1\) is left out, as only timm's schedulers multiply rates by it"
+    with pytest.warns(UserWarning, match=told):
+        used_by(Small(in_layers), ApplySchedule(SCHEDULE))
+    trainer, module = quiet_trainer(ApplySchedule(SCHEDULE)), Small(in_layers)
+    module.train_dataloader = Numbers
+    (finding,) = plan_fit(trainer, configure_fit(trainer, module))[1]
+    assert re.match(told, finding.text)
+    recwarn.clear()
+    used_by(Small(partial(in_layers, lr=0.05)), ApplySchedule(SCHEDULE))  # within the rates
+    assert not [warning for warning in recwarn if "lr_scale" in str(warning.message)]
 
 
 def with_scheduler(make: Callable[[SGD], Any]) -> Small:

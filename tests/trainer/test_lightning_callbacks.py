@@ -273,7 +273,7 @@ def test_another_hook_that_sets_rates_is_told_once(by, hook):
         str(warning.message) for warning in caught if "the learning rate of step 0 is 0.001" in str(warning.message)
     ]
     assert len(told) == 1
-    assert ": Warming or a callback sets it as well, and what is set last counts" in told[0]
+    assert ": Warming, a callback or SGD itself sets it as well, and what is set last counts" in told[0]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from lit_lrsched.trainer.lightning_package import (
 )
 from lit_lrsched.trainer.other_rates import (
     at_odds,
+    left_out,
     rates_from_elsewhere,
     rates_tried_by_finder,
     takes_over,
@@ -106,7 +107,7 @@ class ScheduleKeeper(Callback):
         """
         self._forget()
         resume_data_loaders(trainer)
-        for text in at_odds(trainer):
+        for text in [*at_odds(trainer), *left_out(trainer)]:
             rank_zero_warn(text)
         self._length = _length_of(trainer)
         self._optimizers = [*trainer.optimizers] if trainer.lr_scheduler_configs else []

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lit_lrsched.errors import described
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
-from lit_lrsched.optim.param_groups import GroupValue, group_values
+from lit_lrsched.optim.param_groups import GroupValue, group_values, works_out_its_rate
 from lit_lrsched.optim.replay import Replay
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.steps import around_steps
@@ -394,6 +394,9 @@ def _why_unchecked(trainer: Trainer) -> str:
     foreign = [type(one).__name__ for one in schedulers if not isinstance(one, LRScheduler)]
     if foreign:
         return f"{' and '.join(foreign)}, no scheduler of torch's, moves on as {type(module).__name__} likes"
+    relative = [type(one).__name__ for one in trainer.optimizers if works_out_its_rate(one)]
+    if relative:
+        return f"{' and '.join(relative)} works it out itself (relative_step=True)"
     if not schedulers and callback_of(trainer, StochasticWeightAveraging):
         return "StochasticWeightAveraging sets it"
     silent = [type(one).__name__ for one in trainer.optimizers if not tells_its_steps(one)]
