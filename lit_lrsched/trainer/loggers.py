@@ -16,7 +16,7 @@ from lit_lrsched.plans.picture import picture, thumbnail
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.table import distinct, rows_of
 from lit_lrsched.plans.view import View
-from lit_lrsched.trainer.lightning_package import Trainer, either, part_of_lightning
+from lit_lrsched.trainer.lightning_package import Trainer, either, part_of_lightning, rank_zero_warn
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger, TensorBoardLogger
@@ -113,6 +113,13 @@ def write_hyperparameters(trainer: Trainer, hyperparameters: Mapping[str, Any]) 
             # It refuses to change what an earlier part of the run has set.
             known = logger.experiment.get_run(logger.run_id).data.params
             logger.log_hyperparams({name: value for name, value in own.items() if name not in known})
+        elif isinstance(logger, either(_kinds.WandbLogger)):  # its configuration may be the user's, or that of a sweep
+            known = dict(logger.experiment.config)
+            logger.log_hyperparams(own)
+            now = dict(logger.experiment.config)
+            changed = ", ".join(f"{name} {known[name]} -> {now[name]}" for name in known if known[name] != now[name])
+            if changed:
+                rank_zero_warn(f"hyperparameters take the place of those in the config of the W&B run: {changed}")
         elif not is_tensorboard(logger):
             logger.log_hyperparams(own)
 

@@ -86,6 +86,17 @@ def test_csv(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # W&B's own
+def test_what_the_config_of_weights_and_biases_has_is_not_replaced_without_a_word(tmp_path: Path, monkeypatch) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = wandb.init(mode="offline", dir=tmp_path, config={"lr": 0.3, "optimizer": "SGD", "depth": 2})
+    told = r"take the place of those in the config of the W&B run: lr 0.3 -> 0.1$"
+    with pytest.warns(UserWarning, match=told):
+        fit(WandbLogger(experiment=run))
+    assert (run.config["lr"], run.config["depth"]) == (0.1, 2)
+
+
+@pytest.mark.filterwarnings("ignore")  # W&B's own
 def test_weights_and_biases(tmp_path: Path, monkeypatch) -> None:
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
