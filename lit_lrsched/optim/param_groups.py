@@ -303,7 +303,8 @@ def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) 
     The learning rate becomes the base rate that a scheduler has noted, which is the one that the optimizer was given,
     or the peak of a scheduler that overwrites it with its own; the momentum becomes the optimizer's own, where a
     scheduler cycles it. The present rate says nothing: schedulers with a ``step`` of their own, those that are none of
-    torch's kind, such as those of timm, and what dampens rates for a warmup may have set any.
+    torch's kind, such as those of timm, and what dampens rates for a warmup may have set any. Where no scheduler is
+    given, what one has noted in the param groups stays, since it may go on.
 
     >>> import torch
     >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
@@ -312,12 +313,13 @@ def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) 
     >>> lr_of(optimizer.param_groups[0])
     0.1
     """
+    schedulers = list(schedulers)
     for scheduler in schedulers:
         _undo_cycles(scheduler)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            rate = float(group.pop("max_lr", base_lr_of(group)))
-            for note in _NOTES:
+            rate = float(group.get("max_lr", group["initial_lr"])) if "initial_lr" in group else lr_of(group)
+            for note in _NOTES if schedulers else ():
                 group.pop(note, None)
             set_lr(group, rate)
             set_base_lr(group, rate)

@@ -557,6 +557,26 @@ def test_a_scheduler_of_the_modules_own_is_replaced_on_request(name, caplog):
     assert f"WarmupCosine takes the place of Small's {name}, on the base rate 0.1." in caplog.messages
 
 
+class StepsByHand(Small):
+    """Keeps its scheduler to itself."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = sgd(self)
+        self.scheduler = lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=20, cycle_momentum=False)
+        return optimizer
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.scheduler.step()
+
+
+def test_a_scheduler_that_is_stepped_by_hand_goes_on_and_is_told():
+    with pytest.warns(
+        UserWarning, match="the learning rate of step 1 is .* StepsByHand, a callback or SGD itself sets"
+    ):
+        used = used_by(StepsByHand(), ApplySchedule(SCHEDULE))
+    assert used.first_rates[0] == expected(Horizon(12, 4))[0]  # of its peak
+
+
 def test_a_rate_that_a_warmup_has_dampened_is_not_the_base_rate():
     """What pytorch_warmup does, whose warmup is made after the scheduler: the rate is a share of the scheduler's."""
 

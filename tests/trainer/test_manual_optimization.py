@@ -304,3 +304,17 @@ def test_the_plan_of_a_scheduler_of_another_library_is_what_it_begins_with():
 def test_a_scheduler_of_another_library_is_replaced():
     used = used_by(WithTimm(), ApplySchedule(SCHEDULE, replace=True), max_epochs=EPOCHS)
     assert used.first_rates == PLANNED
+
+
+class InTwoSteps(Small):
+    """Calls another method of its optimizer than ``step``, as those with SAM do."""
+
+    automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        pass
+
+
+def test_an_optimizer_whose_step_is_not_called_is_told(capsys):
+    used_by(InTwoSteps(), ApplySchedule(SCHEDULE), Receipt(), max_epochs=EPOCHS)
+    assert "learning rate was not checked against a plan: the step of SGD was not called" in capsys.readouterr().out

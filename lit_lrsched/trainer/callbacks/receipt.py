@@ -156,8 +156,11 @@ class Receipt(Callback):
         if reason := self._unchecked or "".join(untried[:1]):
             return f"learning rate was not checked against a plan: {reason}"
         steps = self.followed + self.departed
-        if steps == 0:
+        if steps == 0 and not self._batches:
             return ""
+        if steps == 0:
+            names = " and ".join(type(self._optimizers[plan.number]).__name__ for plan in self._plans)
+            return f"learning rate was not checked against a plan: the step of {names} was not called" if names else ""
         since = f" from step {self._begun}" if self._begun else ""
         base = f"; the base rate is {self._base}" if self._base else ""
         if self.first:
