@@ -5,8 +5,10 @@ from __future__ import annotations
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,6 +102,9 @@ class Count(Symbol):
         formula: The number.
     """
 
+    # Above that of NumPy's numbers, below that of its arrays: what is computed with the former stays a formula.
+    __array_priority__ = -1.0
+
     def __init__(self, counts: Counts, formula: Formula) -> None:
         self._counts = counts
         self._formula = formula
@@ -122,6 +127,9 @@ class Count(Symbol):
         plain = Count.tensor if arithmetic else Count.known
         args, kwargs = tree_map(lambda leaf: plain(leaf) if isinstance(leaf, Count) else leaf, (args, kwargs or {}))
         return func(*args, **kwargs)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self.known(), dtype)
 
     def __bool__(self) -> bool:
         return bool(self._counts.answer(lambda *at: bool(self._formula(*at))))
@@ -164,7 +172,7 @@ def _operation(operate: Callable[[Any, Any], Any], reflected: bool = False) -> C
 def _formula_of(other: Any) -> Formula | None:
     if isinstance(other, Count):
         return other._formula
-    return (lambda *_: other) if isinstance(other, (int, float)) else None
+    return (lambda *_: other) if isinstance(other, Real) else None
 
 
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
