@@ -990,6 +990,17 @@ class MomentumEncoder(Classifier):
         return super().training_step(batch, batch_idx) + F.mse_loss(self(batch[0]), self.teacher(batch[0]))
 
 
+class MomentumAtOnce(MomentumEncoder):
+    """Changes all weights of the second network at once, ever less, as libraries of self-supervised learning do."""
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        momentum = 1 - 0.1 * (np.cos(np.pi * self.current_epoch / 4) + 1) / 2
+        slow, quick = [*self.teacher.parameters()], [*self.net.parameters()]
+        torch._foreach_mul_(slow, momentum)
+        torch._foreach_add_(slow, quick, alpha=1 - momentum)
+
+
 class Averaged(MomentumEncoder):
     """Validates with averaged weights, which it takes for the test."""
 
@@ -1259,6 +1270,7 @@ TOGETHER = {
         Ordinary(Denoising, "table", data=OwnOrder),
         Ordinary(SetUp, "table"),
         Ordinary(MomentumEncoder, "table"),
+        Ordinary(MomentumAtOnce, "table"),
         Ordinary(Averaged, "table"),
         Ordinary(AveragedModels, "table"),
         Ordinary(TargetNetwork, "table"),

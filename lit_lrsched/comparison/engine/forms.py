@@ -47,7 +47,7 @@ class Followable(TorchFunctionMode):
                 return out
         if name := name_for_each(func):
             method = getattr(Tensor, name)
-            return _one_by_one(_FORMS.get(method, method), *args)
+            return _one_by_one(_FORMS.get(method, method), *args, **(kwargs or {}))
         kwargs = kwargs or {}
         return func(*args, **kwargs) if kwargs.get("out") is None else _written(func, *args, **kwargs)
 
@@ -125,9 +125,9 @@ def _written(func: Any, *args: Any, out: Any, **kwargs: Any) -> Any:
     return out.copy_(found)
 
 
-def _one_by_one(method: Any, tensors: Sequence[Tensor], *args: Any) -> list[Any]:
+def _one_by_one(method: Any, tensors: Sequence[Tensor], *args: Any, **kwargs: Any) -> list[Any]:
     each = [arg if isinstance(arg, (list, tuple)) else [arg] * len(tensors) for arg in args]
-    return [method(*parts) for parts in zip(tensors, *each, strict=True)]
+    return [method(*parts, **kwargs) for parts in zip(tensors, *each, strict=True)]
 
 
 def _randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None, **_: Any) -> Any:
