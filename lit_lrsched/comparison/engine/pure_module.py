@@ -148,7 +148,8 @@ class PureModule:
         share = loss / accumulate if accumulate > 1 else loss
         self._output, self._structure = tree_flatten(output_for_hook(output, share) if self.ends_batches else {})
         handed = [leaf for leaf in self._output if isinstance(leaf, Tensor)]
-        return share, ({**state, "loss/train": loss.detach()}, kept, handed)
+        # As a backward takes it, a loss may have a dimension.
+        return share.reshape(()), ({**state, "loss/train": loss.detach().reshape(())}, kept, handed)
 
     def see_gradients(
         self,
