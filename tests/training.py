@@ -92,11 +92,11 @@ class OfTimm:
         self.optimizer = optimizer
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
-            group["lr"] = 1e-5
+            group["lr"] = 1e-5 * group.get("lr_scale", 1.0)
 
     def step(self, epoch: int, metric: Any = None) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] / 2**epoch
+            group["lr"] = group["initial_lr"] / 2**epoch * group.get("lr_scale", 1.0)
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.torch_internals import parts_of
@@ -303,7 +303,8 @@ def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) 
     The learning rate becomes the base rate that a scheduler has noted, which is the one that the optimizer was given,
     or the peak of a scheduler that overwrites it with its own; the momentum becomes the optimizer's own, where a
     scheduler cycles it. The present rate says nothing: schedulers with a ``step`` of their own, those that are none of
-    torch's kind, such as those of timm, and what dampens rates for a warmup may have set any. Where no scheduler is
+    torch's kind, such as those of timm, and what dampens rates for a warmup may have set any. Those that are none of
+    torch's multiply the rate of a param group by its ``lr_scale``, which becomes a part of it. Where no scheduler is
     given, what one has noted in the param groups stays, since it may go on.
 
     >>> import torch
@@ -316,9 +317,12 @@ def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) 
     schedulers = list(schedulers)
     for scheduler in schedulers:
         _undo_cycles(scheduler)
+    are_all_of_torch = all(isinstance(scheduler, LRScheduler) for scheduler in schedulers)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             rate = float(group.get("max_lr", group["initial_lr"])) if "initial_lr" in group else lr_of(group)
+            if not are_all_of_torch:
+                rate *= float(group.get("lr_scale", 1.0))
             for note in _NOTES if schedulers else ():
                 group.pop(note, None)
             set_lr(group, rate)

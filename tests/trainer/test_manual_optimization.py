@@ -318,3 +318,21 @@ class InTwoSteps(Small):
 def test_an_optimizer_whose_step_is_not_called_is_told(capsys):
     used_by(InTwoSteps(), ApplySchedule(SCHEDULE), Receipt(), max_epochs=EPOCHS)
     assert "learning rate was not checked against a plan: the step of SGD was not called" in capsys.readouterr().out
+
+
+class LayerDecay(WithTimm):
+    """Has a param group for each layer, as timm makes them: the first learns half as fast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = torch.nn.Parameter(torch.zeros(1))
+
+    def configure_optimizers(self) -> Any:
+        groups = [{"params": [self.weights], "lr_scale": 0.5}, {"params": [self.more], "lr_scale": 1.0}]
+        optimizer = SGD(groups, lr=0.1)
+        return [optimizer], [OfTimm(optimizer)]
+
+
+def test_a_schedule_in_place_of_one_of_timm_keeps_the_decay_from_layer_to_layer():
+    used = used_by(LayerDecay(), ApplySchedule(SCHEDULE, replace=True), max_epochs=EPOCHS)
+    assert used.rates == [[0.5 * rate, rate] for rate in PLANNED]
