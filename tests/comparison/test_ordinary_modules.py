@@ -1497,20 +1497,39 @@ def test_what_a_hook_does_only_once_is_told(hook: str, holder: str, told: str) -
         race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
 
 
-def test_what_a_configuration_notes_is_no_reason_to_train_alone() -> None:
-    class Configured(Classifier):
-        def build(self) -> None:
-            super().build()
-            self.config = self.net.config = SimpleNamespace(problem=None, classes=CLASSES)
+class Configured(Classifier):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.config.problem is None:  # as those of Hugging Face do, when labels first come
+            self.config.problem = "classification"
+        return super().forward(x)
 
-        def forward(self, x: Tensor) -> Tensor:
-            if self.config.problem is None:  # as those of Hugging Face do, when labels first come
-                self.config.problem = "classification"
-            return super().forward(x)
 
-    make = seeded(Ordinary(Configured, "table"))
+def configured(make_config: Callable[[], Any]) -> Callable[[int], Any]:
+    def make(seed: int) -> Any:
+        module, data = seeded(Ordinary(Configured, "table"))(seed)
+        module.config = module.net.config = make_config()
+        return module, data
+
+    return make
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_what_a_configuration_notes_is_no_reason_to_train_alone(is_shared: bool) -> None:
+    config = SimpleNamespace(problem=None, classes=CLASSES)
+    make = configured(lambda: config if is_shared else copy.copy(config))
     together, single = race(trainings(), make, optimizer=SGD, epochs=EPOCHS), alone(trainings()[0], make, SGD, EPOCHS)
     np.testing.assert_allclose(together[0]["val_loss"], single["val_loss"], rtol=1e-5)
+
+
+def test_what_seeds_write_into_a_configuration_that_they_share_is_told() -> None:
+    config = SimpleNamespace(problem=None, scale=1.0)
+
+    def make_config() -> Any:
+        config.scale = float(torch.rand(()))
+        return config
+
+    with pytest.raises(NotVectorizable, match=r"all runs would share self\.(net\.)?config, and seed \d has another"):
+        race(trainings(), configured(make_config), epochs=EPOCHS, workers=1)
 
 
 def test_a_function_of_autograd_that_torch_func_cannot_follow_is_told() -> None:
