@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 from torchmetrics import Metric, MetricCollection
 
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Recorder
-from lit_lrsched.comparison.engine.torchmetrics_internals import defaults_of
+from lit_lrsched.comparison.engine.torchmetrics_internals import BOOKKEEPING, defaults_of
 from lit_lrsched.optim.torch_internals import COMPILED_NUMBER, FLAT_WEIGHTS, forward_hooks, version_of
 from lit_lrsched.trainer.lightning_internals import FIRST_HYPERPARAMETERS
 
@@ -113,7 +113,7 @@ def settings(
     for path, part in module.named_modules():
         attributes = own_attributes(part)
         if isinstance(part, (Metric, MetricCollection)):
-            hidden = {name for name in attributes if name.startswith("_") or callable(attributes[name])}
+            hidden = {name for name in attributes if name in BOOKKEEPING or callable(attributes[name])}
             attributes = {name: attributes[name] for name in attributes.keys() - hidden}
         if isinstance(part, Metric):
             attributes = {name: attributes[name] for name in attributes.keys() - defaults_of(part).keys()}

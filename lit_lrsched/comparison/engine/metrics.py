@@ -62,6 +62,7 @@ class Metrics:
         self._updates = {path: metric.update for path, metric in self._metrics.items()}
         self._later: dict[str, list[Any]] = {}  # the calls of those that are updated at the end of the epoch
         self._first_calls: dict[str, _Call] = {}
+        self._drawing: set[str] = set()  # those whose update draws random numbers
         self._like: Tensors = {}  # what a state looks like once it has seen data
         for path, metric in self._metrics.items():
             _replace(metric, reset=partial(_reset, metric))
@@ -86,6 +87,8 @@ class Metrics:
                 continue
             update = metric.update
             if way == "later":
+                if path in self._drawing:
+                    raise NotVectorizable(f"{self.name_of(f'update/{path}')} draws random numbers")
                 self._later[path] = []
                 update = partial(self._keep_call, path)
                 _replace(metric, update=update)
@@ -146,7 +149,8 @@ class Metrics:
         """Returns the lists that are empty now, by key, and those of metrics that have seen no data since a reset."""
         keys = set()
         for path, metric in self._metrics.items():
-            if not metric.update_called:
+            # Of those that wrap others only these count their updates.
+            if not any(one.update_called for one in metric.modules() if isinstance(one, Metric)):
                 keys.add(f"update/{path}")
             keys |= {f"metric/{path}/{name}" for name in defaults_of(metric) if getattr(metric, name) == []}
         return keys
@@ -173,7 +177,10 @@ class Metrics:
 
     def _watched_update(self, path: str, *args: Any, **kwargs: Any) -> None:
         self._first_calls.setdefault(path, _Call(False, args, kwargs))
+        before = torch.get_rng_state()
         self._updates[path](*args, **kwargs)
+        if not torch.equal(before, torch.get_rng_state()):
+            self._drawing.add(path)
         for name in defaults_of(self._metrics[path]):
             value = getattr(self._metrics[path], name)
             if isinstance(value, Tensor):

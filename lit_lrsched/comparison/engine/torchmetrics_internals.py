@@ -13,7 +13,7 @@ import torch
 import torchmetrics.utilities.compute
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.aggregation import BaseAggregator
+from torchmetrics.aggregation import BaseAggregator, SumMetric
 
 #: Names that no documentation promises, by the object that has them; a test looks for each.
 PRIVATE_NAMES: Mapping[Any, tuple[str, ...]] = {
@@ -22,6 +22,9 @@ PRIVATE_NAMES: Mapping[Any, tuple[str, ...]] = {
     BaseAggregator: ("_cast_and_nan_check_input",),
     torchmetrics.utilities.compute: ("normalize_logits_if_needed",),
 }
+
+#: What every metric and every collection notes for itself. What else one of them holds has a part in what it computes.
+BOOKKEEPING = frozenset(name for one in (SumMetric(), MetricCollection([])) for name in vars(one) if name[0] == "_")
 
 
 def defaults_of(metric: Metric) -> Mapping[str, Any]:
