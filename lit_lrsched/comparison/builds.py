@@ -15,6 +15,7 @@ from torch import nn
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.setting_up import Build, set_up
 from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.lightning_package import either
 
 WITHOUT_LENGTH = "its training data has no length"
 """Why runs are trained one by one on a stream."""
@@ -51,6 +52,11 @@ def build_from(
 
 def _check(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
+        if isinstance(value, either(kind)):
+            raise InputError(
+                f"{name} is of the class {type(value).__name__}, made with pytorch_lightning, and this needs the same "
+                "package under its newer name: import it from lightning.pytorch"
+            )
         hint = ", such as LightningDataModule.from_datasets" if kind is LightningDataModule else ""
         raise InputError(
             f"{name} is of the class {type(value).__name__}: give a {kind.__name__} of lightning.pytorch, its class, "

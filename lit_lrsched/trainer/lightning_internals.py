@@ -12,6 +12,7 @@ from lit_lrsched.trainer.lightning_package import (
     LightningModule,
     LRSchedulerConfig,
     Trainer,
+    either,
     part_of_lightning,
 )
 
@@ -134,9 +135,9 @@ def set_callbacks(trainer: Trainer, callbacks: list[Callback]) -> None:
 
 def spawns_functions(strategy: Any) -> bool:
     """Returns whether a strategy forks or spawns functions: its launcher has no public name."""
-    return isinstance(strategy.launcher, _launchers._MultiProcessingLauncher)
+    return isinstance(strategy.launcher, either(_launchers._MultiProcessingLauncher))
 
 
 def runs_script_again(strategy: Any) -> bool:
     """Returns whether a strategy runs the script once a device: its launcher has no public name."""
-    return isinstance(strategy.launcher, _launchers._SubprocessScriptLauncher)
+    return isinstance(strategy.launcher, either(_launchers._SubprocessScriptLauncher))

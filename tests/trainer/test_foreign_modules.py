@@ -830,10 +830,10 @@ def test_a_trainer_of_the_other_lightning_than_the_one_that_callbacks_are_of(in_
 
         import pytorch_lightning as pl
         from pytorch_lightning.callbacks import EarlyStopping, GradientAccumulationScheduler
-        from pytorch_lightning.demos.boring_classes import BoringModel, ManualOptimBoringModel
+        from pytorch_lightning.demos.boring_classes import BoringDataModule, BoringModel, ManualOptimBoringModel
         from pytorch_lightning.loggers import CSVLogger
 
-        from lit_lrsched import Horizon, InputError, ScheduleReport, WarmupCosine, table
+        from lit_lrsched import Horizon, InputError, ScheduleReport, WarmupCosine, find_lr, table
 
         schedule = WarmupCosine("25%")
         assert isinstance(ApplySchedule(schedule), sys.modules["lightning.pytorch"].Callback)
@@ -874,9 +874,15 @@ def test_a_trainer_of_the_other_lightning_than_the_one_that_callbacks_are_of(in_
                 fit(Model(), schedule, EarlyStopping("val_f1"), **options)
             except InputError as error:
                 print(error)
+
+        try:
+            find_lr(Model, BoringDataModule)
+        except InputError as error:
+            print(error)
         """,
         in_tmp,
     )
+    assert "import it from lightning.pytorch" in said
     assert "calls its scheduler's step() itself" not in said
     assert "EarlyStopping follows 'val_f1', which Model does not log" in said
     assert "EarlyStopping follows 'val_f1', but limit_val_batches=0 turns validation off" in said

@@ -17,7 +17,9 @@ from lit_lrsched import (
     Cosine,
     Horizon,
     LearningRateLogger,
+    Linear,
     ScheduledLR,
+    ScheduleReport,
     WarmupCosine,
     schedule_config,
     table,
@@ -138,6 +140,14 @@ def test_a_batch_size_that_was_found_gives_the_schedule_its_horizon(by):
     assert module.batch_size == 4
     assert used.first_rates == planned(steps_per_epoch=8)
     assert receipt.text() == "learning rate followed the plan (16 of 16 steps)"
+
+
+def test_the_audit_judges_the_run_with_the_batch_size_that_was_found():
+    used, module = Used(), Line("none", batch_size=8)
+    finds = BatchSizeFinder(max_trials=2)  # which leaves twice as many steps as the schedule was made for
+    quiet_trainer(ApplySchedule(Linear()), ScheduleReport(), finds, used, max_epochs=EPOCHS).fit(module)
+    assert module.batch_size == 4
+    assert used.first_rates == pytest.approx([0.1 * (1 - step / 16) for step in range(16)])
 
 
 def test_what_lightning_loses_a_checkpoint_when_it_searches_first(tmp_path):

@@ -111,10 +111,10 @@ class ScheduleKeeper(Callback):
             rank_zero_warn(text)
         self._length = _length_of(trainer)
         self._optimizers = [*trainer.optimizers] if trainer.lr_scheduler_configs else []
+        take_over_changes(trainer)
         for scheduler, _ in _scheduled(trainer):
             done = steps_reached(trainer)
             if done == 0:
-                _begin(trainer, scheduler)
                 continue
             if scheduler.resumed is None:
                 tick = done // stride_of(scheduler.interval, scheduler.horizon)
@@ -298,15 +298,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _begin(trainer: Trainer, scheduler: ScheduledLR) -> None:
-    """Takes over rates and a length that callbacks have changed since the schedule was made."""
-    if scheduler.steps_reached is None:  # made by the module, without schedule_config
-        return
-    scheduler.take_rates(rates_tried_by_finder(trainer))
-    old, new = scheduler.horizon, horizon_of(trainer)
-    if old != new:
-        scheduler.plan_anew(new)
-        rank_zero_info(f"The schedule is planned anew for {new}, not {old}.")
+def take_over_changes(trainer: Trainer) -> None:
+    """Takes over, before the first step, rates and a length that callbacks have changed since schedules were made."""
+    for scheduler, _ in _scheduled(trainer):
+        if scheduler.steps_reached is None or steps_reached(trainer):  # None: made without schedule_config
+            continue
+        scheduler.take_rates(rates_tried_by_finder(trainer))
+        old, new = scheduler.horizon, horizon_of(trainer)
+        if old != new:
+            scheduler.plan_anew(new)
+            rank_zero_info(f"The schedule is planned anew for {new}, not {old}.")
 
 
 def _check_max_steps(trainer: Trainer) -> None:

@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.callbacks.keeper import take_over_changes
 from lit_lrsched.trainer.fit_plan import audit_fit
-from lit_lrsched.trainer.lightning_internals import callbacks_of, resume_data_loaders, set_callbacks
+from lit_lrsched.trainer.lightning_internals import (
+    callbacks_of,
+    loaded_checkpoint,
+    resume_data_loaders,
+    set_callbacks,
+)
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
 
 AuditLevel = Literal["error", "warn", "off"]
@@ -53,6 +59,8 @@ class StartAudit(Callback):
         """Refuses or warns. After this hook loggers make their folders."""
         if self.level == "off" or getattr(trainer, "fast_dev_run", False):
             return
+        if not loaded_checkpoint(trainer):
+            take_over_changes(trainer)  # of callbacks that have searched for a batch size, or a rate
         findings = audit_fit(trainer)
         failures = [finding.text for finding in findings if finding.level == "failure"]
         if failures and self.level == "error":
