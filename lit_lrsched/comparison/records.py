@@ -66,6 +66,11 @@ class Record:
         return Run(self.key, _exact(self.metrics[validation]), _exact(self.metrics[test]), self.diverged, curve)
 
 
+def broken_off(record: Record, metrics: Sequence[str]) -> Record:
+    """Returns the record of a run that logged nothing, since it broke off, with nan for what others end with."""
+    return dataclasses.replace(record, metrics={**dict.fromkeys(metrics, np.nan), **record.metrics})
+
+
 def _exact(value: float) -> float:
     """Returns a metric without the digits that single precision makes up: they would break ties."""
     return float(f"{value:.6g}")

@@ -30,7 +30,7 @@ from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import RaceOptions
 from lit_lrsched.comparison.progress import count, how_long, progress_bar
-from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
+from lit_lrsched.comparison.records import Record, RecordStore, broken_off, stored_metrics, stored_records
 from lit_lrsched.comparison.report.words import counted
 from lit_lrsched.comparison.used_rates import check_rates
 from lit_lrsched.errors import InputError, did_you_mean
@@ -128,7 +128,7 @@ class Runner:
         if missing < len(keys):
             rank_zero_info(f"Taking up {self._folder}: {len(keys) - missing} runs are done, {missing} are left.")
         place = self._folder if self._ranks.count == 1 else self._folder / _SHARES / str(self._ranks.rank)
-        names = stored_metrics(place)
+        names = stored_metrics(place) or []
         self._store = RecordStore(place, names, self._definition) if names else None
         with progress_bar(len(left), shown=self._ranks.rank == 0) as progress:
 
@@ -138,8 +138,10 @@ class Runner:
             for chunk in self._chunks(left, tell):
                 if self._store is None:
                     self._check_metric(chunk.curves, chunk.final)
-                    self._store = RecordStore(place, [*(chunk.curves | chunk.final)], self._definition)
-                self._store.append(list(_records(chunk, left, self._options.epochs)))
+                    names = [*(chunk.curves | chunk.final)]
+                    self._store = RecordStore(place, names, self._definition)
+                records = _records(chunk, left, self._options.epochs)
+                self._store.append([broken_off(one, names) if chunk.broke_off else one for one in records])
 
     def _gather(self) -> dict[RunKey, Record]:
         """Brings the shares of all processes together, writes the final files, and returns all records."""
@@ -188,12 +190,19 @@ class Runner:
                 alone = self._device.type == "cpu" and self._ranks.count == 1
                 places = min(os.cpu_count() or 1, len(runs)) if alone else 1
                 rank_zero_info(how_long(time.perf_counter() - started, len(runs) - 1, places))
+            key = keys[runs[chunk.runs[0]]]
             steps, rest = divmod(len(chunk.rates[0]), self._options.epochs)
-            if not rest:
-                key = keys[runs[chunk.runs[0]]]
+            if chunk.broke_off:
+                self._tell_broken(key, chunk.broke_off)
+            elif not rest:
                 check_rates(self._grid, key, chunk.rates[0], Horizon(len(chunk.rates[0]), steps))
             tell(self._options.epochs)
             yield replace(chunk, runs=[runs[run] for run in chunk.runs])
+
+    def _tell_broken(self, key: RunKey, why: str) -> None:
+        if self._store is None:  # no run has shown that the module works, nor what it logs
+            raise InputError(f"{key.schedule} at {key.lr:g}, seed {key.seed}, broke off, {why}: give lower rates")
+        rank_zero_info(f"{key.schedule} at {key.lr:g}, seed {key.seed}, counts as diverged: {why}.")
 
     def _choose(self, keys: Sequence[RunKey]) -> VectorizedRace | None:
         """Chooses the engine and says which; returns the program of the first runs, and None where there is none."""
@@ -292,5 +301,6 @@ def _records(chunk: Chunk, keys: Sequence[RunKey], epochs: int) -> Iterator[Reco
         curves = {name: values[place] for name, values in chunk.curves.items()}
         final = {name: float(values[place]) for name, values in chunk.final.items()}
         last = {name: float(curve[-1]) for name, curve in curves.items()}
-        curves["lr"] = chunk.rates[place][:: len(chunk.rates[place]) // epochs][:epochs]
+        if not chunk.broke_off:
+            curves["lr"] = chunk.rates[place][:: len(chunk.rates[place]) // epochs][:epochs]
         yield Record(keys[run], {**last, **final}, curves, bool(chunk.diverged[place]))

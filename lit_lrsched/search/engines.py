@@ -31,6 +31,7 @@ from lit_lrsched.schedules.decays import Linear
 from lit_lrsched.schedules.shapes import Constant
 from lit_lrsched.search.options import FindOptions
 from lit_lrsched.search.subject import SHORT, epochs_in
+from lit_lrsched.trainer.lightning_package import rank_zero_info
 
 TRAINING_LOSS = "training loss"
 """Under this name a run keeps its mean training loss over the last tenth of its steps."""
@@ -166,7 +167,12 @@ class Engines:
             stop_after=self.steps if self.steps < self.horizon.steps else None,
             stop_broken=True,
         ):
-            check_rates(self.grid, keys[chunk.runs[0]], chunk.rates[0], self.horizon)
+            key = keys[chunk.runs[0]]
+            if chunk.broke_off and key.lr == 0:
+                raise InputError(f"the untrained module breaks off, {chunk.broke_off}: look at what it computes with")
+            if chunk.broke_off:
+                rank_zero_info(f"The rate {key.lr:.3g}, seed {key.seed}, counts as diverged: {chunk.broke_off}.")
+            check_rates(self.grid, key, chunk.rates[0], self.horizon)
             yield chunk
 
     def _traced(self, options: FindOptions) -> VectorizedRace:

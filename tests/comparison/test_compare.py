@@ -174,6 +174,44 @@ def test_steps_that_a_module_skips_are_no_divergence(tmp_path):
     assert np.isfinite(found.outcome.metrics[TRAINING_LOSS]).all()
 
 
+class Checking(MLP):
+    """Looks whether its loss is finite."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        if not torch.isfinite(loss):
+            raise ValueError("the loss is not finite")
+        return loss
+
+
+def test_a_run_whose_module_raises_as_its_loss_breaks_down_has_diverged(tmp_path, caplog):
+    caplog.set_level("INFO")
+    given = {"lrs": [0.01, 1e30], "seeds": 2, "epochs": 2, "metric": "val_loss", "folder": tmp_path / "race"}
+    data = partial(Data, 16, rows=64)
+    race = compare(Checking, data, {"constant": Constant(), "linear": Linear()}, **given)
+    assert [record.diverged for record in race.results.records] == [False, False, True, True] * 2
+    told = "constant at 1e+30, seed 1, counts as diverged: Checking raised ValueError: the loss is not finite."
+    assert told in caplog.messages
+    assert (tmp_path / "race" / "report.html").exists()
+    assert compare(Checking, data, {"constant": Constant(), "linear": Linear()}, **given).summary == race.summary
+    with pytest.raises(
+        InputError, match=r"constant at 1e\+30, seed 0, broke off, Checking raised .*: give lower rates"
+    ):
+        compare(Checking, data, {"constant": Constant()}, **{**given, "lrs": [1e30], "folder": tmp_path / "high"})
+
+
+def test_other_errors_of_a_run_keep_their_traceback(tmp_path):
+    class Wrong(MLP):
+        def training_step(self, batch, batch_idx):
+            assert self.trainer.global_step < 3, "of its own"
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(AssertionError, match="of its own"):
+        compare(
+            Wrong, Data, {"constant": Constant()}, lrs=[0.01], seeds=2, epochs=2, metric="val_loss", folder=tmp_path
+        )
+
+
 class Ending(MLP):
     def on_train_epoch_end(self):
         self.trainer.should_stop = self.current_epoch == 1

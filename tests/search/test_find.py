@@ -174,6 +174,33 @@ def test_a_rate_that_does_nothing_has_not_diverged_whatever_the_last_batches_are
     assert [row["diverged"] for row in found.table] == [0] * 5
 
 
+class Validated(MLP):
+    """Its metric of validation refuses nan, as those of other libraries do."""
+
+    def validation_step(self, batch, batch_idx):
+        super().validation_step(batch, batch_idx)
+        if np.isnan(found := self.network(batch[0]).mean().item()):
+            raise ValueError(f"Input contains {found}.")
+
+
+def test_a_run_whose_module_raises_on_nan_has_diverged(tmp_path, caplog):
+    caplog.set_level("INFO")
+    found = search(tmp_path / "found", Validated, engine="sequential", lrs=(1e-3, 1e21), points=5, steps="8st")
+    assert [row["diverged"] for row in found.table][:2] == [0, 2]
+    assert found.largest_safe == pytest.approx(1e-3)
+    told = "The rate 1e+21, seed 0, counts as diverged: Validated raised ValueError: Input contains nan."
+    assert told in caplog.messages
+
+    class Untrained(MLP):
+        def validation_step(self, batch, batch_idx):
+            torch.distributions.Normal(torch.tensor(torch.nan), 1.0)
+
+    with pytest.raises(
+        InputError, match="the untrained module breaks off, Untrained raised ValueError: Expected param"
+    ):
+        search(tmp_path / "untrained", Untrained, engine="sequential", steps="8st")
+
+
 def test_the_engines_agree_on_the_first_fifth_of_a_run(tmp_path):
     # Of 16 steps four, of 7 two: amid an epoch.
     for steps in ("16st", "7st"):

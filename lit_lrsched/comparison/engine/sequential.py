@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,16 +11,17 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
+from lit_lrsched.comparison.engine.recorder import in_a_line
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import Chunk
-from lit_lrsched.errors import InputError
+from lit_lrsched.errors import InputError, cut
 from lit_lrsched.optim.param_groups import get_value
 from lit_lrsched.optim.steps import around_steps
 from lit_lrsched.optim.torch_internals import tells_its_steps
@@ -79,12 +82,26 @@ class _OneByOne:
     def train(self, runs: list[int]) -> Chunk:
         (run,) = runs
         with quietly():
-            return self._train(run)
+            module, data = self.build(self.seeds[run])
+            trace = _Trace(self.stop_after, self.stop_broken)
+            try:
+                return self._train(run, module, data, trace)
+            except Exception as error:
+                if not _is_of_numbers(error, module):
+                    raise
+                return Chunk(
+                    runs=[run],
+                    curves={},
+                    final={},
+                    diverged=np.array([True]),
+                    rates=np.array([trace.rates]),
+                    weights={},
+                    losses=np.array([trace.losses]),
+                    broke_off=cut(f"{type(module).__name__} raised {in_a_line(error)}".rstrip(".:"), 200),
+                )
 
-    def _train(self, run: int) -> Chunk:
-        module, data = self.build(self.seeds[run])
+    def _train(self, run: int, module: LightningModule, data: LightningDataModule, trace: _Trace) -> Chunk:
         log_no_hyperparameters(data)
-        trace = _Trace(self.stop_after, self.stop_broken)
         trainer = bare_trainer(
             self.epochs,
             self.steps,
@@ -124,6 +141,30 @@ class _OneByOne:
             weights={},
             losses=np.array([trace.losses]),
         )
+
+
+def _is_of_numbers(error: Exception, module: LightningModule) -> bool:
+    """Returns whether an error comes of numbers that are no longer finite: of the weights, or where it was raised.
+
+    Distributions check their parameters, metrics of other libraries their input, and modules their loss.
+    """
+    if isinstance(error, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+        return True
+    if not all(parameter.isfinite().all() for parameter in module.parameters()):
+        return True
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(_is_lost(value) for frame in frames for value in frame.f_locals.values())
+
+
+def _is_lost(value: object) -> bool:
+    """Returns whether there is nan in a value, or it is a tensor of one number that is not finite, as a loss is."""
+    if isinstance(value, torch.Tensor):
+        if not value.is_floating_point() or value.layout is not torch.strided or value.is_meta:
+            return False
+        return bool(value.isnan().any() if value.dim() else not value.isfinite())
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind == "f" and bool(np.isnan(value).any())
+    return isinstance(value, float) and math.isnan(value)
 
 
 class _Trace(Callback):

@@ -74,6 +74,7 @@ class Chunk:
         weights: The trained parameters, ``[R, ...]`` by name; empty unless asked for.
         losses: What ``training_step`` returned as the loss of each batch, ``[R, batches]``; nan where it skipped one,
             in a run that did not diverge.
+        broke_off: What a run of its own raised as its numbers were no longer finite; it logged nothing then.
     """
 
     runs: list[int]
@@ -83,3 +84,4 @@ class Chunk:
     rates: FloatArray
     weights: dict[str, npt.NDArray[Any]]
     losses: FloatArray
+    broke_off: str | None = None
