@@ -157,13 +157,12 @@ def _is_of_numbers(error: Exception, module: LightningModule) -> bool:
 
 
 def _is_lost(value: object) -> bool:
-    """Returns whether there is nan in a value, or it is a tensor of one number that is not finite, as a loss is."""
+    """Returns whether there is nan in a value, or infinity in a tensor or an array: the negative one, masks hold."""
     if isinstance(value, torch.Tensor):
-        if not value.is_floating_point() or value.layout is not torch.strided or value.is_meta:
-            return False
-        return bool(value.isnan().any() if value.dim() else not value.isfinite())
+        is_plain = value.is_floating_point() and value.layout is torch.strided and not value.is_meta
+        return is_plain and bool((value.isnan() | value.isposinf()).any())
     if isinstance(value, np.ndarray):
-        return value.dtype.kind == "f" and bool(np.isnan(value).any())
+        return value.dtype.kind == "f" and bool((np.isnan(value) | np.isposinf(value)).any())
     return isinstance(value, float) and math.isnan(value)
 
 
