@@ -19,7 +19,7 @@ from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.own_schedule import OwnSchedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped
-from lit_lrsched.comparison.splits import first_rows
+from lit_lrsched.comparison.splits import check_seeded, first_rows
 from lit_lrsched.errors import shown
 from lit_lrsched.optim.param_groups import get_value, momentum_of, set_value
 
@@ -98,10 +98,14 @@ def definition_of(build: Build, grid: Grid, epochs: int, identity: Mapping[str, 
         grid: What races.
         epochs: Epochs of each training.
         identity: What ``model`` and ``data`` were made from, as far as it is known.
+
+    Raises:
+        InputError: When one seed makes different data each time.
     """
     with isolate_rng():
         module, data = build(0)
     rows = [first_rows(build), first_rows(build)]
+    check_seeded(data, *rows)
     shared = {
         "model": _part(type(module).__name__, [identity.get("model"), _module(module)]),
         "data": _part(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, IterableDataset
@@ -16,6 +17,7 @@ from lit_lrsched.comparison.engine.recorder import Stage
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.setting_up import Build, set_up
 from lit_lrsched.comparison.evidence.summary import Splits
+from lit_lrsched.errors import InputError
 from lit_lrsched.optim.torch_internals import tree_leaves
 
 _LOOKED_FOR = 32  # test rows of one seed that are looked for ...
@@ -58,6 +60,25 @@ def first_rows(build: Build) -> list[list[bytes] | None] | None:
     with isolate_rng():
         loaders = _loaders(build, 0)
     return None if loaders is None else [_rows(loader, _LOOKED_FOR) for loader in loaders]
+
+
+def check_seeded(data: LightningDataModule, one: list[Any] | None, other: list[Any] | None) -> None:
+    """Refuses data whose test rows are others each time that it is built from the same seed.
+
+    Args:
+        data: The data.
+        one: The first rows of a seed.
+        other: Those of the same seed, built again.
+
+    Raises:
+        InputError: When they are.
+    """
+    if one and other and one[1] != other[1]:
+        raise InputError(
+            f"{type(data).__name__} has other test rows each time it is built with the same seed, so the runs of a "
+            "seed would not share their split: seed its generator, as numpy.random.default_rng(seed); a data module "
+            "that takes seed is given that of the run"
+        )
 
 
 def _loaders(build: Build, seed: int) -> tuple[DataLoader[Any], DataLoader[Any]] | None:

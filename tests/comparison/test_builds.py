@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.utilities import CombinedLoader
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lit_lrsched import Linear, compare, find_lr
 from lit_lrsched.comparison.builds import steps_per_epoch
@@ -206,3 +207,21 @@ def test_a_finished_race_is_asked_for_a_metric_that_was_not_logged(engine: Any, 
         race(metric="val_ac", mode="max")
     assert before == {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     assert race(metric="val_loss").results.trained == 0
+
+
+class Unseeded(Data):
+    """Splits its rows by a generator that no seed reaches."""
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.order = np.random.default_rng().permutation(len(super().test_dataloader().dataset))
+
+    def test_dataloader(self) -> Any:
+        return DataLoader(Subset(super().test_dataloader().dataset, self.order.tolist()), batch_size=8)
+
+
+@pytest.mark.parametrize("ask", [partial(compare, schedules={"linear": Linear()}, metric="val_loss"), find_lr])
+def test_data_of_one_seed_that_is_another_each_time_is_refused(ask: Any, tmp_path: Path) -> None:
+    told = r"Unseeded has other test rows each time it is built with the same seed, .*: seed its generator"
+    with pytest.raises(InputError, match=told):
+        ask(MLP, Unseeded, epochs=2, seeds=2, folder=tmp_path)
