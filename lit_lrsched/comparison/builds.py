@@ -54,8 +54,8 @@ def _check(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         if isinstance(value, either(kind)):
             raise InputError(
-                f"{name} is of the class {type(value).__name__}, made with pytorch_lightning, and this needs the same "
-                "package under its newer name: import it from lightning.pytorch"
+                f"{name} is of the class {type(value).__name__}, made with pytorch_lightning, and runs are trained "
+                "with lightning.pytorch: import Lightning from there, or use ApplySchedule, which takes both"
             )
         hint = ", such as LightningDataModule.from_datasets" if kind is LightningDataModule else ""
         raise InputError(

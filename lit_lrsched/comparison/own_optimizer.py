@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -49,7 +50,10 @@ def ask(module: LightningModule, data: LightningDataModule, regime: Regime, epoc
             notes.append(f"Its own schedule does not race: {error}.")
         else:
             notes.append(f"Its own schedule, {schedule.name}, races as {OWN!r}.")
-    return _described(module, optimizer, configs, schedule, tuple(notes))
+    own = _described(module, optimizer, configs, schedule, tuple(notes))
+    if schedule is not None and (peak := float(schedule.rates[:, 0].max()) / own.lr) > 1.01:
+        own = replace(own, notes=(*own.notes, f"Its highest rate is {peak:.3g} times the peak rate that it races at."))
+    return own
 
 
 def ask_with_schedule(

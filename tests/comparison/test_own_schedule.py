@@ -105,6 +105,17 @@ class Configured(Transformer):
         return self.configure(self)
 
 
+def rising(module: Any) -> Any:
+    """A warmup to ten times the rate of the optimizer, as that of a well-known model for molecules."""
+    optimizer = module.optimizer()
+    return [optimizer], [LambdaLR(optimizer, lambda epoch: 1.0 + 9.0 * epoch)]
+
+
+def test_a_schedule_that_rises_above_the_rate_of_its_optimizer_is_told() -> None:
+    told = "Its own schedule, LambdaLR, races as 'own'. Its highest rate is 10 times the peak rate that it races at."
+    assert grid(partial(Configured, rising)).opening().endswith(told)
+
+
 def lambdas(module: Any) -> Any:
     """A schedule for each group."""
     optimizer = module.optimizer()
