@@ -21,6 +21,7 @@ from lit_lrsched.comparison.engine.recorder import in_a_line
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import Chunk
+from lit_lrsched.comparison.engine.user_code import line_of
 from lit_lrsched.errors import InputError, cut
 from lit_lrsched.optim.param_groups import get_value
 from lit_lrsched.optim.steps import around_steps
@@ -86,9 +87,10 @@ class _OneByOne:
             trace = _Trace(self.stop_after, self.stop_broken)
             try:
                 return self._train(run, module, data, trace)
-            except Exception as error:
-                if not _is_of_numbers(error, module):
+            except _OF_NUMBERS as error:
+                if isinstance(error, InputError) or not _is_of_numbers(error, module):
                     raise
+                raised = cut(f"{type(module).__name__} raised {in_a_line(error)}".rstrip(".:"), 200)
                 return Chunk(
                     runs=[run],
                     curves={},
@@ -97,7 +99,7 @@ class _OneByOne:
                     rates=np.array([trace.rates]),
                     weights={},
                     losses=np.array([trace.losses]),
-                    broke_off=cut(f"{type(module).__name__} raised {in_a_line(error)}".rstrip(".:"), 200),
+                    broke_off=f"{raised}{line_of(error)}",
                 )
 
     def _train(self, run: int, module: LightningModule, data: LightningDataModule, trace: _Trace) -> Chunk:
@@ -141,6 +143,10 @@ class _OneByOne:
             weights={},
             losses=np.array([trace.losses]),
         )
+
+
+_OF_NUMBERS = (ArithmeticError, AssertionError, RuntimeError, ValueError)
+"""What is raised over numbers; what else is wrong with a module keeps its traceback."""
 
 
 def _is_of_numbers(error: Exception, module: LightningModule) -> bool:
