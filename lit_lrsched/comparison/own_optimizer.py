@@ -18,7 +18,7 @@ from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, check_tells_its_steps, own_schedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped, checked, described_optimizer, given
 from lit_lrsched.errors import InputError
-from lit_lrsched.optim.param_groups import check_lrs, scales_left_out, undo_schedulers
+from lit_lrsched.optim.param_groups import scales_left_out, undo_schedulers
 from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
 from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure
 from lit_lrsched.trainer.lightning_internals import begin_fit
@@ -37,7 +37,6 @@ def ask(module: LightningModule, data: LightningDataModule, regime: Regime, epoc
         InputError: When it has none, or several, or one whose rate cannot be set.
     """
     optimizer, configs, loop = _asked(module, data, regime, epochs)
-    check_lrs(optimizer)
     schedule, notes = None, []
     if configs and takes("lr_scheduler", module):
         of_argument = own_schedule(optimizer, configs, loop).name
@@ -73,7 +72,6 @@ def ask_with_schedule(
             training.
     """
     optimizer, configs, loop = _asked(module, data, regime, epochs, steps)
-    check_lrs(optimizer)
     return _described(module, optimizer, configs, own_schedule(optimizer, configs, loop) if configs else None)
 
 

@@ -239,9 +239,7 @@ def given(make: OptimizerCallable, parameters: Iterable[nn.Parameter], notes: tu
         InputError: When its first param group has no rate, or its rate cannot be set.
     """
     everything = list(parameters)
-    optimizer = make(everything)
-    check_lrs(optimizer)
-    return checked(described_optimizer(optimizer, everything, make=make, notes=notes))
+    return checked(described_optimizer(make(everything), everything, make=make, notes=notes))
 
 
 def checked(optimizer: RacingOptimizer) -> RacingOptimizer:
