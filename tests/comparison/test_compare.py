@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -198,6 +199,23 @@ def test_a_run_whose_module_raises_as_its_loss_breaks_down_has_diverged(tmp_path
         InputError, match=r"constant at 1e\+30, seed 0, broke off, Checking raised .*: give lower rates"
     ):
         compare(Checking, data, {"constant": Constant()}, **{**given, "lrs": [1e30], "folder": tmp_path / "high"})
+
+
+class Factorizing(MLP):
+    """Its loss is that of a matrix which has no factors once weights are infinite."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        factors = torch.linalg.cholesky(torch.eye(2) * (1 + 0 * sum(weight.sum() for weight in self.parameters())))
+        return loss + 0 * factors.sum()
+
+
+def test_a_matrix_that_an_operation_refuses_ends_neither_the_race_nor_other_runs(tmp_path, caplog):
+    caplog.set_level("INFO")
+    given = {"lrs": [0.01, 1e30], "seeds": 2, "epochs": 2, "metric": "val_loss", "folder": tmp_path}
+    race = compare(Factorizing, partial(Data, 16, rows=64), {"constant": Constant(), "linear": Linear()}, **given)
+    assert [record.diverged for record in race.results.records] == [False, False, True, True] * 2
+    assert re.search(r"since a run breaks down and would stop the others \(_?LinAlgError: linalg.cholesky", caplog.text)
 
 
 def test_other_errors_of_a_run_keep_their_traceback(tmp_path):

@@ -78,7 +78,8 @@ def _is_made_by_library(function: FunctionType) -> bool:
 
 
 def _is_in_library(names: Mapping[str, Any]) -> bool:
-    return _is_library(names["__name__"].partition(".")[0])
+    module = names.get("__name__")  # what a library compiles as it runs has none
+    return module is None or _is_library(module.partition(".")[0])
 
 
 @cache

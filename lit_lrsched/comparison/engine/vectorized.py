@@ -34,7 +34,7 @@ from lit_lrsched.comparison.engine.optimizers import Values, vectorized_update
 from lit_lrsched.comparison.engine.program import Program
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
-from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.comparison.engine.recorder import NotVectorizable, in_a_line
 from lit_lrsched.comparison.engine.regime import FULL, PLAIN, Regime
 from lit_lrsched.comparison.engine.room import free_memory, room, workers_with_room
 from lit_lrsched.comparison.engine.setting_up import Build, built
@@ -328,9 +328,16 @@ class VectorizedRace:
         )
 
     def train(self, runs: list[int], tell: Tell = _nobody) -> Chunk:
-        """Trains the runs of one chunk."""
+        """Trains the runs of one chunk.
+
+        Raises:
+            NotVectorizable: When one of them comes to a matrix that an operation refuses, which stops all of them.
+        """
         with _threads(self._threads), torch.no_grad():
-            return self._train(runs, tell)
+            try:
+                return self._train(runs, tell)
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+                raise NotVectorizable(f"a run breaks down and would stop the others ({in_a_line(error)})") from error
 
     def _train(self, runs: list[int], tell: Tell) -> Chunk:
         real = [self._trainings[run] for run in runs]
