@@ -718,6 +718,9 @@ REFUSED = {
     r"appends more than tensors and numbers to self.losses": Naming,
     r"changes self.started": Starting,
     r"branches on the values": variant(training_step=branching),
+    r"takes the numbers out of its tensors, as numpy\(\) does": variant(
+        validation_step=lambda self, batch: self.log("val_loss", float(self.net(batch[0]).numpy().mean()))
+    ),
     r"draws from Python's or NumPy's generator": variant(training_step=from_numpy),
     r"generator": variant(training_step=from_a_generator),
     r"logs 'loss' twice": variant(training_step=repeating),

@@ -173,6 +173,8 @@ def _reason(error: Exception) -> str:
         return "torch.func cannot follow a step: it calls an autograd.Function without setup_context"
     if Appended.__name__ in text:  # where a function wants tensors
         return READS
+    if "data pointer" in text:
+        return "a step takes the numbers out of its tensors, as numpy() does"
     of_values = ("data-dependent", ".item()", "aten::_local_scalar_dense", "dynamic", OF_EACH_RUN)
     if any(part in text for part in of_values):
         return "a step branches on the values of its tensors"

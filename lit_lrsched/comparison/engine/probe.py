@@ -176,6 +176,7 @@ class _Probe:
             self._stage("val", epoch)
         self._hooks("end", "train", epoch)
 
+    @torch.no_grad()
     def _stage(self, stage: Stage, epoch: int) -> None:
         self._hooks("start", stage, epoch)
         metrics, ended = self._found.metrics[stage], set[Feed]()
