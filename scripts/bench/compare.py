@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -243,19 +244,19 @@ def curves(numbers: Sequence[int], widths: Sequence[int]) -> None:
 
 def sides(rounds: int, threads: int) -> None:
     """Prints what a training takes on each side."""
-    best: dict[str, float] = {}
+    best = defaultdict[str, float](lambda: np.inf)
     compiling, first, after = 0.0, np.inf, np.inf
     in_jax = jax_race() if importlib.util.find_spec("jax") else None
     fit(0)
     for turn in range(rounds):
         for name, side in {"plain": plain, "fit": fit}.items():
             for seed in range(3):
-                best[name] = min(best.get(name, np.inf), alone(partial(side, seed)))
+                best[name] = min(best[name], alone(partial(side, seed)))
         for name, compiled in {"together": False, "compiled": True}.items():
             elapsed, together = race(1000, compile=compiled)
-            best[name] = min(best.get(name, np.inf), elapsed / 1000)
+            best[name] = min(best[name], elapsed / 1000)
             compiling = compiling if turn else max(compiling, together.compile_seconds)
-        best["together, 100 seeds"] = min(best.get("together, 100 seeds", np.inf), race(1000, seeds=100)[0] / 1000)
+        best["together, 100 seeds"] = min(best["together, 100 seeds"], race(1000, seeds=100)[0] / 1000)
         for seeds in (20, 100):
             elapsed, line, shown = command(seeds)
             first, after = min(first, shown), min(after, shown - line)
@@ -263,11 +264,11 @@ def sides(rounds: int, threads: int) -> None:
                 f"compare, {seeds} seeds": front_door(seeds),
                 f"command, {seeds} seeds": elapsed,
             }.items():
-                best[name] = min(best.get(name, np.inf), seconds / 1000)
+                best[name] = min(best[name], seconds / 1000)
         if in_jax:
             started = time.perf_counter()
             in_jax()
-            best["jax"] = min(best.get("jax", np.inf), (time.perf_counter() - started) / 1000)
+            best["jax"] = min(best["jax"], (time.perf_counter() - started) / 1000)
     print(f"\n1000 trainings, {threads} threads; compiling took {compiling:.1f} s")
     print(f"First result of the command: {first:.1f} s after its start, {after:.1f} s after its first line")
     others = ["plain", "fit", "together", *(["jax"] if in_jax else [])]

@@ -123,7 +123,7 @@ class _OneByOne:
                 f"{type(module).__name__} ends its training itself, after epoch {len(trace.epochs)} of {self.epochs}, "
                 "and runs are compared at one length: let it train on, without trainer.should_stop"
             )
-        broken = not all(parameter.isfinite().all() for parameter in module.parameters())
+        broken = not _are_finite(module)
         final: dict[str, float] = {}
         with interrupts_of_lightning():
             # Lightning validates where it is told to stop, not where its steps are up within an epoch.
@@ -156,10 +156,15 @@ def _is_of_numbers(error: Exception, module: LightningModule) -> bool:
     """
     if isinstance(error, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
         return True
-    if not all(parameter.isfinite().all() for parameter in module.parameters()):
+    if not _are_finite(module):
         return True
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return any(_is_lost(value) for frame in frames for value in frame.f_locals.values())
+
+
+def _are_finite(module: LightningModule) -> bool:
+    """Returns whether no weight of a module is nan or infinite."""
+    return all(bool(parameter.isfinite().all()) for parameter in module.parameters())
 
 
 def _is_lost(value: object) -> bool:

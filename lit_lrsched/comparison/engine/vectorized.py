@@ -18,7 +18,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, 
 from contextlib import contextmanager, suppress
 from copy import copy
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -144,9 +143,9 @@ class VectorizedRace:
         probes = {feed: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for feed, part in rows.items()}
         schedule = Schedule({feed: len(sizes) for feed, sizes in self._sizes.items()}, epochs, regime, self._steps)
         self._pure = PureModule(module, trained, len(real.param_groups), probes, schedule)
-        self._noted: dict[str, Any] = {}  # what later seeds begin with where all share an object that steps write into
+        self._noted = self._held  # what later seeds begin with where all share an object that steps write into
         with suppress(NotVectorizable):  # of tensors that a step keeps
-            self._noted = held(module)
+            self._noted = self._held | held(module)
         for name in sorted(anew & self._pure.calls.changing):
             raise NotVectorizable(f"its setup for the test makes self.{name} anew, which training changes")
         example = Member(*self._pure.tensors(module), {feed: part.few() for feed, part in rows.items()})
@@ -301,7 +300,7 @@ class VectorizedRace:
         names = sorted(
             name
             for name in now.keys() | self._held.keys()
-            if now.get(name) not in (self._held.get(name), self._noted.get(name, self._held.get(name)))
+            if now.get(name) not in (self._held.get(name), self._noted.get(name))
         )
         if names:
             raise NotVectorizable(
