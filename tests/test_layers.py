@@ -180,7 +180,7 @@ def test_the_worked_example_knows_schedules_by_name_alone():
             for imported, imported_names, _ in imports_of(source):
                 if imported.startswith(("lit_lrsched.schedules", "lit_lrsched.trainer")):
                     names |= set(imported_names)
-    assert names == {"schedule_config", "Interval", "Schedule", "ScheduleLike"}
+    assert names == {"schedule_config", "Interval", "Schedule", "ScheduleLike", "LightningModule"}
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -5,6 +5,8 @@ Models for the command line, which names them by their path, are in ``tests.fore
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -263,3 +265,15 @@ def used_by(
     trainer = quiet_trainer(used, *callbacks, **options)
     trainer.fit(module, Numbers() if data is None else data, val, ckpt_path=ckpt, weights_only=ckpt and True)
     return used
+
+
+def run_script(text: str, folder: Path) -> str:
+    """Runs a script in a Python of its own, in a folder; returns what it prints."""
+    lines = text.strip("\n").splitlines()
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    (folder / "script.py").write_text("\n".join(line[indent:] for line in lines) + "\n")
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr

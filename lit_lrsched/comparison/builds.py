@@ -7,15 +7,20 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
-from lightning.pytorch.utilities import CombinedLoader
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.setting_up import Build, set_up
 from lit_lrsched.errors import InputError
-from lit_lrsched.trainer.lightning_package import either
+from lit_lrsched.trainer.lightning_package import (
+    CombinedLoader,
+    LightningDataModule,
+    LightningModule,
+    either,
+    is_overridden,
+    seed_everything,
+    trainer_for,
+)
 
 WITHOUT_LENGTH = "its training data has no length"
 """Why runs are trained one by one on a stream."""
@@ -41,32 +46,37 @@ def build_from(
 
     def build(seed: int) -> tuple[LightningModule, LightningDataModule]:
         seed_everything(seed, verbose=False)
-        module = _fresh_model(model) if isinstance(model, LightningModule) else model()
+        module = _fresh_model(model) if isinstance(model, either(LightningModule)) else model()
         made = module, _fresh_data(data, seed)
         _check("model", made[0], LightningModule)
         _check("data", made[1], LightningDataModule)
+        _check_goes_together(*made)
         return made
 
     return build
 
 
 def _check(name: str, value: object, kind: type) -> None:
-    if not isinstance(value, kind):
-        if isinstance(value, either(kind)):
-            raise InputError(
-                f"{name} is of the class {type(value).__name__}, made with pytorch_lightning, and runs are trained "
-                "with lightning.pytorch: import Lightning from there, or use ApplySchedule, which takes both"
-            )
+    if not isinstance(value, either(kind)):
         hint = ", such as LightningDataModule.from_datasets" if kind is LightningDataModule else ""
         raise InputError(
-            f"{name} is of the class {type(value).__name__}: give a {kind.__name__} of lightning.pytorch, its class, "
-            f"or a function that makes one{hint}"
+            f"{name} is of the class {type(value).__name__}: give a {kind.__name__}, its class, or "
+            f"a function that makes one{hint}"
+        )
+
+
+def _check_goes_together(module: LightningModule, data: LightningDataModule) -> None:
+    if trainer_for(module) is not trainer_for(data):
+        module_of, data_of = (trainer_for(one).__module__.partition(".trainer")[0] for one in (module, data))
+        raise InputError(
+            f"{type(module).__name__} is made with {module_of} and {type(data).__name__} with {data_of}, and no "
+            "trainer takes both: import Lightning from one of the two"
         )
 
 
 def drawn_anew(model: Any) -> list[str]:
     """Returns what there is to say of a model that is given as an instance: how every seed gets weights of its own."""
-    if not isinstance(model, LightningModule):
+    if not isinstance(model, either(LightningModule)):
         return []
     return [
         f"{type(model).__name__} is an instance: every seed draws its weights anew, layer by layer (reset_parameters); "
@@ -97,7 +107,7 @@ def _batches_per_epoch(build: Build, seed: int) -> int | None:
         loader = data.train_dataloader()
     if isinstance(loader, (Mapping, list, tuple)):
         loader = CombinedLoader(loader, "max_size_cycle")
-    if not isinstance(loader, CombinedLoader):
+    if not isinstance(loader, either(CombinedLoader)):
         return _length_of(loader)
     iter(loader)  # which has no length before
     try:
@@ -161,11 +171,9 @@ def _fresh_model(pattern: LightningModule) -> LightningModule:
 
 
 def _fresh_data(data: Callable[..., LightningDataModule] | LightningDataModule, seed: int) -> LightningDataModule:
-    make: Callable[..., LightningDataModule]
-    if isinstance(data, LightningDataModule):
-        if "seed" not in data.hparams:
-            return copy.deepcopy(data)
-        arguments = {name: value for name, value in data.hparams.items() if name != "seed"}
-        return type(data)(**arguments, seed=seed)
-    make = data
-    return make(seed=seed) if "seed" in inspect.signature(make).parameters else make()
+    if callable(data):
+        return data(seed=seed) if "seed" in inspect.signature(data).parameters else data()
+    if "seed" not in data.hparams:
+        return copy.deepcopy(data)
+    arguments = {name: value for name, value in data.hparams.items() if name != "seed"}
+    return type(data)(**arguments, seed=seed)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from lightning.pytorch import LightningModule
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR
 
@@ -19,6 +18,7 @@ from lit_lrsched.schedules.decays import Cosine, Linear
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.schedules.recipes import OneCycle, WarmupCosine, WarmupStableDecay
 from lit_lrsched.schedules.shapes import Constant
+from lit_lrsched.trainer.lightning_package import LightningModule
 
 SCHEDULES: dict[str, Any] = {
     "constant": Constant(),

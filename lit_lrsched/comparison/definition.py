@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch.nn.parameter import is_lazy
 
 from lit_lrsched.class_paths import without_partial
@@ -22,6 +20,7 @@ from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped
 from lit_lrsched.comparison.splits import check_seeded, first_rows
 from lit_lrsched.errors import shown
 from lit_lrsched.optim.param_groups import get_value, momentum_of, set_value
+from lit_lrsched.trainer.lightning_package import LightningModule, isolate_rng
 
 
 @dataclass(frozen=True)

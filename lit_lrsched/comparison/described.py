@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
 from lit_lrsched.class_paths import import_path, without_partial
 from lit_lrsched.comparison.engine.user_code import from_outside, is_of_library, members_of
 from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.lightning_package import LightningDataModule, LightningModule, either
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -82,7 +82,7 @@ class _Description:
             fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
             return [self.of(type(value)), self.of(fields)]
         found = [self.of(type(value)), re.sub(r" at 0x[0-9a-f]+", "", repr(value))]
-        if isinstance(value, (LightningModule, LightningDataModule)):
+        if isinstance(value, either(LightningModule, LightningDataModule)):
             found.append(self.of(dict(value.hparams)))
         elif isinstance(value, nn.Module):
             found.append(self.of(value.state_dict()))
@@ -94,7 +94,7 @@ class _Description:
         return found
 
     def _attributes(self, value: Any) -> Any:
-        kinds: Any = _PLAIN if isinstance(value, LightningDataModule) else object
+        kinds: Any = _PLAIN if isinstance(value, either(LightningDataModule)) else object
         held = {name: one for name, one in getattr(value, "__dict__", {}).items() if name[0] != "_"}
         return self.of({name: one for name, one in held.items() if isinstance(one, kinds) and not _is_place(one)})
 

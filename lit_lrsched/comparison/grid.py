@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Union, cast
 
-from lightning.pytorch import LightningModule, Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -32,6 +31,7 @@ from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike
 from lit_lrsched.schedules.plateau import Plateau, following
 from lit_lrsched.trainer.lightning_internals import optimizers_in
+from lit_lrsched.trainer.lightning_package import LightningModule, Trainer
 from lit_lrsched.trainer.schedule_config import (
     AnySchedule,
     LRSchedulerCallable,

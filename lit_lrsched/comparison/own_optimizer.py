@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -22,6 +20,13 @@ from lit_lrsched.optim.param_groups import scales_left_out, undo_schedulers
 from lit_lrsched.optim.training_loop import SchedulerConfig, TrainingLoop
 from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure
 from lit_lrsched.trainer.lightning_internals import begin_fit
+from lit_lrsched.trainer.lightning_package import (
+    LightningDataModule,
+    LightningModule,
+    Trainer,
+    is_overridden,
+    trainer_for,
+)
 
 
 def ask(module: LightningModule, data: LightningDataModule, regime: Regime, epochs: int) -> RacingOptimizer:
@@ -119,7 +124,7 @@ def _configured(
     module: LightningModule, data: LightningDataModule, regime: Regime, epochs: int, steps: int | None
 ) -> Configured:
     with quietly():
-        trainer = _trainer(regime, epochs, steps)
+        trainer = _trainer(module, regime, epochs, steps)
         try:
             return configure(trainer, module, data)
         except DoesNotFit:
@@ -138,8 +143,8 @@ def _configured(
             ) from None
 
 
-def _trainer(regime: Regime, epochs: int, steps: int | None) -> Trainer:
-    return bare_trainer(epochs, steps, accelerator="cpu", devices=1, **regime.counts())
+def _trainer(module: LightningModule, regime: Regime, epochs: int, steps: int | None) -> Trainer:
+    return bare_trainer(trainer_for(module), epochs, steps, accelerator="cpu", devices=1, **regime.counts())
 
 
 def in_place_of_own(
@@ -166,7 +171,7 @@ def in_place_of_own(
     _check_is_none_yet(make)
     if not is_overridden("configure_optimizers", module) or takes("optimizer", module):
         with quietly():
-            begin_fit(_trainer(regime, epochs, steps), module, data)  # a module may make its layers in setup
+            begin_fit(_trainer(module, regime, epochs, steps), module, data)  # a module may make its layers in setup
         return given(make, module.parameters())
     note = f"It takes the place of {type(module).__name__}.configure_optimizers, its schedule included"
     try:

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.strategies import Strategy
 
 from lit_lrsched.class_paths import import_from, without_partial
 from lit_lrsched.comparison.best_peaks import best_peaks
@@ -52,7 +50,13 @@ from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.plain import plain
 from lit_lrsched.plans.console import filled
 from lit_lrsched.schedules.core import Interval, ScheduleLike
-from lit_lrsched.trainer.lightning_package import rank_zero_info
+from lit_lrsched.trainer.lightning_package import (
+    LightningDataModule,
+    LightningModule,
+    Strategy,
+    Trainer,
+    rank_zero_info,
+)
 from lit_lrsched.trainer.schedule_config import AnySchedule
 
 if TYPE_CHECKING:

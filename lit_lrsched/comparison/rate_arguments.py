@@ -8,8 +8,6 @@ from copy import deepcopy
 from typing import Any, Union
 
 import numpy as np
-from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_lrsched.class_paths import from_plain
 from lit_lrsched.comparison.engine.regime import Regime
@@ -18,6 +16,7 @@ from lit_lrsched.comparison.engine.training import FloatArray
 from lit_lrsched.comparison.own_optimizer import ask_with_schedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer
 from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.lightning_package import LightningDataModule, LightningModule, isolate_rng
 
 Place = tuple[Union[str, int], ...]
 """Where a value stands among nested arguments: ``("optim", "lr")``."""

@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities.model_helpers import is_overridden
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, IterableDataset
 
 from lit_lrsched.comparison.engine.recorder import Stage
@@ -19,6 +16,7 @@ from lit_lrsched.comparison.engine.setting_up import Build, set_up
 from lit_lrsched.comparison.evidence.summary import Splits
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.torch_internals import tree_leaves
+from lit_lrsched.trainer.lightning_package import LightningDataModule, is_overridden, isolate_rng
 
 _LOOKED_FOR = 32  # test rows of one seed that are looked for ...
 _AMONG = 2_000  # ... among so many training rows of another

@@ -11,19 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import (
-    DeviceStatsMonitor,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ModelSummary,
-    OnExceptionCheckpoint,
-    ProgressBar,
-    Timer,
-)
-from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
-from lightning.pytorch.utilities.model_helpers import is_overridden
-
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.errors import InputError
@@ -31,6 +18,14 @@ from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
 from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger
 from lit_lrsched.trainer.callbacks.schedule_report import ScheduleReport
 from lit_lrsched.trainer.lightning_internals import callbacks_of
+from lit_lrsched.trainer.lightning_package import (
+    Callback,
+    LightningModule,
+    Trainer,
+    either,
+    is_overridden,
+    part_of_lightning,
+)
 
 # What the trainer's options are where they change nothing.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -41,10 +36,15 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "check_val_every_n_epoch": (1,),
 }
 
+_precision, _callbacks = part_of_lightning("plugins.precision"), part_of_lightning("callbacks")
+
+_PRECISIONS = (_precision.Precision, _precision.MixedPrecision, _precision.HalfPrecision, _precision.DoublePrecision)
+
 # Callbacks that train nothing: what they show or save, a race has no use for.
 _IDLE = (
-    *(ApplySchedule, DeviceStatsMonitor, LearningRateLogger, LearningRateMonitor, ModelCheckpoint, ModelSummary),
-    *(OnExceptionCheckpoint, ProgressBar, ScheduleReport),
+    *(ApplySchedule, LearningRateLogger, ScheduleReport),
+    *(_callbacks.DeviceStatsMonitor, _callbacks.LearningRateMonitor, _callbacks.ModelCheckpoint),
+    *(_callbacks.ModelSummary, _callbacks.OnExceptionCheckpoint, _callbacks.ProgressBar),
 )
 
 
@@ -84,12 +84,12 @@ def check_trainer(trainer: Trainer, epochs: int, what: str) -> list[str]:
     if trainer.reload_dataloaders_every_n_epochs:  # type: ignore[attr-defined]
         raise InputError(f"{what} does not honour the trainer's reload_dataloaders_every_n_epochs: leave it out")
     plugin = type(trainer.precision_plugin)
-    if plugin not in (Precision, MixedPrecision, HalfPrecision, DoublePrecision):
+    if plugin not in either(*_PRECISIONS):
         raise InputError(f"{what} does not honour the trainer's {plugin.__name__}: give precision, or leave it out")
     if trainer.max_epochs not in (None, epochs):
         raise InputError(f"epochs={epochs}, and the trainer has max_epochs={trainer.max_epochs}: give one of the two")
     callbacks: list[Callback] = callbacks_of(trainer)
-    if any(isinstance(one, Timer) for one in callbacks):
+    if any(isinstance(one, either(_callbacks.Timer)) for one in callbacks):
         raise InputError(f"{what} has no clock to end its runs by: leave max_time out, the Timer")
     left_out = _left_out("The trainer's", callbacks)
     if trainer.world_size == 1:
@@ -102,10 +102,10 @@ def own_callbacks_left_out(module: LightningModule) -> list[str]:
     if not is_overridden("configure_callbacks", module):
         return []
     brought = module.configure_callbacks()
-    callbacks = [brought] if isinstance(brought, Callback) else list(brought)
+    callbacks = list(brought) if isinstance(brought, Sequence) else [brought]
     return _left_out(f"{type(module).__name__}'s own", callbacks)
 
 
 def _left_out(whose: str, callbacks: Sequence[Callback]) -> list[str]:
-    names = list(dict.fromkeys(type(one).__name__ for one in callbacks if not isinstance(one, _IDLE)))
+    names = list(dict.fromkeys(type(one).__name__ for one in callbacks if not isinstance(one, either(*_IDLE))))
     return [f"{whose} {', '.join(names)} {'is' if len(names) == 1 else 'are'} left out."] if names else []

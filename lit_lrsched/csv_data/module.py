@@ -6,14 +6,13 @@ import os
 from typing import Literal, TypeVar
 
 import torch
-from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lit_lrsched.csv_data.reading import read_table
 from lit_lrsched.csv_data.splitting import Split, parse_split, split_rows
 from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.lightning_package import LightningDataModule, rank_zero_info
 
 Batch = tuple[Tensor, Tensor]
 

@@ -7,7 +7,6 @@ from typing import Any, Literal, Union
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -16,6 +15,7 @@ from torchmetrics import MeanMetric, Metric
 from lit_lrsched.class_paths import from_plain, to_plain
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike
+from lit_lrsched.trainer.lightning_package import LightningModule
 from lit_lrsched.trainer.schedule_config import schedule_config
 
 OptimizerCallable = Callable[[Iterable], Optimizer]  # type: ignore[type-arg]  # as jsonargparse knows it

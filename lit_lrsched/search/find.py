@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.strategies import Strategy
-from lightning.pytorch.utilities.seed import isolate_rng
 
 from lit_lrsched.comparison.builds import build_from, drawn_anew
 from lit_lrsched.comparison.defaults import seeds_of
@@ -45,7 +42,14 @@ from lit_lrsched.search.subject import Subject, horizon_of, subject_of
 from lit_lrsched.search.terminal import show
 from lit_lrsched.search.trainings import Outcome, Trainings
 from lit_lrsched.search.words import sentence, table_of
-from lit_lrsched.trainer.lightning_package import rank_zero_info
+from lit_lrsched.trainer.lightning_package import (
+    LightningDataModule,
+    LightningModule,
+    Strategy,
+    Trainer,
+    isolate_rng,
+    rank_zero_info,
+)
 from lit_lrsched.trainer.schedule_config import AnySchedule
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ from lit_lrsched.trainer.lightning_package import (
     ModelCheckpoint,
     Trainer,
     either,
-    has_its_own,
+    is_overridden,
 )
 from lit_lrsched.trainer.logged_names import logged_names
 from lit_lrsched.trainer.other_rates import at_odds, left_out, takes_over
@@ -328,7 +328,7 @@ def _not_logged(
 ) -> list[Finding]:
     module = trainer.lightning_module
     follows = f"{follower} follows {monitor!r}"
-    if monitor.startswith("val") and has_its_own("validation_step", module) and not trainer.enable_validation:
+    if monitor.startswith("val") and is_overridden("validation_step", module) and not trainer.enable_validation:
         off = trainer.limit_val_batches == 0
         why = "limit_val_batches=0 turns validation off" if off else "there is no validation data"
         return [Finding(unvalidated, f"{follows}, but {why}: set {option} to a metric of training")]

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule
 
 _optimizer = part_of_lightning("core.optimizer")
-_loop_limits = part_of_lightning("loops.utilities")
-_call = part_of_lightning("trainer.call")
-_states = part_of_lightning("trainer.states")
 _fit_loop = part_of_lightning("loops.fit_loop")
 _launchers = part_of_lightning("strategies.launchers")
 
@@ -51,12 +48,14 @@ def begin_fit(trainer: Trainer, model: LightningModule, datamodule: LightningDat
 
     Data, callbacks of the module, ``prepare_data``, ``setup`` and ``configure_model``: no public method stops there.
     """
-    trainer.state.fn = _states.TrainerFn.FITTING
-    trainer.state.status = _states.TrainerStatus.RUNNING
-    trainer.state.stage = _states.RunningStage.TRAINING
+    states, call = part_of_lightning("trainer.states", trainer), part_of_lightning("trainer.call", trainer)
+    loop_limits = part_of_lightning("loops.utilities", trainer)
+    trainer.state.fn = states.TrainerFn.FITTING
+    trainer.state.status = states.TrainerStatus.RUNNING
+    trainer.state.stage = states.RunningStage.TRAINING
     trainer.strategy._lightning_module = model
     loop = trainer.fit_loop
-    loop.min_epochs, loop.max_epochs = _loop_limits._parse_loop_limits(
+    loop.min_epochs, loop.max_epochs = loop_limits._parse_loop_limits(
         loop.min_steps, loop.max_steps, loop.min_epochs, loop.max_epochs, trainer
     )
     trainer._data_connector.attach_data(model, datamodule=datamodule)
@@ -64,8 +63,8 @@ def begin_fit(trainer: Trainer, model: LightningModule, datamodule: LightningDat
     trainer._callback_connector._attach_model_callbacks()
     trainer._callback_connector._attach_model_logging_functions()
     trainer._data_connector.prepare_data()
-    _call._call_setup_hook(trainer)
-    _call._call_configure_model(trainer)
+    call._call_setup_hook(trainer)
+    call._call_configure_model(trainer)
 
 
 def configured_optimizers(model: LightningModule) -> tuple[list[Optimizer], list[LRSchedulerConfig]]:

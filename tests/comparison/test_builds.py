@@ -123,7 +123,7 @@ LINEAR = {"linear": Linear()}
         (
             (MLP, DataLoader([1])),
             {},
-            "data is of the class DataLoader: give a LightningDataModule of lightning.pytorch, its class, or a "
+            "data is of the class DataLoader: give a LightningDataModule, its class, or a "
             "function that makes one, such as LightningDataModule.from_datasets",
         ),
         ((MLP, lambda: DataLoader([1])), {}, "data is of the class DataLoader"),
@@ -131,7 +131,7 @@ LINEAR = {"linear": Linear()}
         (
             ("MLP", Data),
             {},
-            "model is of the class str: give a LightningModule of lightning.pytorch, its class, or a function",
+            "model is of the class str: give a LightningModule, its class, or a function",
         ),
         ((torch.nn.Linear(1, 1), Data), {}, "model is of the class Linear"),
         ((lambda: torch.nn.Linear(1, 1), Data), {}, "model is of the class Linear"),

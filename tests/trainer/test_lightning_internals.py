@@ -11,14 +11,15 @@ import pytest
 from lightning.pytorch import LightningDataModule
 
 from lit_lrsched.trainer import lightning_internals
+from lit_lrsched.trainer.lightning_package import part_of_lightning
 from tests.training import Tiny, tiny_trainer
 
 NAMES = [
     "_optimizer._init_optimizers_and_lr_schedulers",
     "_optimizer._configure_optimizers",
-    "_loop_limits._parse_loop_limits",
-    "_call._call_setup_hook",
-    "_call._call_configure_model",
+    "loop_limits._parse_loop_limits",
+    "call._call_setup_hook",
+    "call._call_configure_model",
     "trainer.strategy._lightning_module",
     "trainer._data_connector.attach_data",
     "trainer._data_connector.prepare_data",
@@ -49,7 +50,8 @@ def trainer() -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_installed_version_has_it(name, trainer):
     start, _, rest = name.partition(".")
-    objects = {"trainer": trainer, "data": LightningDataModule()}
+    parts = {"call": part_of_lightning("trainer.call"), "loop_limits": part_of_lightning("loops.utilities")}
+    objects = {"trainer": trainer, "data": LightningDataModule(), **parts}
     attrgetter(rest)(objects[start] if start in objects else getattr(lightning_internals, start))
 
 

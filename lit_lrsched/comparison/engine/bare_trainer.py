@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lightning.pytorch import Trainer
-
 from lit_lrsched.trainer.lightning_internals import idle_logger
+from lit_lrsched.trainer.lightning_package import Trainer
 
 
-def bare_trainer(epochs: int, steps: int | None = None, **options: Any) -> Trainer:
+def bare_trainer(kind: type[Trainer], epochs: int, steps: int | None = None, **options: Any) -> Trainer:
     """Returns a trainer that shows and saves nothing; of so many steps, where they end within the last epoch."""
-    return Trainer(
+    return kind(
         max_epochs=epochs,
         max_steps=-1 if steps is None else steps,
         logger=idle_logger(),  # a module may use its logger itself
@@ -31,7 +30,8 @@ def quietly() -> Iterator[None]:
     """Keeps a hundred trainers from saying a hundred times what each says once."""
     loggers = [
         logging.getLogger(name)
-        for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+        for package in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
+        for name in (package, f"{package}.utilities.rank_zero")
     ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
@@ -30,7 +28,7 @@ from lit_lrsched.comparison.engine.setting_up import Build, built, made_anew
 from lit_lrsched.comparison.engine.stand_ins import StandIn
 from lit_lrsched.optim.torch_internals import is_iterated_as_usual, register_pytree_node, tree_leaves, tree_map
 from lit_lrsched.trainer.lightning_internals import tell_epoch
-from lit_lrsched.trainer.lightning_package import rank_zero_info
+from lit_lrsched.trainer.lightning_package import LightningDataModule, LightningModule, is_overridden, rank_zero_info
 
 # Seconds of fetching that are told beforehand, and those that are worth finding out whether the rows are known.
 _LONG, _WORTH_A_LOOK = 10.0, 1.0

@@ -6,9 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.model_helpers import is_overridden
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -45,6 +42,7 @@ from lit_lrsched.comparison.engine.recorder import (
 )
 from lit_lrsched.comparison.engine.tallies import Tallies
 from lit_lrsched.comparison.engine.torchmetrics_internals import branchless_metrics
+from lit_lrsched.trainer.lightning_package import LightningModule, is_overridden, is_param_in_hook_signature
 
 
 class Calls:

@@ -9,7 +9,6 @@ from contextlib import redirect_stdout
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from lit_lrsched.comparison.engine.calls import Calls
@@ -20,6 +19,7 @@ from lit_lrsched.comparison.engine.items import Marked
 from lit_lrsched.comparison.engine.probe import same
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, in_a_line
 from lit_lrsched.optim.torch_internals import tree_map
+from lit_lrsched.trainer.lightning_package import isolate_rng
 
 # Nobody seeds with it: what was drawn of a first batch is not drawn again.
 _SEED = 0x1B873593_CC9E2D51

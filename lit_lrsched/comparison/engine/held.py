@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torchmetrics import Metric, MetricCollection
@@ -23,6 +22,7 @@ from lit_lrsched.comparison.engine.recorder import NotVectorizable, Recorder
 from lit_lrsched.comparison.engine.torchmetrics_internals import BOOKKEEPING, defaults_of
 from lit_lrsched.optim.torch_internals import COMPILED_NUMBER, FLAT_WEIGHTS, forward_hooks, version_of
 from lit_lrsched.trainer.lightning_internals import FIRST_HYPERPARAMETERS
+from lit_lrsched.trainer.lightning_package import LightningModule
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device, torch.Size)
 # What every module has, the input that Lightning logs a graph with among it: often drawn anew for every module.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from typing import Any
 
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lit_lrsched.comparison.engine.counts import Symbol
@@ -14,6 +13,7 @@ from lit_lrsched.comparison.engine.places import Place, holder_of, name_of, plac
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.stand_ins import StandIn
 from lit_lrsched.optim.torch_internals import tree_leaves, tree_map
+from lit_lrsched.trainer.lightning_package import LightningModule
 
 #: Why a step cannot be traced that looks into such a list.
 READS = "a step reads a list of what earlier steps appended"

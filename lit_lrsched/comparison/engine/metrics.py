@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.func import vmap
 from torchmetrics import Metric, MetricCollection
@@ -26,6 +25,7 @@ from lit_lrsched.comparison.engine.torchmetrics_internals import (
     without_compute_groups,
 )
 from lit_lrsched.optim.torch_internals import tree_flatten, tree_unflatten
+from lit_lrsched.trainer.lightning_package import LightningModule
 
 Tensors = dict[str, Tensor]
 #: What steps append to lists, by the list: nothing is read of it before the end of the epoch.

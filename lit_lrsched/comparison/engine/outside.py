@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from lightning.pytorch import LightningModule
-
 from lit_lrsched.comparison.engine.held import contents
 from lit_lrsched.comparison.engine.user_code import from_outside, functions_of, members_of
+from lit_lrsched.trainer.lightning_package import LightningModule
 
 
 class Outside:

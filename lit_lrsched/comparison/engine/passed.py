@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lit_lrsched.comparison.engine.held import own_attributes
 from lit_lrsched.comparison.engine.stand_ins import StandIn
 from lit_lrsched.optim.torch_internals import tree_flatten, tree_leaves, tree_unflatten
+from lit_lrsched.trainer.lightning_package import LightningModule
 
 _PREFIX = "passed/"
 

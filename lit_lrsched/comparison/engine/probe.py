@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -34,6 +32,7 @@ from lit_lrsched.comparison.engine.recorder import (
     in_a_line,
 )
 from lit_lrsched.optim.torch_internals import version_of
+from lit_lrsched.trainer.lightning_package import LightningModule, isolate_rng
 
 
 @dataclass(frozen=True)

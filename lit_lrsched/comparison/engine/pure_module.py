@@ -7,8 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -21,6 +19,7 @@ from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
 from lit_lrsched.comparison.engine.probe import loss_of, output_for_hook, probe
 from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Stage
 from lit_lrsched.optim.torch_internals import has_gradient_hooks, tree_flatten, tree_leaves, tree_unflatten
+from lit_lrsched.trainer.lightning_package import LightningModule, is_overridden
 
 
 class PureModule:

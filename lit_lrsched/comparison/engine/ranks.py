@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from lightning.pytorch.strategies import Strategy
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.lightning_internals import runs_script_again, spawns_functions
+from lit_lrsched.trainer.lightning_package import Strategy
 
 T = TypeVar("T")
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
@@ -15,6 +14,7 @@ from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.counts import OF_EACH_RUN, Count, Counts, Formula, Symbol
 from lit_lrsched.comparison.engine.torchmetrics_internals import value_of_batch
 from lit_lrsched.trainer.lightning_internals import idle_logger
+from lit_lrsched.trainer.lightning_package import LightningModule
 
 Stage = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")

@@ -11,8 +11,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
@@ -28,6 +26,14 @@ from lit_lrsched.optim.steps import around_steps
 from lit_lrsched.optim.torch_internals import tells_its_steps
 from lit_lrsched.trainer.interrupts import interrupts_of_lightning
 from lit_lrsched.trainer.lightning_internals import log_no_hyperparameters
+from lit_lrsched.trainer.lightning_package import (
+    Callback,
+    LightningDataModule,
+    LightningModule,
+    Trainer,
+    is_overridden,
+    trainer_for,
+)
 
 #: Returns what ``configure_optimizers`` of one run's module returns, given the module, its trainer and its own method.
 Configure = Callable[[LightningModule, Trainer, Callable[[], Any]], Any]
@@ -105,6 +111,7 @@ class _OneByOne:
     def _train(self, run: int, module: LightningModule, data: LightningDataModule, trace: _Trace) -> Chunk:
         log_no_hyperparameters(data)
         trainer = bare_trainer(
+            trainer_for(module),
             self.epochs,
             self.steps,
             accelerator=self.device.type,

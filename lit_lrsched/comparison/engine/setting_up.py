@@ -8,9 +8,6 @@ from functools import cache
 from typing import Any, cast
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities.model_helpers import is_overridden
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
@@ -18,6 +15,14 @@ from lit_lrsched.comparison.engine.held import held, tensors_of
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.optim.torch_internals import version_of
+from lit_lrsched.trainer.lightning_package import (
+    LightningDataModule,
+    LightningModule,
+    Trainer,
+    is_overridden,
+    isolate_rng,
+    trainer_for,
+)
 
 #: Seeds everything, then builds the module and its data, in the order in which one run of that seed would.
 Build = Callable[[int], tuple[LightningModule, LightningDataModule]]
@@ -32,7 +37,7 @@ def set_up(data: LightningDataModule, *stages: str) -> Iterator[None]:
         stages: What it is set up for.
     """
     before = getattr(data, "trainer", None)  # a class may leave out the constructor of its base
-    data.trainer = before or cast("Trainer", _WhenAsked())
+    data.trainer = before or cast("Trainer", _WhenAsked(trainer_for(data)))
     try:
         data.prepare_data()
         for stage in stages:
@@ -136,13 +141,16 @@ class _TrainerInSetup:
 
 
 class _WhenAsked:
-    """Such a trainer that is made when it is asked for something: few data modules do, and making one takes long."""
+    """A trainer that is made when data ask it for something: few data modules do, and making one takes long."""
+
+    def __init__(self, kind: type[Trainer]) -> None:
+        self._kind = kind
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(_trainer(), name)
+        return getattr(_trainer(self._kind), name)  # type: ignore[arg-type]  # classes can be hashed
 
 
 @cache
-def _trainer() -> Trainer:
+def _trainer(kind: type[Trainer]) -> Trainer:
     with quietly():
-        return bare_trainer(1, accelerator="cpu", devices=1)
+        return bare_trainer(kind, 1, accelerator="cpu", devices=1)

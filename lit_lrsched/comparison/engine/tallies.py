@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from lit_lrsched.comparison.engine.counts import Symbol
 from lit_lrsched.comparison.engine.items import Item, item
 from lit_lrsched.comparison.engine.places import Place, holder_of, places
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
+from lit_lrsched.trainer.lightning_package import LightningModule
 
 _Numbers = dict[Place, Any]
 

@@ -21,7 +21,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
 
 from lit_lrsched.comparison.engine.batches import Rows, bytes_of, module_and_rows
 from lit_lrsched.comparison.engine.even import LANES
@@ -43,6 +42,7 @@ from lit_lrsched.comparison.engine.workers import Tell, in_processes
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.optim.torch_internals import tree_map
 from lit_lrsched.schedules.plateau import Plateau
+from lit_lrsched.trainer.lightning_package import LightningModule
 
 # Runs of a program that only shows what a run works on, and how.
 _FEW = 2

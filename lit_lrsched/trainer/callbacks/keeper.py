@@ -31,7 +31,7 @@ from lit_lrsched.trainer.lightning_package import (
     GradientAccumulationScheduler,
     LightningModule,
     Trainer,
-    has_its_own,
+    is_overridden,
     rank_zero_info,
     rank_zero_warn,
 )
@@ -48,7 +48,7 @@ from lit_lrsched.trainer.resumed_run import check_not_lost, check_same_kind
 
 def may_step_schedules(module: LightningModule) -> bool:
     """Returns whether the module may step its schedulers itself: the trainer leaves that to it then."""
-    return has_its_own("lr_scheduler_step", module) or not module.automatic_optimization
+    return is_overridden("lr_scheduler_step", module) or not module.automatic_optimization
 
 
 class ScheduleKeeper(Callback):

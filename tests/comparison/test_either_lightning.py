@@ -1,0 +1,141 @@
+"""Modules and data made with ``pytorch_lightning`` race and are searched as those of ``lightning.pytorch`` are."""
+
+from __future__ import annotations
+
+import inspect
+from textwrap import dedent
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset, random_split
+from torchmetrics import Accuracy
+
+from tests.training import run_script
+
+
+def made_with(lightning: Any) -> tuple[type, type]:
+    """Returns a module and data as people write them: with hooks, setup, param groups, metrics and a scheduler."""
+
+    class Net(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.save_hyperparameters()
+            self.body = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU())
+            self.accuracy = Accuracy(task="binary")
+
+        def setup(self, stage):
+            if stage == "fit":
+                self.head = nn.Linear(8, 1)
+                self.steps = self.trainer.estimated_stepping_batches
+
+        def loss(self, batch):
+            x, y = batch
+            logits = self.head(self.body(x)).squeeze(1)
+            self.accuracy.update(logits, y.long())
+            return nn.functional.binary_cross_entropy_with_logits(logits, y)
+
+        def training_step(self, batch, batch_idx):
+            return self.loss(batch) * (1 + 0.01 * self.current_epoch)
+
+        def on_train_epoch_end(self):
+            self.log("train_acc", self.accuracy.compute())
+            self.accuracy.reset()
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", self.loss(batch))
+
+        def on_validation_epoch_end(self):
+            self.log("val_acc", self.accuracy.compute())
+            self.accuracy.reset()
+
+        def test_step(self, batch, batch_idx):
+            self.log("test_loss", self.loss(batch))
+            self.log("test_acc", self.accuracy)
+
+        def configure_callbacks(self):
+            return lightning.callbacks.EarlyStopping("val_loss")
+
+        def configure_optimizers(self):
+            groups = [{"params": self.body.parameters()}, {"params": self.head.parameters(), "lr": 0.02}]
+            optimizer = torch.optim.AdamW(groups, lr=0.01)
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, [0.05, 0.1], total_steps=self.steps)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    class Data(lightning.LightningDataModule):
+        def __init__(self, seed=0):
+            super().__init__()
+            self.save_hyperparameters()
+
+        def setup(self, stage):
+            assert self.trainer.max_epochs
+            x = torch.randn(90, 6, generator=torch.Generator().manual_seed(1))
+            whole = TensorDataset(x, (x[:, 0] * x[:, 1] > 0).float())
+            self.parts = random_split(whole, [60, 15, 15], torch.Generator().manual_seed(self.hparams.seed))
+
+        def train_dataloader(self):
+            return DataLoader(self.parts[0], 16, shuffle=True)
+
+        def val_dataloader(self):
+            return DataLoader(self.parts[1], 16)
+
+        def test_dataloader(self):
+            return DataLoader(self.parts[2], 16)
+
+    return Net, Data
+
+
+def script(text: str) -> str:
+    names = "from torch import nn\nfrom torch.utils.data import DataLoader, TensorDataset, random_split\n"
+    imports = f"import torch\n{names}from torchmetrics import Accuracy\nfrom typing import Any\n"
+    return imports + inspect.getsource(made_with) + dedent(text)
+
+
+def test_races_and_searches_of_either_come_to_the_same(in_tmp):
+    text = """
+        import lightning.pytorch
+        import pytorch_lightning
+        from lit_lrsched import Constant, InputError, compare, find_lr
+
+        packages = {"new": lightning.pytorch, "old": pytorch_lightning}
+        for name, package in packages.items():
+            model, data = made_with(package)
+            for engine in ("vectorized", "sequential"):
+                given = {"epochs": 3, "seeds": 2, "engine": engine}
+                quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+                trainer = package.Trainer(accelerator="cpu", gradient_clip_val=1.0, **quiet)
+                schedules = {"constant": Constant()}
+                compare(model, data, schedules, lrs=[0.01, 0.1], trainer=trainer, folder=f"{name} {engine}", **given)
+                find_lr(model, data(), lrs=(0.01, 0.1), points=5, folder=f"find {name} {engine}", **given)
+
+        for one, other in (packages.values(), reversed(packages.values())):
+            try:
+                compare(made_with(one)[0], made_with(other)[1], {"constant": Constant()})
+            except InputError as error:
+                print(error)
+        """
+    said = run_script(script(text), in_tmp)
+    for engine in ("vectorized", "sequential"):
+        for folder in ("new", "find new"):
+            found = (in_tmp / f"{folder} {engine}" / "results.csv").read_bytes()
+            assert found.count(b"\n") in (9, 13), found  # runs of two schedules, or rates and an untrained one
+            assert (in_tmp / f"{folder.replace('new', 'old')} {engine}" / "results.csv").read_bytes() == found
+    assert said.count("Net's own EarlyStopping is left out.") == 8
+    assert "Net is made with lightning.pytorch and Data with pytorch_lightning, and no trainer takes both" in said
+    assert "Net is made with pytorch_lightning and Data with lightning.pytorch, and no trainer takes both" in said
+
+
+def test_where_only_the_older_name_is_in_use_the_other_is_not_loaded(in_tmp):
+    text = """
+        import sys
+
+        import pytorch_lightning
+        from lit_lrsched import Constant, CSVDataModule, IonosphereDataModule, compare
+
+        model, data = made_with(pytorch_lightning)
+        compare(model, data, {"constant": Constant()}, lrs=[0.1], seeds=2, epochs=1, folder="race")
+        assert isinstance(IonosphereDataModule(), pytorch_lightning.LightningDataModule)
+        assert "lightning.pytorch" not in sys.modules
+        """
+    run_script(script(text), in_tmp)
+    assert (in_tmp / "race" / "report.html").exists()
