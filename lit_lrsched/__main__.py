@@ -57,6 +57,9 @@ def _program(arguments: list[str]) -> Callable[[], None]:
         elif arguments[:1] == ["forecast"]:
             from lit_lrsched.cli.forecast import run
         else:
+            from lit_lrsched.cli.model_first import import_model
+
+            import_model(arguments)
             from lit_lrsched.cli.command import run
         return run
     finally:

@@ -9,13 +9,13 @@ from typing import Any, Optional, Union
 import torch
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse.typing import register_type
-from lightning.pytorch.cli import LRSchedulerTypeTuple
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.cli.assumed_class import AssumedClass
 from lit_lrsched.cli.comma_lists import CommaLists
 from lit_lrsched.cli.jsonargparse_internals import WritesText
+from lit_lrsched.cli.lightning_cli_package import LRSchedulerTypeTuple
 from lit_lrsched.cli.offered_names import OfferedNames
 from lit_lrsched.cli.parse_errors import OneLineErrors
 from lit_lrsched.cli.short_names import TorchShortNames

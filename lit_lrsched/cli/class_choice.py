@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch.cli import LightningArgumentParser
 
 from lit_lrsched.class_paths import import_from
 from lit_lrsched.cli.jsonargparse_internals import actions_of, subcommands_of
+from lit_lrsched.cli.lightning_cli_package import LightningArgumentParser
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.lightning_package import rank_zero_info
 

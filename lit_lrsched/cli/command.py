@@ -10,16 +10,12 @@ from pathlib import Path
 from typing import Any, Optional, cast, get_type_hints
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
 from lit_lrsched.class_paths import import_from, import_path
 from lit_lrsched.cli.arguments import ScheduleParser
 from lit_lrsched.cli.forecast import SUMMARY as FORECAST
+from lit_lrsched.cli.lightning_cli_package import LightningArgumentParser
 from lit_lrsched.cli.quiet import quiet_lightning
 from lit_lrsched.cli.run_folder import LastCheckpoint, shortest_path
 from lit_lrsched.cli.schedule_cli import OWN_SUBCOMMANDS, ScheduleCLI, given_callbacks
@@ -28,6 +24,15 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.ionosphere.data import IonosphereDataModule
 from lit_lrsched.ionosphere.model import SGD_01, IonosphereClassifier
 from lit_lrsched.trainer.callbacks.progress_bar import RunProgressBar
+from lit_lrsched.trainer.lightning_package import (
+    Callback,
+    LightningDataModule,
+    LightningModule,
+    ProgressBar,
+    TensorBoardLogger,
+    Trainer,
+    is_overridden,
+)
 
 _LOADERS = tuple(f"{stage}_dataloader" for stage in ("train", "val", "test", "predict"))
 _WIDTH = inspect.signature(IonosphereClassifier).parameters["in_features"].default

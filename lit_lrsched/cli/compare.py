@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from jsonargparse import ArgumentParser
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lit_lrsched.class_paths import to_plain
 from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
@@ -17,6 +16,7 @@ from lit_lrsched.cli.typed import fit_with, typed
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.console import filled
 from lit_lrsched.plans.preview import by_name
+from lit_lrsched.trainer.lightning_package import LightningDataModule, LightningModule, Trainer
 
 if TYPE_CHECKING:
     from lit_lrsched.comparison.race import Comparison

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from jsonargparse import ArgumentParser
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lit_lrsched.cli.arguments import ScheduleOptions
 from lit_lrsched.cli.json_document import add_json, print_json
@@ -16,6 +15,7 @@ from lit_lrsched.cli.typed import fit_with
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.console import filled
 from lit_lrsched.plans.figures import save
+from lit_lrsched.trainer.lightning_package import LightningDataModule, LightningModule, Trainer
 
 if TYPE_CHECKING:
     from lit_lrsched.comparison.rate_arguments import Remake

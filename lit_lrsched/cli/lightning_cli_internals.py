@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lit_lrsched.cli.lightning_cli_package import LightningArgumentParser, LightningCLI
 
 
 class OpenCLI(LightningCLI):

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Union
 
 import torch
-from lightning.fabric.utilities.cloud_io import get_filesystem
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from lit_lrsched.cli.run_name import is_run_of, names_of
 from lit_lrsched.trainer.horizon import step_logged_next
+from lit_lrsched.trainer.lightning_package import TensorBoardLogger, get_filesystem, rank_zero_only
 
 
 class RunLogger(TensorBoardLogger):

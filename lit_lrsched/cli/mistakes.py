@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import walk_tb
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from lit_lrsched.cli.parse_errors import mistake_behind
 from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.lightning_package import MisconfigurationException
 
 _LIGHTNING = {"lightning", "pytorch_lightning"}
 # What lies on the way from the command to Lightning; any other package on it is the user's own.

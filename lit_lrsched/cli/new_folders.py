@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from lightning.pytorch.loggers import Logger
+from lit_lrsched.trainer.lightning_package import Logger
 
 
 class NewFolders:

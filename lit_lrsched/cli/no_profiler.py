@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from lightning.pytorch.profilers import PassThroughProfiler
+from lit_lrsched.trainer.lightning_package import PassThroughProfiler
 
 
 class NoProfiler(PassThroughProfiler):

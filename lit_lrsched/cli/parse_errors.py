@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lit_lrsched.class_paths import import_from
 from lit_lrsched.cli.jsonargparse_internals import all_actions, subcommands_of
 from lit_lrsched.errors import InputError, cut, did_you_mean, shown
 from lit_lrsched.schedules.entry_points import installed
@@ -27,11 +28,12 @@ _FAMILIES: dict[str, tuple[tuple[str, str], ...]] = {
     "lr_groups": (_SCHEDULE,),
     "groups": (_SCHEDULE,),
     "optimizer": (("torch.optim", "Optimizer"),),
-    "model": (("lightning.pytorch", "LightningModule"),),
-    "data": (("lightning.pytorch", "LightningDataModule"),),
-    "callbacks": (("lightning.pytorch", "Callback"),),
-    "logger": (("lightning.pytorch.loggers", "Logger"),),
+    "model": (("lightning.pytorch", "LightningModule"), ("pytorch_lightning", "LightningModule")),
+    "data": (("lightning.pytorch", "LightningDataModule"), ("pytorch_lightning", "LightningDataModule")),
+    "callbacks": (("lightning.pytorch", "Callback"), ("pytorch_lightning", "Callback")),
+    "logger": (("lightning.pytorch.loggers", "Logger"), ("pytorch_lightning.loggers", "Logger")),
 }
+_BASES = ("LightningModule", "LightningDataModule", "Callback")  # which there are in two packages
 # What people call an option or argument that has another name here.
 _OPTIONS_ELSEWHERE = {
     "lr": "--optimizer.lr",
@@ -221,7 +223,20 @@ def _of_values(message: str, key: str) -> str | None:
     wanted = ", or ".join(dict.fromkeys(_plainly(reason) for reason in reasons))
     if value.endswith(".py"):
         wanted = f"it is a file: name the class in it, like {Path(value).stem}.MyClass"
+    elif any(reason.rpartition(" ")[2] in _BASES for reason in reasons):
+        wanted = _of_the_other(value) or wanted
     return f"{key}: {shown(value)} does not fit: {cut(wanted, 200)}"
+
+
+def _of_the_other(class_path: str) -> str:
+    """Returns what there is to say of a class that is made with the Lightning of another name."""
+    from lit_lrsched.trainer.lightning_package import of_the_other  # there already, with the base
+
+    try:
+        found = import_from(class_path)
+    except InputError:
+        return ""
+    return of_the_other(found) if isinstance(found, type) else ""
 
 
 def _check_file(path: Path) -> None:
@@ -326,7 +341,10 @@ def _plainly(reason: str) -> str:
     if match := re.match(r"module '([^']+)' has no attribute '([^']+)'$", reason):
         names = [name for name in dir(sys.modules.get(match[1])) if not name.startswith("_")]
         return f"module {match[1]!r} has no {match[2]!r}{did_you_mean(match[2], names)}: name a class in it"
-    reason = re.sub(r"(does not correspond to a subclass of Lightning\w+)$", r"\1 of lightning.pytorch", reason)
+    if reason.rpartition(" ")[2] in _BASES:
+        from lit_lrsched.trainer.lightning_package import NAME  # there already, with the base
+
+        reason = f"{reason} of {NAME}"
     reason = re.sub(
         r"^Import path .*does not correspond to a subclass of (.+)$",
         r"it is no \1: name a class of this kind, or a function that is annotated to return one",

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from jsonargparse import ArgumentParser
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
 from lit_lrsched.cli.json_document import ABOUT as ABOUT_JSON
@@ -20,6 +19,7 @@ from lit_lrsched.plans.preview import Preview, by_name, show
 from lit_lrsched.plans.theory import theory as of_plans
 from lit_lrsched.plans.view import View
 from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure, plans_of, view_fit
+from lit_lrsched.trainer.lightning_package import LightningDataModule, LightningModule, Trainer
 
 SUMMARY = "Show the learning rate that fit would use, without training."
 GIVEN = ("trainer", "model", "datamodule", "options")  # by the command, not by options

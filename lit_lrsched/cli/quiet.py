@@ -23,10 +23,11 @@ def _is_about_this_run(record: logging.LogRecord) -> bool:
 
 def quiet_lightning() -> None:
     """Lets through only what is about the run at hand."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).addFilter(_is_about_this_run)
+    for of_pytorch, of_fabric in (("lightning.pytorch", "lightning.fabric"), ("pytorch_lightning", "lightning_fabric")):
+        for name in (f"{of_pytorch}.utilities.rank_zero", f"{of_fabric}.utilities.seed"):
+            logging.getLogger(name).addFilter(_is_about_this_run)
     warnings.filterwarnings("ignore", message=".*does not have many workers")
     warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")
     warnings.filterwarnings("ignore", message="The dirpath has changed")
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # a resumed run's own
-    warnings.filterwarnings("ignore", message=".*LeafSpec", module="lightning")
+    warnings.filterwarnings("ignore", message=".*LeafSpec", module="(pytorch_)?lightning")

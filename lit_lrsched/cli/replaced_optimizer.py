@@ -6,15 +6,13 @@ from collections.abc import Callable
 from types import MethodType
 from typing import Any, cast
 
-from lightning.pytorch import Callback, LightningModule
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.optim import Optimizer
 
 from lit_lrsched.cli.arguments import ScheduleOptions
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.regroup import regroup
 from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
-from lit_lrsched.trainer.lightning_package import rank_zero_info
+from lit_lrsched.trainer.lightning_package import Callback, LightningModule, is_overridden, rank_zero_info
 from lit_lrsched.trainer.schedule_config import unscheduled
 
 

@@ -7,13 +7,16 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lightning.fabric.utilities.cloud_io import get_filesystem
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.loggers.logger import DummyLogger
-
 from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.lightning_package import (
+    Callback,
+    DummyLogger,
+    LightningModule,
+    Logger,
+    ModelCheckpoint,
+    Trainer,
+    get_filesystem,
+)
 
 CONFIG = "config.yaml"
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from lit_lrsched.class_paths import import_from
 from lit_lrsched.errors import InputError
+from lit_lrsched.trainer.lightning_package import CSVLogger, TensorBoardLogger
 
 
 def default_name(config: Namespace, model: str) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lightning.fabric.utilities.cloud_io import get_filesystem
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import SaveConfigCallback
-
+from lit_lrsched.cli.lightning_cli_package import SaveConfigCallback
 from lit_lrsched.cli.run_folder import CONFIG, RunFolder
+from lit_lrsched.trainer.lightning_package import LightningModule, Trainer, get_filesystem
 
 
 class SaveConfig(SaveConfigCallback):

@@ -11,14 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
-import lightning
 import yaml  # type: ignore[import-untyped]
 from jsonargparse import Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.loggers.logger import DummyLogger
 
 from lit_lrsched.cli import compare, find, preview
 from lit_lrsched.cli.arguments import ScheduleOptions, ScheduleParser, add_schedule_arguments
@@ -28,6 +22,7 @@ from lit_lrsched.cli.endings import status_of
 from lit_lrsched.cli.json_document import check_typed, output_for_json
 from lit_lrsched.cli.jsonargparse_internals import PublicClasses
 from lit_lrsched.cli.lightning_cli_internals import OpenCLI
+from lit_lrsched.cli.lightning_cli_package import LightningArgumentParser
 from lit_lrsched.cli.loggers import CheckpointLogger, NewRunLogger, default_logger
 from lit_lrsched.cli.mistakes import mistake_in, mistakes_of_spawned_processes
 from lit_lrsched.cli.new_folders import NewFolders
@@ -45,7 +40,21 @@ from lit_lrsched.trainer.callbacks.start_audit import StartAudit, TrainingRefuse
 from lit_lrsched.trainer.callbacks.stop_cleanly import StopCleanly
 from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 from lit_lrsched.trainer.interrupts import Interrupted, interrupts_of_lightning
-from lit_lrsched.trainer.lightning_package import rank_zero_info
+from lit_lrsched.trainer.lightning_package import (
+    NAME,
+    Callback,
+    CSVLogger,
+    DummyLogger,
+    LightningDataModule,
+    LightningModule,
+    MisconfigurationException,
+    TensorBoardLogger,
+    Trainer,
+    of_the_other,
+    part_of_lightning,
+    rank_zero_info,
+    seed_everything,
+)
 from lit_lrsched.trainer.resumed_run import is_of_another, unreadable
 
 OWN_SUBCOMMANDS = {"preview": preview.SUMMARY, "find": find.SUMMARY, "compare": compare.SUMMARY}
@@ -74,6 +83,9 @@ class ScheduleCLI(OpenCLI):
         self._start_audit: StartAudit | None = None
         own = {"parser_class": ScheduleParser, "auto_configure_optimizers": False, "save_config_callback": SaveConfig}
         try:
+            for one in (*args[:2], kwargs.get("model_class"), kwargs.get("datamodule_class")):
+                if isinstance(one, type) and (told := of_the_other(one)):
+                    raise InputError(f"{one.__name__}: {told}")
             with output_for_json(sys.argv if self._from_process else kwargs["args"]):
                 super().__init__(*args, **{**own, **kwargs})
         except Interrupted as stop:
@@ -93,7 +105,7 @@ class ScheduleCLI(OpenCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Makes a parser whose ``--config`` also takes the configurations that come with the package."""
-        kwargs.setdefault("dump_header", [f"lightning.pytorch=={lightning.__version__}"])
+        kwargs.setdefault("dump_header", [f"{NAME}=={part_of_lightning('').__version__}"])
         kwargs.setdefault("formatter_class", PublicClasses)
         parser = self.parser_class(**kwargs)
         parser.add_argument("--help_all", action="help", help="Show every option and exit.")

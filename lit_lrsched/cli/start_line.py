@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from lit_lrsched.optim.kept_scheduler import kept_by
 from lit_lrsched.optim.param_groups import base_lr_of
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import title_of
+from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer
 
 _MOST_RATES = 3
 

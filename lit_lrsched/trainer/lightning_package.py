@@ -11,7 +11,8 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 _uses_older_name = "pytorch_lightning" in sys.modules and "lightning.pytorch" not in sys.modules
-_NAME = "pytorch_lightning" if _uses_older_name else "lightning.pytorch"
+#: The one of the two that this package works with.
+NAME = "pytorch_lightning" if _uses_older_name else "lightning.pytorch"
 _OTHER = "lightning.pytorch" if _uses_older_name else "pytorch_lightning"
 
 _Kind = TypeVar("_Kind")
@@ -24,7 +25,7 @@ def part_of_lightning(name: str, trainer: Trainer | None = None) -> Any:
     'Timer'
     """
     is_other = trainer is not None and not isinstance(trainer, Trainer)
-    return importlib.import_module(f"{_OTHER if is_other else _NAME}.{name}")
+    return importlib.import_module(f"{_OTHER if is_other else NAME}.{name}".rstrip("."))
 
 
 def either(*kinds: type[_Kind]) -> tuple[type[_Kind], ...]:
@@ -33,7 +34,7 @@ def either(*kinds: type[_Kind]) -> tuple[type[_Kind], ...]:
     >>> [one.__name__ for one in either(Callback)][:1]
     ['Callback']
     """
-    others = [(sys.modules.get(kind.__module__.replace(_NAME, _OTHER, 1)), kind.__name__) for kind in kinds]
+    others = [(sys.modules.get(kind.__module__.replace(NAME, _OTHER, 1)), kind.__name__) for kind in kinds]
     return (*kinds, *(getattr(module, name) for module, name in others if module is not None))
 
 
@@ -41,6 +42,14 @@ def is_overridden(hook: str, owner: LightningModule | LightningDataModule) -> bo
     """Returns whether a module or data has a hook of its own in place of the one that Lightning gives every one."""
     parent = next(kind for kind in either(LightningModule, LightningDataModule) if isinstance(owner, kind))
     return bool(part_of_lightning("utilities.model_helpers").is_overridden(hook, owner, parent))
+
+
+def of_the_other(kind: type) -> str:
+    """Returns what there is to say of a class of modules, data or callbacks that is made with the other package."""
+    others = either(LightningModule, LightningDataModule, Callback)[3:]
+    if not issubclass(kind, others):
+        return ""
+    return f"it is made with {_OTHER}, and {NAME} is at work here: import {_OTHER} alone, and before lit_lrsched"
 
 
 def trainer_for(owner: LightningModule | LightningDataModule) -> type[Trainer]:
@@ -54,6 +63,8 @@ def trainer_for(owner: LightningModule | LightningDataModule) -> type[Trainer]:
 
 
 if TYPE_CHECKING:
+    from lightning.fabric.utilities.cloud_io import get_filesystem
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
     from lightning.pytorch.callbacks import (
         BatchSizeFinder,
@@ -61,49 +72,74 @@ if TYPE_CHECKING:
         GradientAccumulationScheduler,
         LearningRateFinder,
         ModelCheckpoint,
+        ProgressBar,
         StochasticWeightAveraging,
+        TQDMProgressBar,
     )
+    from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+    from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+    from lightning.pytorch.loggers.logger import DummyLogger
+    from lightning.pytorch.profilers import PassThroughProfiler
     from lightning.pytorch.strategies import Strategy
-    from lightning.pytorch.utilities import CombinedLoader, rank_zero_info, rank_zero_warn
+    from lightning.pytorch.utilities import CombinedLoader, rank_zero_info, rank_zero_only, rank_zero_warn
     from lightning.pytorch.utilities.seed import isolate_rng
     from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
     from lightning.pytorch.utilities.types import LRSchedulerConfig, OptimizerLRSchedulerConfig
 else:
-    _package, _callbacks = importlib.import_module(_NAME), part_of_lightning("callbacks")
-    Callback, Trainer, seed_everything = _package.Callback, _package.Trainer, _package.seed_everything
-    LightningModule, LightningDataModule = _package.LightningModule, _package.LightningDataModule
-    BatchSizeFinder, LearningRateFinder = _callbacks.BatchSizeFinder, _callbacks.LearningRateFinder
-    EarlyStopping, ModelCheckpoint = _callbacks.EarlyStopping, _callbacks.ModelCheckpoint
-    GradientAccumulationScheduler = _callbacks.GradientAccumulationScheduler
-    StochasticWeightAveraging = _callbacks.StochasticWeightAveraging
-    _types, _utilities = part_of_lightning("utilities.types"), part_of_lightning("utilities")
-    LRSchedulerConfig, OptimizerLRSchedulerConfig = _types.LRSchedulerConfig, _types.OptimizerLRSchedulerConfig
-    rank_zero_info, rank_zero_warn = _utilities.rank_zero_info, _utilities.rank_zero_warn
-    CombinedLoader, Strategy = _utilities.CombinedLoader, part_of_lightning("strategies").Strategy
-    isolate_rng = part_of_lightning("utilities.seed").isolate_rng
-    is_param_in_hook_signature = part_of_lightning("utilities.signature_utils").is_param_in_hook_signature
+    for _path, _names in {
+        "": "Callback LightningDataModule LightningModule Trainer seed_everything",
+        "callbacks": "BatchSizeFinder EarlyStopping GradientAccumulationScheduler LearningRateFinder ModelCheckpoint "
+        "ProgressBar StochasticWeightAveraging TQDMProgressBar",
+        "callbacks.progress.tqdm_progress": "Tqdm",
+        "loggers": "CSVLogger Logger TensorBoardLogger",
+        "loggers.logger": "DummyLogger",
+        "profilers": "PassThroughProfiler",
+        "strategies": "Strategy",
+        "utilities": "CombinedLoader rank_zero_info rank_zero_only rank_zero_warn",
+        "utilities.exceptions": "MisconfigurationException",
+        "utilities.seed": "isolate_rng",
+        "utilities.signature_utils": "is_param_in_hook_signature",
+        "utilities.types": "LRSchedulerConfig OptimizerLRSchedulerConfig",
+    }.items():
+        _part = part_of_lightning(_path)
+        globals().update({name: getattr(_part, name) for name in _names.split()})
+    _fabric = "lightning_fabric" if _uses_older_name else "lightning.fabric"
+    get_filesystem = importlib.import_module(f"{_fabric}.utilities.cloud_io").get_filesystem
 
 __all__ = [
+    "NAME",
     "BatchSizeFinder",
+    "CSVLogger",
     "Callback",
     "CombinedLoader",
+    "DummyLogger",
     "EarlyStopping",
     "GradientAccumulationScheduler",
     "LRSchedulerConfig",
     "LearningRateFinder",
     "LightningDataModule",
     "LightningModule",
+    "Logger",
+    "MisconfigurationException",
     "ModelCheckpoint",
     "OptimizerLRSchedulerConfig",
+    "PassThroughProfiler",
+    "ProgressBar",
     "StochasticWeightAveraging",
     "Strategy",
+    "TQDMProgressBar",
+    "TensorBoardLogger",
+    "Tqdm",
     "Trainer",
     "either",
+    "get_filesystem",
     "is_overridden",
     "is_param_in_hook_signature",
     "isolate_rng",
+    "of_the_other",
     "part_of_lightning",
     "rank_zero_info",
+    "rank_zero_only",
     "rank_zero_warn",
     "seed_everything",
     "trainer_for",

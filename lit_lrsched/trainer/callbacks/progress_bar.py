@@ -6,11 +6,8 @@ import math
 import sys
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
-
 from lit_lrsched.optim.param_groups import values_of
+from lit_lrsched.trainer.lightning_package import LightningModule, Tqdm, TQDMProgressBar, Trainer
 
 
 class RunProgressBar(TQDMProgressBar):

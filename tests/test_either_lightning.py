@@ -1,16 +1,20 @@
-"""Modules and data made with ``pytorch_lightning`` race and are searched as those of ``lightning.pytorch`` are."""
+"""Modules and data made with ``pytorch_lightning`` do as well as those of ``lightning.pytorch``."""
 
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from textwrap import dedent
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 from torchmetrics import Accuracy
 
+from lit_lrsched.cli.model_first import import_model
 from tests.training import run_script
 
 
@@ -139,3 +143,84 @@ def test_where_only_the_older_name_is_in_use_the_other_is_not_loaded(in_tmp):
         """
     run_script(script(text), in_tmp)
     assert (in_tmp / "race" / "report.html").exists()
+
+
+MODEL = """
+from pytorch_lightning.demos.boring_classes import BoringDataModule, BoringModel
+
+
+class Model(BoringModel):
+    pass
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_command_works_with_the_lightning_that_the_model_is_made_with(in_tmp):
+    (in_tmp / "mine.py").write_text(MODEL)
+    given = ["--model", "mine.Model", "--data", "mine.BoringDataModule", "--trainer.max_epochs", "1"]
+    callback = ["--trainer.callbacks+", "ModelSummary", "--trainer.callbacks.max_depth", "2"]
+    done = run("-m", "lit_lrsched", "fit", *given, *callback, "--lr_scheduler", "Cosine")
+    assert done.returncode == 0, done.stderr
+    assert "learning rate followed the plan (64 of 64 steps)" in done.stdout + done.stderr
+    assert "LeafSpec" not in done.stderr
+    assert "GPU available" not in done.stderr
+    (config,) = in_tmp.glob("lightning_logs/*/config.yaml")
+    text = config.read_text()
+    assert text.startswith("# pytorch_lightning==")
+    assert "class_path: pytorch_lightning.callbacks.ModelSummary" in text
+    done = run("-m", "lit_lrsched", "preview", "--config", str(config))  # which names the model in its place
+    assert (done.returncode, done.stdout.partition("\n")[0]) == (0, "64 steps, one epoch")
+
+
+def test_a_command_of_the_other_lightning_says_what_to_import(in_tmp):
+    (in_tmp / "mine.py").write_text(MODEL)
+    (in_tmp / "any.py").write_text("from lit_lrsched import ScheduleCLI\nScheduleCLI()\n")
+    (in_tmp / "one.py").write_text("from lit_lrsched import ScheduleCLI\nfrom mine import Model\nScheduleCLI(Model)\n")
+    told = "it is made with pytorch_lightning, and lightning.pytorch is at work here: import pytorch_lightning alone,"
+    done = run("any.py", "fit", "--model", "mine.Model")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: model: 'mine.Model' does not fit: {told} and before lit_lrsched\n"
+    done = run("one.py", "fit")
+    assert (done.returncode, done.stderr) == (2, f"error: Model: {told} and before lit_lrsched\n")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["fit", "--model", "some_model.Net"],
+        ["compare", "--model=some_model.Net"],
+        ["fit", "--config", "plain.yaml"],
+        ["fit", "--config=plain.yaml"],
+        ["-c", "of_fit.yaml"],
+    ],
+)
+def test_the_module_of_the_model_is_imported_first(in_tmp, monkeypatch, typed):
+    (in_tmp / "some_model.py").write_text("")
+    (in_tmp / "plain.yaml").write_text("model: some_model.Net")
+    (in_tmp / "of_fit.yaml").write_text("fit: {model: {class_path: some_model.Net}, seed_everything: 1}")
+    monkeypatch.syspath_prepend(in_tmp)
+    monkeypatch.delitem(sys.modules, "some_model", raising=False)
+    import_model(typed)
+    assert "some_model" in sys.modules
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["fit", "--model", "broken.Net"],
+        ["fit", "--model", "nowhere.Net"],
+        ["fit", "--model"],
+        ["fit", "--model", "IonosphereClassifier"],
+        ["fit", "--config", "nowhere.yaml"],
+        ["fit", "--config", "broken.py"],
+        ["fit", "-c", "list.yaml"],
+    ],
+)
+def test_what_is_wrong_with_it_is_left_for_the_parser_to_tell(in_tmp, monkeypatch, typed):
+    (in_tmp / "broken.py").write_text("raise RuntimeError(]")
+    (in_tmp / "list.yaml").write_text("[1, 2]")
+    monkeypatch.syspath_prepend(in_tmp)
+    import_model(typed)
