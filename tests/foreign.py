@@ -159,10 +159,20 @@ def made_by_a_function(hidden: int = 3) -> MLP:
 
 
 class Tracker(Logger):
-    """A logger of the shape of W&B's: a folder, a project and a run's own id, and no ``log_dir``."""
+    """A logger of the shape of W&B's: a folder, a project and a run's own id, and no ``log_dir``.
 
-    def __init__(self, folder: str | None = "tracked", project: str | None = "mine", version: str | None = "") -> None:
+    Or one for the folder of all runs, as some have.
+    """
+
+    def __init__(
+        self,
+        folder: str | None = "tracked",
+        project: str | None = "mine",
+        version: str | None = "",
+        has_log_dir: bool = False,
+    ) -> None:
         super().__init__()
+        self._has_log_dir = has_log_dir
         self._folder, self._project = folder, project
         # Like W&B, it knows its id only when its experiment begins.
         self._id, self._version = (None if version == "" else version), version
@@ -176,6 +186,10 @@ class Tracker(Logger):
     @property
     def save_dir(self) -> str | None:
         return self._folder
+
+    @property
+    def log_dir(self) -> str | None:
+        return self._folder if self._has_log_dir else None
 
     @property
     def name(self) -> str | None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from lit_lrsched.trainer.lightning_package import Logger
 
+from lit_lrsched.cli.run_folder import own_folder
+
 
 class NewFolders:
     """What loggers are about to make for a run, which is remembered before so that nothing else is ever removed.
@@ -26,7 +28,7 @@ class NewFolders:
         # Before the loggers are asked for their folder: to claim it, one of them makes it then.
         roots = [Path(root) for logger in loggers if (root := getattr(logger, "root_dir", None))]
         self._above = [folder for root in roots for folder in (root, *root.parents) if not folder.exists()]
-        self._runs = [Path(folder) for logger in loggers if (folder := getattr(logger, "log_dir", None))]
+        self._runs = [Path(folder) for logger in loggers if (folder := own_folder(logger))]
         self._new = [run for run in self._runs if not run.exists() or not any(run.iterdir())]
         self._events = {file for run in self._runs for file in _events(run)}
 

@@ -61,12 +61,23 @@ class RunFolder:
         return os.path.isfile(checkpoint) and Path(checkpoint).resolve().is_relative_to(Path(folder).resolve())
 
     def _find(self, logger: Logger, root: str) -> str:
-        own = getattr(logger, "log_dir", None)
-        if own:
-            return str(own)
+        own = own_folder(logger)
+        if own is not None:
+            return own
         parent = os.path.join(logger.save_dir or root, logger.name or "lightning_logs")
         folders = (os.path.join(parent, name) for name in _names(logger.version))
         return next(folder for folder in folders if self.goes_on(folder) or not _holds_run(folder))
+
+
+def own_folder(logger: Logger) -> str | None:
+    """Returns the folder that a logger has for this run; None where its ``log_dir`` is that of all runs, or is none.
+
+    >>> from lightning.pytorch.loggers import CSVLogger
+    >>> own_folder(CSVLogger("logs", "mine", "first"))
+    'logs/mine/first'
+    """
+    folder = getattr(logger, "log_dir", None)
+    return str(folder) if folder and folder != logger.save_dir else None
 
 
 def _names(version: int | str | None) -> Iterator[str]:

@@ -96,7 +96,10 @@ def _name(logger: Namespace, name: str) -> None:
     is_folder = isinstance(kind, type) and issubclass(kind, (TensorBoardLogger, CSVLogger))
     option = "version" if is_folder else next((one for one in ("run_name", "name") if one in known), None)
     if option is None:
-        raise InputError(f"run_name={name!r}: {kind.__name__} takes no name: leave run_name out")
+        raise InputError(
+            f"run_name={name!r}: {kind.__name__} has no argument run_name or name: leave run_name out, and name "
+            f"the run as {kind.__name__} does"
+        )
     arguments = logger.get("init_args")
     if arguments is None:
         arguments = logger.init_args = Namespace()  # type: ignore[no-untyped-call]

@@ -29,6 +29,7 @@ def runs() -> list[str]:
 
 LOGGERS = {
     "no log_dir": ([(TRACKER, {})], "tracked/mine"),
+    "a log_dir of all runs": ([(TRACKER, {"has_log_dir": True})], "tracked/mine"),
     "no folder": ([(TRACKER, {"folder": None})], "mine"),
     "one name for all runs": ([(TRACKER, {"version": "same"})], "tracked/mine"),
     "no name at all": ([(TRACKER, {"folder": None, "project": None, "version": None})], "lightning_logs"),

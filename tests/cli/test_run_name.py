@@ -90,7 +90,7 @@ def test_other_loggers_keep_the_name_elsewhere(kind, option):
         (["fit", "--run_name="], "cannot be the name of a folder"),
         (["fit", "--run_name=..", ONCE], "cannot be the name of a folder"),
         (["fit", "--run_name=a", "--trainer.logger=false"], "names no run where trainer.logger is false"),
-        (["fit", "--run_name=a", "--trainer.logger=tests.foreign.Tracker"], "Tracker takes no name"),
+        (["fit", "--run_name=a", "--trainer.logger=tests.foreign.Tracker"], "Tracker has no argument run_name or name"),
         (["compare", "--run_name=a"], "give compare a folder (--folder)"),
     ],
 )
