@@ -29,7 +29,9 @@ def mistake_in(error: BaseException, set_up: bool) -> BaseException | None:
         return ours
     kinds = (MisconfigurationException, ValueError) if set_up else (MisconfigurationException,)
     theirs = mistake_behind(error, kinds)
-    return theirs if theirs is not None and raised_by_lightning(theirs) else None
+    while theirs is not None and not raised_by_lightning(theirs):  # jsonargparse wraps it in a ValueError of its own
+        theirs = mistake_behind(theirs.__cause__ or theirs.__context__, kinds)
+    return theirs
 
 
 def raised_by_lightning(error: BaseException) -> bool:

@@ -165,12 +165,13 @@ def _of_classes(message: str, key: str) -> str | None:
         name = ".".join(filter(None, match.groups()))
         class_path = _owner_of(match, message)
         owner = class_path.rpartition(".")[2] or "that class"
-        if name in ("class_path", *_CLASS_KEYS):
-            return f"{key}: {_class_form(_given(message))}"
+        given = _dict_of(_given(message))
+        if name == "class_path" or (name in _CLASS_KEYS and name in given):  # else the class was named well
+            return f"{key}: {_class_form(given)}"
         if owner in _EXAMPLES:  # none was chosen: it is the base of all
             example = _EXAMPLES[owner]
             return f"{key}: {name!r} belongs to a class, and none was chosen: give it first, like --{key} {example}"
-        hint = _meant(name, class_path)
+        hint = _meant(name, class_path, key)
         return f"{key}: {owner} has no option {name!r}{hint}: see --{_help_of(key)}.help {owner}"
     if match := re.search(r"following arguments are required: ([\w, ]+)", message):
         if match[1] in _OF_FUNCTIONS.values():
@@ -186,7 +187,7 @@ def _of_classes(message: str, key: str) -> str | None:
     if "Dict must include a class_path and optionally init_args, but got NestedArg" in message:
         return _of_function(key)
     if "Dict must include a class_path" in message:
-        return f"{key}: {_class_form(_given(message))}"
+        return f"{key}: {_class_form(_dict_of(_given(message)))}"
     return None
 
 
@@ -283,13 +284,16 @@ def _owner_of(match: re.Match[str], message: str) -> str:
     return there[1] if there else _last(re.findall(r"class_path='([^']+)'", message))
 
 
-def _class_form(given: str) -> str:
-    """Returns how to write a class and its arguments, in the words of a dict that has them some other way."""
+def _dict_of(given: str) -> dict[str, Any]:
     try:
         value = ast.literal_eval(given)
     except (SyntaxError, ValueError):
         value = {}
-    value = value if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) else {}
+
+
+def _class_form(value: dict[str, Any]) -> str:
+    """Returns how to write a class and its arguments, in the words of a dict that has them some other way."""
     key = next((key for key in ("class_path", *_CLASS_KEYS) if key in value), "class_path")
     arguments = {name: one for name, one in value.items() if name not in (key, "init_args")}
     inner = value.get("init_args")
@@ -300,16 +304,19 @@ def _class_form(given: str) -> str:
     return f"{wrong}: write {{class_path: {value.get(key, 'NAME')}{arguments_form}}}"
 
 
-def _meant(name: str, class_path: str) -> str:
-    """Returns the hint at the argument of a class that a wrong name stands for."""
+def _meant(name: str, class_path: str, key: str) -> str:
+    """Returns the hint at the argument of a class that a wrong name stands for, or at the way into its ``**kwargs``."""
     module, _, own = class_path.rpartition(".")
     owner = getattr(sys.modules.get(module), own, None)
     try:
-        known = list(inspect.signature(owner).parameters) if callable(owner) else []
+        known = inspect.signature(owner).parameters if callable(owner) else {}
     except (TypeError, ValueError):
-        known = []
+        known = {}
     elsewhere = _ARGUMENTS_ELSEWHERE.get(name, "")
-    return f" (did you mean {elsewhere!r}?)" if elsewhere in known else did_you_mean(name, known)
+    meant = f" (did you mean {elsewhere!r}?)" if elsewhere in known else did_you_mean(name, known)
+    if not meant and any(one.kind is one.VAR_KEYWORD for one in known.values()):
+        return f" (what its **kwargs takes is given as --{key}.dict_kwargs.{name})"
+    return meant
 
 
 def _help_of(key: str) -> str:

@@ -79,6 +79,11 @@ class Shape:
     width: int = 3
 
 
+class Named(LightningModule):
+    def __init__(self, width: int = 3, **others: int) -> None:
+        super().__init__()
+
+
 class Shaped(LightningModule):
     def __init__(self, shape: Shape, optimizer: OptimizerCallable = SGD) -> None:
         super().__init__()
@@ -238,6 +243,17 @@ def test_a_module_that_cannot_be_imported(command, name, text, told):
         ("fit --trainer.callbacks.monitor x", ["'monitor' belongs to a class", "--trainer.callbacks EarlyStopping"]),
         ("fit --trainer.logger TensorboardLogger", ["'TensorboardLogger' (did you mean 'TensorBoardLogger'?)"]),
         ("fit --lr_scheduler Formula --lr_scheduler.factor 9**9**9", ["formula '9**9**9'", "change it"]),
+        ("fit --trainer.callbacks ModelCheckpoint --trainer.callbacks.save_top_k=-2", ["error: Invalid", "save_top_k"]),
+        ("fit --optimizer Adam --optimizer.name x", ["optimizer: Adam has no option 'name': see --optimizer.help"]),
+        ('fit --optimizer={"class_path":"SGD","init_args":{"type":0}}', ["optimizer: SGD has no option 'type'"]),
+        ('fit --optimizer={"class_path":"SGD","type":0}', ["stand beside", "{class_path: SGD, init_args: {type: 0}}"]),
+        ('fit --optimizer={"type":"SGD","lr":0}', ["'type' is no way to name a class: write {class_path: SGD, init"]),
+        ('fit --trainer.callbacks=[{"class_path":"EarlyStopping","patience":3}]', ["stand beside class_path"]),
+        (
+            f"fit --model {HERE}.Named --model.bias 3",
+            ["Named has no option 'bias' (what its **kwargs", "--model.dict_kwargs.bias)"],
+        ),
+        (f"fit --model {HERE}.Named --model.widht 3", ["Named has no option 'widht' (did you mean 'width'?): see"]),
     ],
 )
 def test_a_mistake_of_one_command(command, arguments, told):
