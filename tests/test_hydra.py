@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lit_lrsched import Chain, Cosine, Horizon, Linear, Phase, WarmupCosine, table
+from lit_lrsched import Chain, Cosine, Horizon, Linear, Phase, Piecewise, Product, WarmupCosine, table
 from tests.hydra_project import train
 
 hydra = pytest.importorskip("hydra")
@@ -50,6 +50,22 @@ def test_the_guide_s_files_schedule_a_project_and_its_resume(project):
         assert project(*longer) == rates(WarmupCosine("5%"), TWENTY, after=50)
     assert project(*stages) == rates(Chain([Phase(Linear(0.1, 1.0), "2ep"), Phase(Cosine())]), TEN)
     assert project(*torchs) == pytest.approx([0.003 * 0.5 ** (step // 5 // 3) for step in range(50)])
+
+
+def test_what_hydra_wraps_is_taken_or_told():
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    def made(target, **arguments):
+        return instantiate(OmegaConf.create({"_target_": f"lit_lrsched.{target}", **arguments}))
+
+    assert made("Piecewise", points=[["0ep", 1.0], ["5ep", 0.5]]) == Piecewise([("0ep", 1.0), ("5ep", 0.5)])
+    parts = [{"_target_": "lit_lrsched.Cosine"}]
+    with pytest.raises(hydra.errors.InstantiationException, match="write _convert_: all beside the _target_ around it"):
+        made("Product", schedules=parts)
+    assert made("Product", schedules=parts, _convert_="all") == Product([Cosine()])
+    with pytest.raises(hydra.errors.InstantiationException, match=r"the schedule itself, Linear\(...\), in Hydra"):
+        made("ApplySchedule", schedule={"_target_": "lit_lrsched.Linear", "_partial_": True})
 
 
 def test_without_the_experiment_the_template_s_own_scheduler_is_not_replaced_in_silence(project):

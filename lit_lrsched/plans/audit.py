@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from lit_lrsched.plans.curve import FALLING, RISING, Curve, trends
@@ -54,7 +54,9 @@ def audit(plan: Plan, curve: Curve) -> list[Finding]:
         return found
     for values in rates if is_resumed else moving:
         found += [*_zeros(plan, curve.steps, values), *_shape(plan, curve.steps, values)]
-    return list(dict.fromkeys(found))
+    return list(
+        dict.fromkeys([*found, *_flat_warmups(plan, dict(zip(curve.steps, zip(*rates, strict=True), strict=True)))])
+    )
 
 
 def _broken(plan: Plan, why: str) -> Finding:
@@ -135,6 +137,18 @@ def _short_phases(plan: Plan) -> list[Finding]:
         for span in plan.spans[:-1]
         if plan.interval == "epoch" and span.stop - span.start < plan.stride and span.name != "held"
     ]
+
+
+def _flat_warmups(plan: Plan, rates: Mapping[int, Sequence[float]]) -> list[Finding]:
+    """Finds warmups in which no param group's rate rises, as when ``start`` is that of another schedule."""
+    found = []
+    for span in plan.spans:
+        if span.name == "warmup" and {span.start, span.stop} <= rates.keys():
+            first, last = rates[span.start], rates[span.stop]
+            if all(before >= after for before, after in zip(first, last, strict=True)):
+                text = f"the warmup does not rise: it goes from {first[0]:.4g} to {last[0]:.4g}: give a lower start"
+                found.append(Finding("warning", text))
+    return found
 
 
 def _zeros(plan: Plan, steps: Sequence[int], values: Sequence[float]) -> list[Finding]:

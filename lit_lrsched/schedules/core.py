@@ -288,8 +288,11 @@ def as_schedule(schedule: ScheduleLike, name: str = "schedule") -> Schedule:
     if isinstance(schedule, Schedule):
         return schedule
     given: object = schedule
-    if isinstance(given, type) or not callable(given):
-        hint = f"{given.__name__}(...), with its arguments" if isinstance(given, type) else "Linear(...), say"
+    kind = without_partial(given)
+    if isinstance(kind, type) or not callable(given):
+        hint = f"{kind.__name__}(...), with its arguments" if isinstance(kind, type) else "Linear(...), say"
+        if type(given).__module__.startswith("omegaconf"):
+            hint = "_convert_: all beside the _target_ around it, so that Hydra leaves it as it is"
         raise InputError(
             f"{name}={shown(given)} is not a schedule: write {hint}, or a function (step, horizon) -> float"
         )

@@ -292,7 +292,7 @@ class Piecewise(Schedule):
     def __post_init__(self) -> None:
         pairs = as_tuple("points", self.points, "['0st', 0.1], ['5ep', 1.0]")
         for index, pair in enumerate(pairs):
-            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
                 raise InputError(f"points[{index}]={shown(pair)} is not a point: write a pair like ['5ep', 1.0]")
             parse_instant(f"points[{index}]", pair[0])
             check_not_negative(f"points[{index}] factor", pair[1])

@@ -9,7 +9,7 @@ from typing import Any, Union, cast
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lit_lrsched.class_paths import from_plain
+from lit_lrsched.class_paths import from_plain, without_partial
 from lit_lrsched.errors import InputError, described, shown
 from lit_lrsched.optim.clock import OnHorizonChange
 from lit_lrsched.optim.kept_scheduler import KeptScheduler
@@ -169,6 +169,12 @@ def checked_schedule(name: str, schedule: object) -> Any:
         raise InputError(f"{name}={shown(schedule)} is text: give the schedule itself, like {example}()")
     if isinstance(schedule, type) and not issubclass(schedule, LRScheduler):
         raise InputError(f"{name}={shown(schedule)} is a class: give the schedule itself, {schedule.__name__}(...)")
+    kind = without_partial(schedule)
+    if isinstance(kind, type) and issubclass(kind, Schedule):
+        raise InputError(
+            f"{name}={shown(schedule)} makes a schedule and is none: give the schedule itself, {kind.__name__}(...), "
+            "in Hydra without _partial_"
+        )
     if isinstance(schedule, LRScheduler):
         raise InputError(
             f"{name}={type(schedule).__name__} is bound to an optimizer already: give what makes it, like "

@@ -330,6 +330,10 @@ def test_any_single_number_will_do(one):
 NO_SCHEDULES = {
     "text": ("Cosine", r"schedule='Cosine' is text: give the schedule itself, like Cosine\(\)"),
     "a class": (Cosine, r"is a class: give the schedule itself, Cosine\(...\)"),
+    "a partial class": (
+        partial(Cosine, end=0.1),
+        r"is none: give the schedule itself, Cosine\(...\), in Hydra without",
+    ),
     "another class": (SGD, "is a class"),
     "a number": (0.5, "schedule=0.5 is no schedule"),
     "a list": ([Cosine()], "is no schedule"),

@@ -439,6 +439,8 @@ WARNINGS = [
         "'warmup' lasts 5 steps, but the learning rate changes only once an epoch, every 10",
     ),
     (WarmupLinear("5st"), "step", None),
+    (WarmupLinear("5st", start=1.0), "step", "the warmup does not rise: it goes from 1 to 1: give a lower start"),
+    (WarmupLinear("25st"), "epoch", None),
     (Constant(0.3), "step", None),
     (Plateau(), "step", None),
     (OneCycle(), "epoch", None),
