@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from lit_lrsched.trainer.lightning_package import Logger
-
 from lit_lrsched.cli.run_folder import own_folder
+from lit_lrsched.trainer.lightning_package import Logger
 
 
 class NewFolders:
