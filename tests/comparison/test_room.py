@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from lit_lrsched import Constant, compare, find_lr
 from lit_lrsched.comparison.builds import build_from
@@ -140,6 +140,12 @@ def test_rows_that_the_memory_cannot_hold_are_not_fetched() -> None:
         rows_of(dataset := Counted(), free=needed - 1)
     assert dataset.fetched == 2 * 20
     rows_of(dataset, free=needed)
+
+
+def test_rows_of_a_part_are_fetched_without_those_that_nobody_uses() -> None:
+    rows = rows_of(Subset(dataset := Counted(), range(400, 440)))[1]["train"]
+    assert dataset.fetched == 2 * 20 + 40 + 20  # the first batch, twice; all; and the last batch
+    assert rows.data[0][rows.order[0], 0].tolist() == pytest.approx([place / 1000 for place in range(400, 440)])
 
 
 def test_a_race_asks_for_the_memory_before_it_fetches_and_not_again(monkeypatch: pytest.MonkeyPatch) -> None:

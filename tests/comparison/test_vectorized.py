@@ -6,6 +6,7 @@ import csv
 import gc
 import random
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch.utils.data import (
     TensorDataset,
     default_collate,
     get_worker_info,
+    random_split,
 )
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryF1Score
@@ -323,6 +325,45 @@ def test_data_that_is_the_same_for_all_seeds_is_held_once() -> None:
     assert other.sharing(rows) is other
 
 
+def test_of_the_data_of_one_seed_there_is_no_copy() -> None:
+    together = VectorizedRace(recipe, [Training(0, ramp(1))], optimizer=SGD, epochs=1)
+    member = together._members({0})[0]
+    stack = together._program_of_chunk.stack([member] * 16, torch.zeros(16, dtype=torch.int64))
+    assert stack._data["train"][0] is member.rows["train"].data[0] is together._fetched["train"].data[0]
+
+
+def test_what_is_traced_with_keeps_few_rows_in_memory() -> None:
+    rows = module_and_rows(recipe, 0, 1)[1]["train"]
+    assert rows.few().data[0].untyped_storage().nbytes() == 24 * 34 * 4
+
+
+class Splitting(Data):
+    """Divides the same rows for each seed in another way."""
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            with torch.random.fork_rng():
+                torch.manual_seed(5)
+                super().setup(stage)
+            parts = zip(*(part.tensors for part in self.parts), strict=True)
+            self.parts = random_split(TensorDataset(*map(torch.cat, parts)), [245, 53, 53])
+
+
+def test_rows_that_seeds_divide_in_other_ways_are_held_once() -> None:
+    one, other = (module_and_rows(partial(recipe, data=Splitting), seed, 2)[1] for seed in range(2))
+    assert len(one["train"].data[0]) == 351
+    assert one["train"].data is one["val"].data
+    assert one["train"].data is one["test"].data
+    assert other["train"].sharing([one["train"]]).data is one["train"].data
+    assert not torch.equal(one["val"].order, other["val"].order)
+
+
+def test_runs_on_rows_that_their_seeds_divide_equal_trainer_fit() -> None:
+    make, trainings = partial(recipe, data=Splitting), [Training(seed, ramp(2)) for seed in (3, 4)]
+    for run, result in race(trainings, make, epochs=2).items():
+        assert_equal(result, alone(trainings[run], make, SGD, 2), 1e-6)
+
+
 class Fetching(TensorDataset):
     """Says which rows are fetched."""
 
@@ -377,6 +418,18 @@ def test_rows_of_other_splits_are_fetched_for_each_seed(monkeypatch: pytest.Monk
     assert again.data is rows["train"].data
     assert other.data is not rows["train"].data
     assert not torch.equal(tree_leaves(other.data)[0], tree_leaves(again.data)[0])
+
+
+def test_to_tell_whether_a_data_set_is_known_it_is_not_copied() -> None:
+    dataset = TensorDataset(torch.zeros(1000, 1000))
+    tracemalloc.start()
+    try:
+        source = batches._source(dataset, default_collate, range(1000))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20  # of 4 MB
+    finally:
+        tracemalloc.stop()
+    assert source == batches._source(TensorDataset(torch.zeros(1000, 1000)), default_collate, range(1000))
+    assert source != batches._source(TensorDataset(torch.ones(1000, 1000)), default_collate, range(1000))
 
 
 def test_rows_of_a_data_set_that_cannot_be_pickled_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:

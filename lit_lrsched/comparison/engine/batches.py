@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import pickle
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import chain, islice
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Subset
 
 from lit_lrsched.comparison.engine.feeds import Feed, feeds, stage_of
 from lit_lrsched.comparison.engine.hooks import OF_BATCHES, STEP_OF
@@ -67,7 +66,8 @@ class Rows:
     def few(self) -> Rows:
         """Returns batches of the same sizes with few rows: enough to write down what a step does."""
         count = max(self.sizes)
-        return replace(self, data=tree_map(lambda tensor: tensor[:count], self.data), order=self.order % count)
+        data = tree_map(lambda tensor: tensor[:count].clone(), self.data)  # a view would keep all rows in memory
+        return replace(self, data=data, order=self.order % count)
 
     def sharing(self, others: Iterable[Rows]) -> Rows:
         """Returns the same rows with the data of another, where it is equal, so that it is held in memory once."""
@@ -126,8 +126,14 @@ def module_and_rows(
             tests = _loaders("test", data.test_dataloader())
             drawn |= {feed: [_drawn(loader, "test", epochs, regime)] for feed, loader in tests.items()}
             loaders |= tests
-        rows = {feed: _rows(loader, drawn[feed], free, known.get(feed)) for feed, loader in loaders.items()}
-    return module, rows, anew
+        used = {feed: _used(loader, drawn.pop(feed), free) for feed, loader in loaders.items()}
+        rows: dict[Feed, Rows] = {}
+        for feed, part in used.items():
+            if feed not in rows:
+                alike = [other for other in used if used[other].is_of(part)]
+                found = _rows([used[other] for other in alike], free, known.get(feed))
+                rows |= dict(zip(alike, found, strict=True))
+    return module, {feed: rows[feed] for feed in loaders}, anew
 
 
 def _has(module: LightningModule, data: LightningDataModule, stage: Stage) -> bool:
@@ -183,14 +189,40 @@ def _asked_for(loader: DataLoader[Any], stage: Stage, regime: Regime) -> int | N
         return limit if isinstance(limit := regime.limit(stage), int) else None
 
 
-def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None, known: Rows | None) -> Rows:
+@dataclass(frozen=True)
+class _Used:
+    """What is known of a feed before its rows are fetched.
+
+    Args:
+        loader: Its loader.
+        dataset: What its rows are rows of: where it has part of a data set, the whole.
+        order: Indices into the data set, as in :class:`Rows`.
+        sizes: Rows in each batch of an epoch.
+        batch: The first batch.
+        each: Seconds that it takes to fetch a row.
+    """
+
+    loader: DataLoader[Any]
+    dataset: Any
+    order: _Numbers
+    sizes: tuple[int, ...]
+    batch: Any
+    each: float
+
+    def is_of(self, other: _Used) -> bool:
+        """Returns whether the rows of both can be fetched together."""
+        return self.dataset is other.dataset and self.loader.collate_fn == other.loader.collate_fn
+
+
+def _used(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None) -> _Used:
     sizes = epochs[0][1]
     if not sizes or any(epoch[1] != sizes for epoch in epochs):
         raise NotVectorizable("its epochs differ in their batches, or have none")
-    first, last = epochs[0][0][: sizes[0]].tolist(), epochs[0][0][-sizes[-1] :].tolist()
+    order = np.stack([numbers for numbers, _ in epochs])
+    first = order[0, : sizes[0]].tolist()
     before, started = torch.get_rng_state(), time.perf_counter()
-    try:
-        batch, again = _fetched(loader, first), _fetched(loader, first)  # before all rows, which may take long to fetch
+    try:  # before all rows, which may take long to fetch
+        batch, again = (_fetched(loader.dataset, loader.collate_fn, first) for _ in range(2))
     except NotVectorizable:
         raise
     except Exception as error:  # of a data set that misses what a loader's workers bring; what else is wrong, fit tells
@@ -200,26 +232,53 @@ def _rows(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None, known
         raise NotVectorizable("its rows change from one fetch to the next (random augmentation, for example)")
     if free is not None and loader.num_workers and loader.worker_init_fn:
         _check_worker(loader, first, batch)
-    order = np.stack([numbers for numbers, _ in epochs])
-    used: Sequence[int] = range(len(loader.dataset))  # type: ignore[arg-type]  # it has a length: its rows were drawn
-    if order.size < len(used):  # a limit leaves most of them out
-        taken, places = np.unique(order, return_inverse=True)
-        used, order = taken.tolist(), places.reshape(order.shape).astype(order.dtype)
+    return _Used(loader, *_in_whole(loader.dataset, order), sizes, batch, each)
+
+
+def _in_whole(dataset: Any, order: _Numbers) -> tuple[Any, _Numbers]:
+    """Returns the data set that another is a part of, and the order of its rows: seeds may differ in the part alone."""
+    while type(dataset) is Subset and hasattr(dataset.dataset, "__len__"):
+        indices = np.asarray(dataset.indices)
+        if indices.dtype.kind != "i":  # any key may stand there
+            break
+        dataset, order = dataset.dataset, indices.astype(np.int32)[order]
+    return dataset, order
+
+
+def _rows(parts: Sequence[_Used], free: int | None, known: Rows | None) -> list[Rows]:
+    """Returns the rows of feeds that have them from one data set, fetched once for all."""
+    dataset, collate = parts[0].dataset, parts[0].loader.collate_fn
+    is_used = np.zeros(len(dataset), dtype=bool)
+    for part in parts:
+        is_used[part.order] = True
+    is_whole = bool(is_used.all())  # a limit may leave most of them out
+    used: Sequence[int] = range(len(dataset)) if is_whole else np.flatnonzero(is_used).tolist()
+    places = np.cumsum(is_used, dtype=np.int32) - 1
+    each = max(part.each for part in parts)
     if free is not None:
-        check_memory(f"its {len(used):,} rows", COPIES * len(used) * bytes_of(batch) // len(first), free)
+        batch = parts[0].batch
+        needed = COPIES * len(used) * bytes_of(batch) // parts[0].sizes[0]
+        check_memory(f"its {len(used):,} rows", needed, free)
         if each * len(used) > _LONG:
             takes = timedelta(seconds=round(each * len(used)))
             rank_zero_info(
                 f"Fetching {len(used):,} rows takes about {takes}, once for all seeds that have the same; a limit of "
                 "batches takes fewer."
             )
-    source = _source(loader, used) if each * len(used) > _WORTH_A_LOOK else None
-    fetched = known.data if source and known and known.source == source else _fetched(loader, used)
-    rows = Rows(fetched, torch.from_numpy(order), sizes, source)
-    is_alike = _equal(batch, rows.first_batch())
-    if not is_alike or (len(sizes) > 1 and not _equal(_fetched(loader, last), rows.last_batch())):
-        raise NotVectorizable("a batch depends on which rows it holds (padding to the longest, for example)")
-    return rows
+    source = _source(dataset, collate, used) if each * len(used) > _WORTH_A_LOOK else None
+    data = known.data if source and known and known.source == source else _fetched(dataset, collate, used)
+    found = []
+    for part in parts:
+        order = torch.from_numpy(part.order if is_whole else places[part.order])
+        rows = Rows(data, order, part.sizes, source)
+        is_alike = _equal(part.batch, rows.first_batch())
+        if is_alike and len(part.sizes) > 1:
+            last = part.order[0, -part.sizes[-1] :].tolist()
+            is_alike = _equal(_fetched(dataset, collate, last), rows.last_batch())
+        if not is_alike:
+            raise NotVectorizable("a batch depends on which rows it holds (padding to the longest, for example)")
+        found.append(rows)
+    return found
 
 
 def _check_worker(loader: DataLoader[Any], rows: list[int], batch: Any) -> None:
@@ -239,18 +298,28 @@ def _check_worker(loader: DataLoader[Any], rows: list[int], batch: Any) -> None:
 
 
 def bytes_of(data: Any) -> int:
-    """Returns the bytes that the tensors of a tree take."""
-    return sum(leaf.nbytes for leaf in tree_leaves(data))
+    """Returns the bytes that the tensors of a tree take; one that is there twice counts once."""
+    return sum({id(leaf): leaf.nbytes for leaf in tree_leaves(data)}.values())
 
 
-def _source(loader: DataLoader[Any], rows: Sequence[int]) -> bytes | None:
+def _source(dataset: Any, collate: Callable[[Any], Any], rows: Sequence[int]) -> bytes | None:
     """Returns a digest of a data set, how it is collated, and which of its rows; None where it cannot be pickled."""
-    file = io.BytesIO()
+    file = _Hashed()
     try:
-        _Pickler(file).dump((loader.dataset, loader.collate_fn, rows))
+        _Pickler(file, protocol=5).dump((dataset, collate, rows))  # from 5 on arrays are not copied
     except Exception:  # whatever a data set raises that holds open files, or functions without a name
         return None
-    return hashlib.sha256(file.getbuffer()).digest()
+    return file.hash.digest()
+
+
+class _Hashed:
+    """A file that keeps nothing but a digest of what is written."""
+
+    def __init__(self) -> None:
+        self.hash = hashlib.sha256()
+
+    def write(self, content: bytes) -> None:
+        self.hash.update(content)
 
 
 class _Pickler(pickle.Pickler):
@@ -263,11 +332,10 @@ class _Pickler(pickle.Pickler):
         return Tensor, (str(value.dtype), tuple(value.shape), content)
 
 
-def _fetched(loader: DataLoader[Any], rows: Any) -> Any:
-    dataset: Any = loader.dataset
+def _fetched(dataset: Any, collate: Callable[[Any], Any], rows: Iterable[int]) -> Any:
     rows = list(rows)
     items = dataset.__getitems__(rows) if hasattr(dataset, "__getitems__") else [dataset[row] for row in rows]
-    batch = _with_stand_ins(loader.collate_fn(items))
+    batch = _with_stand_ins(collate(items))
     for leaf in tree_leaves(batch):
         if not isinstance(leaf, Tensor):
             what = "None" if leaf is None else f"a {type(leaf).__name__}"

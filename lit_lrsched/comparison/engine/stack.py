@@ -75,18 +75,21 @@ class Stack:
         of_seeds = list({id(member): member for member in members}.values())
         place = {id(member): i for i, member in enumerate(of_seeds)}
         self._which = torch.tensor([place[id(member)] for member in members], device=device)
+        self._device = device
+        self._rows = {feed: [member.rows[feed] for member in of_seeds] for feed in members[0].rows}
         self._data: dict[Feed, list[Tensor]] = {}
-        self._order: dict[Feed, Tensor] = {}  # [epochs, rows]: batch by batch, and seed by seed within each
-        for feed in members[0].rows:
-            rows = [member.rows[feed] for member in of_seeds]
+        self._starts: dict[Feed, Tensor] = {}  # where each seed's rows begin in them, int32 [seeds, 1]
+        joined: dict[tuple[int, ...], list[Tensor]] = {}  # feeds may have the same data too
+        for feed, rows in self._rows.items():
             different = {id(part.data): tree_leaves(part.data) for part in rows}  # seeds may have the same data
-            self._data[feed] = [torch.cat(parts).to(device) for parts in zip(*different.values(), strict=True)]
+            these = tuple(different)
+            if these not in joined:
+                joined[these] = [_joined(parts).to(device) for parts in zip(*different.values(), strict=True)]
+            self._data[feed] = joined[these]
             starts = accumulate((len(leaves[0]) for leaves in different.values()), initial=0)
             first = dict(zip(different, starts, strict=False))
-            order = torch.stack([part.order + first[id(part.data)] for part in rows], dim=1)
-            batches = torch.split(order, list(rows[0].sizes), dim=2)
-            self._order[feed] = torch.cat([batch.flatten(1) for batch in batches], dim=1).to(device)
-        batches_of_all_epochs = len(self._order["train"]) * len(members[0].rows["train"].sizes)
+            self._starts[feed] = torch.tensor([[first[id(part.data)]] for part in rows], dtype=torch.int32)
+        batches_of_all_epochs = len(self._rows["train"][0].order) * len(self._rows["train"][0].sizes)
         # One table: small tensors that stay, made between large ones that go, keep the heap from using its gaps again.
         self._losses = self.state["loss/train"].new_empty(batches_of_all_epochs, self.runs)
         self._batches = 0  # trained on so far
@@ -103,11 +106,12 @@ class Stack:
 
     def batches(self, feed: Feed, epoch: int, sizes: tuple[int, ...]) -> Iterator[list[Tensor]]:
         """Yields an epoch's batches: their leaves, ``[R, B, ...]``; a test is of one epoch."""
-        order = self._order[feed][0 if stage_of(feed) == "test" else epoch]
-        seeds = len(order) // sum(sizes)
-        for size, rows in zip(sizes, torch.split(order, [seeds * size for size in sizes]), strict=True):
+        place = 0 if stage_of(feed) == "test" else epoch
+        order = torch.stack([part.order[place] for part in self._rows[feed]]) + self._starts[feed]
+        for size, rows in zip(sizes, torch.split(order.to(self._device), list(sizes), dim=1), strict=True):
             # Many rows for each seed, then a few long ones for each run: less to look up than all rows for each run.
-            of_seeds = [leaf.index_select(0, rows).view(seeds, size, *leaf.shape[1:]) for leaf in self._data[feed]]
+            flat = rows.flatten()
+            of_seeds = [leaf.index_select(0, flat).view(-1, size, *leaf.shape[1:]) for leaf in self._data[feed]]
             yield [leaf.index_select(0, self._which) for leaf in of_seeds]
 
     def broken(self) -> Tensor:
@@ -116,6 +120,10 @@ class Stack:
         for parameter in self.parameters.values():
             finite &= parameter.reshape(self.runs, -1).isfinite().all(dim=1)
         return ~finite
+
+
+def _joined(parts: tuple[Tensor, ...]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)  # of one it would be a copy
 
 
 def side_by_side(trees: Sequence[Tensors], device: torch.device) -> Tensors:

@@ -130,7 +130,7 @@ class VectorizedRace:
         self._drawn = epochs  # so many are drawn of every seed, also where a later race is shorter
         module, rows, anew = self._module_and_rows(trainings[0].seed, free_memory())
         self._sizes = {feed: part.sizes for feed, part in rows.items()}
-        self._fetched = {feed: part for feed, part in rows.items() if part.source}
+        self._fetched = rows  # stays: every process, and every seed, that has the same shares it
         self._per_epoch = regime.steps_in(len(self._sizes["train"]))
         self._steps = epochs * self._per_epoch if steps is None else steps
         self._check_steps()
@@ -159,7 +159,7 @@ class VectorizedRace:
         first = self._program(example, _FEW)
         self.bytes_per_run = first.peak_bytes() // _FEW
         if not cluster:
-            data = sum(bytes_of((part.data, part.order)) for part in rows.values())
+            data = bytes_of([(part.data, part.order) for part in rows.values()])
             workers = workers_with_room(self._device, workers, self.bytes_per_run, data, regardless)
         most = _rounded_up(chunk_size or max(1, space // self.bytes_per_run))
         rounds = math.ceil(len(trainings) / (workers * most))
@@ -267,9 +267,11 @@ class VectorizedRace:
             del members[seed]
         for seed in seeds - members.keys():
             module, rows, _ = self._module_and_rows(seed)
+            if {feed: part.sizes for feed, part in rows.items()} != self._sizes:
+                raise NotVectorizable(f"seed {seed} has batches of other sizes than seed {self._trainings[0].seed}")
             self._check_held(module, seed)
             for feed, part in rows.items():
-                rows[feed] = part.sharing(member.rows[feed] for member in members.values())
+                rows[feed] = part.sharing([self._fetched[feed], *(member.rows[feed] for member in members.values())])
             member = Member(*self._pure.tensors(module), rows)
             for name, tensor in self._shared.items():
                 if not torch.equal(tensor, member.constants[name]):
@@ -277,8 +279,6 @@ class VectorizedRace:
                         f"all runs would share {name}, and seed {seed} has another than the first two"
                     )
                 member.constants[name] = tensor
-            if member.sizes != self._sizes:
-                raise NotVectorizable(f"seed {seed} has batches of other sizes than seed {self._trainings[0].seed}")
             members[seed] = member
         return members
 
