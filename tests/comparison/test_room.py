@@ -19,7 +19,7 @@ from lit_lrsched.comparison.builds import build_from
 from lit_lrsched.comparison.engine import room, vectorized
 from lit_lrsched.comparison.engine.batches import module_and_rows
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
-from lit_lrsched.comparison.engine.room import free_memory, workers_with_room
+from lit_lrsched.comparison.engine.room import free_memory, seeds_with_room, workers_with_room
 from lit_lrsched.comparison.engine.training import Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from tests.foreign import MLP, Data
@@ -83,6 +83,44 @@ def test_the_more_processes_the_larger_a_module_that_gains() -> None:
         workers_with_room(CPU, 2, 25 * MB, 0, regardless=False)
     assert workers_with_room(CPU, 2, 25 * MB, 0, regardless=True) == 2
     assert workers_with_room(CPU, 3, 25 * MB, 0, regardless=False) == 3
+
+
+@pytest.mark.parametrize(("free", "seeds"), [(None, None), (0, 1), (54 * MB, 1), (62 * MB - 1, 2), (62 * MB, 3)])
+def test_a_chunk_holds_the_data_of_as_many_seeds_as_the_memory(
+    monkeypatch: pytest.MonkeyPatch, free: int | None, seeds: int | None
+) -> None:
+    # Three times 16 runs of a MiB with data of 2 MiB; every further seed's as they are fetched, and in their row.
+    monkeypatch.setattr(room, "free_memory", lambda: free)
+    assert seeds_with_room(CPU, 1, MB, 2 * MB) == seeds
+    monkeypatch.setattr(room, "free_memory", lambda: None if free is None else 4 * free)
+    assert seeds_with_room(CPU, 4, MB, 2 * MB) == seeds
+
+
+class Same(Data):
+    """The same rows for all seeds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+def test_seeds_whose_data_are_too_much_together_train_in_chunks_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raced(data: Any, seeds: int | None) -> tuple[list[list[int]], bytes, VectorizedRace]:
+        monkeypatch.setattr(vectorized, "seeds_with_room", lambda *_: seeds)
+        trainings = [Training(run // 2, np.full(4, 0.01)) for run in range(10)]
+        race = VectorizedRace(build_from(MLP, data), trainings, optimizer=SGD, epochs=2, workers=1)
+        chunks = list(race)
+        losses = np.concatenate([chunk.losses for chunk in chunks])
+        return [chunk.runs for chunk in chunks], losses.tobytes(), race
+
+    together, losses, _ = raced(Data, 5)
+    assert together == [[*range(10)]]
+    apart, same_losses, race = raced(Data, 2)
+    assert apart == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert same_losses == losses
+    race.know(range(5))
+    assert race._known.keys() == {4}
+    together, *_ = raced(Same, 2)
+    assert together == [[*range(10)]]
 
 
 @pytest.mark.parametrize("search", [False, True])

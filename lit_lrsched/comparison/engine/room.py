@@ -58,6 +58,24 @@ def workers_with_room(
     return min(workers, free // needed)
 
 
+def seeds_with_room(device: torch.device, workers: int, bytes_per_run: int, bytes_of_rows: int) -> int | None:
+    """Returns the data of how many seeds a chunk may hold, at least one; None where the system does not tell.
+
+    Args:
+        device: Where the chunks train.
+        workers: How many processes train chunks at the same time.
+        bytes_per_run: What a step works on for each run.
+        bytes_of_rows: What the data of one seed take.
+    """
+    on_cpu = device.type == "cpu"
+    free = free_memory() if on_cpu else room(device)
+    if free is None:
+        return None
+    left = free // workers - (COPIES if on_cpu else 1) * (LANES * bytes_per_run + bytes_of_rows)
+    each = (2 if on_cpu else 1) * bytes_of_rows  # as fetched, and one after another
+    return 1 + max(0, left // each)
+
+
 def check_memory(what: str, needed: int, free: int) -> None:
     """Checks that something fits in the memory that is free.
 

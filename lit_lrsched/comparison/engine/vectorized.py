@@ -34,7 +34,7 @@ from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, in_a_line
 from lit_lrsched.comparison.engine.regime import FULL, PLAIN, Regime
-from lit_lrsched.comparison.engine.room import free_memory, room, workers_with_room
+from lit_lrsched.comparison.engine.room import free_memory, room, seeds_with_room, workers_with_room
 from lit_lrsched.comparison.engine.setting_up import Build, built
 from lit_lrsched.comparison.engine.stack import Member
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
@@ -122,6 +122,7 @@ class VectorizedRace:
         self._regime = regime
         self._only_ends = only_ends
         self._known: dict[int, Member] = {}
+        self._most_seeds: int | None = None  # whose data a chunk may hold; None for any number
         self._fetched: dict[Feed, Rows] = {}
         if regime.precision != FULL:
             raise NotVectorizable(
@@ -161,6 +162,9 @@ class VectorizedRace:
         if not cluster:
             data = bytes_of([(part.data, part.order) for part in rows.values()])
             workers = workers_with_room(self._device, workers, self.bytes_per_run, data, regardless)
+            self._most_seeds = seeds_with_room(self._device, workers, self.bytes_per_run, data)
+            if self._most_seeds and self._most_seeds < len({training.seed for training in trainings}):
+                self._most_seeds = None if self._is_same_data() else self._most_seeds
         most = _rounded_up(chunk_size or max(1, space // self.bytes_per_run))
         rounds = math.ceil(len(trainings) / (workers * most))
         self.chunk_size = _rounded_up(math.ceil(len(trainings) / (workers * rounds)))
@@ -203,8 +207,16 @@ class VectorizedRace:
 
     def _cut(self, trainings: Sequence[Training]) -> list[list[int]]:
         """Returns the chunks, by seed, so that each holds the data of few."""
-        order = sorted(range(len(trainings)), key=lambda run: trainings[run].seed)
-        return [order[i : i + self.chunk_size] for i in range(0, len(order), self.chunk_size)]
+        chunks: list[list[int]] = []
+        seeds = set[int]()
+        for run in sorted(range(len(trainings)), key=lambda run: trainings[run].seed):
+            seeds.add(trainings[run].seed)
+            is_full = not chunks or len(chunks[-1]) == self.chunk_size
+            if is_full or (self._most_seeds and len(seeds) > self._most_seeds):
+                chunks.append([])
+                seeds = {trainings[run].seed}
+            chunks[-1].append(run)
+        return chunks
 
     def __iter__(self) -> Iterator[Chunk]:
         """Trains, and yields each chunk when it is finished."""
@@ -256,10 +268,15 @@ class VectorizedRace:
     def know(self, seeds: Iterable[int]) -> None:
         """Builds what the trainings of each seed share, which is kept until a chunk has other seeds.
 
+        Where the memory has no room for the data of all, it is built one by one, and again for a chunk.
+
         Raises:
             NotVectorizable: When one of them has to train alone.
         """
-        self._members({*seeds})
+        wanted = {*seeds}
+        fits = self._most_seeds is None or len(wanted) <= self._most_seeds
+        for each in [wanted] if fits else [{seed} for seed in wanted]:
+            self._members(each)
 
     def _members(self, seeds: Set[int]) -> dict[int, Member]:
         members = self._known
@@ -281,6 +298,12 @@ class VectorizedRace:
                 member.constants[name] = tensor
             members[seed] = member
         return members
+
+    def _is_same_data(self) -> bool:
+        """Returns whether the first two seeds have the same data."""
+        first, second, *_ = {training.seed: None for training in self._trainings}
+        members = self._members({first, second})
+        return all(part.data is members[first].rows[feed].data for feed, part in members[second].rows.items())
 
     def _same_constants(self, example: Member) -> Tensors:
         """Returns the constants that are the same for two seeds, such as encodings of positions."""
