@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -153,10 +153,11 @@ def drive_in_proportion(optimizer: Optimizer, lr: float, weight_decay: float | N
         own_decay: The optimizer's weight decay, in that case.
 
     Raises:
-        InputError: When the optimizer does not tell of its steps.
+        InputError: When the optimizer does not tell of its steps; at a step within which the module sets its rate.
     """
     check_tells_its_steps(optimizer)
     kept: list[list[tuple[str, float]]] = []
+    given: list[float] = []
 
     def multiply() -> None:
         kept[:] = []
@@ -167,8 +168,15 @@ def drive_in_proportion(optimizer: Optimizer, lr: float, weight_decay: float | N
                 values.append(("weight_decay", get_value(group, "weight_decay")))
                 set_value(group, "weight_decay", _in_proportion(values[1][1], weight_decay, own_decay))
             kept.append(values)
+        given[:] = [get_value(group, "lr") for group in optimizer.param_groups]
 
     def restore() -> None:
+        used = [get_value(group, "lr") for group in optimizer.param_groups]
+        if used != given:
+            raise InputError(
+                "the module sets learning rates itself: a step of its own schedule was given "
+                f"{_listed(given)} and used {_listed(used)}; take out what sets them, in training_step or in a hook"
+            )
         for group, values in zip(optimizer.param_groups, kept, strict=True):
             for quantity, value in values:
                 set_value(group, quantity, value)
@@ -192,6 +200,10 @@ def check_tells_its_steps(optimizer: Optimizer) -> None:
 def _in_proportion(decay: Any, wanted: float, own: float) -> Any:
     """Returns a weight decay, or a table of them, for a run that wants another one than the module's own."""
     return decay * (wanted / own) if own else decay * 0.0 + wanted
+
+
+def _listed(rates: Iterable[float]) -> str:
+    return ", ".join(f"{rate:g}" for rate in rates)
 
 
 def _name(scheduler: Any) -> str:

@@ -44,6 +44,6 @@ def check_rates(grid: Grid, key: RunKey, used: FloatArray, horizon: Horizon) -> 
         step = int(apart[0])
         raise InputError(
             f"the module sets learning rates itself: at step {step} a run of {key.schedule} at {key.lr:g} used "
-            f"{used[step]:g}, and not {planned[step]:g}; take out what sets them, in optimizer_step or by a scheduler "
-            "stepped by hand"
+            f"{used[step]:g}, and not {planned[step]:g}; take out what sets them, in training_step, in a hook or by a "
+            "scheduler stepped by hand"
         )

@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_structure as tree_structure
 from torch.utils._pytree import tree_unflatten as tree_unflatten
 from torch.utils.data import DataLoader
+from torch.utils.hooks import RemovableHandle
 
 COMPILED_NUMBER = "_torchdynamo_wrapper_id"
 """Under this name every compiled module has a number of its own."""
@@ -62,6 +63,11 @@ def tells_its_steps(optimizer: Optimizer) -> bool:
         steps[:1] = [own]
     is_hooked = any(getattr(step, "hooked", False) for step in steps)
     return is_hooked and hasattr(optimizer, "_optimizer_step_post_hooks")
+
+
+def call_first(optimizer: Optimizer, hook: RemovableHandle) -> None:
+    """Lets a hook be called before all others as a step ends: torch has this for the hooks of modules alone."""
+    optimizer._optimizer_step_post_hooks.move_to_end(hook.id, last=False)  # type: ignore[attr-defined]
 
 
 def leaves_out_its_step(optimizer: Optimizer) -> bool:

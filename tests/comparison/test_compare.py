@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -160,6 +160,35 @@ def test_a_module_that_sets_rates_itself_is_refused(tmp_path, caplog):
     told = "the module sets learning rates itself: at step 2 a run of constant at 0.01 used 0.005, and not 0.01"
     with pytest.raises(InputError, match=told):
         find_lr(SteppingByHand, Data, lrs=(0.01, 0.1), points=5, seeds=2, epochs=3, folder=tmp_path / "found")
+
+
+class SettingWithinAStep(MLP):
+    """Halves its rate in the middle of training, where the optimizer's step has begun."""
+
+    hook: ClassVar[str] = ""
+
+    def halve(self, name):
+        if name == self.hook and self.global_step == 2:
+            for group in self.optimizers().param_groups:
+                group["lr"] /= 2
+
+    def training_step(self, batch, batch_idx):
+        self.halve("training_step")
+        return super().training_step(batch, batch_idx)
+
+    def on_before_optimizer_step(self, optimizer):
+        self.halve("on_before_optimizer_step")
+
+
+@pytest.mark.parametrize("hook", ["training_step", "on_before_optimizer_step"])
+def test_a_rate_that_is_set_within_a_step_is_noticed(tmp_path, monkeypatch, hook):
+    monkeypatch.setattr(SettingWithinAStep, "hook", hook)
+    told = "the module sets learning rates itself: at step 2 a run of constant at 0.01 used 0.005, and not 0.01"
+    options = {"epochs": 4, "seeds": 2, "engine": "sequential"}
+    with pytest.raises(InputError, match=told):
+        compare(SettingWithinAStep, Data, {"constant": Constant()}, lrs=[0.01], folder=tmp_path / "race", **options)
+    with pytest.raises(InputError, match=told):
+        find_lr(SettingWithinAStep, Data, lrs=(0.01, 0.1), points=5, folder=tmp_path / "found", **options)
 
 
 class Skipping(MLP):

@@ -70,6 +70,24 @@ def race(model: Any, folder: Path, **options: Any) -> Any:
     return compare(model, **{"data": DATA, **defaults, **options})
 
 
+class SettingWithinAStep(Transformer):
+    """Warms its rate up where the optimizer's step has begun."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == 1:
+            self.optimizers().param_groups[0]["lr"] = 0.002
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_rate_that_is_set_within_a_step_cannot_be_taken_in_proportion(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"points": 5, "seeds": 2, "epochs": 3, "engine": "sequential"}
+    told = (
+        "a step of its own schedule was given 0, 0 and used 0.002, 0; take out what sets them"  # of what is untrained
+    )
+    with pytest.raises(InputError, match=told):
+        find_lr(SettingWithinAStep, DATA, lrs=(0.001, 0.1), folder=tmp_path, **options)
+
+
 def test_a_module_with_two_groups_and_its_own_cosine_races_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     found = grid(Transformer)
     assert list(found.schedules) == ["linear", "own"]

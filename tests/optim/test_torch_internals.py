@@ -72,6 +72,15 @@ def optimizer() -> SGD:
     return SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
 
 
+def test_the_hook_that_is_called_first():
+    one, called = optimizer(), []
+    one.register_step_post_hook(lambda *_: called.append("registered before"))
+    handle = one.register_step_post_hook(lambda *_: called.append("first"))
+    torch_internals.call_first(one, handle)
+    one.step()
+    assert called == ["first", "registered before"]
+
+
 def test_the_parts_of_schedulers():
     one = optimizer()
     parts = [ConstantLR(one), LinearLR(one)]

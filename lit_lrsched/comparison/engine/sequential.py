@@ -208,7 +208,7 @@ class _Trace(Callback):
         optimizer = trainer.optimizers[0]
         self._told = tells_its_steps(optimizer)
         if self._told:
-            around_steps(optimizer, before=lambda: self._note(optimizer))
+            around_steps(optimizer, after=lambda: self._note(optimizer))  # training_step is called within the step
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if not self._told:
