@@ -35,7 +35,7 @@ from lit_lrsched.comparison.engine import batches
 from lit_lrsched.comparison.engine.batches import Rows, module_and_rows
 from lit_lrsched.comparison.engine.held import held
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
-from lit_lrsched.comparison.engine.training import Chunk, Training
+from lit_lrsched.comparison.engine.training import Chunk, Training, tables_by_epoch
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.errors import InputError
 from lit_lrsched.ionosphere.data import IonosphereDataModule
@@ -362,6 +362,23 @@ def test_runs_on_rows_that_their_seeds_divide_equal_trainer_fit() -> None:
     make, trainings = partial(recipe, data=Splitting), [Training(seed, ramp(2)) for seed in (3, 4)]
     for run, result in race(trainings, make, epochs=2).items():
         assert_equal(result, alone(trainings[run], make, SGD, 2), 1e-6)
+
+
+def test_of_long_runs_the_tables_of_few_steps_are_stacked_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [[np.broadcast_to(0.1, (100_000, 1))] * 3] * 16
+    tracemalloc.start()
+    try:
+        assert sum(len(rates) for rates, *_ in tables_by_epoch(tables, 7)) == 100_000
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20  # of 38 MB
+    finally:
+        tracemalloc.stop()
+    falling = Plateau(monitor="val_loss", factor=0.5, patience=0, threshold=10.0)
+    trainings = [Training(0, ramp(4), 0.9, plateau) for plateau in (None, falling)]
+    at_once = race(trainings, epochs=4)
+    monkeypatch.setattr("lit_lrsched.comparison.engine.training._STACKED", 1)
+    for run, result in race(trainings, epochs=4).items():
+        assert_equal(result, at_once[run], 0.0)
+    assert at_once[1]["rates"][-1] < at_once[0]["rates"][-1]
 
 
 class Fetching(TensorDataset):

@@ -107,7 +107,7 @@ class Stack:
     def batches(self, feed: Feed, epoch: int, sizes: tuple[int, ...]) -> Iterator[list[Tensor]]:
         """Yields an epoch's batches: their leaves, ``[R, B, ...]``; a test is of one epoch."""
         place = 0 if stage_of(feed) == "test" else epoch
-        order = torch.stack([part.order[place] for part in self._rows[feed]]) + self._starts[feed]
+        order = torch.stack([part.order.select(0, place) for part in self._rows[feed]]) + self._starts[feed]
         for size, rows in zip(sizes, torch.split(order.to(self._device), list(sizes), dim=1), strict=True):
             # Many rows for each seed, then a few long ones for each run: less to look up than all rows for each run.
             flat = rows.flatten()

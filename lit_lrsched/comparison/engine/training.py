@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from torch import nn
 from lit_lrsched.schedules.plateau import Plateau
 
 FloatArray = npt.NDArray[np.float64]
+# Steps whose tables are stacked at a time, at least.
+_STACKED = 1000
+
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -54,6 +58,26 @@ class Training:
             _table(self.momenta, shape) if self.momenta is not None else np.broadcast_to(own[0], shape),
             _table(self.weight_decays, shape) if self.weight_decays is not None else np.broadcast_to(own[1], shape),
         )
+
+
+def tables_by_epoch(tables: Iterable[Sequence[FloatArray]], steps_per_epoch: int) -> Iterator[list[FloatArray]]:
+    """Yields what R runs are set to in each epoch, ``[steps, R, groups]`` each; what it yields may be written to.
+
+    Args:
+        tables: The tables of each run, as of :meth:`Training.tables`.
+        steps_per_epoch: Steps of an epoch; the last may be shorter.
+
+    >>> rates = [np.array([[0.1], [0.2], [0.3]]), np.array([[1.0], [2.0], [3.0]])]
+    >>> [epoch.tolist() for (epoch,) in tables_by_epoch([[rates[0]], [rates[1]]], 2)]
+    [[[[0.1], [1.0]], [[0.2], [2.0]]], [[[0.3], [3.0]]]]
+    """
+    of_runs = list(zip(*tables, strict=True))
+    # Epoch by epoch takes a twentieth of the time of short ones; all at once, gigabytes for long runs.
+    together = steps_per_epoch * math.ceil(_STACKED / steps_per_epoch)
+    for first in range(0, len(of_runs[0][0]), together):
+        stacked = [np.stack([table[first : first + together] for table in one], axis=1) for one in of_runs]
+        for start in range(0, len(stacked[0]), steps_per_epoch):
+            yield [one[start : start + steps_per_epoch] for one in stacked]
 
 
 def _table(values: FloatArray | float, shape: tuple[int, int]) -> FloatArray:

@@ -37,7 +37,7 @@ from lit_lrsched.comparison.engine.regime import FULL, PLAIN, Regime
 from lit_lrsched.comparison.engine.room import free_memory, room, seeds_with_room, workers_with_room
 from lit_lrsched.comparison.engine.setting_up import Build, built
 from lit_lrsched.comparison.engine.stack import Member
-from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training
+from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training, tables_by_epoch
 from lit_lrsched.comparison.engine.workers import Tell, in_processes
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.optim.torch_internals import tree_map
@@ -370,17 +370,19 @@ class VectorizedRace:
             [members[training.seed] for training in trainings], torch.tensor([_key(training) for training in trainings])
         )
         tables = [training.tables(self._update.momenta, self._update.weight_decays) for training in trainings]
-        rates, momenta, decays = (np.stack(one, axis=1) for one in zip(*tables, strict=True))
+        used = np.empty((self._steps, len(real)))
         # What is logged for the first time has had no value before.
         curves = defaultdict[str, FloatArray](lambda: np.full((len(trainings), self._epochs), np.nan))
         plateaus = {run: training.plateau for run, training in enumerate(trainings) if training.plateau}
         states = {run: plateau.start() for run, plateau in plateaus.items()}
         factors = np.ones(len(trainings))
         only_last = self._only_ends and not plateaus and self._program_of_chunk.validates_idly
-        for epoch in range(self._epochs):
-            now = slice(epoch * self._per_epoch, min((epoch + 1) * self._per_epoch, self._steps))
-            rates[now] *= factors[:, None]
-            set_to = Values(*(torch.from_numpy(table[now]).to(self._device) for table in (rates, momenta, decays)))
+        for epoch, of_epoch in zip(range(self._epochs), tables_by_epoch(tables, self._per_epoch), strict=True):
+            rates = of_epoch[0]
+            rates *= factors[:, None]
+            first = epoch * self._per_epoch
+            used[first : first + len(rates)] = rates[:, : len(real), 0]
+            set_to = Values(*(torch.from_numpy(table).to(self._device) for table in of_epoch))
             validates = not only_last or epoch == self._epochs - 1
             values = self._program_of_chunk.train_epoch(stack, epoch, set_to, validates)
             logged = {name: value.double().cpu().numpy() for name, value in values.items()}
@@ -397,7 +399,7 @@ class VectorizedRace:
             curves={name: values[:n] for name, values in curves.items()},
             final={name: value.double().cpu().numpy()[:n] for name, value in final.items()},
             diverged=stack.broken().cpu().numpy()[:n],
-            rates=rates[:, :n, 0].T,
+            rates=used.T,
             weights={name: p.cpu().numpy()[:n] for name, p in stack.parameters.items()} if self._keep_weights else {},
             losses=stack.losses.T.double().cpu().numpy()[:n],
         )
