@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -9,12 +10,15 @@ import torch
 from lit_lrsched.comparison.engine.even import LANES
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 
-# A core's second cache, where its size is not told.
+# A core's second cache: what counts where it is smaller, or its size is not told.
 _CACHE = 1 << 20
 
 # A run that works on more than this, for each worker, is as quick by itself with all threads: it fills the caches alone
 # (`scripts/bench/modules.py --sizes`).
 _GAINS = 12 << 20
+
+# Calling the operations of a step takes as long as about so many small runs do.
+_FIXED = 32
 
 #: How often a process holds its chunk and the data: while tracing, as fetched, and side by side.
 COPIES = 3
@@ -23,10 +27,32 @@ COPIES = 3
 def room(device: torch.device) -> int:
     """Returns how many bytes the steps of a chunk may work on.
 
-    On a device half of its free memory; on a CPU four times the cache of a core, since an operation reads and writes
-    about a quarter of what a step works on.
+    On a device half of its free memory; on a CPU four times the second cache of a core, since an operation reads and
+    writes about a quarter of what a step works on. Cores with a small one have a large third one.
     """
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 4 * _second_cache()
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 4 * max(_second_cache(), _CACHE)
+
+
+def even_chunk(runs: int, workers: int, most: int) -> int:
+    """Returns the size of the chunks with which all workers are done soonest: a multiple of 16.
+
+    Args:
+        runs: All runs.
+        workers: How many processes train chunks at the same time.
+        most: The most runs that suit a chunk; it is rounded up to a multiple of 16.
+
+    >>> [even_chunk(1000, 2, most) for most in (1, 96, 128, 352)]
+    [16, 96, 128, 256]
+    >>> even_chunk(20, 2, 96)
+    16
+    """
+
+    def takes(size: int) -> int:
+        rounds = math.ceil(runs / (size * workers))
+        return rounds * (size + _FIXED)
+
+    largest = math.ceil(min(max(most, 1), runs) / LANES) * LANES
+    return min(range(largest, 0, -LANES), key=takes)
 
 
 def workers_with_room(

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 
 from lit_lrsched.comparison.engine.batches import Rows, bytes_of, module_and_rows
-from lit_lrsched.comparison.engine.even import LANES
 from lit_lrsched.comparison.engine.feeds import Feed, feeds_of
 from lit_lrsched.comparison.engine.held import held
 from lit_lrsched.comparison.engine.hooks import Schedule
@@ -34,7 +33,7 @@ from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.ray_cluster import RayCluster
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, in_a_line
 from lit_lrsched.comparison.engine.regime import FULL, PLAIN, Regime
-from lit_lrsched.comparison.engine.room import free_memory, room, seeds_with_room, workers_with_room
+from lit_lrsched.comparison.engine.room import even_chunk, free_memory, room, seeds_with_room, workers_with_room
 from lit_lrsched.comparison.engine.setting_up import Build, built
 from lit_lrsched.comparison.engine.stack import Member
 from lit_lrsched.comparison.engine.training import Chunk, FloatArray, OptimizerCallable, Training, tables_by_epoch
@@ -165,9 +164,7 @@ class VectorizedRace:
             self._most_seeds = seeds_with_room(self._device, workers, self.bytes_per_run, data)
             if self._most_seeds and self._most_seeds < len({training.seed for training in trainings}):
                 self._most_seeds = None if self._is_same_data() else self._most_seeds
-        most = _rounded_up(chunk_size or max(1, space // self.bytes_per_run))
-        rounds = math.ceil(len(trainings) / (workers * most))
-        self.chunk_size = _rounded_up(math.ceil(len(trainings) / (workers * rounds)))
+        self.chunk_size = even_chunk(len(trainings), workers, chunk_size or space // self.bytes_per_run)
         self._chunks = self._cut(trainings)
         self._most_workers = workers
         self.workers = min(workers, len(self._chunks))
@@ -413,10 +410,6 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _rounded_up(runs: int) -> int:
-    return math.ceil(runs / LANES) * LANES
 
 
 def _key(training: Training) -> int:
