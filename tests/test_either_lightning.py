@@ -17,6 +17,14 @@ from torchmetrics import Accuracy
 from lit_lrsched.cli.model_first import import_model
 from tests.training import run_script
 
+MODEL = """
+from pytorch_lightning.demos.boring_classes import BoringDataModule, BoringModel
+
+
+class Model(BoringModel):
+    pass
+"""
+
 
 def made_with(lightning: Any) -> tuple[type, type]:
     """Returns a module and data as people write them: with hooks, setup, param groups, metrics and a scheduler."""
@@ -99,34 +107,44 @@ def test_races_and_searches_of_either_come_to_the_same(in_tmp):
     text = """
         import lightning.pytorch
         import pytorch_lightning
-        from lit_lrsched import Constant, InputError, compare, find_lr
+        from lit_lrsched import Constant, InputError, ScheduleCLI, compare, find_lr
 
         packages = {"new": lightning.pytorch, "old": pytorch_lightning}
         for name, package in packages.items():
             model, data = made_with(package)
             for engine in ("vectorized", "sequential"):
-                given = {"epochs": 3, "seeds": 2, "engine": engine}
+                given = {"epochs": 2, "seeds": 2, "engine": engine}
                 quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
                 trainer = package.Trainer(accelerator="cpu", gradient_clip_val=1.0, **quiet)
                 schedules = {"constant": Constant()}
                 compare(model, data, schedules, lrs=[0.01, 0.1], trainer=trainer, folder=f"{name} {engine}", **given)
-                find_lr(model, data(), lrs=(0.01, 0.1), points=5, folder=f"find {name} {engine}", **given)
+            find_lr(model, data(), lrs=(0.01, 0.1), points=5, epochs=2, seeds=2, folder=f"{name} find")
 
         for one, other in (packages.values(), reversed(packages.values())):
             try:
                 compare(made_with(one)[0], made_with(other)[1], {"constant": Constant()})
             except InputError as error:
                 print(error)
+
+        from mine import Model
+        for given in ({"args": ["fit", "--model", "mine.Model"]}, {"model_class": Model, "args": ["fit"]}):
+            try:
+                ScheduleCLI(**given)
+            except (InputError, SystemExit) as error:
+                print(error)
         """
+    (in_tmp / "mine.py").write_text(MODEL)
     said = run_script(script(text), in_tmp)
-    for engine in ("vectorized", "sequential"):
-        for folder in ("new", "find new"):
-            found = (in_tmp / f"{folder} {engine}" / "results.csv").read_bytes()
-            assert found.count(b"\n") in (9, 13), found  # runs of two schedules, or rates and an untrained one
-            assert (in_tmp / f"{folder.replace('new', 'old')} {engine}" / "results.csv").read_bytes() == found
-    assert said.count("Net's own EarlyStopping is left out.") == 8
+    for folder, lines in {"vectorized": 9, "sequential": 9, "find": 13}.items():
+        found = [(in_tmp / f"{name} {folder}" / "results.csv").read_bytes() for name in ("new", "old")]
+        assert found[0] == found[1]
+        assert found[0].count(b"\n") == lines, found[0]
+    assert said.count("Net's own EarlyStopping is left out.") == 6
     assert "Net is made with lightning.pytorch and Data with pytorch_lightning, and no trainer takes both" in said
     assert "Net is made with pytorch_lightning and Data with lightning.pytorch, and no trainer takes both" in said
+    told = "it is made with pytorch_lightning, and lightning.pytorch is at work here: import pytorch_lightning alone,"
+    assert f"model: 'mine.Model' does not fit: {told} and before lit_lrsched\n" in said
+    assert f"Model: {told} and before lit_lrsched\n" in said
 
 
 def test_where_only_the_older_name_is_in_use_the_other_is_not_loaded(in_tmp):
@@ -145,24 +163,12 @@ def test_where_only_the_older_name_is_in_use_the_other_is_not_loaded(in_tmp):
     assert (in_tmp / "race" / "report.html").exists()
 
 
-MODEL = """
-from pytorch_lightning.demos.boring_classes import BoringDataModule, BoringModel
-
-
-class Model(BoringModel):
-    pass
-"""
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False)
-
-
 def test_the_command_works_with_the_lightning_that_the_model_is_made_with(in_tmp):
     (in_tmp / "mine.py").write_text(MODEL)
     given = ["--model", "mine.Model", "--data", "mine.BoringDataModule", "--trainer.max_epochs", "1"]
     callback = ["--trainer.callbacks+", "ModelSummary", "--trainer.callbacks.max_depth", "2"]
-    done = run("-m", "lit_lrsched", "fit", *given, *callback, "--lr_scheduler", "Cosine")
+    command = [sys.executable, "-m", "lit_lrsched", "fit", *given, *callback, "--lr_scheduler", "Cosine"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "learning rate followed the plan (64 of 64 steps)" in done.stdout + done.stderr
     assert "LeafSpec" not in done.stderr
@@ -171,20 +177,6 @@ def test_the_command_works_with_the_lightning_that_the_model_is_made_with(in_tmp
     text = config.read_text()
     assert text.startswith("# pytorch_lightning==")
     assert "class_path: pytorch_lightning.callbacks.ModelSummary" in text
-    done = run("-m", "lit_lrsched", "preview", "--config", str(config))  # which names the model in its place
-    assert (done.returncode, done.stdout.partition("\n")[0]) == (0, "64 steps, one epoch")
-
-
-def test_a_command_of_the_other_lightning_says_what_to_import(in_tmp):
-    (in_tmp / "mine.py").write_text(MODEL)
-    (in_tmp / "any.py").write_text("from lit_lrsched import ScheduleCLI\nScheduleCLI()\n")
-    (in_tmp / "one.py").write_text("from lit_lrsched import ScheduleCLI\nfrom mine import Model\nScheduleCLI(Model)\n")
-    told = "it is made with pytorch_lightning, and lightning.pytorch is at work here: import pytorch_lightning alone,"
-    done = run("any.py", "fit", "--model", "mine.Model")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: model: 'mine.Model' does not fit: {told} and before lit_lrsched\n"
-    done = run("one.py", "fit")
-    assert (done.returncode, done.stderr) == (2, f"error: Model: {told} and before lit_lrsched\n")
 
 
 @pytest.mark.parametrize(
