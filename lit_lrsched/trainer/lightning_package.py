@@ -34,8 +34,9 @@ def either(*kinds: type[_Kind]) -> tuple[type[_Kind], ...]:
     >>> [one.__name__ for one in either(Callback)][:1]
     ['Callback']
     """
-    others = [(sys.modules.get(kind.__module__.replace(NAME, _OTHER, 1)), kind.__name__) for kind in kinds]
-    return (*kinds, *(getattr(module, name) for module, name in others if module is not None))
+    modules = [sys.modules.get(kind.__module__.replace(NAME, _OTHER, 1)) for kind in kinds]
+    others = [getattr(module, kind.__name__, None) for module, kind in zip(modules, kinds, strict=True)]
+    return (*kinds, *(other for other in others if other is not None))  # an older version may lack one
 
 
 def is_overridden(hook: str, owner: LightningModule | LightningDataModule) -> bool:
