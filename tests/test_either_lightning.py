@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 from textwrap import dedent
@@ -216,3 +217,12 @@ def test_what_is_wrong_with_it_is_left_for_the_parser_to_tell(in_tmp, monkeypatc
     (in_tmp / "list.yaml").write_text("[1, 2]")
     monkeypatch.syspath_prepend(in_tmp)
     import_model(typed)
+
+
+def test_a_configuration_from_a_pipe_is_left_for_the_parser_to_read():
+    reading, writing = os.pipe()
+    os.write(writing, b"model: nowhere.Net")
+    os.close(writing)
+    import_model(["fit", "--config", f"/dev/fd/{reading}"])
+    assert os.read(reading, 100) == b"model: nowhere.Net"
+    os.close(reading)

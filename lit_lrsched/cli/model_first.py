@@ -37,6 +37,8 @@ def _models(arguments: Sequence[str]) -> Iterator[str]:
 def _models_in(configuration: Path) -> Iterator[str]:
     import yaml  # type: ignore[import-untyped]
 
+    if not configuration.is_file():  # a pipe can be read once, by the parser
+        return
     try:
         found = yaml.safe_load(configuration.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
