@@ -82,16 +82,19 @@ def _is_public(path: str) -> bool:
 
 
 # Bases, and schedulers that somebody else makes.
-_INTERNAL = frozenset(
-    [
-        *(
-            f"{package}.{base}"
-            for package in ("lightning.pytorch", "pytorch_lightning")
-            for base in ("Callback", "LightningDataModule", "LightningModule", "cli.ReduceLROnPlateau")
-        ),
-        *("lit_lrsched.ScheduledLR", "torch.optim.Optimizer"),
-        *("torch.optim.lr_scheduler.LRScheduler", "torch.optim.swa_utils.SWALR"),
-    ]
+_INTERNAL = (
+    "lightning.pytorch.Callback",
+    "lightning.pytorch.LightningDataModule",
+    "lightning.pytorch.LightningModule",
+    "lightning.pytorch.cli.ReduceLROnPlateau",
+    "lit_lrsched.ScheduledLR",
+    "pytorch_lightning.Callback",
+    "pytorch_lightning.LightningDataModule",
+    "pytorch_lightning.LightningModule",
+    "pytorch_lightning.cli.ReduceLROnPlateau",
+    "torch.optim.Optimizer",
+    "torch.optim.lr_scheduler.LRScheduler",
+    "torch.optim.swa_utils.SWALR",
 )
 
 

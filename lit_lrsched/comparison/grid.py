@@ -23,7 +23,7 @@ from lit_lrsched.comparison.own_optimizer import ask, in_place_of_own
 from lit_lrsched.comparison.own_schedule import OWN, OwnSchedule, as_plateau, drive_in_proportion
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, set_momentum, set_to
 from lit_lrsched.comparison.rates import RateTables
-from lit_lrsched.comparison.report.words import counted
+from lit_lrsched.comparison.report.words import counted, listed
 from lit_lrsched.comparison.trainer_options import own_callbacks_left_out
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.optim.group_schedules import check_groups
@@ -117,11 +117,11 @@ class Grid:
     def opening(self) -> str:
         """Returns in a few sentences what races."""
         own = self.optimizer
-        text = f"Optimizer: {own}; peak rates {_listed(self.lrs)}{f' (its own: {own.lr:g})' if own.module else ''}"
+        text = f"Optimizer: {own}; peak rates {listed(self.lrs)}{f' (its own: {own.lr:g})' if own.module else ''}"
         momenta = [momentum for momentum in self.momenta if momentum is not None]
-        text += f"; momenta {_listed(momenta)}" if momenta else ""
+        text += f"; momenta {listed(momenta)}" if momenta else ""
         decays = [decay for decay in self.weight_decays if decay is not None]
-        text += f"; weight decays {_listed(decays)}." if decays else "."
+        text += f"; weight decays {listed(decays)}." if decays else "."
         if len(own.groups) > 1:
             text += f" The peak rates are the first param group's; all {len(own.groups)} keep their ratio: "
             text += f"{own.groups_in_words()}."
@@ -289,7 +289,3 @@ def _check_form(schedules: object, **axes: object) -> None:
 
 def _is_of_torch(schedule: object) -> bool:
     return not isinstance(schedule, OwnSchedule) and not is_schedule(schedule)
-
-
-def _listed(numbers: Iterable[float]) -> str:
-    return ", ".join(f"{number:g}" for number in numbers)

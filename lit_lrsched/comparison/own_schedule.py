@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.comparison.engine.training import FloatArray
+from lit_lrsched.comparison.report.words import listed
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import QUANTITIES, get_value, group_values, set_value
 from lit_lrsched.optim.run_plan import is_metric_driven, plan_run
@@ -175,7 +176,7 @@ def drive_in_proportion(optimizer: Optimizer, lr: float, weight_decay: float | N
         if used != given:
             raise InputError(
                 "the module sets learning rates itself: a step of its own schedule was given "
-                f"{_listed(given)} and used {_listed(used)}; take out what sets them, in training_step or in a hook"
+                f"{listed(given)} and used {listed(used)}; take out what sets them, in training_step or in a hook"
             )
         for group, values in zip(optimizer.param_groups, kept, strict=True):
             for quantity, value in values:
@@ -200,10 +201,6 @@ def check_tells_its_steps(optimizer: Optimizer) -> None:
 def _in_proportion(decay: Any, wanted: float, own: float) -> Any:
     """Returns a weight decay, or a table of them, for a run that wants another one than the module's own."""
     return decay * (wanted / own) if own else decay * 0.0 + wanted
-
-
-def _listed(rates: Iterable[float]) -> str:
-    return ", ".join(f"{rate:g}" for rate in rates)
 
 
 def _name(scheduler: Any) -> str:

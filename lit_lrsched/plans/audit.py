@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from lit_lrsched.plans.curve import FALLING, RISING, Curve, trends
@@ -54,9 +54,7 @@ def audit(plan: Plan, curve: Curve) -> list[Finding]:
         return found
     for values in rates if is_resumed else moving:
         found += [*_zeros(plan, curve.steps, values), *_shape(plan, curve.steps, values)]
-    return list(
-        dict.fromkeys([*found, *_flat_warmups(plan, dict(zip(curve.steps, zip(*rates, strict=True), strict=True)))])
-    )
+    return list(dict.fromkeys([*found, *_flat_warmups(plan, curve.steps, rates)]))
 
 
 def _broken(plan: Plan, why: str) -> Finding:
@@ -139,14 +137,15 @@ def _short_phases(plan: Plan) -> list[Finding]:
     ]
 
 
-def _flat_warmups(plan: Plan, rates: Mapping[int, Sequence[float]]) -> list[Finding]:
+def _flat_warmups(plan: Plan, steps: Sequence[int], rates: Sequence[Sequence[float]]) -> list[Finding]:
     """Finds warmups in which no param group's rate rises, as when ``start`` is that of another schedule."""
     found = []
     for span in plan.spans:
-        if span.name == "warmup" and {span.start, span.stop} <= rates.keys():
-            first, last = rates[span.start], rates[span.stop]
-            if all(before >= after for before, after in zip(first, last, strict=True)):
-                text = f"the warmup does not rise: it goes from {first[0]:.4g} to {last[0]:.4g}: give a lower start"
+        if span.name == "warmup" and {span.start, span.stop} <= {*steps}:
+            begin, end = steps.index(span.start), steps.index(span.stop)
+            if all(values[begin] >= values[end] for values in rates):
+                first, last = rates[0][begin], rates[0][end]
+                text = f"the warmup does not rise: it goes from {first:.4g} to {last:.4g}: give a lower start"
                 found.append(Finding("warning", text))
     return found
 

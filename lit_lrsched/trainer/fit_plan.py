@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -33,6 +33,7 @@ from lit_lrsched.trainer.lightning_package import (
     Callback,
     EarlyStopping,
     LearningRateFinder,
+    LightningDataModule,
     LightningModule,
     ModelCheckpoint,
     Trainer,
@@ -43,9 +44,6 @@ from lit_lrsched.trainer.logged_names import logged_names
 from lit_lrsched.trainer.other_rates import at_odds, left_out, takes_over
 from lit_lrsched.trainer.resumed_run import left_without_schedule, read_checkpoint, resumed_run
 from lit_lrsched.trainer.schedule_config import AnySchedule, schedule_config
-
-if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule
 
 
 class Configured(NamedTuple):

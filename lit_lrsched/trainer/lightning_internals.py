@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.optim import Optimizer
 
 from lit_lrsched.trainer.lightning_package import (
     Callback,
+    LightningDataModule,
     LightningModule,
     LRSchedulerConfig,
     Trainer,
@@ -16,20 +17,12 @@ from lit_lrsched.trainer.lightning_package import (
     part_of_lightning,
 )
 
-if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule
-
 _optimizer = part_of_lightning("core.optimizer")
 _fit_loop = part_of_lightning("loops.fit_loop")
 _launchers = part_of_lightning("strategies.launchers")
 
 FIRST_HYPERPARAMETERS = "_hparams_initial"
 """The attribute in which a module keeps a copy of its hyperparameters for loggers, with all that these hold."""
-
-
-def idle_logger() -> Any:
-    """Returns a logger that takes what a module logs by hand, and keeps nothing: Lightning has it for trial runs."""
-    return part_of_lightning("loggers.logger").DummyLogger()
 
 
 def log_no_hyperparameters(data: LightningDataModule) -> None:

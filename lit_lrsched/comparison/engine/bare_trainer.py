@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lit_lrsched.trainer.lightning_internals import idle_logger
-from lit_lrsched.trainer.lightning_package import Trainer
+from lit_lrsched.trainer.lightning_package import DummyLogger, Trainer
 
 
 def bare_trainer(kind: type[Trainer], epochs: int, steps: int | None = None, **options: Any) -> Trainer:
@@ -17,7 +16,7 @@ def bare_trainer(kind: type[Trainer], epochs: int, steps: int | None = None, **o
     return kind(
         max_epochs=epochs,
         max_steps=-1 if steps is None else steps,
-        logger=idle_logger(),  # a module may use its logger itself
+        logger=DummyLogger(),  # which keeps nothing: a module may use its logger itself
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

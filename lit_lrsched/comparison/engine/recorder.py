@@ -13,8 +13,7 @@ from torchmetrics import Metric, MetricCollection
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.counts import OF_EACH_RUN, Count, Counts, Formula, Symbol
 from lit_lrsched.comparison.engine.torchmetrics_internals import value_of_batch
-from lit_lrsched.trainer.lightning_internals import idle_logger
-from lit_lrsched.trainer.lightning_package import LightningModule
+from lit_lrsched.trainer.lightning_package import DummyLogger, LightningModule
 
 Stage = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
@@ -161,7 +160,7 @@ class Recorder:
     @property
     def logger(self) -> Any:
         """A logger that keeps nothing."""
-        return idle_logger()
+        return DummyLogger()
 
     def print(self, *_: Any, **__: Any) -> None:
         """Says nothing: of many runs at once nobody could tell whose words these are."""

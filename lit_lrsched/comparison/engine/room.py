@@ -76,8 +76,7 @@ def workers_with_room(
             f"a step works on {_in_mebibytes(bytes_per_run)} for each run, and from {_in_mebibytes(workers * _GAINS)} "
             "on runs gain nothing side by side here"
         )
-    needed = (COPIES if on_cpu else 1) * (LANES * bytes_per_run + bytes_of_rows)
-    free = free_memory() if on_cpu else room(device)
+    needed, free = _least(device, bytes_per_run, bytes_of_rows), _free(device)
     if free is None:
         return workers
     check_memory(f"{LANES} runs side by side and their data", needed, free)
@@ -93,13 +92,21 @@ def seeds_with_room(device: torch.device, workers: int, bytes_per_run: int, byte
         bytes_per_run: What a step works on for each run.
         bytes_of_rows: What the data of one seed take.
     """
-    on_cpu = device.type == "cpu"
-    free = free_memory() if on_cpu else room(device)
+    free = _free(device)
     if free is None:
         return None
-    left = free // workers - (COPIES if on_cpu else 1) * (LANES * bytes_per_run + bytes_of_rows)
-    each = (2 if on_cpu else 1) * bytes_of_rows  # as fetched, and one after another
+    left = free // workers - _least(device, bytes_per_run, bytes_of_rows)
+    each = (2 if device.type == "cpu" else 1) * bytes_of_rows  # as fetched, and one after another
     return 1 + max(0, left // each)
+
+
+def _least(device: torch.device, bytes_per_run: int, bytes_of_rows: int) -> int:
+    """Returns what the smallest chunk takes with the data of one seed."""
+    return (COPIES if device.type == "cpu" else 1) * (LANES * bytes_per_run + bytes_of_rows)
+
+
+def _free(device: torch.device) -> int | None:
+    return free_memory() if device.type == "cpu" else room(device)
 
 
 def check_memory(what: str, needed: int, free: int) -> None:

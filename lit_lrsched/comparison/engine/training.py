@@ -15,10 +15,10 @@ from torch import nn
 from lit_lrsched.schedules.plateau import Plateau
 
 FloatArray = npt.NDArray[np.float64]
+OptimizerCallable = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
 # Steps whose tables are stacked at a time, at least.
 _STACKED = 1000
-
-OptimizerCallable = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no equality that is true or false

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lit_lrsched.comparison.evidence.significance import Difference
 from lit_lrsched.comparison.evidence.summary import ScheduleSummary, Summary
@@ -30,6 +30,15 @@ def counted(n: int, one: str, many: str | None = None) -> str:
     ('1 seed', '2,000 seeds', '2 momenta')
     """
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def listed(numbers: Iterable[float]) -> str:
+    """Returns numbers one after another.
+
+    >>> listed([0.1, 3])
+    '0.1, 3'
+    """
+    return ", ".join(f"{number:g}" for number in numbers)
 
 
 def percent(summary: Summary) -> str:
