@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchmetrics import (
     BootStrapper,
+    CatMetric,
     ClasswiseWrapper,
     MeanMetric,
     MeanSquaredError,
@@ -782,6 +783,29 @@ def test_a_buffer_that_training_changes_and_the_setup_for_the_test_makes_anew_is
     with pytest.raises(NotVectorizable, match=r"test makes self\.center anew, which training changes"):
         race(trainings(), make, epochs=EPOCHS)
     race(trainings(), make, epochs=EPOCHS, regime=Regime(limit_test=0))
+
+
+@pytest.mark.parametrize(("kind", "epochs"), [(MeanMetric, EPOCHS), (CatMetric, 1)])  # lists may not grow for longer
+def test_a_metric_that_the_setup_for_the_test_makes_anew_begins_anew(kind: type[Metric], epochs: int) -> None:
+    class SetUp(Classifier):
+        def setup(self, stage: str) -> None:
+            self.seen = kind()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            self.seen.update(loss.detach())
+            return loss
+
+        def test_step(self, batch: Any, batch_idx: int) -> None:
+            self.seen.update(batch[0].mean())
+
+        def on_test_epoch_end(self) -> None:
+            self.log("test_seen", self.seen.compute().sum())
+
+    make = seeded(Ordinary(SetUp, "table"))
+    training = Training(0, np.full(epochs * STEPS, 0.05))
+    together, single = race([training], make, optimizer=SGD, epochs=epochs), alone(training, make, SGD, epochs)
+    assert together[0]["test_seen"] == pytest.approx(single["test_seen"], rel=1e-5)
 
 
 def test_a_layer_that_counts_its_calls_is_told() -> None:

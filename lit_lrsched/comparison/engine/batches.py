@@ -102,7 +102,7 @@ def module_and_rows(
 
     Returns:
         The module with its initial weights, the rows of each feed that the module and its data define, and the names
-        of the buffers that the test makes anew.
+        of the metrics and buffers that the test makes anew.
 
     Raises:
         NotVectorizable: When batches are not rows of a data set of fixed size and content, or too many to hold.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -31,6 +31,11 @@ Tensors = dict[str, Tensor]
 #: What steps append to lists, by the list: nothing is read of it before the end of the epoch.
 Kept = dict[str, list[Any]]
 _Way = Literal["forward", "update", "later"]
+
+
+def is_of(key: str, metrics: Collection[str]) -> bool:
+    """Returns whether a state, or a list of what steps append, belongs to one of these metrics."""
+    return any(key == f"update/{path}" or key.startswith(f"metric/{path}/") for path in metrics)
 
 
 class _Call(NamedTuple):

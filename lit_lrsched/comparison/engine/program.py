@@ -22,7 +22,7 @@ from lit_lrsched.comparison.engine.forms import Followable
 from lit_lrsched.comparison.engine.graphs import Graph
 from lit_lrsched.comparison.engine.hooks import is_first
 from lit_lrsched.comparison.engine.items import known
-from lit_lrsched.comparison.engine.metrics import Kept, Tensors
+from lit_lrsched.comparison.engine.metrics import Kept, Tensors, is_of
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
 from lit_lrsched.comparison.engine.passed import without_passed
 from lit_lrsched.comparison.engine.probe import same
@@ -77,6 +77,7 @@ class Program:
         regime: Which batches train, and how their gradients make steps.
         turned: Names of the parameters whose matrices lie transposed in memory.
         shared: Names of the constants that are the same for all runs.
+        anew: Names of the metrics that the test begins with new ones of.
 
     Attributes:
         draws: Whether a step draws random numbers.
@@ -93,8 +94,10 @@ class Program:
         regime: Regime = PLAIN,
         turned: Collection[str] = (),
         shared: Collection[str] = (),
+        anew: Collection[str] = (),
     ) -> None:
         self._pure = pure
+        self._anew = anew
         self._turned = turned
         self._shared = shared
         self._update = update
@@ -121,6 +124,7 @@ class Program:
             self._trace_hooks("end", "train", epoch, kept)
         if self._feeds["test"]:
             self._trace_hooks("last", "train", self._epochs, kept)
+            self._renew(kept)
             self._trace_stage("test", self._epochs, kept)
 
     def logged(self, *stages: Stage) -> set[str] | None:
@@ -221,6 +225,8 @@ class Program:
     def test(self, stack: Stack) -> dict[str, Tensor]:
         """Ends training and tests; returns what is logged, ``[R]`` by name."""
         self._call_hooks("last", stack, "train", self._epochs)
+        stack.renew(self._anew)
+        self._renew(stack.kept)
         stack.logged = {}
         self._evaluate_stage(stack, "test", self._epochs)
         return stack.logged
@@ -316,6 +322,10 @@ class Program:
     def _forget(self, kind: str, stage: Stage, kept: Kept) -> None:
         for name in self._pure.emptied[kind, stage]:
             kept.pop(name, None)
+
+    def _renew(self, kept: Kept) -> None:
+        for key in [key for key in kept if is_of(key, self._anew)]:
+            del kept[key]
 
     def _step_graph(self, feed: Feed, epoch: int, index: int) -> tuple[Graph, dict[str, int]]:
         """Returns the graph of a step, and what it logs with which weight."""

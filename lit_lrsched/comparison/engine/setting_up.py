@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.bare_trainer import bare_trainer, quietly
 from lit_lrsched.comparison.engine.held import held, tensors_of
@@ -71,9 +72,10 @@ def built(
 
 
 def made_anew(module: LightningModule, data: LightningDataModule, epochs: int, regime: Regime) -> set[str]:
-    """Sets a module up for a test; returns the names of the buffers that are made anew, with the same numbers.
+    """Sets a module up for a test; returns the names of the metrics and of the buffers that are made anew.
 
-    A program keeps the trained module as it is, which is right as long as training does not change these.
+    The buffers have the same numbers: a program keeps the trained module as it is, which is right as long as training
+    does not change them.
 
     Raises:
         NotVectorizable: When it changes the module otherwise.
@@ -81,12 +83,18 @@ def made_anew(module: LightningModule, data: LightningDataModule, epochs: int, r
     if not is_overridden("setup", module):
         return set()
     before = held(module)
+    metrics = _metrics_of(module)
     state = {name: (one, version_of(one), one.detach().clone()) for name, one in tensors_of(module).items()}
     _set_up(module, "test", _TrainerInSetup(data, epochs, regime))
     is_left = held(module) == before  # with the same names, among other things
     if not is_left or not all(_is_as_before(one, *state[name]) for name, one in tensors_of(module).items()):
         raise NotVectorizable("its setup for the test changes it")
-    return {name for name, one in tensors_of(module).items() if one is not state[name][0]}
+    anew = {path for path, metric in _metrics_of(module).items() if metric is not metrics.get(path)}
+    return anew | {name for name, one in tensors_of(module).items() if one is not state[name][0]}
+
+
+def _metrics_of(module: LightningModule) -> dict[str, Metric]:
+    return {path: part for path, part in module.named_modules() if isinstance(part, Metric)}
 
 
 def _is_as_before(tensor: Tensor, before: Tensor, version: int | None, numbers: Tensor) -> bool:

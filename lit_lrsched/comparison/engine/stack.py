@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_lrsched.comparison.engine.batches import Rows
 from lit_lrsched.comparison.engine.feeds import Feed, stage_of
-from lit_lrsched.comparison.engine.metrics import Kept, Tensors
+from lit_lrsched.comparison.engine.metrics import Kept, Tensors, is_of
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.regime import Regime
@@ -68,8 +68,8 @@ class Stack:
         self.constants |= side_by_side([{name: member.constants[name] for name in rest} for member in members], device)
         self.slots = update.slots(self.parameters)
         self.sums = regime.sums(self.parameters)
-        start = pure.start()
-        self.state = side_by_side([start | member.buffers for member in members], device)
+        self._start = pure.start()
+        self.state = side_by_side([self._start | member.buffers for member in members], device)
         self.kept: Kept = {}
         self.logged: Tensors = {}
         of_seeds = list({id(member): member for member in members}.values())
@@ -103,6 +103,11 @@ class Stack:
         """Keeps the training loss of a batch, ``[R]``."""
         self._losses[self._batches] = loss
         self._batches += 1
+
+    def renew(self, metrics: Collection[str]) -> None:
+        """Gives metrics, of these names, the states that they started with."""
+        start = {key: value for key, value in self._start.items() if is_of(key, metrics)}
+        self.state |= side_by_side([start] * self.runs, self._device)
 
     def batches(self, feed: Feed, epoch: int, sizes: tuple[int, ...]) -> Iterator[list[Tensor]]:
         """Yields an epoch's batches: their leaves, ``[R, B, ...]``; a test is of one epoch."""

@@ -128,7 +128,7 @@ class VectorizedRace:
                 f"the trainer's precision is {regime.precision}, and runs share a program at {FULL} alone"
             )
         self._drawn = epochs  # so many are drawn of every seed, also where a later race is shorter
-        module, rows, anew = self._module_and_rows(trainings[0].seed, free_memory())
+        module, rows, self._anew = self._module_and_rows(trainings[0].seed, free_memory())
         self._sizes = {feed: part.sizes for feed, part in rows.items()}
         self._fetched = rows  # stays: every process, and every seed, that has the same shares it
         self._per_epoch = regime.steps_in(len(self._sizes["train"]))
@@ -146,7 +146,7 @@ class VectorizedRace:
         self._noted = self._held  # what later seeds begin with where all share an object that steps write into
         with suppress(NotVectorizable):  # of tensors that a step keeps
             self._noted = self._held | held(module)
-        for name in sorted(anew & self._pure.calls.changing):
+        for name in sorted(self._anew & self._pure.calls.changing):
             raise NotVectorizable(f"its setup for the test makes self.{name} anew, which training changes")
         example = Member(*self._pure.tensors(module), {feed: part.few() for feed, part in rows.items()})
         self._shared = self._same_constants(example)
@@ -255,6 +255,7 @@ class VectorizedRace:
             self._regime,
             turned,
             self._shared.keys(),
+            self._anew,
         )
 
     def _module_and_rows(
