@@ -84,11 +84,9 @@ def _help_page(arguments: list[str]) -> str | None:
 
 def _schedule_to_explain(arguments: list[str]) -> str | None:
     """Returns the class that ``--lr_scheduler.help NAME`` asks about."""
-    for place, argument in enumerate(arguments):
-        option, equals, name = argument.partition("=")
-        if option == "--lr_scheduler.help":
-            return name if equals else next(iter(arguments[place + 1 :]), None)
-    return None
+    from lit_lrsched.cli.pairs import pairs_of
+
+    return next((name for option, name in pairs_of(arguments) if option == "--lr_scheduler.help"), None)
 
 
 def _print_version() -> None:

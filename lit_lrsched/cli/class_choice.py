@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from lit_lrsched.class_paths import import_from
 from lit_lrsched.cli.jsonargparse_internals import actions_of, subcommands_of
 from lit_lrsched.cli.lightning_cli_package import LightningArgumentParser
+from lit_lrsched.cli.pairs import pairs_of
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.lightning_package import rank_zero_info
 
@@ -85,10 +86,9 @@ class OwnArguments(LightningArgumentParser):
 def _last_given(option: str, arguments: Sequence[str]) -> str | None:
     """Returns the class that the command line names for an option, the last if there are several."""
     found = None
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, equals, value = argument.partition("=")
+    for name, value in pairs_of(arguments):
         if name == option:
-            found = value if equals else following
+            found = value
     is_name = found and re.fullmatch(r"[^\W\d][\w.]*", found) and Path(found).suffix not in (".yaml", ".yml", ".json")
     return found if is_name else None
 

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lit_lrsched.cli.pairs import pairs_of
+
 
 def import_model(arguments: Sequence[str]) -> None:
     """Imports the modules of the models that a command line and its configurations name; other commands name none.
@@ -25,9 +27,7 @@ def import_model(arguments: Sequence[str]) -> None:
 
 
 def _models(arguments: Sequence[str]) -> Iterator[str]:
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        option, equals, value = argument.partition("=")
-        value = value if equals else following
+    for option, value in pairs_of(arguments):
         if option in ("--model", "--model.class_path"):
             yield value
         elif option in ("-c", "--config"):
