@@ -63,6 +63,7 @@ def halved(step: int, horizon: Horizon) -> float:
     return 0.5
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("name", "given", "options"),
     [

@@ -162,6 +162,7 @@ def test_the_configuration_until_then_is_kept(command):
     assert yaml.safe_load((RUN / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("subcommand", ["fit", "preview"])
 @pytest.mark.parametrize(
     ("kind", "told"),
@@ -204,6 +205,7 @@ def test_a_new_peak_rate_counts_and_is_told_in_the_first_line(command):
     assert logged("lr/group0")[21] == pytest.approx(0.5 * (1 - 0.9 * 21 / 22))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("before", "now", "lacks"),
     [("Adam", "SGD", "momentum"), ("SGD", "Adam", "betas"), ("RMSprop", "SGD", "dampening"), ("Adam", "AdamW", "")],

@@ -38,6 +38,7 @@ LOGGERS = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", LOGGERS)
 def test_two_runs_have_a_folder_each(command, name):
     loggers, parent = LOGGERS[name]

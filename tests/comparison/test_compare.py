@@ -639,6 +639,7 @@ def test_records_of_another_race_are_refused(trained, change):
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("one", "other"),
     [

@@ -253,6 +253,7 @@ class InSetupAlone(InSetup):
     configure_optimizers = LightningModule.configure_optimizers
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("model", [Grouped, Untyped, HeadAlone, Fails, MLP, InSetup, InSetupAlone])
 def test_an_optimizer_that_is_given_keeps_the_param_groups_as_fit_does(tmp_path, model, caplog):
     caplog.set_level("INFO", logger="lightning.pytorch")

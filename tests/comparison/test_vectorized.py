@@ -837,6 +837,7 @@ class Masked(Net):
         return loss_of(self, batch)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "make",
     [

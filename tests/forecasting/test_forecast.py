@@ -301,6 +301,7 @@ class UsedRates(Callback):
         self.of_last.append(optimizer.param_groups[0]["lr"])
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("logger", [[], ["--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=."]])
 @pytest.mark.parametrize(
     "schedule",

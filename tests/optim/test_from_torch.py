@@ -86,6 +86,7 @@ def abs_cos(n: int) -> float:
     return abs(math.cos(n))
 
 
+@pytest.mark.sampled(14)
 @pytest.mark.filterwarnings("ignore:The epoch parameter in")  # torch's composites, of themselves
 @pytest.mark.filterwarnings("ignore:A `OneCycleLR` scheduler is using 'interval'")
 @pytest.mark.parametrize("every", ["step", "epoch"])

@@ -211,6 +211,7 @@ def test_error_refuses(stopped):
     assert resumed(stopped[3], "error").first_rates == pytest.approx(linear(*range(4, 12)))
 
 
+@pytest.mark.sampled(4)
 @jumps
 @pytest.mark.parametrize("policy", ["replan", "keep", "stretch"])
 @pytest.mark.parametrize("schedule", [Cosine(), WarmupStableDecay("10%", "20%"), FromTorch("OneCycleLR")], ids=repr)

@@ -219,6 +219,7 @@ def checkpoint(tmp_path):
     return save
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.filterwarnings("ignore:Resumed at step")
 @pytest.mark.parametrize(
     ("schedule", "interval"),

@@ -100,7 +100,7 @@ def some(cases: list[Any], name: str, run_all: bool, count: int = 3) -> list[Any
     return cases if run_all else random.Random(name).sample(cases, count)
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(14)
 @pytest.mark.parametrize("interval", ["step", "epoch"])
 @pytest.mark.parametrize("name", OURS)
 def test_our_schedules(name, interval, tmp_path, run_all):
@@ -113,6 +113,7 @@ def test_our_schedules(name, interval, tmp_path, run_all):
         check(lambda policy=policy: make(policy), saver.paths[stop - 1], **RUNS[run])
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("interval", ["step", "epoch"])
 @pytest.mark.parametrize("name", TORCH)
 def test_schedulers_of_torch(name, interval, tmp_path, run_all):

@@ -31,6 +31,7 @@ def said(text: str, level: str) -> list[str]:
     return re.findall(rf"^{level}: (.+)$", text, flags=re.MULTILINE)
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.filterwarnings("ignore:A `OneCycleLR` scheduler is using 'interval'")
 @pytest.mark.parametrize(
     "arguments",
