@@ -421,15 +421,20 @@ def _default_folder(fingerprint: str, grid: Grid) -> Path:
 
 
 def _factors(records: Sequence[Record], summary: Summary) -> dict[str, list[float]]:
-    """Returns for each schedule the factor used in each epoch, on average over the seeds of its chosen setting."""
+    """Returns for each schedule the factor used in each epoch, on average over the seeds of its chosen setting.
+
+    A run that broke off logged none, and there is none where all of these did.
+    """
     factors = {}
     for row in summary.schedules:
         used = [
-            record.curves["lr"] / record.key.lr
+            rates / record.key.lr
             for record in records
             if record.key.setting == (row.schedule, row.lr, row.momentum, row.weight_decay)
+            and (rates := record.curves.get("lr")) is not None
+            and len(rates)
         ]
-        factors[row.schedule] = [float(value) for value in np.mean(used, axis=0)]
+        factors[row.schedule] = [float(value) for value in np.mean(used, axis=0)] if used else []
     return factors
 
 

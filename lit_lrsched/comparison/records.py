@@ -31,7 +31,7 @@ from lit_lrsched.trainer.lightning_package import rank_zero_info
 FloatArray = npt.NDArray[np.float64]
 
 _KEY = tuple(field.name for field in dataclasses.fields(RunKey))
-_TAKEN = (*_KEY, "definition", "diverged", "epochs", "metric_names", "metrics", "checksum")
+_TAKEN = (*_KEY, "definition", "diverged", "epochs", "metric_names", "metrics", "checksum", "file", "allow_pickle")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +66,6 @@ class Record:
         return Run(self.key, _exact(self.metrics[validation]), _exact(self.metrics[test]), self.diverged, curve)
 
 
-def broken_off(record: Record, metrics: Sequence[str]) -> Record:
-    """Returns the record of a run that logged nothing, since it broke off, with nan for what others end with."""
-    return dataclasses.replace(record, metrics={**dict.fromkeys(metrics, np.nan), **record.metrics})
-
-
 def _exact(value: float) -> float:
     """Returns a metric without the digits that single precision makes up: they would break ties."""
     return float(f"{value:.6g}")
@@ -91,8 +86,9 @@ class RecordStore:
     >>> from tempfile import mkdtemp
     >>> folder = Path(mkdtemp())
     >>> store = RecordStore(folder, ["val_acc"])
-    >>> store.append([Record(RunKey("rex", 0.3, 0.0, 0.0, 1), {"val_acc": 0.9}, {"val_acc": np.array([0.8, 0.9])})])
-    >>> store.append([Record(RunKey("cosine", 0.3, 0.0, 0.0, 1), {"val_acc": 0.7}, {"val_acc": np.array([0.6, 0.7])})])
+    >>> for name, end in (("rex", 0.9), ("cosine", 0.7)):
+    ...     key = RunKey(name, 0.3, 0.0, 0.0, 1)
+    ...     kept = store.append([Record(key, {"val_acc": end}, {"val_acc": np.array([0.6, end])})])
     >>> [record.key.schedule for record in RecordStore(folder, ["val_acc"]).finish()]
     ['cosine', 'rex']
     >>> print((folder / "results.csv").read_text().strip())
@@ -130,18 +126,27 @@ class RecordStore:
         """The runs that need no training any more."""
         return set(self._records)
 
-    def append(self, records: Sequence[Record]) -> None:
-        """Keeps the records of a finished chunk."""
-        for record in records:
+    def append(self, records: Sequence[Record]) -> list[Record]:
+        """Keeps the records of a finished chunk, and returns them as they are kept: all with the same metrics.
+
+        What a run did not log is nan, as all is that broke off, or a metric of classes that only some seeds have among
+        their rows. What it alone logged is left out.
+        """
+        kept = [
+            dataclasses.replace(record, metrics={name: record.metrics.get(name, np.nan) for name in self._metrics})
+            for record in records
+        ]
+        for record in kept:
             if not record.key.schedule.isprintable():
                 raise InputError(f"schedule={record.key.schedule!r} has a character that no line can hold: rename it")
         self._parts.mkdir(exist_ok=True)
         number = 1 + max((int(part.stem) for part in _parts(self._parts.parent)), default=0)
-        _write(self._parts / f"{number:06d}.npz", _packed(records, self._definition, np.savez))
-        rows = self._csv(records).split(b"\n", 1)[1]
+        _write(self._parts / f"{number:06d}.npz", _packed(kept, self._definition, np.savez))
+        rows = self._csv(kept).split(b"\n", 1)[1]
         with self._table.open("ab") as file:
             file.write(rows)
-        self._records.update({record.key: record for record in records})
+        self._records.update({record.key: record for record in kept})
+        return kept
 
     def take_in(self, share: Path) -> None:
         """Moves in what another store left in its folder."""

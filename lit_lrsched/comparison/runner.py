@@ -21,7 +21,7 @@ from lit_lrsched.comparison.engine.ray_cluster import cluster_of
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.sequential import race_one_by_one
 from lit_lrsched.comparison.engine.setting_up import Build
-from lit_lrsched.comparison.engine.training import Chunk, Training
+from lit_lrsched.comparison.engine.training import Chunk, FloatArray, Training
 from lit_lrsched.comparison.engine.user_code import line_of
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.comparison.engine.workers import Tell
@@ -30,7 +30,7 @@ from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import RaceOptions
 from lit_lrsched.comparison.progress import count, how_long, progress_bar
-from lit_lrsched.comparison.records import Record, RecordStore, broken_off, stored_metrics, stored_records
+from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
 from lit_lrsched.comparison.report.words import counted
 from lit_lrsched.comparison.used_rates import check_rates
 from lit_lrsched.errors import InputError, did_you_mean
@@ -141,7 +141,7 @@ class Runner:
                     names = [*(chunk.curves | chunk.final)]
                     self._store = RecordStore(place, names, self._definition)
                 records = _records(chunk, left, self._options.epochs)
-                self._store.append([broken_off(one, names) if chunk.broke_off else one for one in records])
+                self._store.append(list(records))
 
     def _gather(self) -> dict[RunKey, Record]:
         """Brings the shares of all processes together, writes the final files, and returns all records."""
@@ -302,5 +302,12 @@ def _records(chunk: Chunk, keys: Sequence[RunKey], epochs: int) -> Iterator[Reco
         final = {name: float(values[place]) for name, values in chunk.final.items()}
         last = {name: float(curve[-1]) for name, curve in curves.items()}
         if not chunk.broke_off:
-            curves["lr"] = chunk.rates[place][:: len(chunk.rates[place]) // epochs][:epochs]
+            curves["lr"] = _as_epochs_begin(chunk.rates[place], epochs)
         yield Record(keys[run], {**last, **final}, curves, bool(chunk.diverged[place]))
+
+
+def _as_epochs_begin(rates: FloatArray, epochs: int) -> FloatArray:
+    """Returns the rates of the steps with which epochs begin: of each the first, or the next that was not skipped."""
+    taken = np.flatnonzero(~np.isnan(rates))
+    first = np.searchsorted(taken, np.arange(epochs) * len(rates) // epochs)
+    return rates[taken[np.minimum(first, len(taken) - 1)]]

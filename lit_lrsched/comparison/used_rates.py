@@ -18,19 +18,20 @@ from lit_lrsched.schedules.core import Horizon
 def check_rates(grid: Grid, key: RunKey, used: FloatArray, horizon: Horizon) -> None:
     """Refuses a run whose rates are not those of its schedule.
 
-    A module's own schedule is whatever the module does, and a metric-driven one depends on the run: these pass.
+    A module's own schedule is whatever the module does, and a metric-driven one depends on the run: these pass. So
+    does a run that skipped steps, for which some schedules wait and some do not.
 
     Args:
         grid: What races.
         key: The run; its rate may be 0.
-        used: Learning rates of the first param group, one for each step that the run took.
+        used: Learning rates of the first param group at each step of the run, nan where it was skipped.
         horizon: How long its schedule is.
 
     Raises:
         InputError: When the module sets learning rates itself.
     """
     schedule = grid.schedules[key.schedule]
-    if isinstance(schedule, OwnSchedule) or len(used) > horizon.steps:
+    if isinstance(schedule, OwnSchedule) or len(used) > horizon.steps or np.isnan(used).any():
         return
     try:
         (training,) = grid.trainings([dataclasses.replace(key, lr=key.lr or grid.optimizer.lr)], horizon)

@@ -12,7 +12,7 @@ import numpy as np
 from lit_lrsched.comparison.definition import Definition
 from lit_lrsched.comparison.evidence.runs import RunKey
 from lit_lrsched.comparison.progress import count, progress_bar
-from lit_lrsched.comparison.records import Record, RecordStore, broken_off, metrics_of, stored_records
+from lit_lrsched.comparison.records import Record, RecordStore, metrics_of, stored_records
 from lit_lrsched.errors import InputError
 from lit_lrsched.schedules.direction import direction_of
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
@@ -106,9 +106,7 @@ class Trainings:
                 for records in self._engines.train(batch):
                     names = names or list(records[0].metrics)
                     store = store or RecordStore(self._folder, names, self._definition)
-                    records = [broken_off(one, names) for one in records]
-                    store.append(records)
-                    done |= {record.key: record for record in records}
+                    done |= {record.key: record for record in store.append(records)}
                     count(progress, len(records))
         if store is not None:
             store.finish()

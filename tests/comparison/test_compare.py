@@ -56,6 +56,7 @@ from lit_lrsched.search.engines import TRAINING_LOSS
 from tests.foreign import MLP, Data
 from tests.forking import command as run_command
 from tests.forking import forked, status_of
+from tests.reading import scalar_tags
 
 
 def race(folder, schedules, **options):
@@ -204,6 +205,28 @@ def test_steps_that_a_module_skips_are_no_divergence(tmp_path):
     assert np.isfinite(found.outcome.metrics[TRAINING_LOSS]).all()
 
 
+class Rarely(MLP):
+    """Takes a step with every third batch, as modules do by overriding ``optimizer_step``."""
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure):
+        if self.global_step % 3 == 2:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        else:
+            optimizer_closure()
+
+
+@pytest.mark.parametrize("batch_size", [16, 32], ids=["four batches", "two"])
+def test_a_run_that_skips_steps_keeps_its_schedule(tmp_path, batch_size):
+    data, given = partial(Data, batch_size, rows=64), {"seeds": 2, "epochs": 3, "folder": tmp_path / "race"}
+    schedules = {"ours": Linear(), "torch's": partial(LinearLR, start_factor=1.0, end_factor=0.25, total_iters=3)}
+    race = compare(Rarely, data, schedules, lrs=[0.01], **given)
+    used = {record.key.schedule: record.curves["lr"].tolist() for record in race.results.records}
+    assert used["torch's"] == pytest.approx({16: [0.01, 0.0075, 0.005], 32: [0.0075, 0.0075, 0.005]}[batch_size])
+    given["folder"] = tmp_path / "search"
+    found = find_lr(Rarely, data, schedules["torch's"], lrs=(1e-3, 0.1), points=5, engine="sequential", **given)
+    assert not found.outcome.broken.any()
+
+
 class Checking(MLP):
     """Looks whether its loss is finite."""
 
@@ -228,6 +251,16 @@ def test_a_run_whose_module_raises_as_its_loss_breaks_down_has_diverged(tmp_path
         InputError, match=r"constant at 1e\+30, seed 0, broke off, Checking raised .*: give lower rates"
     ):
         compare(Checking, data, {"constant": Constant()}, **{**given, "lrs": [1e30], "folder": tmp_path / "high"})
+
+
+def test_a_race_with_a_schedule_of_which_every_run_breaks_off_has_its_report(tmp_path):
+    schedules = {"constant": Constant(), "high": Constant(1e30)}
+    given = {"lrs": [0.01], "seeds": 2, "epochs": 2, "engine": "sequential", "folder": tmp_path}
+    race = compare(Checking, partial(Data, 16, rows=64), schedules, **given)
+    assert race.summary.out == ("high",)
+    assert {"report.html", "rates.png", "curves.png"} <= {path.name for path in tmp_path.iterdir()}
+    assert scalar_tags(tmp_path / "tensorboard" / "constant") == {"lr/group0", "val_acc", "val_loss", "test_acc"}
+    assert scalar_tags(tmp_path / "tensorboard" / "high") == {"val_acc", "val_loss"}
 
 
 class Factorizing(MLP):

@@ -323,13 +323,26 @@ def test_runs_whose_part_is_gone_are_trained_again(tmp_path: Path) -> None:
 
 def test_metrics_may_have_the_names_of_columns(tmp_path: Path) -> None:
     assert stored_metrics(tmp_path) is None
-    store = RecordStore(tmp_path, ["lr", "acc"])
-    written = Record(RunKey("a", 0.3, 0.0, 0.0, 1), {"lr": 0.1, "acc": 0.5}, {"lr": np.array([0.3, 0.1])})
+    store = RecordStore(tmp_path, ["lr", "file"])
+    written = Record(
+        RunKey("a", 0.3, 0.0, 0.0, 1),
+        {"lr": 0.1, "file": 0.5},
+        {"lr": np.array([0.3, 0.1]), "file": np.array([0.4, 0.5])},
+    )
     store.append([written])
-    assert stored_metrics(tmp_path) == ["lr", "acc"]
-    (read,) = RecordStore(tmp_path, ["lr", "acc"]).finish()
+    assert stored_metrics(tmp_path) == ["lr", "file"]
+    (read,) = RecordStore(tmp_path, ["lr", "file"]).finish()
     assert same(read, written)
     assert np.load(tmp_path / "curves.npz")["logged_lr"].tolist() == [[0.3, 0.1]]
+
+
+def test_runs_may_log_other_metrics_than_the_first(tmp_path: Path) -> None:
+    store, keys = RecordStore(tmp_path, ["acc", "of_class_3"]), [RunKey("a", 0.3, 0.0, 0.0, seed) for seed in range(2)]
+    store.append([Record(keys[0], {"acc": 0.5, "of_class_3": 0.1}, {})])
+    store.append([Record(keys[1], {"acc": 0.6, "of_class_4": 0.2}, {})])
+    for found in (RecordStore(tmp_path, ["acc", "of_class_3"]), store):
+        _, other = found.finish()
+        assert other.metrics == pytest.approx({"acc": 0.6, "of_class_3": math.nan}, nan_ok=True)
 
 
 def test_mistakes_are_told_in_one_line(tmp_path: Path) -> None:

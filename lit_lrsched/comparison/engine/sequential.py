@@ -223,6 +223,7 @@ class _Trace(Callback):
         # Nothing where a step was skipped; otherwise the batch's share of the loss of an optimizer step.
         loss = float(outputs["loss"]) * trainer.accumulate_grad_batches if outputs else None
         self.losses.append(np.nan if loss is None else loss if np.isfinite(loss) else np.inf)
+        self.rates += [np.nan] * (trainer.global_step - len(self.rates))  # the trainer counts a step that was skipped
         self.validated = False
         is_broken = self._stop_broken and self.losses[-1] == np.inf
         if is_broken or trainer.global_step == self._stop_after:

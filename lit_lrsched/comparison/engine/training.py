@@ -94,7 +94,8 @@ class Chunk:
         curves: What the module logs for training and validation, after each epoch, ``[R, epochs]`` by name.
         final: What the module logs for testing, ``[R]`` by name.
         diverged: Whether a loss or a weight became nan or infinite, ``[R]``.
-        rates: Learning rates of the first param group as they were used, ``[R, steps]``.
+        rates: Learning rates of the first param group as they were used, ``[R, steps]``; nan where the module, or the
+            scaler of half precision, skipped the step.
         weights: The trained parameters, ``[R, ...]`` by name; empty unless asked for.
         losses: What ``training_step`` returned as the loss of each batch, ``[R, batches]``; nan where it skipped one,
             in a run that did not diverge.

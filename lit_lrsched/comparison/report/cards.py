@@ -75,15 +75,18 @@ def _card(curve: LearningCurve, results: Results, scale: Scale | None) -> str:
     else:
         reason = "every run diverged" if row.mean is None else f"no curve of {results.validation_metric}"
         parts.append(f'<text x="{_WIDTH / 2}" y="{_METRIC / 2}" text-anchor="middle">{escape(reason)}</text>')
-    highest = float(curve.rates.max())
-    rates = Scale(0.0, highest or 1.0)
-    top = _METRIC + _GAP
-    used = np.append(curve.rates, curve.rates[-1])  # each from its epoch's start to the next one's
-    drawing = _area("under", np.zeros_like(used), used, rates, _RATE, first=0)
-    drawing += _line("rate", used, rates, _RATE, first=0)
-    bottom = top + _RATE
-    parts.append(f'<svg y="{top}" width="{_WIDTH}" height="{_RATE}" overflow="visible">{drawing}</svg>')
-    parts.append(f'<text x="0" y="{top - 5}">epochs begin at rates up to {highest:.3g}</text>')
+    top, bottom = _METRIC + _GAP, _METRIC + _GAP + _RATE
+    about, told = "every run broke off: no rates", ""
+    if len(curve.rates):
+        highest = float(curve.rates.max())
+        rates = Scale(0.0, highest or 1.0)
+        used = np.append(curve.rates, curve.rates[-1])  # each from its epoch's start to the next one's
+        drawing = _area("under", np.zeros_like(used), used, rates, _RATE, first=0)
+        drawing += _line("rate", used, rates, _RATE, first=0)
+        parts.append(f'<svg y="{top}" width="{_WIDTH}" height="{_RATE}" overflow="visible">{drawing}</svg>')
+        about = f"epochs begin at rates up to {highest:.3g}"
+        told = f' data-width="{_WIDTH}" data-height="{bottom}" data-curves="{escape(_told(curve, results))}"'
+    parts.append(f'<text x="0" y="{top - 5}">{about}</text>')
     parts.append(f'<line class="s-grid" x1="0" x2="{_WIDTH}" y1="{bottom}" y2="{bottom}"/>')
     parts.append(f'<text x="0" y="{bottom + 11}">epoch 0</text>')
     parts.append(f'<text x="{_WIDTH}" y="{bottom + 11}" text-anchor="end">{results.epochs}</text>')
@@ -92,7 +95,6 @@ def _card(curve: LearningCurve, results: Results, scale: Scale | None) -> str:
         setting += f", {words} {getattr(row, field):g}"
     label = escape(f"{row.schedule}: {results.validation_metric} and learning rate against epoch")
     box = f"{-_LEFT} -12 {_LEFT + _WIDTH + 8} {bottom + _FOOT + 12}"
-    told = f' data-width="{_WIDTH}" data-height="{bottom}" data-curves="{escape(_told(curve, results))}"'
     return (
         f'<figure class="panel card {rank(row, summary)}"{told}><h3>{schedule_name(row.schedule)}</h3>'
         f'<p class="readout">{setting}</p>'

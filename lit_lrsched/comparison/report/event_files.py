@@ -26,7 +26,11 @@ def write_event_files(results: Results, folder: Path) -> None:
     """
     shutil.rmtree(folder, ignore_errors=True)  # event files of two reports would be drawn as one zigzag
     metric, loss = results.validation_metric, "val_loss"
-    has_loss = metric != loss and all(loss in record.metrics and loss in record.curves for record in results.records)
+    has_loss = (
+        metric != loss
+        and all(loss in record.metrics for record in results.records)
+        and any(loss in record.curves for record in results.records)  # not in that of a run that broke off
+    )
     losses = learning_curves(results, loss=loss) if has_loss else []
     names = _folders([row.schedule for row in results.summary.schedules])
     for i, curve in enumerate(results.curves):

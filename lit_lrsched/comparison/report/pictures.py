@@ -31,7 +31,8 @@ _COLUMNS = 5  # the most small pictures in a row
 def write_pictures(results: Results, folder: Path) -> list[str]:
     """Writes ``rates.png``, ``curves.png``, ``map.png`` and ``differences``, this as PNG, SVG and PDF for a paper.
 
-    Only ``rates.png`` is there when every run diverged, and ``differences`` takes two schedules that did not.
+    Only ``rates.png`` is there when every run diverged, and ``differences`` takes two schedules that did not. Of a
+    schedule of which every run broke off there are no rates to draw.
 
     Args:
         results: The race.
@@ -41,7 +42,8 @@ def write_pictures(results: Results, folder: Path) -> list[str]:
         The names of the files.
     """
     drawn = results.curves
-    pictures = {"rates.png": _rates(drawn, results.epochs)}
+    used = [curve for curve in drawn if len(curve.rates)]
+    pictures = {"rates.png": _rates(used, results.epochs)} if used else {}
     finished = [curve for curve in drawn if curve.schedule.mean is not None]
     if any(len(curve.mean) for curve in finished):
         pictures["curves.png"] = _curves(finished, results)

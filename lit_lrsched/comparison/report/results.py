@@ -29,7 +29,7 @@ class Results:
         gain: What tuning brings over the reference at the optimizer's own rate and momentum, where that raced.
         validation_metric: Name of the metric that chose each schedule's rate, such as ``"val_acc"``.
         factors: For each schedule the factor of the peak rate in each epoch: as planned, or, when it follows a metric,
-            as used on average.
+            as used on average; empty where every run broke off.
         best_peaks: For each schedule the best peak of its convex bound, in its own units; none where a metric moves it.
         epochs: How many epochs a run lasts.
         model: Name of the model.
@@ -99,7 +99,7 @@ class LearningCurve:
 
     Args:
         schedule: The schedule's entry of the summary.
-        rates: Learning rate in each epoch, ``[epochs]``.
+        rates: Learning rate in each epoch, ``[epochs]``; empty where every run broke off.
         mean: Mean of the metric after each epoch, a diverged run counted as the worst, ``[epochs]``; empty when no run
             of the race finished, or none has a curve.
         low: Lower quartile, likewise.
