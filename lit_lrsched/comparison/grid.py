@@ -59,7 +59,7 @@ class Grid:
 
     Raises:
         InputError: For an empty or repeated list, a rate that is not positive, a momentum outside [0, 1), a weight
-            decay below 0, or groups where a torch scheduler races.
+            decay below 0, one of these two that the optimizer does not have, or groups where a torch scheduler races.
     """
 
     schedules: Mapping[str, Union[AnySchedule, OwnSchedule]]
@@ -89,6 +89,10 @@ class Grid:
         for decay in self.weight_decays:
             if decay is not None and not 0 <= decay < float("inf"):
                 raise InputError(f"weight_decays: {decay} is no weight decay: give finite numbers of at least 0")
+        self.optimizer.check_axes(
+            any(momentum is not None for momentum in self.momenta),
+            any(decay is not None for decay in self.weight_decays),
+        )
         check_groups(self.groups)
         of_torch = [name for name, schedule in self.schedules.items() if _is_of_torch(schedule)]
         if self.groups and of_torch:
@@ -211,9 +215,13 @@ class Grid:
         scheduler: LRScheduler = cast("LRSchedulerCallable", schedule)(optimizer)
         if not isinstance(scheduler, ReduceLROnPlateau):
             return tables.of(scheduler, interval), None
-        if self.monitor is None:
+        monitor = self.monitor or getattr(scheduler, "monitor", None)  # which LightningCLI's class of this name has
+        if monitor is None:
             raise InputError("ReduceLROnPlateau follows a metric: give monitor, for example val_loss")
-        return tables.of(scheduler, interval), as_plateau(scheduler, self.monitor, key.lr)
+        plateau = as_plateau(scheduler, monitor)
+        if plateau is None or interval == "step":
+            raise NotVectorizable(f"{key.schedule} is not stepped once an epoch for all groups alike")
+        return tables.of(scheduler, interval), plateau
 
 
 def grid_of(

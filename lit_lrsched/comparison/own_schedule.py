@@ -113,22 +113,28 @@ def own_schedule(optimizer: Optimizer, configs: Sequence[SchedulerConfig], loop:
         unlike = None if alike else f"its {name} follows a metric, and some of its param groups do not"
         return OwnSchedule(name, rates, momenta, decays, plateau, unlike)
     scheduler = cast("ReduceLROnPlateau", one.scheduler)
-    peaks = [get_value(group, "lr") for group in optimizer.param_groups]
-    lowest = {float(low) / rate for low, rate in zip(scheduler.min_lrs, peaks, strict=True)}
-    if one.monitor is None or (one.interval, one.frequency) != ("epoch", 1) or len(lowest) > 1:
+    once_an_epoch = one.monitor is not None and (one.interval, one.frequency) == ("epoch", 1)
+    found = as_plateau(scheduler, cast("str", one.monitor)) if once_an_epoch else None
+    if found is None:
         return OwnSchedule(
             name, rates, momenta, decays, unforeseen=f"its {name} is not stepped once an epoch for all groups alike"
         )
-    return OwnSchedule(name, rates, momenta, decays, as_plateau(scheduler, one.monitor, peaks[0]))
+    return OwnSchedule(name, rates, momenta, decays, found)
 
 
-def as_plateau(scheduler: ReduceLROnPlateau, monitor: str, lr: float) -> Plateau:
-    """Returns torch's ``ReduceLROnPlateau`` at a peak rate as one of ours.
+def as_plateau(scheduler: ReduceLROnPlateau, monitor: str) -> Plateau | None:
+    """Returns torch's ``ReduceLROnPlateau`` at the rates of its optimizer as one of ours.
+
+    None where its lowest rate is not the same share of every param group's.
 
     Raises:
         InputError: When it follows the metric the wrong way.
     """
     check_direction(scheduler, monitor)
+    rates = [get_value(group, "lr") for group in scheduler.optimizer.param_groups]
+    lowest = {min(1.0, float(low) / lr) for low, lr in zip(scheduler.min_lrs, rates, strict=True) if lr > 0}
+    if len(lowest) > 1:
+        return None
     return Plateau(
         monitor=monitor,
         mode=cast("Direction", scheduler.mode),
@@ -137,7 +143,7 @@ def as_plateau(scheduler: ReduceLROnPlateau, monitor: str, lr: float) -> Plateau
         threshold=scheduler.threshold,
         threshold_mode=scheduler.threshold_mode,
         cooldown=scheduler.cooldown,
-        min_factor=min(1.0, float(scheduler.min_lrs[0]) / lr),
+        min_factor=max(lowest, default=0.0),
     )
 
 

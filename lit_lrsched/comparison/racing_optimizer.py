@@ -117,6 +117,17 @@ class RacingOptimizer:
         """Returns an optimizer with these param groups that trains nothing, for trying schedulers."""
         return DummyOptimizer(self.groups, self.defaults)
 
+    def check_axes(self, momenta: bool, weight_decays: bool) -> None:
+        """Refuses to race momenta, or weight decays, of an optimizer that has none.
+
+        Raises:
+            InputError: When a param group has none.
+        """
+        if momenta and any(momentum_of(group) is None for group in self.groups):
+            raise InputError(f"{self.func.__name__} has no momentum: leave momenta out")
+        if weight_decays and any("weight_decay" not in group for group in self.groups):
+            raise InputError(f"{self.func.__name__} has no weight decay: leave weight_decays out")
+
     def written(self, lr: float, momentum: float | None, weight_decay: float | None) -> dict[str, Any]:
         """Returns class and arguments with which ``--optimizer`` sets up these param groups; None leaves a value.
 
@@ -261,9 +272,6 @@ def set_to(optimizer: Optimizer, lr: float, momentum: float | None = None, weigh
         weight_decay: That of the first group that has one; the others keep their ratio to it, and 0 stays 0. Where no
             group has any, all get it. None leaves theirs.
 
-    Raises:
-        InputError: When the optimizer has no momentum, or no weight decay, to set.
-
     >>> import torch
     >>> weights = [nn.Parameter(torch.zeros(1)) for _ in range(3)]
     >>> groups = [{"params": [w], "lr": lr, "weight_decay": d} for w, lr, d in zip(weights, (1, 2, 3), (0.0, 0.1, 0.2))]
@@ -274,8 +282,6 @@ def set_to(optimizer: Optimizer, lr: float, momentum: float | None = None, weigh
     """
     groups = optimizer.param_groups
     first, decay = get_value(groups[0], "lr"), _first_decay(groups)
-    if weight_decay is not None and any("weight_decay" not in group for group in groups):
-        raise InputError(f"{type(optimizer).__name__} has no weight decay: leave weight_decays out")
     if momentum is not None:
         set_momentum(optimizer, momentum)
     for group in groups:
@@ -288,14 +294,8 @@ def set_to(optimizer: Optimizer, lr: float, momentum: float | None = None, weigh
 
 
 def set_momentum(optimizer: Optimizer, momentum: float) -> None:
-    """Sets the momentum, or first beta, of all param groups.
-
-    Raises:
-        InputError: When the optimizer has none.
-    """
+    """Sets the momentum, or first beta, of all param groups."""
     for group in optimizer.param_groups:
-        if momentum_of(group) is None:
-            raise InputError(f"{type(optimizer).__name__} has no momentum: leave momenta out")
         set_value(group, "momentum", momentum)
 
 

@@ -17,6 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.plugins.precision import MixedPrecision
+from torch.optim import SGD, Adagrad, Rprop
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader
 
@@ -196,6 +197,56 @@ def test_the_engines_agree_on_it_at_another_rate(tmp_path: Path, configure: Any)
         assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
     if FACTORS[configure]:
         assert fast[1].curves["lr"] == pytest.approx([0.02 * factor for factor in FACTORS[configure]], rel=1e-9)
+
+
+class Unlike(MLP):
+    """Two groups whose rates are not alike, a schedule that one floor stops at other shares of them, or at none."""
+
+    def __init__(self, last: float, plateau: bool) -> None:
+        super().__init__()
+        self.last, self.plateau = last, plateau
+
+    def configure_optimizers(self) -> Any:
+        groups = [{"params": self.network[0].parameters()}, {"params": self.network[-1].parameters(), "lr": self.last}]
+        optimizer = SGD(groups, lr=0.1)
+        falls = ReduceLROnPlateau(optimizer, **FALLS)
+        return (
+            {"optimizer": optimizer, "lr_scheduler": {"scheduler": falls, "monitor": "val_loss"}}
+            if self.plateau
+            else optimizer
+        )
+
+
+FALLS: dict[str, Any] = {"factor": 0.1, "patience": 0, "threshold": 1e6, "threshold_mode": "abs", "min_lr": 0.05}
+
+
+@pytest.mark.parametrize(("last", "engine"), [(1.0, "sequential"), (0.0, "vectorized")])
+def test_a_floor_stops_each_group_where_torch_stops_it(tmp_path: Path, last: float, engine: str) -> None:
+    schedules = {"falls": partial(ReduceLROnPlateau, **FALLS)}
+    found = []
+    for name, plateau in (("own", True), ("given", False)):
+        for kind in ("auto", "sequential"):
+            model = partial(Unlike, last, plateau)
+            given = {"lrs": [0.1], "seeds": 2, "epochs": 4, "monitor": "val_loss", "metric": "val_loss", "engine": kind}
+            race = compare(
+                model, partial(Data, 16, rows=64), {} if plateau else schedules, folder=tmp_path / name / kind, **given
+            )
+            assert race.results.engine == (engine if kind == "auto" else kind)
+            found.append([record.metrics["val_loss"] for record in race.results.records])
+    assert all(values == pytest.approx(found[0], rel=1e-5) for values in found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "axis", "told"), [(Adagrad, "momenta", "has no momentum"), (Rprop, "weight_decays", "has no weight decay")]
+)
+def test_an_axis_that_the_optimizer_does_not_have_is_refused(tmp_path: Path, kind: Any, axis: str, told: str) -> None:
+    class Decaying(MLP):
+        def configure_optimizers(self) -> Any:
+            optimizer = kind(self.parameters(), lr=0.01)
+            return [optimizer], [ExponentialLR(optimizer, 0.9)]
+
+    with pytest.raises(InputError, match=f"{kind.__name__} {told}: leave {axis} out"):
+        compare(Decaying, Data, {}, seeds=1, epochs=1, folder=tmp_path, **{axis: [0.0, 0.9]})
 
 
 def test_what_cannot_be_foreseen_trains_one_run_at_a_time(tmp_path: Path) -> None:
