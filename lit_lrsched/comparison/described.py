@@ -68,7 +68,7 @@ class _Description:
         if isinstance(value, (list, tuple)):
             return [self.of(item) for item in value]
         if isinstance(value, (set, frozenset)):
-            return sorted(map(repr, value))  # whose order differs from one process to the next
+            return sorted(map(_shown, value))  # whose order differs from one process to the next
         if isinstance(value, torch.Tensor):
             return self.of(_array(value))
         if isinstance(value, np.ndarray):
@@ -81,7 +81,7 @@ class _Description:
         if dataclasses.is_dataclass(value):
             fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
             return [self.of(type(value)), self.of(fields)]
-        found = [self.of(type(value)), re.sub(r" at 0x[0-9a-f]+", "", repr(value))]
+        found = [self.of(type(value)), _shown(value)]
         if isinstance(value, either(LightningModule, LightningDataModule)):
             found.append(self.of(dict(value.hparams)))
         elif isinstance(value, nn.Module):
@@ -128,6 +128,11 @@ def _array(tensor: torch.Tensor) -> Any:
         return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy(force=True)
     except (RuntimeError, TypeError, ValueError):  # it has no values yet, or is of a kind that NumPy lacks
         return repr(tensor)
+
+
+def _shown(value: Any) -> str:
+    """Returns how a value is written, without where it lies in memory, which differs from one process to the next."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _is_place(value: Any) -> bool:

@@ -106,6 +106,13 @@ def test_what_an_instance_holds_tells_it_apart(kind):
     assert described(kind(0.1)) != described(kind(0.3))
 
 
+def test_a_set_of_functions_is_the_same_in_another_process():
+    def made() -> set[Any]:  # elsewhere in memory each time
+        return {lambda value, number=number: value + number for number in range(3)}
+
+    assert described(made()) == described(made())
+
+
 def test_neither_weights_nor_where_files_lie_tell_a_module_apart():
     module = small(log_file="/tmp/one", folder=Path("/tmp/one"))
     trained = copy.deepcopy(module)
