@@ -544,6 +544,15 @@ def test_what_tuning_brings_is_no_part_of_the_verdict() -> None:
     assert str(found.gain).startswith("Apart from the verdict, tuning: ")
 
 
+def test_tuning_brings_nothing_over_a_run_that_diverged() -> None:
+    runs = [one.run("val_acc", "test_acc") for one in race(["constant", "cosine"], seeds=6)]
+    start = ("constant", 0.1, 0.0, 0.0)
+    lost = [dataclasses.replace(run, diverged=run.key.setting == start and run.key.seed == 0) for run in runs]
+    for of_race, gains in ((runs, True), (lost, False)):
+        summary = summarize(of_race, metric="test_acc", mode="max", reference="constant")
+        assert bool(tuning_gain(of_race, summary, lr=0.1, momentum=0.0)) == gains
+
+
 def test_overlapping_splits_are_said_and_allowed_for() -> None:
     plain = results(race())
     runs = [r.run("val_acc", "test_acc") for r in plain.records]
@@ -630,6 +639,8 @@ def test_the_page_says_how_it_was_done() -> None:
     same_rows = dataclasses.replace(same_data.summary, splits=Splits(100, 40, same_test=True))
     html = page(dataclasses.replace(same_data, summary=same_rows))
     assert "over the seeds&#x27; initial weights and batch orders" in html
+    long = dataclasses.replace(results(race()), seconds=12345.6, trained=112_000)
+    assert "Training 112,000 runs took 12346 s, 9.07 trainings a second" in page(long)
 
 
 # --- The pictures -----------------------------------------------------------------------------------------------------
@@ -784,6 +795,11 @@ def test_long_names_that_begin_alike_are_told_apart() -> None:
         assert name in printed(found)
     _, axes = forest_plot(found.summary)
     assert len({label.get_text() for label in axes.get_yticklabels()}) == 3
+
+
+def test_names_may_have_brackets() -> None:
+    found = results(race(["[/a] b", "[red]c"]), reference="[/a] b")
+    assert {"[/a]", "[red]c"} <= set(printed(found).split())
 
 
 def test_no_number_is_a_dash() -> None:

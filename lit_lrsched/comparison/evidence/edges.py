@@ -22,13 +22,16 @@ def wider(lrs: Sequence[float], ends: Sequence[Edge]) -> tuple[float, ...]:
     (0.03, 0.1, 0.3, 1.0, 3.0)
     >>> wider([0.1, 0.2], ["lowest"])
     (0.025, 0.05, 0.1, 0.2)
+    >>> wider([1.0, 1.01], ["highest"])
+    (1.0, 1.01, 1.02, 1.03)
     """
     rates = sorted(lrs)
     for end in dict.fromkeys(ends):
         ladder = rates if end == "highest" else rates[::-1]
         for _ in range(2):
             # With three rates two steps are known, which keeps to 1, 3, 10, 30.
-            ratio = ladder[-1] / ladder[-3] * ladder[-2] if len(ladder) > 2 else ladder[-1] ** 2 / ladder[-2]
-            ladder = [*ladder, float(f"{ratio:.2g}")]
+            rate = ladder[-1] / ladder[-3] * ladder[-2] if len(ladder) > 2 else ladder[-1] ** 2 / ladder[-2]
+            rounded = (float(f"{rate:.{digits}g}") for digits in range(2, 18))
+            ladder = [*ladder, next(one for one in rounded if abs(one - rate) < abs(rate - ladder[-1]) / 2)]
         rates = sorted(ladder)
     return tuple(rates)

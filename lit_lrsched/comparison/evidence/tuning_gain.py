@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,6 +50,8 @@ def tuning_gain(
 ) -> Gain | None:
     """Returns what tuning brings; None where the reference at the starting rate and momentum, or a rival, is missing.
 
+    So it is where one of their runs diverged, whose metric means nothing.
+
     Both sides were named without a look at test data, so this is one planned comparison and needs no correction.
 
     Args:
@@ -61,7 +64,7 @@ def tuning_gain(
     start = (summary.reference or "", lr, momentum, weight_decay)
     tests: dict[tuple[str, float, float, float], dict[int, float]] = {}
     for run in runs:
-        tests.setdefault(run.key.setting, {})[run.key.seed] = run.test
+        tests.setdefault(run.key.setting, {})[run.key.seed] = math.nan if run.broken else run.test
     sign = 1.0 if summary.mode == "max" else -1.0
     rivals = {
         (row.schedule, row.lr, row.momentum, row.weight_decay): sign * row.validation

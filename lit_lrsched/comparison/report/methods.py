@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from lit_lrsched.comparison.evidence.words import figure
 from lit_lrsched.comparison.report.results import Results
 from lit_lrsched.comparison.report.words import counted, percent, tuned_beside_rate
 
@@ -116,7 +117,7 @@ def _judgement(results: Results) -> list[str]:
 
 def _execution(results: Results) -> list[str]:
     if results.trained:
-        speed = f"{results.seconds:.3g} s, {results.trainings_per_second:.3g} trainings a second"
+        speed = f"{figure(results.seconds, 3)} s, {figure(results.trainings_per_second, 3)} trainings a second"
         took = f"Training {counted(results.trained, 'run')} took {speed}, on {results.machine}."
     else:
         took = "All runs were there already: nothing had to be trained."
