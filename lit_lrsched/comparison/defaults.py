@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from operator import index
 from typing import Any
 
+import numpy as np
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR
 
@@ -64,7 +66,7 @@ def seeds_of(seeds: int | Sequence[int] | None, budget: int | None) -> tuple[int
     """
     if seeds is None:
         seeds = SEEDS if budget is None else SEEDS_OF_A_BUDGET
-    chosen = tuple(range(seeds) if isinstance(seeds, int) else seeds)
+    chosen = tuple(map(index, range(seeds) if isinstance(seeds, (int, np.integer)) else seeds))  # NumPy's numbers too
     for seed in chosen:
         if not 0 <= seed < 2**32:
             raise InputError(f"seeds: {seed} is no seed: give whole numbers from 0 to {2**32 - 1}")
@@ -83,4 +85,4 @@ def rates_and_momenta(
     """
     if isinstance(module, IonosphereClassifier) and optimizer is SGD:
         return LRS, MOMENTA
-    return tuple(float(f"{factor * lr:.6g}") for factor in AROUND), (None,)
+    return tuple(lr if factor == 1.0 else float(f"{factor * lr:.6g}") for factor in AROUND), (None,)

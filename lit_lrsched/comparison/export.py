@@ -55,7 +55,7 @@ def export_best(
         "trainer": {**(config or {}).get("trainer", {}), "max_epochs": epochs},
     }
     if isinstance(schedules[best.schedule], OwnSchedule):
-        content.pop("lr_groups", None)
+        content = without_schedule_options(content)
     comment = "".join(f"# {sentence}\n" for sentence in verdict(summary))
     path.write_text(comment + yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
@@ -68,6 +68,11 @@ def options_of(grid: Grid) -> dict[str, Any]:
         "trainer": grid.regime.options(),
         **{name: value for name, value in options.items() if value is not None},
     }
+
+
+def without_schedule_options(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a configuration without the options that ``fit`` refuses where no ``lr_scheduler`` is given."""
+    return {name: value for name, value in content.items() if name not in ("lr_interval", "lr_monitor", "lr_groups")}
 
 
 def _winner(

@@ -274,16 +274,20 @@ def grid_of(
     default_lrs, default_momenta = defaults.rates_and_momenta(module, chosen.func, chosen.lr)
     return Grid(
         {**schedules, OWN: chosen.schedule} if chosen.schedule else schedules,
-        default_lrs if lrs is None else lrs,
-        default_momenta if momenta is None else momenta,
+        default_lrs if lrs is None else tuple(map(float, lrs)),  # of NumPy's numbers too
+        default_momenta if momenta is None else _floats(momenta),
         seeds,
         chosen,
         interval,
         monitor,
-        (None,) if weight_decays is None else weight_decays,
+        (None,) if weight_decays is None else _floats(weight_decays),
         groups,
         regime,
     )
+
+
+def _floats(values: Iterable[float | None]) -> tuple[float | None, ...]:
+    return tuple(None if value is None else float(value) for value in values)
 
 
 def _check_form(schedules: object, **axes: object) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Union
+from typing import Literal, Union, get_args
 
 from lit_lrsched.comparison.evidence.runs import Mode
 from lit_lrsched.errors import InputError
+from lit_lrsched.schedules.checks import check_choice
 from lit_lrsched.schedules.direction import direction_for
 from lit_lrsched.trainer.metric_names import on_test_data
 
@@ -35,8 +36,8 @@ class RaceOptions:
         ray_gpus: GPUs for each worker, at most 1. None: 1 where the trainer's accelerator is a GPU, else 0.
 
     Raises:
-        InputError: For less than one epoch or training, or a metric whose name does not tell which way is better,
-            without a mode, or for ``ray_cpus`` and ``ray_gpus`` that Ray cannot give, or without ``ray``.
+        InputError: For less than one epoch or training, an unknown engine, a metric whose name does not tell which way
+            is better, without a mode, or ``ray_cpus`` and ``ray_gpus`` that Ray cannot give, or without ``ray``.
 
     >>> RaceOptions(metric="val/loss").direction, RaceOptions(metric="val/loss").test_metric
     ('min', 'test/loss')
@@ -61,6 +62,7 @@ class RaceOptions:
         if self.budget is not None and self.budget < 1:
             raise InputError(f"budget={self.budget} trains nothing: give the number of trainings")
         direction_for("metric", self.metric, self.mode)
+        check_choice("engine", self.engine, get_args(Engine))
         check_workers(self.ray, self.ray_cpus, self.ray_gpus)
 
     @property

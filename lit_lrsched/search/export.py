@@ -7,7 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from lit_lrsched.comparison.export import options_of, plain_racing, plain_schedule
+from lit_lrsched.comparison.export import options_of, plain_racing, plain_schedule, without_schedule_options
 from lit_lrsched.comparison.own_schedule import OwnSchedule
 from lit_lrsched.comparison.rate_arguments import Remake, model_at
 from lit_lrsched.search.subject import Subject, epochs_in
@@ -37,9 +37,11 @@ def exported(subject: Subject, lr: float, epochs: int, config: Mapping[str, Any]
         )
     else:
         more["optimizer"] = plain_racing(own, lr)
-    if not isinstance(schedule, OwnSchedule) and (subject.is_given or subject.of_argument):
-        more["lr_scheduler"] = plain_schedule(schedule)
     options = options_of(grid)
+    if not isinstance(schedule, OwnSchedule) and (subject.is_given or subject.of_argument or grid.groups):
+        more["lr_scheduler"] = plain_schedule(schedule)
+    else:
+        options = without_schedule_options(options)
     trainer = {**content.pop("trainer", {}), **options.pop("trainer"), "max_epochs": epochs}
     return {**content, **more, **options, "trainer": trainer}
 

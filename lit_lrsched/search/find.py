@@ -337,7 +337,11 @@ def find(
         definition = _definition(build, engines, identity)
         folder = Path(options.folder or Path("lightning_logs") / f"find-{_digest(definition, options)}")
         with alone_in(folder):
-            low, high = options.lrs or _range(engines, definition, folder, subject.grid.optimizer.lr, options)
+            low, high = (
+                _range(engines, definition, folder, subject.grid.optimizer.lr, options)
+                if options.lrs is None
+                else options.lrs
+            )
             rates = spread(low, high, options.points)
             outcome = Trainings(engines, definition, folder).train(rates, options.seeds)
     if outcome.judged_by == TRAINING_LOSS:
@@ -404,7 +408,8 @@ def _definition(build: Build, engines: Engines, identity: Mapping[str, Any]) -> 
 
 
 def _digest(definition: Definition, options: FindOptions) -> str:
-    return digest_of([definition.fingerprint, options.lrs and [*options.lrs], options.points, [*options.seeds]])[:8]
+    lrs = options.lrs if options.lrs is None else [*map(float, options.lrs)]
+    return digest_of([definition.fingerprint, lrs, options.points, [*options.seeds]])[:8]
 
 
 @contextmanager

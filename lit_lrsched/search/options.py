@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
+from typing import Union, get_args
 
 from lit_lrsched.comparison.options import Engine, check_workers
 from lit_lrsched.errors import InputError, shown
-from lit_lrsched.schedules.checks import check_whole
+from lit_lrsched.schedules.checks import check_choice, check_whole
 from lit_lrsched.schedules.durations import Duration, check_duration
 
 LEAST_POINTS = 5
@@ -37,7 +37,7 @@ class FindOptions:
         ray_gpus: GPUs for each worker, at most 1. None: 1 where the trainer's accelerator is a GPU, else 0.
 
     Raises:
-        InputError: For rates, a number of points or seeds, or a length that say nothing.
+        InputError: For rates, a number of points or seeds, or a length that say nothing, or an unknown engine.
 
     >>> FindOptions(lrs=(0.1, 0.01))
     Traceback (most recent call last):
@@ -66,6 +66,7 @@ class FindOptions:
             raise InputError(
                 f"lrs={shown(self.lrs)} is no range of rates: give the lowest and the highest, like 0.001 and 1"
             )
+        check_choice("engine", self.engine, get_args(Engine))
         check_workers(self.ray, self.ray_cpus, self.ray_gpus)
 
 

@@ -425,6 +425,7 @@ def test_an_instance_serves_as_the_pattern_and_is_told_so(tmp_path, caplog):
         ({"epochs": 0}, "epochs=0 trains nothing"),
         ({"metric": "val_acx", "mode": "max"}, "did you mean 'val_acc'"),
         ({"reference": "cosnie"}, "reference='cosnie'"),
+        ({"engine": "sequencial"}, r"engine='sequencial' is unknown \(did you mean 'sequential'\?\)"),
     ],
 )
 def test_mistakes(tmp_path, options, told):

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -51,6 +52,25 @@ def test_python_does_the_same(tmp_path, caplog):
     assert {record.key.momentum for record in result.results.records} == {0.9}
     opening = "Optimizer: MLP's own Adam; peak rates 0.0001, 0.0003, 0.001, 0.003, 0.01 (its own: 0.001)."
     assert opening in caplog.messages
+
+
+def test_numbers_of_numpy_and_of_an_iterator_will_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"lrs": np.array([0.5, 0.25], np.float32), "momenta": np.array([0.5]), "seeds": np.arange(2)}
+    folders = [race(MLP, None, **given).folder]
+    folders.append(race(MLP, None, lrs=iter([0.5, 0.25]), momenta=[0.5], seeds=np.int64(2)).folder)
+    assert folders[0] == folders[1]
+
+
+def test_the_rate_of_a_module_races_to_its_last_digit(tmp_path):
+    class InATensor(Decayed):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), lr=torch.tensor(0.1))
+            return [optimizer], [StepLR(optimizer, 1, 0.9)]
+
+    result = race(InATensor, tmp_path, {"constant": Constant()}, seeds=6)
+    assert float(torch.tensor(0.1)) in rates(result)
+    assert result.results.gain is not None
 
 
 @pytest.mark.parametrize("momenta", [(None,), (0.5,)])

@@ -384,7 +384,8 @@ def test_weight_decay_is_an_axis(tmp_path: Path) -> None:
 
 
 def test_the_modules_own_schedule_is_exported_where_fit_has_it_anyway(tmp_path: Path) -> None:
-    options = {"schedules": {"hardly": Constant(1e-6)}, "epochs": 1}
+    # What fit refuses without a schedule is left out.
+    options = {"schedules": {"hardly": Constant(1e-6)}, "epochs": 1, "interval": "epoch", "monitor": "val_loss"}
     race(Transformer, tmp_path / "own", lrs=[0.01], **options).export(tmp_path / "best.yaml", {"seed_everything": 1})
     assert yaml.safe_load((tmp_path / "best.yaml").read_text()) == {"seed_everything": 1, "trainer": {"max_epochs": 1}}
     with pytest.raises(InputError, match=r"Transformer sets the rate 0\.01 and a schedule of its own .*, so there"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import json
 import os
 import random
@@ -18,6 +19,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
 from torch import nn
+from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -30,6 +32,7 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.search import engines, subject
 from lit_lrsched.search.engines import TRAINING_LOSS, Engines
 from lit_lrsched.search.rates import spread
+from lit_lrsched.search.terminal import show
 from tests.foreign import GAN, MLP, Data, Decayed, Grouped, NoOptimizer, Several
 from tests.reading import run_folder, scalars
 
@@ -431,6 +434,7 @@ class Ranging(MLP):
         ({"steps": "100"}, "has no unit"),
         ({"steps": "17st"}, "steps='17st' is more than the whole run of 16"),
         ({"ray_cpus": 2}, "says nothing without ray"),
+        ({"engine": "vectorised"}, r"engine='vectorised' is unknown \(did you mean 'vectorized'\?\)"),
         ({"model": GAN}, "GAN optimizes by hand"),
         ({"model": Several}, "several optimizers"),
         ({"model": NoOptimizer}, "no optimizer"),
@@ -521,6 +525,18 @@ def test_where_training_gains_nothing_no_rate_is_named(tmp_path):
     told = r"no rate from 1e-05 to 0\.1 brings val_loss below the untrained module's, 0\.6931, within 16 steps: train"
     with pytest.raises(InputError, match=told):
         search(tmp_path, model=Contrary, lrs=(1e-5, 0.1))
+
+
+def test_a_metric_may_have_brackets(found):
+    text = io.StringIO()
+    show(found.table, found.judgement, "val_loss[/all]", None, text)
+    assert "val_loss[/all]" in text.getvalue().splitlines()[0]
+
+
+def test_numbers_of_numpy_will_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = search(None, lrs=np.array([2**-8, 2**-4], np.float32), seeds=np.arange(2), points=5, epochs=1)
+    assert found.folder == search(None, lrs=(2**-8, 2**-4), seeds=2, points=5, epochs=1).folder
 
 
 def test_what_is_exported(found, tmp_path):
@@ -616,14 +632,25 @@ def test_all_arguments_that_set_a_rate_are_exported(command):
 
 
 def test_all_arguments_that_set_a_rate_are_exported_in_python(tmp_path):
-    found = search(tmp_path, TwoRates, lrs=(1e-3, 0.1), points=5)
+    # What fit refuses without a schedule is left out.
+    found = search(tmp_path, TwoRates, lrs=(1e-3, 0.1), points=5, interval="epoch", monitor="val_loss")
     model = {"class_path": "tests.search.test_find.TwoRates", "init_args": {"lr": 0.02, "optim": {"head_lr": 0.1}}}
     found.export(tmp_path / "peak.yaml", {"model": model})
-    arguments = yaml.safe_load((tmp_path / "peak.yaml").read_text())["model"]["init_args"]
+    peak = yaml.safe_load((tmp_path / "peak.yaml").read_text())
+    assert peak.keys() == {"model", "trainer"}
+    arguments = peak["model"]["init_args"]
     assert arguments == {"lr": pytest.approx(found.lr), "optim": {"head_lr": pytest.approx(5 * found.lr)}}
     assert model["init_args"]["lr"] == 0.02
     with pytest.raises(InputError, match=r"config does not say how it is made, .*: give config=\{'model': "):
         found.export(tmp_path / "none.yaml")
+
+
+def test_schedules_of_groups_alone_are_exported_with_the_constant_one_beside_them(tmp_path):
+    found = search(tmp_path, lrs=(1e-3, 0.1), points=5, groups={"weight_decay": Linear()}, optimizer=AdamW)
+    found.export(tmp_path / "peak.yaml")
+    peak = yaml.safe_load((tmp_path / "peak.yaml").read_text())
+    assert peak["lr_scheduler"] == {"class_path": "lit_lrsched.Constant", "init_args": {"factor": 1.0}}
+    assert peak["lr_groups"].keys() == {"weight_decay"}
 
 
 def test_the_command_on_a_module_with_a_schedule_of_its_own(command):
