@@ -37,7 +37,8 @@ def build_from(
         data: Likewise; what takes ``seed`` gets the seed.
 
     Raises:
-        InputError: For anything else; when it is called, where a function makes anything else.
+        InputError: For anything else; when it is called, where a function makes anything else, or an instance of data
+            with a seed does not keep all of its arguments as hyperparameters.
     """
     if isinstance(model, nn.Module) or not callable(model):
         _check("model", model, LightningModule)
@@ -173,7 +174,16 @@ def _fresh_model(pattern: LightningModule) -> LightningModule:
 def _fresh_data(data: Callable[..., LightningDataModule] | LightningDataModule, seed: int) -> LightningDataModule:
     if callable(data):
         return data(seed=seed) if "seed" in inspect.signature(data).parameters else data()
-    if "seed" not in data.hparams:
+    parameters = inspect.signature(type(data)).parameters.values()
+    names = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    if "seed" not in data.hparams or not ("seed" in names or takes_any):
         return copy.deepcopy(data)
-    arguments = {name: value for name, value in data.hparams.items() if name != "seed"}
-    return type(data)(**arguments, seed=seed)
+    if lost := [name for name in names if name not in data.hparams]:  # of which the default would take the place
+        kind = type(data).__name__
+        raise InputError(
+            f"{kind} is built anew for every seed, and its hyperparameters do not tell its {', '.join(lost)}: give a "
+            f"function that makes it, like lambda seed: {kind}(..., seed=seed)"
+        )
+    arguments = {name: value for name, value in data.hparams.items() if takes_any or name in names}
+    return type(data)(**{**arguments, "seed": seed})

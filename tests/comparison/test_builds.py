@@ -15,13 +15,13 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lit_lrsched import Linear, compare, find_lr
-from lit_lrsched.comparison.builds import steps_per_epoch
+from lit_lrsched.comparison.builds import build_from, steps_per_epoch
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.setting_up import set_up
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.fit_plan import configure
-from tests.foreign import MLP, Data, Grouped
+from tests.foreign import MLP, Data, Grouped, WideData
 
 
 class Stream(IterableDataset[torch.Tensor]):
@@ -88,6 +88,28 @@ def test_the_trainer_that_it_may_ask_is_taken_away_again() -> None:
     with set_up(data, "fit"):
         assert data.train_dataloader().batch_size == 64
     assert data.trainer is None
+
+
+class OfRows(LightningDataModule):
+    """Keeps its seed among its hyperparameters, and not the rows that it was given."""
+
+    def __init__(self, given: Any = None, seed: int = 0) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["given"])
+        self.given = given
+
+
+def test_an_instance_of_data_that_cannot_be_built_anew_as_it_is_is_refused() -> None:
+    told = "OfRows is built anew for every seed, and its hyperparameters do not tell its given: give a function"
+    with pytest.raises(InputError, match=told):
+        build_from(MLP, OfRows("rows"))(0)
+    _, data = build_from(MLP, lambda seed: OfRows("rows", seed=seed))(3)
+    assert (data.given, data.hparams.seed) == ("rows", 3)
+
+
+def test_an_instance_of_data_whose_class_fixes_the_seed_keeps_it() -> None:
+    _, data = build_from(MLP, WideData(16))(3)  # the seed is a hyperparameter of its base class
+    assert (data.batch_size, data.hparams.seed) == (16, 1234)
 
 
 class NoBatches(Data):
