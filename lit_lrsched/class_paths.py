@@ -19,6 +19,9 @@ from lit_lrsched.errors import InputError, did_you_mean, shown
 
 _PACKAGE = __name__.partition(".")[0]
 
+# Where arguments stand beside a class path; the second is jsonargparse's, for what a class takes by its ``**kwargs``.
+_ARGUMENTS = ("init_args", "dict_kwargs")
+
 
 class WrittenAs(ABC):
     """An object that configuration writes as something else, such as a wrapped function as the function's path."""
@@ -148,15 +151,21 @@ def from_plain(value: Any) -> Any:
 
     >>> from_plain({"class_path": "lit_lrsched.Constant", "init_args": {"factor": 0.5}})
     Constant(factor=0.5)
+
+    Raises:
+        InputError: When a path leads nowhere, or arguments are unknown, no dict, or stand beside ``class_path``.
     """
     if isinstance(value, Mapping) and "class_path" in value:
         path = value["class_path"]
         target: Any = import_from(path)
-        arguments = from_plain(value.get("init_args") or {})
-        if not isinstance(arguments, dict):
-            raise InputError(
-                f"init_args={shown(arguments)} of {path!r} are not arguments by name: write them as a dict"
-            )
+        if beside := [key for key in value if key not in ("class_path", *_ARGUMENTS)]:
+            raise InputError(f"{beside[0]!r} stands beside class_path: put it into init_args")
+        arguments: dict[str, Any] = {}
+        for key in _ARGUMENTS:
+            given = value.get(key) or {}
+            if not isinstance(given, Mapping):
+                raise InputError(f"{key}={shown(given)} of {path!r} are not arguments by name: write them as a dict")
+            arguments.update({name: from_plain(item) for name, item in given.items()})
         if not dataclasses.is_dataclass(target):
             return partial(target, **arguments)
         known = [field.name for field in dataclasses.fields(target) if field.init]

@@ -197,8 +197,6 @@ def _with_paths(plain: Any) -> Any:
         return plain
     found = {key: _with_paths(value) for key, value in plain.items()}
     name = found.get("class_path")
-    if beside := [key for key in found if name is not None and key not in ("class_path", "init_args")]:
-        raise InputError(f"{beside[0]!r} stands beside class_path: put it into init_args")
     if isinstance(name, str) and "." not in name:
         if name not in schedules.__all__:
             raise InputError(f"there is no schedule {name!r}{did_you_mean(name, schedules.__all__)}: name another")

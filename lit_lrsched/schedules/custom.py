@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from lit_lrsched.class_paths import import_from
 from lit_lrsched.errors import InputError, shown
-from lit_lrsched.schedules.core import Horizon, Schedule, as_schedule, factor_at
+from lit_lrsched.schedules.compose import as_part
+from lit_lrsched.schedules.core import Horizon, Schedule, factor_at
 
 
 @dataclass(frozen=True)
@@ -61,4 +62,4 @@ def _resolve(path: str) -> Schedule:
             f"function={shown(path)} is of type {type(function).__name__}: "
             "name a function (step, horizon) -> float instead"
         )
-    return as_schedule(function)
+    return as_part(function, "function")

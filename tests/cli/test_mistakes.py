@@ -347,6 +347,10 @@ NO_SCHEDULES = {
     "a wrong argument": ({"class_path": "lit_lrsched.Cosine", "init_args": {"ned": 1}}, "'ned' .did you mean 'end'"),
     "a missing argument": ({"class_path": "lit_lrsched.Step"}, "refuses its arguments: .*every"),
     "arguments that are none": ({"class_path": "lit_lrsched.Cosine", "init_args": [1]}, "are not arguments by name"),
+    "an argument beside them": (
+        {"class_path": "lit_lrsched.Cosine", "end": 0.1},
+        "'end' stands beside class_path: put it into init_args",
+    ),
     "a scheduler that is bound": (
         ExponentialLR(SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1), 0.9),
         "is bound to an optimizer already",

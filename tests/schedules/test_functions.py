@@ -12,6 +12,7 @@ from lit_lrsched import (
     Custom,
     Horizon,
     Linear,
+    OneCycle,
     Phase,
     Plateau,
     Product,
@@ -102,6 +103,20 @@ def test_configuration_names_the_function_as_the_command_line_takes_it():
     assert table(from_plain(to_plain(Product([partial(scaled, by=2.0)]))), HORIZON)[1] == 0.25
     with pytest.raises(InputError, match="cannot be written as configuration"):
         to_plain(Phase(lambda step, horizon: 1.0))
+
+
+def test_what_a_class_takes_by_its_kwargs_is_given_to_it():
+    plain = {"class_path": f"{__name__}.scaled", "init_args": {"by": 2.0}, "dict_kwargs": {"step": 3}}
+    assert from_plain(plain).keywords == {"by": 2.0, "step": 3}
+
+
+def test_a_path_to_what_a_custom_cannot_carry_is_refused(monkeypatch):
+    monkeypatch.setitem(globals(), "plateau", Plateau())
+    monkeypatch.setitem(globals(), "cycle", OneCycle(momentum=0.9))
+    with pytest.raises(InputError, match=r"function=Plateau follows a metric, .* Plateau\(schedule=...\)"):
+        Custom(f"{__name__}.plateau")
+    with pytest.raises(InputError, match="function=OneCycle schedules momentum too"):
+        Custom(f"{__name__}.cycle")
 
 
 def test_functions_written_by_version_0_1_still_load():
