@@ -29,8 +29,10 @@ def regroup(make: Callable[[Iterable[Any]], Optimizer], own: Optimizer) -> tuple
     Raises:
         InputError: When the new optimizer takes no param groups.
     """
-    extra = [key for key in settings_of(own.param_groups[0]) if key not in own.defaults]
-    groups = [{key: group[key] for key in ("params", "name", *extra) if key in group} for group in own.param_groups]
+    groups = [
+        {"params": group["params"], **{key: it for key, it in settings_of(group).items() if key not in own.defaults}}
+        for group in own.param_groups
+    ]
     try:
         made = make(groups)
     except ValueError as error:
@@ -45,8 +47,7 @@ def regroup(make: Callable[[Iterable[Any]], Optimizer], own: Optimizer) -> tuple
     shown = ["lr"]
     if "weight_decay" in differing and "weight_decay" in made.defaults:
         decays = [get_value(group, "weight_decay") for group in own.param_groups]
-        given = get_value(made.defaults, "weight_decay")
-        if given == inspect.signature(type(made)).parameters["weight_decay"].default:
+        if get_value(made.defaults, "weight_decay") == _default_of(type(made), "weight_decay"):
             for group, decay in zip(made.param_groups, decays, strict=True):
                 set_value(group, "weight_decay", decay)
         else:
@@ -66,9 +67,15 @@ def _differ(values: list[Any]) -> bool:
     return any(value != values[0] for value in values[1:])
 
 
+def _default_of(kind: type, argument: str) -> Any:
+    """Returns the default of a class's argument, which a subclass may pass on by its ``**kwargs``."""
+    signatures = [inspect.signature(one).parameters for one in kind.__mro__]
+    return next((parameters[argument].default for parameters in signatures if argument in parameters), None)
+
+
 def _scale(made: Optimizer, key: str, old: list[float], default: float) -> None:
     """Sets a value of every group to the new default, in the ratios of the old ones."""
-    reference = default if default in old else max(old)
+    reference = default if default and default in old else max(old)  # 0 is in no ratio to the others
     for group, value in zip(made.param_groups, old, strict=True):
         if value != reference:
             set_value(group, key, get_value(group, key) * value / reference)

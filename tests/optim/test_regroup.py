@@ -62,6 +62,30 @@ def test_groups_keep_parameters_names_and_ratios():
     assert regroup(lambda groups: SGD(groups, lr=0.1), with_betas)[1].endswith("; SGD has no betas")
 
 
+def test_a_decay_beside_groups_that_have_the_default_of_none():
+    own = SGD([grouped(weight_decay=1e-4)[0], {"params": grouped()[1]["params"]}], lr=0.1)
+    made, _ = regroup(lambda groups: SGD(groups, lr=0.2, weight_decay=0.01), own)
+    assert values(made, "weight_decay") == [0.01, 0.0]
+
+
+class PassesOn(AdamW):
+    def __init__(self, params: Any, **kwargs: Any) -> None:
+        super().__init__(params, **kwargs)
+
+
+def test_a_decay_that_is_not_given_stays_where_a_subclass_only_passes_it_on():
+    own = SGD(grouped(weight_decay=1e-4), lr=0.1)
+    assert values(regroup(lambda groups: PassesOn(groups, lr=0.2), own)[0], "weight_decay") == [1e-4, 0.0]
+    given = regroup(lambda groups: PassesOn(groups, lr=0.2, weight_decay=0.05), own)[0]
+    assert values(given, "weight_decay") == pytest.approx([0.05, 0.0])
+
+
+def test_what_only_a_later_group_was_given_stays():
+    own = SGD([grouped()[0], {**grouped()[1], "lr_scale": 0.5}], lr=0.1)
+    made, _ = regroup(lambda groups: SGD(groups, lr=0.2), own)
+    assert [group.get("lr_scale") for group in made.param_groups] == [None, 0.5]
+
+
 class Grouped(IonosphereClassifier):
     """Weights that decay, biases that do not."""
 
