@@ -31,11 +31,11 @@ def made_for(scheduler: LRScheduler, before: int = 0) -> list[MadeFor]:
     name, own = type(scheduler).__name__, vars(scheduler)
     if isinstance(scheduler, torch_schedulers.SequentialLR):
         milestones = milestones_of(scheduler)
-        last = made_for(parts_of(scheduler)[-1], milestones[-1] if milestones else 0)
-        return last or [MadeFor(name, "milestones", milestone, "holds") for milestone in milestones[-1:]]
+        last = made_for(parts_of(scheduler)[-1], before + (milestones[-1] if milestones else 0))
+        return last or [MadeFor(name, "milestones", before + milestone, "holds") for milestone in milestones[-1:]]
     if isinstance(scheduler, torch_schedulers.ChainedScheduler):
         return [made for inner in parts_of(scheduler) for made in made_for(inner, before)]
     for argument, then in LENGTHS.get(type(scheduler), {}).items():
-        value = max(own[argument]) if argument == "milestones" else own[argument]
-        return [MadeFor(name, argument, before + value, "turns back" if then else "holds")]
+        value = max(own[argument], default=None) if argument == "milestones" else own[argument]
+        return [] if value is None else [MadeFor(name, argument, before + value, "turns back" if then else "holds")]
     return []

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from lit_lrsched.class_paths import without_partial
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.dummy_optimizer import DummyOptimizer
 from lit_lrsched.optim.param_groups import values_of
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.optim.torch_internals import parts_of
 from lit_lrsched.optim.training_loop import Resumed, SchedulerConfig
-from lit_lrsched.schedules.core import Interval, stride_of
+from lit_lrsched.schedules.core import Interval, Schedule, stride_of
 
 
 class Replay:
@@ -40,9 +42,7 @@ class Replay:
             id(optimizer): DummyOptimizer(optimizer.param_groups, optimizer.defaults) for optimizer in optimizers
         }
         self.optimizers: list[Optimizer] = list(memo.values())
-        # A module that a scheduler asks for its epoch, say: a copy would have no trainer.
-        held = [value for config in configs for value in getattr(config.scheduler, "__dict__", {}).values()]
-        memo.update({id(value): value for value in held if isinstance(value, nn.Module)})
+        memo.update({id(held): held for config in configs for held in _not_copied(config.scheduler)})
         self._copies = [config._replace(scheduler=copy.deepcopy(config.scheduler, memo)) for config in configs]
         # Lightning steps those that follow a metric after the others.
         self.configs = sorted(self._copies, key=lambda config: isinstance(config.scheduler, ReduceLROnPlateau))
@@ -102,3 +102,21 @@ class Replay:
                 config.scheduler.step()
             elif metric is not None:
                 config.scheduler.step(metric)
+
+
+def _not_copied(scheduler: Any) -> Iterator[nn.Module | Schedule]:
+    """Yields what a scheduler asks for its values, itself or by a method.
+
+    A copy of a module, which it may ask for the epoch, would have no trainer. A schedule never changes.
+    """
+    for part in parts_of(scheduler):
+        yield from _not_copied(part)
+    held = [*getattr(scheduler, "__dict__", {}).values()]
+    if isinstance(scheduler, ScheduledLR):
+        held.append([one.schedule for one in scheduler.group_schedules])
+    for value in held:
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            function = without_partial(one)
+            owner = getattr(function, "__self__", function)
+            if isinstance(owner, (nn.Module, Schedule)):
+                yield owner

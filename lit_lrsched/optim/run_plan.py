@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -264,7 +263,7 @@ def _plan_of_ours(
     loop: TrainingLoop,
     metric: Sequence[float],
 ) -> Plan:
-    schedulers = [copy.copy(cast("ScheduledLR", config.scheduler)) for config in configs]  # for plateaus of their own
+    schedulers = [_as_it_stands(cast("ScheduledLR", config.scheduler)) for config in configs]
     numbers = [optimizers.index(scheduler.optimizer) for scheduler in schedulers]
     slots = group_values(optimizers)
     names = {(slot.optimizer, slot.group_number, slot.quantity): slot.name for slot in slots}
@@ -297,6 +296,13 @@ def _plan_of_ours(
         is_constant=all(is_constant(scheduler.schedule) for scheduler in schedulers),
         is_function=any(is_function(scheduler.schedule) for scheduler in schedulers),
     )
+
+
+def _as_it_stands(scheduler: ScheduledLR) -> ScheduledLR:
+    """Returns a copy to look at, with a plateau of its own: one of ``copy.copy`` would hook itself to the optimizer."""
+    copied = object.__new__(ScheduledLR)
+    vars(copied).update(vars(scheduler))
+    return copied
 
 
 def _notes_on_torch(config: SchedulerConfig, replayed: int) -> list[str]:

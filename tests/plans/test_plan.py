@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.optim import lr_scheduler as torch_schedulers
 
 from lit_lrsched import ApplySchedule, Constant, Cosine, Horizon, Linear, Plateau, WarmupLinear, schedule_config
 from lit_lrsched.errors import InputError
+from lit_lrsched.optim.lengths import made_for
 from lit_lrsched.plans.curve import key_moments, sample, trends
 from lit_lrsched.plans.metric_file import read_metric
 from lit_lrsched.plans.plan import Plan, plan_of
@@ -211,6 +213,62 @@ def test_planning_leaves_schedulers_as_they_are():
     plan_fit(trainer, run)
     after = [dict(group) for group in run.optimizers[0].param_groups], [vars(one.scheduler) for one in run.configs]
     assert str(after) == str(before)
+
+
+def test_planning_hooks_nothing_to_an_optimizer(monkeypatch):
+    trainer = tiny_trainer()
+    run = configure(trainer, Tiny(lambda own: schedule_config(own.make_optimizer(), Linear(), own.trainer)))
+    hooked: list[Any] = []
+    monkeypatch.setattr(run.optimizers[0], "register_step_post_hook", hooked.append)
+    plan_fit(trainer, run)
+    assert hooked == []
+
+
+class AsksItsTrainer(Tiny):
+    """Its scheduler's function is a method, which asks the trainer."""
+
+    def factor(self, epoch: int, more: float = 0.0) -> float:
+        return 1 - epoch / self.trainer.max_epochs / 2 + more
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise AssertionError("a module is not copied for a plan")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda own, optimizer: torch_schedulers.LambdaLR(optimizer, own.factor),
+        lambda own, optimizer: torch_schedulers.LambdaLR(optimizer, [own.factor, partial(own.factor, more=0.1)]),
+        lambda own, optimizer: torch_schedulers.ChainedScheduler([torch_schedulers.LambdaLR(optimizer, own.factor)]),
+    ],
+    ids=["method", "partial", "nested"],
+)
+def test_a_method_of_the_module_is_asked_as_it_is(make):
+    def configured(own: Tiny) -> Any:
+        optimizer = own.make_optimizer()
+        return [optimizer], [make(own, optimizer)]
+
+    receipt = Receipt()
+    module, trainer = AsksItsTrainer(configured), tiny_trainer()
+    plan, _ = plan_fit(trainer, configure(trainer, module))
+    tiny_trainer(receipt).fit(AsksItsTrainer(configured))
+    assert plan.broken is None
+    assert plan.at(54)["lr/group0"] == pytest.approx(0.6 * plan.at(0)["lr/group0"], rel=0.2)
+    assert receipt.text() == "learning rate followed the plan (55 of 55 steps)"
+
+
+def test_the_lengths_of_schedulers_inside_others_and_of_none():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+
+    def after(ticks: int, last: Any) -> Any:
+        constant = torch_schedulers.ConstantLR(optimizer, 1.0, 1)
+        return torch_schedulers.SequentialLR(optimizer, [constant, last], [ticks])
+
+    cosine = torch_schedulers.CosineAnnealingLR(optimizer, T_max=30)
+    assert [made.ticks for made in made_for(after(10, after(20, cosine)))] == [60]
+    endless = torch_schedulers.ExponentialLR(optimizer, 0.9)
+    assert [made.ticks for made in made_for(after(10, after(20, endless)))] == [30]
+    assert made_for(torch_schedulers.MultiStepLR(optimizer, [])) == []
 
 
 def counted(schedule, horizon):

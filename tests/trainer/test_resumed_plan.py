@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import lr_scheduler as torch_schedulers
 
-from lit_lrsched import FromTorch, Plateau, WarmupLinear
+from lit_lrsched import FromTorch, Horizon, Plateau, WarmupLinear, schedule_config
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.run_plan import plan_run
 from lit_lrsched.optim.training_loop import scheduler_config
@@ -160,6 +160,21 @@ def test_what_was_trained_already_is_shown_as_it_was(policy, tmp_path):
     plan = previewed(Small(make()), saver.paths[9], max_epochs=8)
     assert plan.begun == 10
     assert [[plan.at(step)["lr/group0"]] for step in range(10)] == whole.rates[:10]
+
+
+class Halving(Small):
+    def factor(self, step: int, horizon: Horizon) -> float:
+        return 0.5 ** (step // self.trainer.num_training_batches)
+
+
+def test_a_method_of_the_module_is_asked_as_it_is(tmp_path):
+    def make() -> Halving:
+        return Halving(lambda own: schedule_config(sgd(own), own.factor, own.trainer))
+
+    saver = SaveAt(tmp_path)
+    used_by(make(), saver, **BEFORE)
+    plan = previewed(make(), saver.paths[9], max_epochs=8)
+    assert plan.at(plan.begun)["lr/group0"] == 0.1 * 0.5**2
 
 
 def test_resumed_twice_shows_the_first_part_too(tmp_path):
