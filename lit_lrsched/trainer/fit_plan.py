@@ -14,7 +14,7 @@ from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.lengths import made_for
 from lit_lrsched.optim.param_groups import back_to_base_lr
 from lit_lrsched.optim.replay import Replay
-from lit_lrsched.optim.run_plan import metrics_followed, plan_run
+from lit_lrsched.optim.run_plan import is_metric_driven, metrics_followed, plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.training_loop import Resumed, SchedulerConfig, TrainingLoop, scheduler_config
 from lit_lrsched.plans.audit import Finding, Level, audit, audit_lengths
@@ -295,12 +295,16 @@ def _findings(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> list[Find
 
 def _of_monitors(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> Iterator[Finding]:
     """Yields what is wrong with the metrics that schedules and callbacks follow."""
-    strict = {kept_by(config.scheduler) for config in trainer.strategy.lr_scheduler_configs if config.strict}
-    for followed in dict.fromkeys(
-        (config.monitor, type(config.scheduler), config.scheduler in strict) for config in configs
+    # Any other scheduler may have a monitor too, which nobody looks at.
+    following = {
+        scheduler
+        for config in trainer.strategy.lr_scheduler_configs
+        if config.strict and (is_metric_driven(scheduler := kept_by(config.scheduler)) or config.reduce_on_plateau)
+    }
+    for monitor, kind in dict.fromkeys(
+        (config.monitor, type(config.scheduler)) for config in configs if config.scheduler in following
     ):
-        monitor, kind, is_strict = followed
-        if not monitor or not is_strict:
+        if not monitor:
             continue
         found = _not_logged(trainer, monitor, "the schedule", "monitor")
         every = trainer.check_val_every_n_epoch or 1

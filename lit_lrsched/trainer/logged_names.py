@@ -125,21 +125,32 @@ def _cannot_log(called: ast.expr) -> bool:
 _CALLS = {"log": "name", "log_dict": "dictionary"}
 
 
-def _values(function: ast.AST) -> dict[str, list[ast.expr]]:
-    """Returns what each variable of a function is set to, where that is written out: by ``=`` or in a ``for``."""
-    found: dict[str, list[ast.expr]] = {}
+def _values(function: ast.AST) -> dict[str, list[ast.expr | None]]:
+    """Returns what each variable of a function is set to, where that is written out: by ``=`` or in a ``for``.
+
+    None is among the values of one that is set in another way as well: an argument, or one that ``+=`` changes.
+    """
+    found: dict[str, list[ast.expr | None]] = {}
+    written_out: list[ast.expr] = []
     for node in ast.walk(function):
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Name):
                     found.setdefault(target.id, []).append(node.value)
+                    written_out.append(target)
         elif isinstance(node, ast.For) and isinstance(node.target, ast.Name):
             items = node.iter.elts if isinstance(node.iter, (ast.Tuple, ast.List)) else [node.iter]
             found.setdefault(node.target.id, []).extend(items)
+            written_out.append(node.target)
+    for node in ast.walk(function):
+        is_set = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in written_out
+        name = node.arg if isinstance(node, ast.arg) else node.id if isinstance(node, ast.Name) and is_set else ""
+        if name in found:
+            found[name].append(None)
     return found
 
 
-def _names(node: ast.expr | None, values: dict[str, list[ast.expr]], depth: int = 0) -> Iterator[str | None]:
+def _names(node: ast.expr | None, values: dict[str, list[ast.expr | None]], depth: int = 0) -> Iterator[str | None]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield re.escape(node.value)
     elif isinstance(node, ast.JoinedStr):

@@ -490,6 +490,27 @@ class LogsSums:
         self.log_dict({prefix + "f1": 1})
 
 
+class LogsWhatIsPut:
+    def put(self, name, value):
+        if name is None:
+            name = "loss"
+        self.log(name, value)
+
+
+class LogsWhatGrows:
+    def validation_step(self):
+        name = "val"
+        name += "_loss"
+        self.log(name, 1)
+
+
+def test_names_that_are_changed_may_be_any():
+    for logs, known in ((LogsWhatIsPut, "loss"), (LogsWhatGrows, "val")):
+        names = logged_names([logs])
+        assert names.include(known)
+        assert not names.complete
+
+
 def test_names_that_a_source_logs():
     names = logged_names([Logs])
     assert names.complete

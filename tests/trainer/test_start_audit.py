@@ -374,6 +374,16 @@ def test_a_metric_that_somebody_else_may_log(capsys):
     tiny_trainer(callbacks=[StartAudit(), lenient], max_epochs=1).fit(Tiny(Tiny.make_optimizer))
 
 
+@pytest.mark.parametrize("options", [{}, {"limit_val_batches": 0}])
+def test_the_monitor_of_a_scheduler_that_follows_no_metric_is_nobodys(options, capsys):
+    def own(module: Tiny) -> Any:
+        optimizer = module.make_optimizer()
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": StepLR(optimizer, 2), "monitor": "val/f1"}}
+
+    tiny_trainer(callbacks=[StartAudit()], **options).fit(Tiny(own))
+    assert not said(capsys.readouterr().out, "warning")
+
+
 def fit_to_epoch(epoch: int, configure: Any, path: Path, **options: Any) -> None:
     trainer = tiny_trainer(max_epochs=epoch)
     trainer.fit(Tiny(configure))
