@@ -27,7 +27,16 @@ from lit_lrsched.optim.param_groups import (
 )
 from lit_lrsched.optim.torch_internals import leaves_out_its_step, tells_its_steps
 from lit_lrsched.schedules.checks import check_choice
-from lit_lrsched.schedules.core import Horizon, Interval, Schedule, ScheduleLike, as_schedule, factor_at, stride_of
+from lit_lrsched.schedules.core import (
+    Horizon,
+    Interval,
+    Schedule,
+    ScheduleLike,
+    as_schedule,
+    check_horizon,
+    factor_at,
+    stride_of,
+)
 from lit_lrsched.schedules.plateau import Plateau, PlateauState
 
 
@@ -89,8 +98,7 @@ class ScheduledLR(LRScheduler):
         check_lrs(optimizer)
         give_own_lrs(optimizer)
         schedule = as_schedule(schedule)
-        if not isinstance(horizon, Horizon):
-            raise InputError(f"horizon={shown(horizon)} is no horizon: give one, like Horizon(steps=1000)")
+        check_horizon(horizon)
         check_groups(groups)
         check_choice("on_horizon_change", on_horizon_change, get_args(OnHorizonChange))
         self.schedule = schedule
@@ -115,10 +123,12 @@ class ScheduledLR(LRScheduler):
         super().__init__(optimizer)
 
     def _check(self) -> None:
-        # A schedule that does not fit, or fails at some step, is refused now and not in the middle of a run.
+        # A schedule that does not fit, or fails at some step, is refused now and not in the middle of a run, or at its
+        # end: after the last step comes a tick as after any other.
+        steps = self.horizon.steps
         for one in self._group_schedules:
-            for percent in range(101):
-                factor_at(one.schedule, (self.horizon.steps - 1) * percent // 100, self.horizon)
+            for step in (*((steps - 1) * percent // 100 for percent in range(101)), steps):
+                factor_at(one.schedule, step, self.horizon)
 
     @property
     def position(self) -> int:
@@ -306,7 +316,7 @@ class ScheduledLR(LRScheduler):
         factor = self._factor(self.schedule, self.position, self._clock.horizon)
         for index in range(self._known_groups, len(groups)):
             rate = lr_of(groups[index])
-            if rate != self._joined.get((index, "lr"), -1.0) * factor:
+            if index >= len(self._last_lr) or rate != float(self._last_lr[index]):
                 self._joined[index, "lr"] = rate / factor if factor else rate
             # A group is given a rate of its own for the moment; the rest it has from the optimizer's defaults, which
             # are the base values of the other groups too.

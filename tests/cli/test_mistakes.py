@@ -379,7 +379,7 @@ def test_scheduled_lr_refuses_other_types():
         (optimizer, "Linear", HORIZON): "schedule='Linear' is not a schedule",
         (optimizer, Linear, HORIZON): r"is not a schedule: write Linear\(...\)",
         (optimizer, None, HORIZON): "schedule=None is not a schedule",
-        (optimizer, Linear(), 40): r"horizon=40 is no horizon: give one, like Horizon\(steps=1000\)",
+        (optimizer, Linear(), 40): r"horizon=40 is not a horizon: give one, like Horizon\(steps=1000\)",
         (optimizer, Linear(), HORIZON, "week"): "interval='week' is unknown: write 'step' or 'epoch'",
         (optimizer, Linear(), HORIZON, "step", "momentum"): "groups='momentum' is no dict of schedules",
         (

@@ -286,6 +286,18 @@ def test_a_group_that_joins_follows_from_where_it_starts():
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.025, 0.002])
 
 
+def test_a_group_that_joins_with_its_rate_in_a_tensor_does_not_drift():
+    optimizer = Adam(weights(1), lr=torch.tensor(0.1), foreach=False)
+    scheduler = ScheduledLR(optimizer, Linear(end=0.5), Horizon(1000))
+    scheduler.step()
+    optimizer.add_param_group({"params": weights(1), "lr": torch.tensor(0.05)})
+    scheduler.step()
+    (base,) = scheduler.state_dict()["joined"].values()
+    for _ in range(900):
+        scheduler.step()
+    assert scheduler.state_dict()["joined"] == {1: base}
+
+
 def test_a_group_that_joins_follows_what_drives_the_momentum_of_all():
     def made(groups: dict[str, Schedule]) -> tuple[SGD, ScheduledLR]:
         optimizer = SGD(weights(1), lr=0.1, momentum=0.8)

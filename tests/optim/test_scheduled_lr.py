@@ -87,6 +87,12 @@ def test_a_factor_that_is_no_factor_is_refused_before_training(bad):
         ScheduledLR(make_optimizer(), breaks_down, Horizon(100))
 
 
+def test_a_factor_that_is_missing_at_the_end_is_refused_before_training():
+    factors = [1.0] * 100
+    with pytest.raises(InputError, match="fails at step 100 of 100 with IndexError"):
+        ScheduledLR(make_optimizer(), lambda step, horizon: factors[step], Horizon(100))
+
+
 def test_a_factor_that_breaks_down_in_between_is_refused_when_it_comes():
     def one_bad_step(step: int, horizon: Horizon) -> float:
         return float("nan") if step == 777 else 1.0
