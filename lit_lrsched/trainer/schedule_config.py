@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Union, cast
+from typing import Any, Union, cast, get_args
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -15,6 +15,7 @@ from lit_lrsched.optim.clock import OnHorizonChange
 from lit_lrsched.optim.kept_scheduler import KeptScheduler
 from lit_lrsched.optim.param_groups import undo_schedulers
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.schedules.checks import check_choice
 from lit_lrsched.schedules.core import Interval, NoEpochs, Schedule, ScheduleLike
 from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.schedules.plateau import Plateau, following
@@ -62,8 +63,8 @@ def schedule_config(
         ``ReduceLROnPlateau`` alone is left to such a module, which knows when to show it its metric.
 
     Raises:
-        InputError: When the length of training is unknown, the schedule does not fit it, or a metric-driven scheduler
-            has nothing to monitor.
+        InputError: When the interval is unknown, the length of training is unknown, the schedule does not fit it, or a
+            metric-driven scheduler has nothing to monitor.
 
     Example::
 
@@ -73,6 +74,8 @@ def schedule_config(
     """
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"optimizer={shown(optimizer)} is no torch optimizer: make one, like SGD(parameters, lr=0.1)")
+    if interval is not None:
+        check_choice("interval", interval, get_args(Interval))
     if schedule is not None:
         schedule = checked_schedule("schedule", schedule)
     if schedule is None and groups:

@@ -37,6 +37,7 @@ from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.schedules.shapes import Triangle
 from lit_lrsched.trainer.callbacks.start_audit import TrainingRefused
 from tests.catalogue import CATALOGUE
+from tests.training import Tiny, tiny_trainer
 
 HERE = "tests.cli.test_mistakes"
 HORIZON = Horizon(40, steps_per_epoch=4)
@@ -346,11 +347,11 @@ NO_SCHEDULES = {
     ),
     "a wrong argument": ({"class_path": "lit_lrsched.Cosine", "init_args": {"ned": 1}}, "'ned' .did you mean 'end'"),
     "a missing argument": ({"class_path": "lit_lrsched.Step"}, "refuses its arguments: .*every"),
-    "arguments that are none": ({"class_path": "lit_lrsched.Cosine", "init_args": [1]}, "are not arguments by name"),
     "an argument beside them": (
         {"class_path": "lit_lrsched.Cosine", "end": 0.1},
         "'end' stands beside class_path: put it into init_args",
     ),
+    "arguments that are none": ({"class_path": "lit_lrsched.Cosine", "init_args": [1]}, "are not arguments by name"),
     "a scheduler that is bound": (
         ExponentialLR(SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1), 0.9),
         "is bound to an optimizer already",
@@ -528,6 +529,12 @@ def test_a_torch_scheduler_that_cannot_be_made():
         schedule_config(optimizer, lambda optimizer: None, trainer=None)
     with pytest.raises(InputError, match="class_path=3 is not text"):
         from_plain({"class_path": 3})
+
+
+@pytest.mark.parametrize("make", [Linear(), partial(ExponentialLR, gamma=0.9)], ids=["ours", "torch's"])
+def test_an_interval_that_lightning_would_never_step_at_is_refused(make):
+    with pytest.raises(InputError, match=r"interval='steps' is unknown \(did you mean 'step'\?\)"):
+        tiny_trainer(callbacks=[ApplySchedule(make, interval="steps")]).fit(Tiny(Tiny.make_optimizer))
 
 
 def as_spawned(error: Exception) -> ProcessRaisedException:
