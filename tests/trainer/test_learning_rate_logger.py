@@ -387,3 +387,33 @@ def test_learning_rates_of_a_bare_optimizer():
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
     assert values_of([optimizer], ["lr"]) == {"lr/group0": 0.5}
     assert values_of([], ["lr"]) == {}
+
+
+def test_the_line_of_a_group_that_is_called_otherwise_at_the_end_of_the_epoch(capsys):
+    class Adds(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            if trainer.current_epoch == 0:
+                group = {"params": [nn.Parameter(torch.zeros(1))], "lr": 0.2, "name": "head"}
+                trainer.optimizers[0].add_param_group(group)
+
+    def configure(module):
+        return SGD([{"params": list(module.parameters()), "name": "head"}], lr=0.1)
+
+    printed = LearningRateLogger(print_each_epoch=True)
+    tiny_trainer(Adds(), printed, max_epochs=2).fit(Tiny(configure))
+    assert capsys.readouterr().out.splitlines() == [
+        "Epoch 0: SGD lr 0.1000 -> 0.1000",
+        "Epoch 1: SGD lr/group0 0.1000 -> 0.1000",
+        "Epoch 1: SGD lr/group1 0.2000 -> 0.2000",
+    ]
+
+
+def test_the_line_of_a_small_rate(capsys):
+    def configure(module):
+        return schedule_config(Adam(module.parameters(), lr=3e-5), Linear(), module.trainer)
+
+    tiny_trainer(LearningRateLogger(print_each_epoch=True), max_epochs=2).fit(Tiny(configure))
+    assert capsys.readouterr().out.splitlines() == [
+        "Epoch 0: Adam lr 3e-05 -> 1.5e-05",
+        "Epoch 1: Adam lr 1.5e-05 -> 0.0000",
+    ]

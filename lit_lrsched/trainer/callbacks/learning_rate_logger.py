@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lit_lrsched.optim.param_groups import values_of
+from lit_lrsched.optim.param_groups import GroupValue, group_values, values_of
 from lit_lrsched.trainer.horizon import step_to_log
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, Trainer, rank_zero_info
 from lit_lrsched.trainer.loggers import HeldPoints, is_tensorboard
@@ -90,7 +90,7 @@ class LearningRateLogger(Callback):
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.print_each_epoch = print_each_epoch
-        self._epoch_started: tuple[int, dict[str, float]] | None = None
+        self._epoch_started: tuple[int, list[tuple[str, GroupValue, float]]] | None = None
         self._spacing = Spacing()
         self._held = HeldPoints()
 
@@ -104,7 +104,9 @@ class LearningRateLogger(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the rates that the epoch begins with."""
         self._print_finished_epoch(trainer)
-        self._epoch_started = (trainer.current_epoch, values_of(trainer.optimizers, ["lr"]))
+        kinds = [type(optimizer).__name__ for optimizer in trainer.optimizers]
+        rates = group_values(trainer.optimizers, ["lr"])
+        self._epoch_started = (trainer.current_epoch, [(kinds[one.optimizer], one, one.read()) for one in rates])
         self._log(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -146,8 +148,10 @@ class LearningRateLogger(Callback):
         if not self.print_each_epoch or self._epoch_started is None or not trainer.is_global_zero:
             return
         epoch, used = self._epoch_started
-        names = [type(optimizer).__name__ for optimizer in trainer.optimizers for _ in optimizer.param_groups]
-        after = values_of(trainer.optimizers, ["lr"])
-        for optimizer_name, (name, rate) in zip(names, used.items(), strict=False):
-            label = "lr" if len(used) == 1 else name
-            tqdm.write(f"Epoch {epoch}: {optimizer_name} {label} {rate:.4f} -> {after[name]:.4f}")  # above any bar
+        for kind, value, rate in used:
+            label = "lr" if len(used) == 1 else value.name
+            tqdm.write(f"Epoch {epoch}: {kind} {label} {_shown(rate)} -> {_shown(value.read())}")  # above any bar
+
+
+def _shown(rate: float) -> str:
+    return f"{rate:.4g}" if 0 < rate < 0.001 else f"{rate:.4f}"
