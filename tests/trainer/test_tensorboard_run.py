@@ -9,10 +9,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from lightning.pytorch.loggers import TensorBoardLogger
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.tensorboard import SummaryWriter
 
-from lit_lrsched import Horizon, Schedule, schedule_config
+from lit_lrsched import Horizon, Linear, Schedule, schedule_config
 from lit_lrsched.trainer.callbacks.tensorboard_run import CHARTS, TensorBoardRun
 from tests.training import Tiny, tiny_trainer
 
@@ -123,3 +125,31 @@ def test_a_text_cannot_break_the_table(tmp_path, monkeypatch):
     rows = texts["configuration"].splitlines()
     assert rows[:3] == ["| | |", "|---|---|", "| optimizer | SGD |"]
     assert rows[-2:] == ["| schedule | Labelled |", r"| schedule.label | a\|b \| c \| |"]
+
+
+class Tabulated(LRScheduler):
+    """Takes its factors from a tensor."""
+
+    def __init__(self, optimizer):
+        self.factors, self.power = torch.linspace(1, 0.5, 5), torch.tensor(2.0)
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        return [base * float(self.factors[min(self.last_epoch, 4)]) for base in self.base_lrs]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "columns"),
+    [
+        (lambda step, horizon: 1.0, {"schedule": "<lambda>"}),
+        (Linear() * 0.5 * (lambda step, horizon: 1.0), {"schedule": "Linear * Constant(factor=0.5) * <lambda>"}),
+        (Tabulated, {"schedule": "Tabulated", "schedule.power": 2.0}),
+    ],
+    ids=["function", "product", "table"],
+)
+def test_schedules_that_no_path_and_no_numbers_describe(tmp_path, schedule, columns):
+    module = Tiny(lambda own: schedule_config(own.make_optimizer(), schedule, own.trainer))
+    logger = CSVLogger(tmp_path)
+    tiny_trainer(callbacks=[TensorBoardRun()], logger=logger, max_epochs=1).fit(module)
+    logged = logger.experiment.hparams
+    assert {name: value for name, value in logged.items() if name.startswith("schedule")} == columns

@@ -16,6 +16,7 @@ from lit_lrsched.optim.run_plan import plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.training_loop import scheduler_config
 from lit_lrsched.plans.plan import Plan
+from lit_lrsched.schedules.core import title_of
 from lit_lrsched.trainer.callbacks.learning_rate_logger import Spacing
 from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.fit_plan import is_too_long_to_replay, steps_schedulers_itself, training_loop_of
@@ -139,7 +140,7 @@ def _hyperparameters(trainer: Trainer, plan: Plan | None) -> dict[str, Any]:
         try:
             plain = to_plain(scheduler.schedule)
         except InputError:
-            plain = {"class_path": repr(scheduler.schedule)}
+            plain = title_of(scheduler.schedule)
     else:
         plain = {"class_path": type(scheduler).__name__, "init_args": _numbers(vars(scheduler))}
     per_epoch = plan.horizon.steps_per_epoch if plan else None
@@ -158,7 +159,8 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: float(value) if isinstance(value, torch.Tensor) else value
         for name, value in values.items()
-        if isinstance(value, (bool, int, float, str, torch.Tensor)) and not name.startswith("_") and name not in state
+        if isinstance(value, (bool, int, float, str)) or (isinstance(value, torch.Tensor) and value.numel() == 1)
+        if not name.startswith("_") and name not in state
     }
 
 
