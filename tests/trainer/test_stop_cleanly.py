@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import Callback
 
+from lit_lrsched.trainer.callbacks.stop_cleanly import StopCleanly
 from tests.reading import run_folder, scalars
+from tests.training import Tiny, tiny_trainer
 
 
 class PressCtrlC(Callback):
@@ -49,3 +51,14 @@ def test_a_run_goes_on_where_ctrl_c_stopped_it(command, interval, step):
     assert len(list(Path("lightning_logs").iterdir())) == 1
     used = [n if interval == "step" else n - n % 11 for n in range(44)]
     assert scalars(run_folder(), "lr/group0") == pytest.approx([0.1 * (1 - n / 44) for n in used], rel=1e-6)
+
+
+def test_a_second_fit_is_not_stopped_by_the_ctrl_c_of_the_first(tmp_path, capsys):
+    PressCtrlC.pressed = False
+    stop = StopCleanly(lambda: ["again"])
+    callbacks = [PressCtrlC(2), stop]
+    with pytest.raises(SystemExit):
+        tiny_trainer(*callbacks, default_root_dir=tmp_path).fit(Tiny(Tiny.make_optimizer))
+    module = Tiny(Tiny.make_optimizer)
+    tiny_trainer(*callbacks, default_root_dir=tmp_path).fit(module)
+    assert len(module.used) == 55
