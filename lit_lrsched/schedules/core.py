@@ -136,7 +136,8 @@ class Schedule(ABC):
         """Returns the factor at a step.
 
         Args:
-            step: 0-based count of optimizer steps taken so far.
+            step: 0-based count of optimizer steps taken so far. Once training is over, this is ``horizon.steps``, which
+                has to have a factor too.
             horizon: How long training, or the enclosing phase, lasts.
 
         Returns:
@@ -232,13 +233,13 @@ def title_of(schedule: Schedule) -> str:
     """Returns the class and the arguments that differ from their defaults, or the class alone when that is long.
 
     >>> from lit_lrsched import Constant, Plateau
-    >>> title_of(Plateau(patience=3)), title_of(Constant())
-    ('Plateau(patience=3)', 'Constant')
+    >>> title_of(Plateau(patience=1_234_567)), title_of(Constant())
+    ('Plateau(patience=1234567)', 'Constant')
     """
     name = schedule.describe()
     own: tuple[Field[object], ...] = fields(schedule) if is_dataclass(schedule) else ()
     given = [
-        f"{field.name}={value if isinstance(value, str) else format(value, 'g')}"
+        f"{field.name}={format(value, 'g') if isinstance(value, float) else value}"
         for field in own
         if isinstance(value := getattr(schedule, field.name), (int, float, str)) and value != field.default
     ]
