@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import (
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, ReduceLROnPlateau
 
-from lit_lrsched import ApplySchedule, Cosine, Plateau, ScheduleReport, schedule_config
+from lit_lrsched import ApplySchedule, Cosine, Linear, Plateau, ScheduleReport, schedule_config
 from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.callbacks.start_audit import StartAudit
 from lit_lrsched.trainer.fit_plan import DoesNotFit, configure, plan_fit
@@ -396,3 +396,26 @@ def test_a_rate_that_a_tensor_has_rounded():
         return schedule_config(optimizer, Cosine(), module.trainer, interval="step")
 
     assert receipt_of(configure_optimizers) == "learning rate followed the plan (55 of 55 steps)"
+
+
+class Breaks(Tiny):
+    """Has the same optimizer in each fit. The first breaks off."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda module: schedule_config(module.optimizer, Linear(), module.trainer))
+        self.optimizer = self.make_optimizer()
+        self.breaks = True
+
+    def on_train_epoch_start(self) -> None:
+        if self.breaks and self.current_epoch == 1:
+            self.breaks = False
+            raise ValueError("no more")
+
+
+def test_a_run_that_broke_off_is_not_watched_in_the_next(recwarn):
+    module, receipt = Breaks(), Receipt()
+    with pytest.raises(ValueError, match="no more"):
+        tiny_trainer(receipt).fit(module)
+    tiny_trainer(receipt).fit(module)
+    assert receipt.text() == "learning rate followed the plan (55 of 55 steps)"
+    assert not [warning for warning in recwarn if "learning rate" in str(warning.message)]

@@ -263,6 +263,13 @@ class ScheduleKeeper(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows plateaus the training metric of the last epoch, and lets go of the optimizers."""
         self._show_training(trainer)
+        self._let_go()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Lets go of the optimizers, which may be those of the next run too."""
+        self._let_go()
+
+    def _let_go(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []

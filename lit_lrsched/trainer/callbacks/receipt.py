@@ -116,9 +116,7 @@ class Receipt(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops watching, and checks that the weights are finite."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self._stop_watching()
         if any(one not in self._optimizers for one in trainer.optimizers):
             self._unchecked = (
                 f"another optimizer took the place of the first after {self.followed + self.departed} steps"
@@ -129,6 +127,15 @@ class Receipt(Callback):
             shown = ", ".join(weights[:3]) + (", ..." if len(weights) > 3 else "")
             found = f"at the end of training these weights are not finite: {shown}"
             self.broke_down = f"{self.broke_down}; {found}" if self.broke_down else found
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Stops watching: the optimizers may be those of the next run too."""
+        self._stop_watching()
+
+    def _stop_watching(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says how it went, or that nothing was left to train, which the trainer does not say."""
