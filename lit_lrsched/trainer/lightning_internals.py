@@ -78,12 +78,15 @@ def loaded_checkpoint(trainer: Trainer) -> Mapping[str, Any]:
     return checkpoint
 
 
-def take_up_checkpoint(trainer: Trainer, path: str, weights_only: bool | None) -> None:
-    """Reads a checkpoint and takes up its module and data as ``fit`` does before it makes optimizers."""
-    connector = trainer._checkpoint_connector
-    connector.resume_start(path, weights_only)
-    connector.restore_model()
-    connector.restore_datamodule()
+def load_checkpoint(trainer: Trainer, path: str, weights_only: bool | None) -> None:
+    """Reads a checkpoint as ``fit`` does before it makes optimizers."""
+    trainer._checkpoint_connector.resume_start(path, weights_only)
+
+
+def take_up_checkpoint(trainer: Trainer) -> None:
+    """Takes up module and data of the checkpoint that was read, as ``fit`` does before it makes optimizers."""
+    trainer._checkpoint_connector.restore_model()
+    trainer._checkpoint_connector.restore_datamodule()
 
 
 def is_accumulating(trainer: Trainer) -> bool:

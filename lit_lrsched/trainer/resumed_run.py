@@ -9,7 +9,12 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import lr_of
 from lit_lrsched.optim.training_loop import Resumed
 from lit_lrsched.trainer.horizon import callback_of, steps_done, steps_reached
-from lit_lrsched.trainer.lightning_internals import callbacks_of, loaded_checkpoint, take_up_checkpoint
+from lit_lrsched.trainer.lightning_internals import (
+    callbacks_of,
+    load_checkpoint,
+    loaded_checkpoint,
+    take_up_checkpoint,
+)
 from lit_lrsched.trainer.lightning_package import (
     BatchSizeFinder,
     LearningRateFinder,
@@ -55,15 +60,20 @@ def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = Non
         InputError: When it cannot be read, is of another module, or has weights alone; or when it would be lost.
     """
     try:
-        take_up_checkpoint(trainer, path, weights_only)
+        load_checkpoint(trainer, path, weights_only)
     except Exception as error:
-        reason = is_of_another(path, error) or unreadable(path, error)
-        if reason is None:
+        if (reason := unreadable(path, error)) is None:
             raise
         raise InputError(reason) from error
     if not loaded_checkpoint(trainer).keys() >= _NEEDED:
         raise InputError(f"ckpt_path={path!r}: it {_WEIGHTS_ALONE}")
     check_not_lost(trainer)
+    try:
+        take_up_checkpoint(trainer)
+    except Exception as error:  # a hook of the module or its data may fail in any way
+        if (reason := is_of_another(path, error)) is None:
+            raise
+        raise InputError(reason) from error
 
 
 def check_not_lost(trainer: Trainer) -> None:

@@ -177,6 +177,18 @@ def test_a_method_of_the_module_is_asked_as_it_is(tmp_path):
     assert plan.at(plan.begun)["lr/group0"] == 0.1 * 0.5**2
 
 
+class Needs(Small):
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["what it has saved"]
+
+
+def test_a_defect_of_the_module_is_no_damage_to_the_checkpoint(tmp_path):
+    saver = SaveAt(tmp_path)
+    used_by(Small(scheduled(WarmupLinear("1ep"))), saver, **BEFORE)
+    with pytest.raises(KeyError, match="what it has saved"):
+        previewed(Needs(scheduled(WarmupLinear("1ep"))), saver.paths[9], max_epochs=8)
+
+
 def test_resumed_twice_shows_the_first_part_too(tmp_path):
     first, second = SaveAt(tmp_path), SaveAt(tmp_path)
     make = partial(scheduled, WarmupLinear("1ep"), on_horizon_change="stretch")
