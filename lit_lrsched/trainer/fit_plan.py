@@ -27,7 +27,7 @@ from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
 from lit_lrsched.trainer.callbacks.keeper import may_step_schedules
 from lit_lrsched.trainer.horizon import callback_of, horizon_of
-from lit_lrsched.trainer.lightning_internals import begin_fit, configured_optimizers
+from lit_lrsched.trainer.lightning_internals import begin_fit, callbacks_of, configured_optimizers
 from lit_lrsched.trainer.lightning_package import (
     BatchSizeFinder,
     Callback,
@@ -87,7 +87,7 @@ def configure(
         read_checkpoint(trainer, checkpoint, weights_only)
     try:
         trainer.strategy.optimizers, trainer.strategy.lr_scheduler_configs = configured_optimizers(model)
-        for callback in _callbacks(trainer):
+        for callback in callbacks_of(trainer):
             # Those that bring a schedule do so here. Others may start training: to find a batch size, say.
             if isinstance(callback, ApplySchedule):
                 callback.on_fit_start(trainer, model)
@@ -315,7 +315,7 @@ def _of_monitors(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> Iterat
             )
             found = [Finding("failure", text)]
         yield from found
-    for callback in _callbacks(trainer):
+    for callback in callbacks_of(trainer):
         stops = isinstance(callback, either(EarlyStopping)) and callback.strict
         follows = stops or isinstance(callback, either(ModelCheckpoint))
         monitor = getattr(callback, "monitor", None)
@@ -334,7 +334,7 @@ def _not_logged(
         off = trainer.limit_val_batches == 0
         why = "limit_val_batches=0 turns validation off" if off else "there is no validation data"
         return [Finding(unvalidated, f"{follows}, but {why}: set {option} to a metric of training")]
-    logged = logged_names([type(module), *(type(one) for one in _callbacks(trainer) if not _is_ours(one))])
+    logged = logged_names([type(module), *(type(one) for one in callbacks_of(trainer) if not _is_ours(one))])
     if logged.include(monitor):
         return []
     name, known = type(module).__name__, logged.readable
@@ -347,7 +347,3 @@ def _not_logged(
 
 def _is_ours(callback: Callback) -> bool:
     return type(callback).__module__.partition(".")[0] == "lit_lrsched"
-
-
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]  # which Lightning sets from elsewhere
