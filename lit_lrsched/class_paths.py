@@ -158,6 +158,8 @@ def from_plain(value: Any) -> Any:
     if isinstance(value, Mapping) and "class_path" in value:
         path = value["class_path"]
         target: Any = import_from(path)
+        if not callable(target):
+            raise InputError(f"{shown(path)} is of type {type(target).__name__}: name a class or a function instead")
         if beside := [key for key in value if key not in ("class_path", *_ARGUMENTS)]:
             raise InputError(f"{beside[0]!r} stands beside class_path: put it into init_args")
         arguments: dict[str, Any] = {}

@@ -351,6 +351,10 @@ NO_SCHEDULES = {
         {"class_path": "lit_lrsched.Cosine", "end": 0.1},
         "'end' stands beside class_path: put it into init_args",
     ),
+    "a class_path to a module": (
+        {"class_path": "torch.optim.lr_scheduler"},
+        "'torch.optim.lr_scheduler' is of type module: name a class or a function instead",
+    ),
     "arguments that are none": ({"class_path": "lit_lrsched.Cosine", "init_args": [1]}, "are not arguments by name"),
     "a scheduler that is bound": (
         ExponentialLR(SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1), 0.9),
