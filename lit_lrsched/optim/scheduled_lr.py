@@ -312,6 +312,7 @@ class ScheduledLR(LRScheduler):
         self._last_lr = copied_lrs(self.optimizer)
 
     def _adopt_late_groups(self) -> None:
+        give_own_lrs(self.optimizer)  # one that joins without a rate is given the tensor of the first
         groups = self.optimizer.param_groups
         factor = self._factor(self.schedule, self.position, self._clock.horizon)
         for index in range(self._known_groups, len(groups)):

@@ -298,6 +298,15 @@ def test_a_group_that_joins_with_its_rate_in_a_tensor_does_not_drift():
     assert scheduler.state_dict()["joined"] == {1: base}
 
 
+def test_a_group_that_joins_without_a_rate_leaves_that_of_the_first_alone():
+    optimizer = Adam([{"params": weights(1)}], lr=torch.tensor(0.1), foreach=False)
+    scheduler = ScheduledLR(optimizer, Linear(), HORIZON, groups={"lr/group0": Constant()})
+    scheduler.step()
+    optimizer.add_param_group({"params": weights(1)})  # with the tensor of the first
+    scheduler.step()
+    assert [float(group["lr"]) for group in optimizer.param_groups] == pytest.approx([0.1, 0.1 * 2 / 3])
+
+
 def test_a_group_that_joins_follows_what_drives_the_momentum_of_all():
     def made(groups: dict[str, Schedule]) -> tuple[SGD, ScheduledLR]:
         optimizer = SGD(weights(1), lr=0.1, momentum=0.8)
