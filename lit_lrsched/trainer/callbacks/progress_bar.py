@@ -37,9 +37,12 @@ class RunProgressBar(TQDMProgressBar):
         """Makes the bar of the run. Its length is unknown when the number of epochs or of batches is."""
         trainer = self.trainer
         epochs = trainer.max_epochs or -1
-        total: float = self.total_train_batches * epochs if epochs > 0 else math.inf
+        batches, accumulate = trainer.num_training_batches, trainer.accumulate_grad_batches
+        total = batches * epochs if epochs > 0 else math.inf
         if trainer.max_steps > 0:
-            total = min(total, trainer.max_steps * trainer.accumulate_grad_batches)
+            in_epoch = min(batches, trainer.max_steps * accumulate)
+            whole, rest = divmod(trainer.max_steps, math.ceil(in_epoch / accumulate))  # its last step may be of fewer
+            total = min(total, whole * in_epoch + rest * accumulate)
         return Tqdm(
             total=None if total == math.inf else int(total),
             initial=trainer.fit_loop.epoch_loop.total_batch_idx + 1,
