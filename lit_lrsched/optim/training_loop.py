@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 from torch.optim.lr_scheduler import LRScheduler
 
 from lit_lrsched.optim.kept_scheduler import kept_by
+from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import Horizon, Interval
+from lit_lrsched.schedules.plateau import Plateau
 
 
 class SchedulerConfig(NamedTuple):
@@ -23,9 +25,12 @@ class SchedulerConfig(NamedTuple):
 
 
 def scheduler_config(config: Any) -> SchedulerConfig:
-    """Returns Lightning's ``LRSchedulerConfig`` as ours."""
+    """Returns Lightning's ``LRSchedulerConfig`` as ours. Where it names no metric, a plateau names its own."""
     interval: Interval = "step" if config.interval == "step" else "epoch"
-    return SchedulerConfig(kept_by(config.scheduler), interval, config.frequency, config.monitor)
+    scheduler = kept_by(config.scheduler)
+    schedule = scheduler.schedule if isinstance(scheduler, ScheduledLR) else None
+    monitor = config.monitor or (schedule.monitor if isinstance(schedule, Plateau) else None)
+    return SchedulerConfig(scheduler, interval, config.frequency, monitor)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from lit_lrsched.trainer.lightning_package import (
     LearningRateFinder,
     LightningDataModule,
     LightningModule,
+    LRSchedulerConfig,
     ModelCheckpoint,
     Trainer,
     either,
@@ -240,12 +241,7 @@ def plans_of(
         try:
             returned = schedule_config(optimizer, schedule, trainer, interval=interval, monitor=monitor)
             config = cast("dict[str, Any]", returned.get("lr_scheduler", {}))
-            configs = (
-                [SchedulerConfig(kept_by(config["scheduler"]), config["interval"], 1, config.get("monitor"))]
-                if config
-                else []
-            )
-            made[name] = optimizer, configs
+            made[name] = optimizer, [scheduler_config(LRSchedulerConfig(**config))] if config else []
         except InputError as error:
             refused.append(Finding("failure", f"{name}: {error}"))
     values = recorded(metric, metrics_followed([config for _, configs in made.values() for config in configs]))

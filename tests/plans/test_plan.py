@@ -19,7 +19,7 @@ from lit_lrsched.plans.metric_file import read_metric
 from lit_lrsched.plans.plan import Plan, plan_of
 from lit_lrsched.schedules.core import as_schedule
 from lit_lrsched.trainer.callbacks.receipt import Receipt
-from lit_lrsched.trainer.fit_plan import configure, plan_fit
+from lit_lrsched.trainer.fit_plan import configure, plan_fit, plans_of
 from tests.catalogue import CATALOGUE
 from tests.training import Configure, Tiny, tiny_trainer
 
@@ -186,6 +186,18 @@ def test_a_schedule_that_a_callback_brings(schedule):
     plan, _ = plan_fit(trainer, configure(trainer, Tiny(configured_by(Constant(), "step"))))
     trainer_with_it(receipt).fit(module)
     assert_plan_is_what_was_used(plan, module, receipt)
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_a_recorded_metric_is_replayed_for_other_schedules(automatic, tmp_path):
+    module, trainer = Tiny(Tiny.make_optimizer), tiny_trainer()
+    module.automatic_optimization = automatic
+    record = tmp_path / "val_loss.csv"
+    record.write_text("val_loss\n1\n1\n1\n")
+    halving = Plateau(patience=0, factor=0.5)
+    plans, _ = plans_of(trainer, configure(trainer, module), {"halving": halving}, metric=str(record))
+    first = plans["halving"].at(0)["lr/group0"]
+    assert [plans["halving"].at(step)["lr/group0"] / first for step in (10, 21, 22, 33)] == [1, 1, 0.5, 0.25]
 
 
 def test_the_same_by_hand_and_from_a_run():

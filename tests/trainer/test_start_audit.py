@@ -352,6 +352,11 @@ def test_a_guessed_plan_is_no_reason_to_refuse(capsys):
             tiny_trainer(callbacks=[StartAudit()]).fit(module)
 
 
+def test_a_plateaus_metric_is_looked_for_with_manual_optimization_too():
+    with pytest.raises(TrainingRefused, match="the schedule follows 'val_los', which ByHand does not log"):
+        tiny_trainer(callbacks=[StartAudit()]).fit(ByHand(by(Plateau(monitor="val_los", mode="min"))))
+
+
 class LogsBesides(Tiny):
     """Logs what its source does not name: somebody else does it."""
 

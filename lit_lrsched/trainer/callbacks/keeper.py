@@ -15,8 +15,8 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.torch_internals import tells_its_steps
+from lit_lrsched.optim.training_loop import scheduler_config
 from lit_lrsched.schedules.core import Schedule, stride_of
-from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.trainer.horizon import callback_of, horizon_of, steps_reached
 from lit_lrsched.trainer.lightning_internals import (
     callbacks_of,
@@ -359,9 +359,5 @@ def _plateaus(trainer: Trainer) -> list[tuple[ScheduledLR, str]]:
 
 
 def _scheduled(trainer: Trainer) -> list[tuple[ScheduledLR, str]]:
-    return [
-        (scheduler, config.monitor or (schedule.monitor if isinstance(schedule, Plateau) else ""))
-        for config in trainer.lr_scheduler_configs
-        if isinstance(scheduler := kept_by(config.scheduler), ScheduledLR)
-        for schedule in [scheduler.schedule]
-    ]
+    configs = map(scheduler_config, trainer.lr_scheduler_configs)
+    return [(one.scheduler, one.monitor or "") for one in configs if isinstance(one.scheduler, ScheduledLR)]
