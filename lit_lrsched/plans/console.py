@@ -25,7 +25,16 @@ def console_on(file: TextIO | None) -> Console:
     # A notebook asks rich for colours, and to display what is printed, whatever the file. A text has no colours.
     colours = None if file is sys.stdout or file.isatty() else False
     width = min(_WIDTH, Console(file=file).width) if file.isatty() else _WIDTH
-    return Console(file=file, width=width, highlight=False, force_jupyter=False, force_terminal=colours)
+    # Names are printed as they are: "[warm]" is no markup, and ":fire:" no picture.
+    return Console(
+        file=file,
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_jupyter=False,
+        force_terminal=colours,
+    )
 
 
 def writable(text: str, encoding: str, plainer: Mapping[int, str]) -> str:

@@ -81,7 +81,13 @@ def _together(views: Mapping[str, View], look: Look) -> Figure:
     _scale_in_epochs(panels[0], panels[-1], first.plan)
     title = first.plan.title if single else " · ".join(views) if len(" · ".join(views)) < 60 else "learning rates"
     figure.suptitle(
-        title if look.title is None else look.title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK
+        title if look.title is None else look.title,
+        x=0.01,
+        ha="left",
+        fontsize=12,
+        fontweight="bold",
+        color=_INK,
+        parse_math=look.title is not None,
     )
     done = f" · {first.plan.begun:,} done, in grey" if first.plan.begun else ""
     figure.text(0.99, 0.985, run_in_words(first.plan) + done, ha="right", va="top", fontsize=8.5, color=_FAINT)
@@ -96,7 +102,7 @@ def draw_rates(views: Mapping[str, View], axes: Axes) -> None:
     axes.set_xlim(0, clock_of(plan)[1](plan.horizon.steps))
     axes.set_xlabel(clock_of(plan)[0], fontsize=9, color=_INK)
     if len(views) == 1:
-        axes.set_title(plan.title, loc="left", fontsize=10, color=_INK)
+        axes.set_title(plan.title, loc="left", fontsize=10, color=_INK, parse_math=False)
 
 
 _Curves = list[tuple[str, View, str]]  # what each is called, its plan, and its column there
@@ -158,7 +164,7 @@ def _draw_small(axes: Axes, view: View, title: str, phases_named: bool) -> None:
     _dress(axes, "")
     _shade(axes, view, named=phases_named)
     _draw(axes, view, next(iter(view.curve.values)), COLOURS[0])
-    axes.set_title(title, loc="left", fontsize=9, color=_INK)
+    axes.set_title(title, loc="left", fontsize=9, color=_INK, parse_math=False)
     end = clock_of(view.plan)[1](view.plan.horizon.steps)
     axes.set_xlim(0, end)
     axes.set_xticks([0, end])
@@ -218,7 +224,14 @@ def _shade(axes: Axes, view: View, named: bool) -> None:
         width = 0.0115 * len(name)
         left = max((begin + end - width) / 2, begin + 0.005)
         if named and left >= free and left + width <= 1 and (end - begin) > 0.3 * width:
-            axes.text(left, 0.985, name, transform=axes.transAxes, va="top", fontsize=8, color=_FAINT)
+            axes.text(
+                *(left, 0.985, name),
+                transform=axes.transAxes,
+                va="top",
+                fontsize=8,
+                color=_FAINT,
+                parse_math=False,
+            )
             free = left + width + 0.01
 
 
@@ -286,6 +299,7 @@ def _label_ends(axes: Axes, curves: _Curves) -> None:
             va="center",
             fontsize=8.5,
             color=COLOURS[n % len(COLOURS)],
+            parse_math=False,
             annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-",
@@ -326,6 +340,7 @@ def _label_middles(axes: Axes, curves: _Curves) -> None:
             va="center",
             fontsize=8.5,
             color=COLOURS[n % len(COLOURS)],
+            parse_math=False,
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )
 

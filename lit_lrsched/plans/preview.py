@@ -126,15 +126,14 @@ _IN_REPR = 16  # rows, for one screen
 
 def _html_table(rows: Sequence[Mapping[str, Any]]) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
-    lines = [
-        "".join(
-            f"<td>{html.escape(value if isinstance(value, str) else f'{value:.6g}')}</td>" for value in row.values()
-        )
-        for row in rows
-    ]
+    lines = ["".join(f"<td>{html.escape(_as_text(value))}</td>" for value in row.values()) for row in rows]
     return (
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
     )
+
+
+def _as_text(value: str | float | None) -> str:
+    return "-" if value is None else value if isinstance(value, str) else f"{value:.6g}"
 
 
 def preview(
@@ -247,7 +246,7 @@ def show(shown: Preview, png: str | None = None, csv: str | None = None, look: L
     from rich.text import Text
 
     _check_names(png, csv)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     views, in_theory = shown.views, shown.in_theory
     for plan in {view.plan.horizon: view.plan for view in views.values()}.values():
         console.print(run_in_words(plan))

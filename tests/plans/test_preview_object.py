@@ -12,8 +12,10 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 import lit_lrsched
-from lit_lrsched import Cosine, Horizon, Linear, OneCycle, WarmupCosine, preview, table
+from lit_lrsched import Chain, Constant, Cosine, Horizon, Linear, OneCycle, Phase, WarmupCosine, preview, table
 from lit_lrsched.plans.console import console_on
+from lit_lrsched.plans.preview import Preview, show
+from lit_lrsched.plans.theory import theory
 from tests.catalogue import CATALOGUE
 
 HORIZON = Horizon(500, steps_per_epoch=10)
@@ -97,7 +99,7 @@ def test_in_a_notebook_its_text_is_its_text(in_a_notebook, capsys) -> None:
     assert "first step" in shown
     assert "\x1b" not in shown
     text = io.StringIO()
-    console_on(text).print("[bold]what find, compare and forecast print")
+    console_on(text).print("what find, compare and forecast print", style="bold")
     assert text.getvalue() == "what find, compare and forecast print\n"
     assert capsys.readouterr() == ("", "")
 
@@ -113,3 +115,30 @@ def test_a_plot_at_the_end_of_a_cell_shows_its_picture_once() -> None:
         assert Linear().plot(HORIZON, axes)._repr_png_() is None
     finally:
         pyplot.close(figure)
+
+
+NAMES = ["cos[/b]", "lin[bold]", "a:fire:", "$5 and $6_{", "$\\frac$"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [NAMES[-2:], NAMES, [*NAMES, "sixth", "seventh", "eighth", "ninth"]],
+    ids=["beside ends", "on curves", "a gallery"],
+)
+def test_names_are_shown_as_they_are(names: list[str], capsys) -> None:
+    shown = preview({name: Linear(end=n / 9) for n, name in enumerate(names)}, HORIZON)
+    assert show(Preview(shown.views, in_theory=theory(shown.views))) == 0
+    out = capsys.readouterr().out
+    assert all(name in repr(shown) and out.count(name) == 2 for name in names)
+    shown.plot()[0].savefig(io.BytesIO())
+    shown.plot(Figure().add_subplot())[0].savefig(io.BytesIO())
+
+
+def test_phases_are_called_as_they_are() -> None:
+    shown = preview(Chain([Phase(Linear(0.1, 1.0), "10ep", "up[/x]"), Phase(Cosine(), name="$5 and $6_{")]), HORIZON)
+    assert "up[/x] ends, $5 and $6_{ begins" in repr(shown)
+    shown.plot()[0].savefig(io.BytesIO())
+
+
+def test_a_notebook_shows_schedules_without_a_best_peak() -> None:
+    assert preview({"none": Constant(0.0), "some": Linear()}, HORIZON)._repr_html_().count("<td>-</td>") == 2
