@@ -42,13 +42,14 @@ def audit(plan: Plan, curve: Curve) -> list[Finding]:
     """
     if plan.broken:
         return [_broken(plan, plan.broken)]
-    if plan.is_constant or plan.ticks == 1:
-        return []
     rates = [values for name, values in curve.values.items() if name.startswith(("lr", "factor"))]
+    trains = any(map(any, rates))
+    if plan.is_constant or (plan.ticks == 1 and (trains or plan.interval == "step")):
+        return []
     moving = [values for values in rates if min(values) != max(values)]
     is_resumed = curve.steps[0] > 0
     if not moving and not is_resumed:
-        return [_never_changes(plan) if any(map(any, rates)) else _is_zero(plan)]
+        return [_never_changes(plan) if trains else _is_zero(plan)]
     found = [*audit_lengths(plan), *_short_phases(plan)]
     if found:  # a wrong length explains whatever the curve shows
         return found
@@ -77,6 +78,8 @@ def _never_changes(plan: Plan) -> Finding:
 
 def _is_zero(plan: Plan) -> Finding:
     fix = f"give the optimizer a rate above 0, and {plan.title} factors above 0"
+    if plan.ticks == 1:
+        fix = "it changes only once an epoch: set interval='step'"
     return Finding("failure", f"the learning rate is 0 at every step, which trains nothing: {fix}")
 
 

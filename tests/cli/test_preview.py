@@ -465,6 +465,13 @@ def test_warnings(schedule, interval, told):
         assert told in found[0]
 
 
+@pytest.mark.parametrize("schedule", [Linear(0.0, 1.0), partial(torch_schedulers.LambdaLR, lr_lambda=lambda n: n / 5)])
+def test_a_warmup_from_0_by_epochs_trains_nothing_in_a_single_one(schedule):
+    why = "the learning rate is 0 at every step, which trains nothing: it changes only once an epoch"
+    assert findings(schedule, "epoch", steps=10) == [f"failure: {why}: set interval='step'"]
+    assert not findings(schedule, "step", steps=1)  # who asks for a single step tries something else
+
+
 class Logs:
     def training_step(self):
         self.log("train/loss", 1, on_step=True)
