@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +61,22 @@ def test_intervals_hold_as_often_as_they_say():
     shares = re.findall(r"\| all \| \d+ \| .* \| (\d+) % \| (\d+) % \|", out)
     assert len(shares) == 2  # curves and ends
     assert all(70 <= int(narrow) <= 90 and int(wide) >= 90 for narrow, wide in shares)
+
+
+def test_ci_stops_where_the_lowest_versions_cannot_be_installed(tmp_path):
+    for name, does in {
+        "scripts/setup": '[ "${1:-}" != --lowest ]',
+        **dict.fromkeys(("scripts/smoke", ".venv/bin/ruff", ".venv/bin/mypy", ".venv/bin/python"), "true"),
+    }.items():
+        script = tmp_path / name
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text(f"#!/usr/bin/env bash\n{does}\n")
+        script.chmod(0o755)
+    shutil.copy(SCRIPTS / "test", tmp_path / "scripts")
+    for environment, status in [({}, 0), ({"CI": "true"}, 1)]:
+        own = {name: value for name, value in os.environ.items() if name != "CI"}
+        done = subprocess.run([tmp_path / "scripts" / "test"], env={**own, **environment}, check=False)
+        assert done.returncode == status
 
 
 # Those that no other test runs.
