@@ -100,8 +100,9 @@ class ScheduleOptions:
         if options.optimizer is not None:
             try:
                 options.optimizer([torch.nn.Parameter(torch.zeros(1, 1))])  # of two dimensions: Muon takes no other
-            except ValueError as error:
-                raise InputError(f"optimizer: it refuses its arguments: {error}: correct them") from error
+            except (ValueError, RuntimeError) as error:  # of torch's, RuntimeError for switches that exclude each other
+                reason = str(error).rstrip(".")
+                raise InputError(f"optimizer: it refuses its arguments: {reason}: correct them") from error
         return options
 
     @staticmethod

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import types
 import typing
 from argparse import Action
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Union
 
 from lit_lrsched.cli.jsonargparse_internals import ValueHook, type_of
@@ -28,7 +28,8 @@ def bracketed(action: Action, value: Any) -> Any:
     wants_list = isinstance(value, str) and _takes_list(type_of(action), single="," not in value)
     if not (wants_list and _PLAIN.fullmatch(value)):
         return value
-    return value if value.lower() in ("null", "none") or Path(value).is_file() else f"[{value}]"
+    # Not `Path.is_file`, which refuses what is too long for a name: a list may be.
+    return value if value.lower() in ("null", "none") or os.path.isfile(value) else f"[{value}]"
 
 
 def _takes_list(kind: Any, single: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -37,7 +38,8 @@ def _models(arguments: Sequence[str]) -> Iterator[str]:
 def _models_in(configuration: Path) -> Iterator[str]:
     import yaml  # type: ignore[import-untyped]
 
-    if not configuration.is_file():  # a pipe can be read once, by the parser
+    # A pipe can be read once, by the parser. What is typed is no file, and `Path.is_file` refuses it where it is long.
+    if not os.path.isfile(configuration):
         return
     try:
         found = yaml.safe_load(configuration.read_text(encoding="utf-8"))

@@ -116,6 +116,22 @@ def test_what_lightning_refuses_is_told_in_a_line(command, arguments, told):
     assert not Path("lightning_logs").exists()
 
 
+def test_what_is_typed_may_be_longer_than_the_name_of_a_file(command):
+    seeds = [*range(1, 101)]
+    text = yaml.safe_dump({"lr_scheduler": "Cosine", "trainer": {"max_epochs": 7}, "run_name": "x" * 250})
+    assert command("compare", "--seeds", ",".join(map(str, seeds)), "--print_config") == 0
+    assert yaml.safe_load(command.out)["seeds"] == seeds
+    assert command("fit", "--config", text, "--print_config") == 0
+    assert yaml.safe_load(command.out)["trainer"]["max_epochs"] == 7
+
+
+def test_switches_of_an_optimizer_that_exclude_each_other_are_told_in_a_line(command):
+    switches = ["--optimizer=AdamW", "--optimizer.fused=true", "--optimizer.foreach=true"]
+    assert command("fit", *SHORT, *switches) == 2
+    told = "`fused` and `foreach` cannot be `True` together: correct them"
+    assert command.err == f"error: optimizer: it refuses its arguments: {told}\n"
+
+
 def test_what_a_users_module_raises_keeps_its_traceback(command):
     with pytest.raises(ValueError, match="of my own"):
         command("fit", *SHORT, "--model=tests.cli.test_setup.Unwilling")
