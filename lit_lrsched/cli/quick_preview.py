@@ -93,7 +93,9 @@ def _of_the_schedule(arguments: list[str]) -> list[str]:
     kept: list[str] = []
     skipped = False
     for argument in arguments:
-        if argument.startswith("--"):
+        if argument.startswith("-c"):
+            skipped = False
+        elif argument.startswith("--"):
             option, equals, _ = argument[2:].partition("=")
             skipped = option.partition(".")[0].rstrip("+") in _OF_THE_RUN
             if skipped and option in ("optimizer.lr", "optimizer.init_args.lr"):

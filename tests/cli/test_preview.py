@@ -472,6 +472,12 @@ def test_a_warmup_from_0_by_epochs_trains_nothing_in_a_single_one(schedule):
     assert not findings(schedule, "step", steps=1)  # who asks for a single step tries something else
 
 
+def test_a_configuration_behind_an_option_of_fit_counts(command):
+    Path("run.yaml").write_text(yaml.safe_dump({"lr_scheduler": "Cosine"}))
+    assert command(*BY_HAND, "--trainer.accelerator", "cpu", "-c", "run.yaml", "--lr=0.3", "--csv=every.csv") == 0
+    assert float(rows_of("every.csv")[1]["lr"]) == 0.3 * table(Cosine(), Horizon(500))[1]
+
+
 class Logs:
     def training_step(self):
         self.log("train/loss", 1, on_step=True)
