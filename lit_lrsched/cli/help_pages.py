@@ -81,6 +81,8 @@ def page_of(command: str) -> str | None:
     if command == "forecast":  # trains nothing
         options = {f"{command}:": _declared(command, "_parser")}
         return _page(f"{command} RUN RUN ... [OPTIONS]", summaries()[command], options)
+    if command == "schedules":
+        return _page(command, summaries()[command], {})
     own: list[Option] = []
     about = _OF_LIGHTNING.get(command)
     if about is None:

@@ -52,6 +52,8 @@ def test_every_schedule_has_a_line_with_its_shape(command, monkeypatch):
     for name in EXAMPLES:
         assert listed[name].split()[1] == sketch(name)
     assert listed["Constant"].split(None, 2)[1:] == ["\u2588" * 16, "The same factor at every step"]
+    assert command("schedules", "--help") == 0
+    assert command.out.startswith("usage: lit-lrsched schedules\n\nList the schedules")
     assert command("schedules", "Linear") == 2
     assert "schedules takes no arguments, and got Linear" in command.err
 
@@ -82,7 +84,9 @@ def test_the_version(command):
     assert command.out.startswith(f"lit_lrsched {lit_lrsched.__version__} (torch {version('torch')}, lightning ")
 
 
-@pytest.mark.parametrize("arguments", [["schedules"], ["--version"], ["--help"], ["fit", "-h"], ["forecast", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["schedules"], ["schedules", "-h"], ["--version"], ["--help"], ["fit", "-h"], ["forecast", "-h"]]
+)
 def test_it_loads_neither_torch_nor_lightning(arguments):
     assert loads(*arguments).isdisjoint({"torch", "lightning", "jsonargparse", "numpy", "matplotlib"})
 
