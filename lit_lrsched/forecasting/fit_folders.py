@@ -116,7 +116,7 @@ def _planned(config: Mapping[str, Any], length: int, per_epoch: int | None, logg
     if plain is None:
         return None
     schedule = from_plain(plain)
-    interval = config.get("lr_interval") or _option(config, "lr_interval")
+    interval = _option(config, "lr_interval")
     if not isinstance(schedule, Schedule):
         from lit_lrsched.optim.from_torch import FromTorch, follows_metric
 
