@@ -148,7 +148,8 @@ class Command(ScheduleCLI):
             return
         if not getattr(trainer, "fast_dev_run", False):
             if self._tests_after_fit():
-                (metrics,) = trainer.test(self.model, self.datamodule, verbose=False)
+                of_loaders = trainer.test(self.model, self.datamodule, verbose=False)
+                metrics = {name: value for metrics in of_loaders for name, value in metrics.items()}
                 self._print_metrics("Test metrics of the final weights:", metrics)
             else:
                 known = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -170,10 +171,19 @@ class Command(ScheduleCLI):
     def predict(self, **kwargs: Any) -> None:
         """Predicts every row and writes the predictions beside the run's configuration: a header, and a line a row.
 
-        Rows are counted from 0 in the order of the data; a row of several predictions has a column for each.
+        Rows are counted from 0 in the order of the data; a row of several predictions has a column for each. Other
+        predictions than such rows are not written, which it says.
         """
         predictions: list[Any] = self.trainer.predict(**kwargs) or []
-        if predictions and self.trainer.world_size == 1 and all(isinstance(batch, Tensor) for batch in predictions):
+        if not predictions or self.trainer.world_size > 1:
+            return
+        shapes = {one.shape[1:] if isinstance(one, Tensor) and one.ndim else None for one in predictions}
+        if None in shapes or len(shapes) > 1:
+            print(
+                "No predictions.csv is written: that takes one data loader, and a predict_step that returns a tensor "
+                "with a row for each row of the batch, all of one shape."
+            )
+        else:
             rows = torch.cat([batch.reshape(len(batch), -1) for batch in predictions]).tolist()
             path = Path(self.run_folder(self.trainer) or "", "predictions.csv")
             several = len(rows[0]) > 1
@@ -187,7 +197,8 @@ class Command(ScheduleCLI):
             width = max(map(len, metrics))
             print(title)
             for name, value in metrics.items():
-                print(f"  {name:<{width}}  {value:.4f}")
+                shown = f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.3g}"
+                print(f"  {name:<{width}}  {shown}")
 
 
 def _class_at(path: str) -> type[LightningModule]:

@@ -103,7 +103,7 @@ def default_logger(
         trains: Whether it is trained on.
         by_hand: Whether the module optimizes by hand.
     """
-    run = Path(checkpoint).resolve().parents[1] if checkpoint and Path(checkpoint).is_file() else None
+    run = Path(checkpoint).resolve().parent.parent if checkpoint and Path(checkpoint).is_file() else None
     is_another = run is None or (name is not None and not is_run_of(name, run.name))
     if checkpoint is None or run is None or is_another or run.parent != Path(folder, "lightning_logs").resolve():
         return NewRunLogger(folder, name or otherwise)

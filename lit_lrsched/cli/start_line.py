@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
 from lit_lrsched.optim.kept_scheduler import kept_by
@@ -19,11 +20,13 @@ class StartLine(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the line."""
         if trainer.is_global_zero:
-            parameters = sum(parameter.numel() for parameter in pl_module.parameters())
+            parameters = [*pl_module.parameters()]
+            is_lazy = any(isinstance(one, UninitializedParameter) for one in parameters)
+            size = "lazy parameters" if is_lazy else f"{sum(one.numel() for one in parameters):,} parameters"
             data = trainer.datamodule  # type: ignore[attr-defined]  # which Lightning sets from elsewhere
             on = type(data).__name__ if data is not None else "its own data"
             print(
-                f"Training {type(pl_module).__name__} ({parameters:,} parameters) on {on} with {_optimizers(trainer)} "
+                f"Training {type(pl_module).__name__} ({size}) on {on} with {_optimizers(trainer)} "
                 f"and {_schedules(trainer)}, {_length(trainer)}, on {trainer.strategy.root_device.type}."
             )
 

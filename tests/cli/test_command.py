@@ -15,6 +15,7 @@ import yaml
 from lit_lrsched import Exponential, Horizon, InverseTime, IonosphereClassifier, Linear, table
 from lit_lrsched.__main__ import main
 from lit_lrsched.class_paths import import_path
+from lit_lrsched.cli.loggers import NewRunLogger, default_logger
 from lit_lrsched.comparison.engine.recorder import recording_class
 from lit_lrsched.ionosphere.article import inverse_time
 from tests.reading import run_folder, scalar_tags, scalars
@@ -212,6 +213,87 @@ def test_a_model_of_several_outputs_has_a_column_for_each(command):
     assert header == "row,prediction_0,prediction_1"
     assert [line.split(",")[0] for line in lines] == [str(number) for number in range(128)]
     assert all(float(line.split(",")[1]) == -float(line.split(",")[2]) for line in lines)
+
+
+OTHERWISE = """
+import torch
+from tests.foreign import MLP, Data
+
+
+class Mean(MLP):
+    def test_step(self, batch, batch_idx, dataloader_idx=0):
+        self.step("test", batch)
+
+    def predict_step(self, batch, batch_idx, dataloader_idx=0):
+        return batch[0].mean()
+
+
+class ByName(MLP):
+    def predict_step(self, batch, batch_idx):
+        return {"y": batch[1]}
+
+
+class Ragged(MLP):
+    def predict_step(self, batch, batch_idx):
+        return batch[0][:, : 1 + batch_idx]
+
+
+class Small(MLP):
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", 2.5e-7)
+
+
+class Lazy(MLP):
+    def __init__(self):
+        super().__init__()
+        self.network = torch.nn.LazyLinear(1)
+
+
+class Rows(Data):
+    def predict_dataloader(self):
+        return torch.utils.data.DataLoader(self.rows, batch_size=64)
+
+
+class Two(Rows):
+    def predict_dataloader(self):
+        return [super(Two, self).predict_dataloader()] * 2
+
+    test_dataloader = predict_dataloader
+"""
+
+
+def test_other_predictions_than_rows_are_not_written_and_it_says_so(command):
+    Path("otherwise.py").write_text(OTHERWISE)
+    for model, data in [("Mean", "Rows"), ("ByName", "Rows"), ("Ragged", "Rows"), ("Mean", "Two")]:
+        assert command("predict", f"--model=otherwise.{model}", f"--data=otherwise.{data}") == 0
+        assert command.out.count("No predictions.csv is written: ") == 1
+    assert not list(Path().rglob("predictions.csv"))
+
+
+def test_several_loaders_are_tested_after_a_fit(command):
+    Path("otherwise.py").write_text(OTHERWISE)
+    assert command("fit", "--model=otherwise.Mean", "--data=otherwise.Two", "--test=true", *SHORT) == 0
+    for number in (0, 1):
+        assert re.search(rf"test_loss/dataloader_idx_{number} +0\.\d{{4}}\n", command.out)
+
+
+def test_small_metrics_keep_their_digits(command):
+    Path("otherwise.py").write_text(OTHERWISE)
+    assert command("fit", "--model=otherwise.Small", "--data=otherwise.Rows", *SHORT) == 0
+    assert "  val_loss  2.5e-07\n" in command.out
+
+
+def test_lazy_parameters_train(command):
+    Path("otherwise.py").write_text(OTHERWISE)
+    options = ["--trainer.limit_val_batches=0", *SHORT]
+    assert command("fit", "--model=otherwise.Lazy", "--data=otherwise.Rows", *options) == 0
+    assert "Training Lazy (lazy parameters) on Rows" in command.out
+
+
+def test_a_checkpoint_may_lie_in_the_topmost_folder(monkeypatch):
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    logger = default_logger("logs", None, "Cosine", "/last.ckpt", trains=True, by_hand=False)
+    assert isinstance(logger, NewRunLogger)
 
 
 def test_a_checkpoint_holds_plain_values_and_the_options_that_were_given(trained):
