@@ -568,6 +568,50 @@ def test_rows_with_names_train_one_by_one() -> None:
         module_and_rows(make, 0, 1)
 
 
+class WithoutLength(Dataset[Any]):
+    """Has whatever row it is asked for."""
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.tensor([float(index)])
+
+
+class FromBothEnds(Dataset[Any]):
+    """Has four rows."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.tensor([float(range(4)[index])])
+
+
+@pytest.mark.parametrize(("dataset", "numbers"), [(WithoutLength(), [17, 5, -3, 8]), (FromBothEnds(), [0, -3, 2, -1])])
+def test_rows_have_the_numbers_that_the_sampler_gives(dataset: Any, numbers: list[int]) -> None:
+    def make(seed: int) -> Any:
+        module, rows = recipe(seed, data=LightningDataModule)
+        rows.train_dataloader = lambda: DataLoader(dataset, batch_size=2, sampler=numbers)
+        return module, rows
+
+    rows = module_and_rows(make, 0, 1)[1]["train"]
+    assert rows.data[rows.order[0]].flatten().tolist() == [float(dataset[index]) for index in numbers]
+    assert rows.order.min() == 0  # before them lie the rows of another seed
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_augmentation_that_leaves_most_rows_alone_is_told(draw: Callable[[], float]) -> None:
+    class Rarely(TensorDataset):
+        def __getitem__(self, index: int) -> Any:
+            return torch.zeros(3) if draw() < 1e-9 else super().__getitem__(index)
+
+    def make(seed: int) -> Any:
+        module, rows = recipe(seed, data=LightningDataModule)
+        rows.train_dataloader = lambda: DataLoader(Rarely(torch.ones(8, 3)), batch_size=4)
+        return module, rows
+
+    with pytest.raises(NotVectorizable, match="its rows change from one fetch to the next"):
+        module_and_rows(make, 0, 1)
+
+
 def by_epoch(data: Any) -> Any:
     part = data.parts[0]
     return DataLoader(part, batch_size=24, sampler=DistributedSampler(part, num_replicas=1, rank=0, shuffle=True))
@@ -924,6 +968,19 @@ def test_a_list_of_one_loader_makes_lists_of_batches_in_training_alone() -> None
     assert_equal(race([training], partial(recipe, data=Listed))[0], race([training])[0], atol=0)
     with pytest.raises(NotVectorizable, match="its batches come from a list, not from one DataLoader"):
         race([training], partial(recipe, data=AllListed))
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.RMSprop])
+def test_a_momentum_that_is_zero_at_some_steps_is_told(optimizer: Any) -> None:
+    made = partial(optimizer, lr=0.1, momentum=0.9)
+    passing, without = (Training(0, ramp(1), momenta) for momenta in (np.linspace(0.9, 0.0, 11), np.zeros(11)))
+    for trainings in ([passing], [without, passing]):
+        with pytest.raises(NotVectorizable, match="a momentum is 0 at some steps and not at others"):
+            race(trainings, optimizer=made)
+    together = VectorizedRace(recipe, [without], optimizer=made, epochs=1)
+    with pytest.raises(NotVectorizable, match="a momentum is 0"):
+        together.then([passing])
+    race([passing], optimizer=partial(torch.optim.AdamW, lr=0.1))
 
 
 def test_other_optimizers_are_told() -> None:

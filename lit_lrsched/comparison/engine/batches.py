@@ -20,6 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Subset
 
 from lit_lrsched.comparison.engine.feeds import Feed, feeds, stage_of
 from lit_lrsched.comparison.engine.hooks import OF_BATCHES, STEP_OF
+from lit_lrsched.comparison.engine.probe import other_generators
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage, in_a_line
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.room import COPIES, check_memory
@@ -220,7 +221,7 @@ def _used(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None) -> _U
         raise NotVectorizable("its epochs differ in their batches, or have none")
     order = np.stack([numbers for numbers, _ in epochs])
     first = order[0, : sizes[0]].tolist()
-    before, started = torch.get_rng_state(), time.perf_counter()
+    before, others, started = torch.get_rng_state(), other_generators(), time.perf_counter()
     try:  # before all rows, which may take long to fetch
         batch, again = (_fetched(loader.dataset, loader.collate_fn, first) for _ in range(2))
     except NotVectorizable:
@@ -228,7 +229,8 @@ def _used(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None) -> _U
     except Exception as error:  # of a data set that misses what a loader's workers bring; what else is wrong, fit tells
         raise NotVectorizable(f"its rows cannot be fetched by themselves ({in_a_line(error)})") from error
     each = (time.perf_counter() - started) / 2 / len(first)
-    if not _equal(batch, again) or not torch.equal(before, torch.get_rng_state()):
+    is_drawn = others != other_generators() or not torch.equal(before, torch.get_rng_state())
+    if is_drawn or not _equal(batch, again):
         raise NotVectorizable("its rows change from one fetch to the next (random augmentation, for example)")
     if free is not None and loader.num_workers and loader.worker_init_fn:
         _check_worker(loader, first, batch)
@@ -237,7 +239,7 @@ def _used(loader: DataLoader[Any], epochs: list[_Epoch], free: int | None) -> _U
 
 def _in_whole(dataset: Any, order: _Numbers) -> tuple[Any, _Numbers]:
     """Returns the data set that another is a part of, and the order of its rows: seeds may differ in the part alone."""
-    while type(dataset) is Subset and hasattr(dataset.dataset, "__len__"):
+    while type(dataset) is Subset:
         indices = np.asarray(dataset.indices)
         if indices.dtype.kind != "i":  # any key may stand there
             break
@@ -248,11 +250,13 @@ def _in_whole(dataset: Any, order: _Numbers) -> tuple[Any, _Numbers]:
 def _rows(parts: Sequence[_Used], free: int | None, known: Rows | None) -> list[Rows]:
     """Returns the rows of feeds that have them from one data set, fetched once for all."""
     dataset, collate = parts[0].dataset, parts[0].loader.collate_fn
-    is_used = np.zeros(len(dataset), dtype=bool)
+    # Whatever numbers the samplers give: some data sets have no length, or take those below 0.
+    first, last = min(part.order.min() for part in parts), max(part.order.max() for part in parts)
+    is_used = np.zeros(last - first + 1, dtype=bool)
     for part in parts:
-        is_used[part.order] = True
-    is_whole = bool(is_used.all())  # a limit may leave most of them out
-    used: Sequence[int] = range(len(dataset)) if is_whole else np.flatnonzero(is_used).tolist()
+        is_used[part.order - first] = True
+    is_whole = first == 0 and bool(is_used.all())  # a limit may leave most of them out
+    used: Sequence[int] = range(last + 1) if is_whole else (np.flatnonzero(is_used) + first).tolist()
     places = np.cumsum(is_used, dtype=np.int32) - 1
     each = max(part.each for part in parts)
     if free is not None:
@@ -269,7 +273,7 @@ def _rows(parts: Sequence[_Used], free: int | None, known: Rows | None) -> list[
     data = known.data if source and known and known.source == source else _fetched(dataset, collate, used)
     found = []
     for part in parts:
-        order = torch.from_numpy(part.order if is_whole else places[part.order])
+        order = torch.from_numpy(part.order if is_whole else places[part.order - first])
         rows = Rows(data, order, part.sizes, source)
         is_alike = _equal(part.batch, rows.first_batch())
         if is_alike and len(part.sizes) > 1:

@@ -347,6 +347,22 @@ class GroupedUpdate:
         still = Values(*[torch.zeros(1, 1, dtype=torch.float64)] * 3)
         self._widths = [len(update.coefficients(still, 0)) for update in self.updates]
 
+    def check_momenta(self, given: Iterable[Any]) -> None:
+        """Refuses momenta that are 0 at some steps alone, where torch neither uses its buffer nor changes it.
+
+        Args:
+            given: What the runs bring: ``[T, groups]``, or what stands for it; None for the optimizer's own.
+
+        Raises:
+            NotVectorizable: When there are such.
+        """
+        if not any(isinstance(update, (SGD, RMSprop)) for update in self.updates):
+            return
+        for table in {id(one): np.atleast_1d(one) for one in given if one is not None}.values():
+            is_zero = table == 0
+            if (is_zero.any(axis=0) & ~is_zero.all(axis=0)).any():
+                raise NotVectorizable("a momentum is 0 at some steps and not at others")
+
     def slots(self, parameters: Tensors) -> dict[str, Tensors]:
         """Returns what the optimizer remembers for each parameter, before the first step."""
         return {name: self._owner[name].slots(parameter) for name, parameter in parameters.items()}

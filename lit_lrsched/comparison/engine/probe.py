@@ -106,7 +106,7 @@ class _Probe:
             name: (tensor, version_of(tensor), tensor.detach().clone()) for name, tensor in tensors_of(module).items()
         }
         places = _places(module)
-        attributes, others = _attributes(module), _other_generators()
+        attributes, others = _attributes(module), other_generators()
         with isolate_rng(), torch.enable_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # a metric of one batch may have little to go by
             for epoch in range(self._schedule.epochs):
@@ -116,7 +116,7 @@ class _Probe:
             if self._feeds["test"]:
                 self._hooks("last", "train", self._schedule.epochs)
                 self._stage("test", self._schedule.epochs)
-            if others != _other_generators():
+            if others != other_generators():
                 raise NotVectorizable("a step draws from Python's or NumPy's generator, not from torch's")
         for name, tensor in tensors_of(module).items():
             was, version, numbers = before[name]
@@ -313,7 +313,8 @@ def same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.equal(a.detach().nan_to_num(), b.nan_to_num())
 
 
-def _other_generators() -> tuple[Any, bytes]:
+def other_generators() -> tuple[Any, bytes]:
+    """Returns the states of Python's generator and of NumPy's."""
     return random.getstate(), pickle.dumps(np.random.get_state())
 
 

@@ -139,6 +139,7 @@ class VectorizedRace:
         real = optimizer(module.parameters())
         names = {parameter: name for name, parameter in module.named_parameters()}
         self._update = vectorized_update(real, names, [training.weight_decays for training in trainings])
+        self._update.check_momenta(training.momenta for training in trainings)
         trained = {parameter for group in real.param_groups for parameter in group["params"]}
         probes = {feed: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for feed, part in rows.items()}
         schedule = Schedule({feed: len(sizes) for feed, sizes in self._sizes.items()}, epochs, regime, self._steps)
@@ -190,6 +191,7 @@ class VectorizedRace:
             steps: Optimizer steps of each, where they are fewer; it is validated then. None: as many as before.
 
         Raises:
+            NotVectorizable: When one of them has to train alone.
             InputError: When the rates do not fit the number of steps.
         """
         race = copy(self)
@@ -198,6 +200,7 @@ class VectorizedRace:
             race._steps = steps
             race._epochs = math.ceil(steps / self._per_epoch)
         race._check_steps()
+        race._update.check_momenta(training.momenta for training in trainings)
         race._chunks = race._cut(trainings)
         race.workers = min(self._most_workers, len(race._chunks))
         return race
