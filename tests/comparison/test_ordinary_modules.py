@@ -41,7 +41,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 from torchmetrics.wrappers import Running
 
 from lit_lrsched import Constant, InputError, compare, find_lr
-from lit_lrsched.comparison.engine import vectorized
+from lit_lrsched.comparison.engine import draws, vectorized
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.counts import Count, Counts
 from lit_lrsched.comparison.engine.held import MANY, contents
@@ -855,6 +855,209 @@ def test_text_in_a_batch_is_no_reason_to_train_alone() -> None:
             np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
 
 
+class WithMetric(Classifier):
+    """Validates by a metric, which it logs as an object."""
+
+    def build(self) -> None:
+        super().build()
+        self.acc = MulticlassAccuracy(CLASSES)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.acc(self(batch[0]), batch[1])
+        self.log("val_acc", self.acc)
+
+
+class LoggedAtTheEnd(WithMetric):
+    """Logs it in a hook."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.acc.update(self(batch[0]), batch[1])
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val_acc", self.acc)
+
+
+class Prefixed(Classifier):
+    """Has a way to log, and to count epochs, of its own."""
+
+    @property
+    def current_epoch(self) -> int:
+        return super().current_epoch + 1
+
+    def log(self, name: str, *args: Any, **kwargs: Any) -> None:
+        super().log(f"own_{name}", *args, **kwargs)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.log("epoch", self.current_epoch)
+        return super().training_step(batch, batch_idx)
+
+
+class Halving(Classifier):
+    """Weighs its loss by a power that is a whole number in the first epoch alone."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return F.cross_entropy(self(batch[0]), batch[1]) * 2**-self.current_epoch
+
+
+class WhereGradients(Classifier):
+    """Asks whether it has gradients."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("in_step", float(torch.is_grad_enabled()))
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("in_hook", float(torch.is_grad_enabled()))
+
+
+class NamedInDicts(NamedRows):
+    def _named(self, part: Any, **options: Any) -> Any:
+        rows = [{"x": x, "y": y} for x, y in part]
+        return DataLoader(rows, batch_size=16, **options)
+
+
+class TakingApart(Classifier):
+    """Takes the targets out of its batches."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        y = batch.pop("y")
+        loss = F.cross_entropy(self(**batch), y)
+        self.log("train_loss", loss, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        y, x = batch.pop("y"), batch.pop("x")
+        self.log("val_loss", F.cross_entropy(self(x), y), batch_size=len(y))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+
+def reset(module: Any) -> None:
+    module.acc.reset()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Ordinary(type("Reset", (WithMetric,), {"on_validation_epoch_end": reset}), "table"),
+        Ordinary(type("Reset", (WithMetric,), {"on_validation_end": reset}), "table"),
+        Ordinary(type("Reset", (LoggedAtTheEnd,), {"on_validation_end": reset}), "table"),
+        Ordinary(Prefixed, "table"),
+        Ordinary(Halving, "table"),
+        Ordinary(WhereGradients, "table"),
+        Ordinary(TakingApart, "table", data=NamedInDicts),
+    ],
+)
+def test_what_modules_do_in_ways_of_their_own_equals_fit(entry: Ordinary) -> None:
+    make = seeded(entry)
+    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
+    for run, training in enumerate(trainings()):
+        single = alone(training, make, SGD, EPOCHS, num_sanity_val_steps=0)  # where Lightning computes no metric
+        assert single.keys() <= together[run].keys()
+        for key in single:
+            np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
+
+
+def seeds_itself(module: Any, batch: Any, batch_idx: int) -> None:
+    torch.manual_seed(5)
+    module.log("noise", torch.rand(()))
+
+
+def seeds_in_a_fork(module: Any, batch: Any, batch_idx: int) -> None:
+    with torch.random.fork_rng():
+        seeds_itself(module, batch, batch_idx)
+
+
+def empties(module: Any, batch: Any, batch_idx: int) -> None:
+    if batch_idx == 1:
+        module.losses.clear()
+    module.losses.append(batch[0].mean())
+
+
+def appends_twice(module: Any, batch: Any, batch_idx: int) -> None:
+    module.means.append(batch[0].mean())
+    module.by_name["means"].append(batch[0].mean())
+
+
+def computes(module: Any, batch: Any, batch_idx: int) -> None:
+    module.all_of_it.update(batch[0].mean())
+    module.log("so_far", module.all_of_it.compute().mean())
+
+
+def resets(module: Any, batch: Any, batch_idx: int) -> None:
+    if batch_idx == 1:
+        module.all_of_it.reset()
+    module.all_of_it.update(batch[0].mean())
+
+
+def grows(module: Any, batch: Any, batch_idx: int) -> None:
+    module.bank = torch.cat([module.bank, batch[0]])
+
+
+def changes_its_batch(module: Any, batch: Any, batch_idx: int) -> None:
+    batch[0] = 2 * batch[0]
+
+
+def logs_now_and_then(module: Any, batch: Any, batch_idx: int) -> None:
+    module.of_it.update(batch[0].mean())
+    if module.current_epoch == 0:
+        module.log("of_it", module.of_it, on_step=False, on_epoch=True)
+
+
+class Doing(Classifier):
+    def build(self) -> None:
+        super().build()
+        self.losses: list[Tensor] = []
+        self.means: list[Tensor] = []
+        self.by_name = {"means": self.means}
+        self.all_of_it, self.of_it = CatMetric(), MeanMetric()
+        self.register_buffer("bank", torch.zeros(0, 8))
+
+    def on_train_epoch_end(self) -> None:
+        self.losses.clear()
+        self.means.clear()
+        self.all_of_it.reset()
+
+
+def look(module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    module.log("mean", batch[0].mean(), on_step=False, on_epoch=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        (seeds_itself, "a step seeds the generator that it draws from"),
+        (seeds_in_a_fork, "a step seeds the generator that it draws from"),
+        (empties, r"a step empties self\.losses of what earlier steps appended"),
+        (appends_twice, r"a step appends to self\.by_name\['means'\], which has another name too"),
+        (computes, "a step computes or resets the metric CatMetric 'all_of_it', which keeps"),
+        (resets, "a step computes or resets the metric CatMetric 'all_of_it', which keeps"),
+        (grows, r"training_step changes the shape of self\.bank"),
+        (changes_its_batch, "a step sets parts of its batch anew, and on_train_batch_end may look at them"),
+        (logs_now_and_then, "'of_it' is a metric that is logged in some epochs alone"),
+    ],
+)
+def test_what_a_step_does_that_no_program_can_repeat_is_told(before: Any, told: str) -> None:
+    def step(self: Any, batch: Any, batch_idx: int) -> Tensor:
+        before(self, batch, batch_idx)
+        return Classifier.training_step(self, batch, batch_idx)
+
+    kind = type("Doing", (Doing,), {"training_step": step, "on_train_batch_end": look})
+    with pytest.raises(NotVectorizable, match=told):
+        race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
+
+
+def test_a_hook_that_only_a_single_run_can_call_ends_the_program_in_a_line() -> None:
+    def end(self: Any) -> None:
+        weights = [*self.parameters()]
+        slopes = torch.autograd.grad(sum(weight.square().sum() for weight in weights), weights)
+        self.log("slope", sum(slope.sum() for slope in slopes))
+
+    kind = type("Sloping", (Classifier,), {"on_train_epoch_end": end})
+    with pytest.raises(NotVectorizable, match=r"a hook or a metric would stop all runs \(RuntimeError: "):
+        race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS, workers=1)
+
+
 @pytest.mark.parametrize("look", [len, list, str, bool, lambda names: names[0], lambda names: names == ["0.png"]])
 def test_a_step_that_looks_at_text_is_told(look: Callable[[Any], Any]) -> None:
     class Looking(OfNamedRows):
@@ -1501,6 +1704,11 @@ def test_draws_have_their_distribution_and_depend_on_the_run_alone() -> None:
         if name != "randperm":
             assert len(set(found[0].ravel())) > 1, name  # neither runs nor epochs share draws
     assert bits(results[0]) == bits(results[2])
+
+
+def test_no_exponential_time_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draws, "_uniform", torch.zeros)  # one of 2**24 is
+    assert draws.DRAWN[torch.ops.aten.exponential_.default](torch.ones(3)).log().isfinite().all()
 
 
 def test_what_is_asked_of_a_count_decides_for_which_others_a_graph_serves() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -208,6 +209,9 @@ class Calls:
             if gradient is None:
                 raise NotVectorizable(f"{methods[-1]} takes the gradient of {name} away")
             gradients[name] = gradient
+        for name in self.changing:
+            if tensors[f"module.{name}"].shape != state[f"changing/{name}"].shape:
+                raise ChangesItself(f"{methods[-1]} changes the shape of self.{name}")
         # What a method assigns to a buffer, rather than changes in place, is in the dictionary afterwards.
         state = {**state, **{f"changing/{name}": tensors[f"module.{name}"] for name in self.changing}}
         if of_batch:
@@ -296,7 +300,8 @@ class Calls:
         modes = {layer: layer.training for layer in self.module.modules()}
         self.module.eval()
         try:
-            yield
+            with torch.no_grad():
+                yield
         finally:
             for layer, mode in modes.items():
                 layer.training = mode

@@ -83,7 +83,7 @@ def _normal(shape: Sequence[int]) -> Tensor:
 
 
 def _exponential(shape: Sequence[int]) -> Tensor:
-    return -(1 - _uniform(shape)).log()
+    return (-(1 - _uniform(shape)).log()).clamp_min(2.0**-25)  # as torch's never 0, which has no logarithm
 
 
 def _whole(low: int, high: int, shape: Sequence[int]) -> Tensor:

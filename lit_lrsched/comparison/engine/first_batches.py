@@ -16,13 +16,10 @@ from lit_lrsched.comparison.engine.counts import Counts
 from lit_lrsched.comparison.engine.feeds import Feed, stage_of
 from lit_lrsched.comparison.engine.hooks import STEP_OF
 from lit_lrsched.comparison.engine.items import Marked
-from lit_lrsched.comparison.engine.probe import same
+from lit_lrsched.comparison.engine.probe import SEED, same
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, in_a_line
 from lit_lrsched.optim.torch_internals import tree_map
 from lit_lrsched.trainer.lightning_package import isolate_rng
-
-# Nobody seeds with it: what was drawn of a first batch is not drawn again.
-_SEED = 0x1B873593_CC9E2D51
 
 #: Returns all that comes out of a step, given its feed and a batch: the same tensors of the module go in every time.
 Results = Callable[[Feed, Any], list[Tensor]]
@@ -65,7 +62,7 @@ def _called(calls: Calls, results: Results, feed: Feed, batch: Any) -> list[Tens
     calls.counts = Counts(0, 0)
     with isolate_rng(), warnings.catch_warnings(), redirect_stdout(io.StringIO()), Marked():
         warnings.simplefilter("ignore")
-        torch.manual_seed(_SEED)
+        torch.manual_seed(SEED + 1)  # other numbers than those of the first batch
         return results(feed, batch)
 
 

@@ -43,6 +43,8 @@ class Lists:
         for place in longer:
             # A list within another of these is what was appended to it.
             if place not in self._places and known.isdisjoint(place[:end] for end in range(1, len(place))):
+                if id(self._get(place)) in self.ids():
+                    raise NotVectorizable(f"a step appends to self.{name_of(place)}, which has another name too")
                 self._places.append(place)
 
     def ids(self) -> set[int]:
@@ -82,6 +84,8 @@ class Lists:
         appended = self._get(place)
         if not isinstance(appended, Appended):
             raise NotVectorizable(f"a step sets self.{name_of(place)} anew")
+        if appended.is_cleared:
+            raise NotVectorizable(f"a step empties self.{name_of(place)} of what earlier steps appended")
         taken: list[Any] = tree_map(_as_item, appended.taken)
         if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(taken)):
             raise NotVectorizable(f"a step appends more than tensors and numbers to self.{name_of(place)}")
@@ -124,11 +128,16 @@ class Appended(StandIn):
     """Stands for a list that steps append to: what earlier steps appended is not in it, so it must not be read.
 
     No list, since functions such as ``torch.stack`` would read one unseen.
+
+    Attributes:
+        taken: What was appended.
+        is_cleared: Whether everything was taken out.
     """
 
     def __init__(self) -> None:
         super().__init__(READS)
         self.taken: list[Any] = []
+        self.is_cleared = False
 
     def append(self, one: Any) -> None:
         """Appends one more, as a list does."""
@@ -141,6 +150,7 @@ class Appended(StandIn):
     def clear(self) -> None:
         """Takes everything out, as of a list."""
         self.taken.clear()
+        self.is_cleared = True
 
     def __iadd__(self, more: Iterable[Any]) -> Appended:  # type: ignore[misc]  # a sum is refused
         self.extend(more)

@@ -55,6 +55,9 @@ class Metrics:
 
     Args:
         module: The module that has them.
+
+    Attributes:
+        in_step: Whether a step, or a hook around it, is called to find out what it does.
     """
 
     def __init__(self, module: LightningModule) -> None:
@@ -65,12 +68,17 @@ class Metrics:
             if isinstance(metric, Metric):
                 self._metrics[path] = _prepared(metric)
         self._updates = {path: metric.update for path, metric in self._metrics.items()}
+        self._own: dict[str, dict[str, Callable[[], Any]]] = {}
         self._later: dict[str, list[Any]] = {}  # the calls of those that are updated at the end of the epoch
         self._first_calls: dict[str, _Call] = {}
         self._drawing: set[str] = set()  # those whose update draws random numbers
+        self._forwards = 0  # that are at work now, one within another
+        self._asked: set[str] = set()  # those that a step computes or resets, other than by forward
+        self.in_step = False
         self._like: Tensors = {}  # what a state looks like once it has seen data
         for path, metric in self._metrics.items():
-            _replace(metric, reset=partial(_reset, metric))
+            self._own[path] = {"compute": metric.compute, "reset": partial(_reset, metric)}
+            _replace(metric, **{name: partial(self._watched, path, own) for name, own in self._own[path].items()})
             _replace(metric, update=partial(self._watched_update, path), forward=partial(self._watched_forward, path))
 
     def settle(self) -> None:
@@ -79,7 +87,7 @@ class Metrics:
         known: list[tuple[Metric, _Call, _Way]] = []
         for path, metric in self._metrics.items():  # all of them first: one may wrap another
             del metric.forward
-            _replace(metric, update=self._updates[path])
+            _replace(metric, update=self._updates[path], **self._own[path])
         for path, metric in self._metrics.items():
             if path not in self._first_calls:
                 continue
@@ -99,6 +107,10 @@ class Metrics:
                 _replace(metric, update=update)
             if call.forward or way == "later":
                 _replace(metric, forward=partial(_without_value, metric, update))
+        for path in sorted(self._asked):
+            if path in self._later or list in map(type, defaults_of(self._metrics[path]).values()):
+                name = self.name_of(f"update/{path}")
+                raise NotVectorizable(f"a step computes or resets {name}, which keeps what earlier steps gave it")
 
     def start(self) -> Tensors:
         """Returns the states before any data."""
@@ -194,7 +206,15 @@ class Metrics:
     def _watched_forward(self, path: str, *args: Any, **kwargs: Any) -> Any:
         self._first_calls.setdefault(path, _Call(True, args, kwargs))
         metric = self._metrics[path]
-        return type(metric).forward(metric, *args, **kwargs)
+        self._forwards += 1
+        value = type(metric).forward(metric, *args, **kwargs)
+        self._forwards -= 1
+        return value
+
+    def _watched(self, path: str, method: Callable[[], Any]) -> Any:
+        if self.in_step and not self._forwards:
+            self._asked.add(path)
+        return method()
 
     def _keep_call(self, path: str, *args: Any, **kwargs: Any) -> None:
         if not all(isinstance(leaf, Tensor) for leaf in tree_flatten((args, kwargs))[0]):

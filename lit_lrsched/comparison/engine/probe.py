@@ -31,8 +31,11 @@ from lit_lrsched.comparison.engine.recorder import (
     Stage,
     in_a_line,
 )
-from lit_lrsched.optim.torch_internals import version_of
+from lit_lrsched.optim.torch_internals import tree_leaves, tree_map, version_of
 from lit_lrsched.trainer.lightning_package import LightningModule, isolate_rng
+
+#: Nobody else seeds with it, nor with the next one.
+SEED = 0x1B873593_CC9E2D51
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Probed:
             then what nobody reads.
         anew: Which lists the hooks at the start of an epoch empty, and none at its end.
         used: Names of the parameters that have a gradient.
+        drawing: Which feeds' steps draw from torch's generator.
     """
 
     logs: dict[Stage, dict[str, Reduction]]
@@ -53,6 +57,7 @@ class Probed:
     emptied: dict[tuple[str, Stage], set[str]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     anew: set[str] = field(default_factory=set)
+    drawing: set[Feed] = field(default_factory=set)
 
 
 def probe(calls: Calls, metrics: Metrics, batches: Mapping[Feed, Any], schedule: Schedule, groups: int) -> Probed:
@@ -97,6 +102,8 @@ class _Probe:
         self._seen: dict[_Key, list[Counts]] = {}
         self._found = Probed({stage: {} for stage in STAGES}, {stage: {} for stage in STAGES})
         self._logged_for: dict[tuple[Stage, str], Feed] = {}
+        self._named: dict[_Key, list[tuple[Counts, set[str]]]] = {}  # the metrics that are logged, and where
+        self._named_here = set[str]()
         self._filled: dict[tuple[str, Stage], set[str]] = {}  # which lists hold anything after hooks
         self._undone: dict[str, set[str]] = {}  # which of them hooks of a kind have emptied
 
@@ -109,6 +116,7 @@ class _Probe:
         attributes, others = _attributes(module), other_generators()
         with isolate_rng(), torch.enable_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # a metric of one batch may have little to go by
+            torch.manual_seed(SEED)
             for epoch in range(self._schedule.epochs):
                 # In the second, hooks find lists that hold something.
                 if not self._is_known(epoch) or (epoch == 1 and calls.lists.keys()):
@@ -126,6 +134,7 @@ class _Probe:
                 calls.changing.add(name)
         if _places(module) < places:
             raise NotVectorizable("a step lets two of its tensors share their memory")
+        self._check_metrics()
         calls.watches = False
         calls.tallies.begin_anew()
         self._note_lists()
@@ -137,6 +146,16 @@ class _Probe:
                 raise NotVectorizable(f"a step changes self.{name}, and the end of its epoch does not undo it")
         self._metrics.settle()
         return self._found
+
+    def _check_metrics(self) -> None:
+        """Refuses metrics that are logged in some epochs alone: in the others Lightning keeps the value of the last."""
+        for epoch in range(self._schedule.epochs):
+            for called, places in self._called_in(epoch):
+                named = self._named[called]
+                names = set[str]().union(*(own for _, own in named))
+                left = names.difference(*(own for counts, own in named if any(counts.serve(epoch, i) for i in places)))
+                if left:
+                    raise NotVectorizable(f"{min(left)!r} is a metric that is logged in some epochs alone")
 
     def _note_lists(self) -> None:
         """Notes which lists are empty after which hooks."""
@@ -175,7 +194,6 @@ class _Probe:
             self._stage("val", epoch)
         self._hooks("end", "train", epoch)
 
-    @torch.no_grad()
     def _stage(self, stage: Stage, epoch: int) -> None:
         self._hooks("start", stage, epoch)
         metrics, ended = self._found.metrics[stage], set[Feed]()
@@ -201,6 +219,8 @@ class _Probe:
         if kind == "last" and recorded:
             raise NotVectorizable(f"it logs in {called[-1]}")
         metrics = [logged.value for logged in recorded.values()]
+        names = {name for name, logged in recorded.items() if isinstance(logged.value, Metric)}
+        self._named.setdefault(_key_of_hooks(kind, stage, epoch), []).append((self._calls.counts, names))
         if kind == "end":
             metrics += self._found.metrics[stage].values()
         for metric in metrics:
@@ -238,14 +258,22 @@ class _Probe:
             if not is_known and len(seen) == MOST_VARIANTS:
                 raise NotVectorizable(f"a step differs for over {MOST_VARIANTS} values of batch_idx or current_epoch")
             calls.counts = Counts(epoch, index)
-            before = lists.lengths()
+            before, drawn, self._named_here = lists.lengths(), torch.get_rng_state(), set[str]()
+            self._metrics.in_step = True
             self._step(feed)
+            self._metrics.in_step = False
             lists.watch(before)
+            if torch.initial_seed() != SEED:
+                raise NotVectorizable("a step seeds the generator that it draws from")
+            if not torch.equal(drawn, torch.get_rng_state()):
+                self._found.drawing.add(feed)
             if not is_known:
                 seen.append(calls.counts)
+                self._named.setdefault(_key_of_step(feed), []).append((calls.counts, self._named_here))
 
     def _step(self, feed: Feed) -> None:
-        module, calls, batch = self._module, self._calls, self._batches[feed]
+        module, calls = self._module, self._calls
+        batch = tree_map(lambda leaf: leaf, self._batches[feed])  # a step may take its dict or list apart
         methods, after = calls.around_step(stage_of(feed))
         if feed != "train":
             self._note(feed, calls(feed, [*methods, *after], {}, {}, {}, batch)[2])
@@ -264,6 +292,8 @@ class _Probe:
             self._found.used.update(used)
         elif used != self._found.used:
             raise NotVectorizable("which parameters have a gradient depends on batch_idx or current_epoch")
+        if after and [*map(id, tree_leaves(batch))] != [*map(id, tree_leaves(self._batches[feed]))]:
+            raise NotVectorizable(f"a step sets parts of its batch anew, and {after[-1]} may look at them")
         if after:
             self._note(feed, calls(feed, after, {}, {}, state, batch, output=output_for_hook(output, loss))[2])
 
@@ -274,6 +304,7 @@ class _Probe:
                 raise NotVectorizable(f"{name!r} is logged for several loaders")
             if isinstance(logged.value, Metric):
                 self._found.metrics[stage][name] = logged.value
+                self._named_here.add(name)
             elif self._found.logs[stage].setdefault(name, logged.reduction) != logged.reduction:
                 raise NotVectorizable(f"{name!r} is logged in more than one way")
 

@@ -27,7 +27,7 @@ from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
 from lit_lrsched.comparison.engine.passed import without_passed
 from lit_lrsched.comparison.engine.probe import same
 from lit_lrsched.comparison.engine.pure_module import PureModule
-from lit_lrsched.comparison.engine.recorder import STAGES, ChangesItself, NotVectorizable, Stage
+from lit_lrsched.comparison.engine.recorder import STAGES, ChangesItself, NotVectorizable, Stage, in_a_line
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.stack import Member, Stack, side_by_side
 from lit_lrsched.optim.torch_internals import (
@@ -291,7 +291,12 @@ class Program:
             before = {name: stack.constants[name][run].clone() for name in self._shared}
             trees = (stack.parameters, stack.constants, stack.state, stack.kept)
             mine: tuple[Tensors, Tensors, Tensors, Kept] = known(tree_map(lambda tensor, run=run: tensor[run], trees))
-            state, values = self._pure.around_epoch(kind, stage, *mine, clock)
+            try:
+                state, values = self._pure.around_epoch(kind, stage, *mine, clock)
+            except NotVectorizable:
+                raise
+            except Exception as error:  # of one run's numbers, or what a trainer brings; what else is wrong, fit tells
+                raise NotVectorizable(f"a hook or a metric would stop all runs ({in_a_line(error)})") from error
             states.append(state)
             logged.append(values)
             _check_fixed(name for name, tensor in before.items() if not same(tensor, stack.constants[name][run]))
@@ -464,6 +469,8 @@ class Program:
         # Of the ways to compute attention this one is made of operations that torch.func knows.
         with Followable(), sdpa_kernel(SDPBackend.MATH), KeyedDraws(first) as draws:
             yield
+        if draws.calls and feed not in self._pure.drawing:
+            raise NotVectorizable("a step seeds the generator that it draws from")
         self.draws |= draws.calls > 0
 
     def _coefficients(self, stack: Stack, values: Values, first: int) -> Iterator[tuple[Tensor, ...]]:

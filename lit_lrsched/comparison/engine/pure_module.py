@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from lit_lrsched.comparison.engine.held import copies_of, tensors_of
 from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, OF_EVERY_BATCH, REFUSED_HOOKS, Schedule, hooks_of
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
 from lit_lrsched.comparison.engine.probe import loss_of, output_for_hook, probe
-from lit_lrsched.comparison.engine.recorder import Logged, NotVectorizable, Stage
+from lit_lrsched.comparison.engine.recorder import NotVectorizable, Stage
 from lit_lrsched.optim.torch_internals import has_gradient_hooks, tree_flatten, tree_leaves, tree_unflatten
 from lit_lrsched.trainer.lightning_package import LightningModule, is_overridden
 
@@ -45,6 +45,7 @@ class PureModule:
         names: What steps and hooks of each stage log, as far as they were called.
         weights: What the last step logged, and with which weight.
         emptied: Which lists are empty after the hooks at the start and at the end of each stage's epochs.
+        drawing: Which feeds' steps draw from torch's generator, called by themselves.
         sees_gradients: Whether it has a hook that is called with the gradients of each step.
         clips: Whether one of them takes the place of the trainer's clipping.
         ends_batches: Whether it has a hook that is called after each step of the optimizer.
@@ -81,7 +82,7 @@ class PureModule:
         self.ends_batches = bool(self._around["train"][1])
         found = probe(self.calls, self._metrics, batches, schedule, groups)
         self.logs, self._logged_metrics, self.emptied = found.logs, found.metrics, found.emptied
-        self._anew = found.anew
+        self._anew, self.drawing = found.anew, found.drawing
         self.names: dict[Stage, set[str]] = {stage: set() for stage in self._around}
         self.weights: dict[str, int] = {}
         parameters = dict(module.named_parameters())
@@ -218,19 +219,20 @@ class PureModule:
         calls.counts.clock = clock
         self._metrics.load_all(state, kept)
         calls.lists.load(kept, unread=() if kind == "end" else self._anew.difference(kept))
-        recorded: dict[str, Logged] = {}
         called = calls.overridden(hooks_of(kind, stage, calls.counts.now[0]))
+        logged: dict[str, Any] = dict(self._logged_metrics[stage]) if kind == "end" else {}
+        # Those of an evaluation Lightning computes as its loader ends, before hooks may reset them.
+        values = {} if stage == "train" else _values(logged)
         if called:
             calls.tallies.load(state)
-            _, state, recorded = calls(stage, called, parameters, constants, state)
+            for hook in called:
+                _, state, recorded = calls(stage, [hook], parameters, constants, state)
+                of_hook = {name: entry.value for name, entry in recorded.items()}
+                logged |= of_hook
+                values |= _values(of_hook)
             state |= calls.tallies.saved()
-        logged: dict[str, Any] = {name: entry.value for name, entry in recorded.items()}
-        if kind == "end":
-            logged = {**self._logged_metrics[stage], **logged}
+        values |= _values({name: value for name, value in logged.items() if name not in values})
         self.names[stage].update(logged)
-        values = {
-            name: value.compute().float() if isinstance(value, Metric) else value for name, value in logged.items()
-        }
         for value in logged.values():
             if isinstance(value, Metric):
                 value.reset()  # as Lightning does with the metrics that it is given to log
@@ -268,13 +270,13 @@ class PureModule:
         self._metrics.load(state)
         calls.tallies.load(state)
         calls.lists.begin_step()
+        rows = rows_of(batch)  # before a step takes it apart
         output, state, recorded = calls(feed, methods, parameters, constants, state, batch, **options)
         stage = stage_of(feed)
         states, kept = self._metrics.saved()
         state |= states | calls.tallies.saved()
         kept |= calls.lists.saved()
         self.names[stage].update(recorded)
-        rows = rows_of(batch)
         for name, logged in recorded.items():
             if isinstance(logged.value, Metric):
                 continue
@@ -291,6 +293,10 @@ class PureModule:
             f"sum/{stage}/{name}": torch.tensor(reduction.start, device=device)
             for name, reduction in self.logs[stage].items()
         }
+
+
+def _values(logged: Mapping[str, Any]) -> Tensors:
+    return {name: value.compute().float() if isinstance(value, Metric) else value for name, value in logged.items()}
 
 
 def rows_of(batch: Any) -> int:

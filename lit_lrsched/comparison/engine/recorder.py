@@ -13,7 +13,7 @@ from torchmetrics import Metric, MetricCollection
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.counts import OF_EACH_RUN, Count, Counts, Formula, Symbol
 from lit_lrsched.comparison.engine.torchmetrics_internals import value_of_batch
-from lit_lrsched.trainer.lightning_package import DummyLogger, LightningModule
+from lit_lrsched.trainer.lightning_package import DummyLogger, LightningModule, either
 
 Stage = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
@@ -217,11 +217,13 @@ def recording_class(kind: type[LightningModule]) -> type[LightningModule]:
     """Returns the subclass of a module's class whose ``log`` is recorded.
 
     A module that exists already becomes one of it, so that its steps, which call ``self.log``, find that of the
-    recorder. There is no other way to its methods: a wrapper would not be the ``self`` of the steps. Named as the local
-    class that it is, so that the short name still means the module's class to whoever looks through subclasses.
+    recorder: behind a ``log`` of its own, and before Lightning's. There is no other way to its methods: a wrapper would
+    not be the ``self`` of the steps. Named as the local class that it is, so that the short name still means the
+    module's class to whoever looks through subclasses.
     """
     names = {"__module__": kind.__module__, "__qualname__": f"recording_class.<locals>.{kind.__name__}"}
-    return type(kind.__name__, (Recorder, kind), names)
+    parent = next(base for base in either(LightningModule) if issubclass(kind, base))
+    return type(kind.__name__, (kind, type(Recorder.__name__, (Recorder, parent), {})), names)
 
 
 class TrainerView:
