@@ -9,6 +9,7 @@ from typing import Union
 
 import torch
 
+from lit_lrsched.cli.checkpoint import counts_of
 from lit_lrsched.cli.run_name import is_run_of, names_of
 from lit_lrsched.trainer.horizon import step_logged_next
 from lit_lrsched.trainer.lightning_package import TensorBoardLogger, get_filesystem, rank_zero_only
@@ -103,11 +104,12 @@ def default_logger(
         trains: Whether it is trained on.
         by_hand: Whether the module optimizes by hand.
     """
-    run = Path(checkpoint).resolve().parent.parent if checkpoint and Path(checkpoint).is_file() else None
+    file = counts_of(checkpoint) if checkpoint else None
+    run = Path(checkpoint).resolve().parent.parent if checkpoint and file else None
     is_another = run is None or (name is not None and not is_run_of(name, run.name))
-    if checkpoint is None or run is None or is_another or run.parent != Path(folder, "lightning_logs").resolve():
+    if file is None or run is None or is_another or run.parent != Path(folder, "lightning_logs").resolve():
         return NewRunLogger(folder, name or otherwise)
-    step = step_logged_next(torch.load(checkpoint, weights_only=True, map_location="cpu"), by_hand)
+    step = step_logged_next(torch.load(file, weights_only=True, map_location="cpu"), by_hand)
     if not trains:
         return CheckpointLogger(folder, run.name, step)
     # What the interrupted run logged after the checkpoint happens again: TensorBoard shall forget the first time.

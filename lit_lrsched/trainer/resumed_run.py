@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 from lit_lrsched.errors import InputError
@@ -59,6 +60,11 @@ def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = Non
     Raises:
         InputError: When it cannot be read, is of another module, or has weights alone; or when it would be lost.
     """
+    if Path(path).is_dir():
+        raise InputError(
+            f"ckpt_path={path!r} was written by several processes, and a preview, which is one, cannot read it: leave "
+            "it out; the fit says at which step it goes on"
+        )
     try:
         load_checkpoint(trainer, path, weights_only)
     except Exception as error:

@@ -10,6 +10,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lit_lrsched.cli.checkpoint import checkpoint_path
+from lit_lrsched.cli.loggers import default_logger
 from tests.foreign import MLP
 
 RUN = Path("lightning_logs/run")
@@ -141,6 +143,21 @@ def test_the_last_checkpoint_is_that_of_the_newest_run(command):
     run = Path("lightning_logs/run-v1")
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 22
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
+
+
+@pytest.mark.parametrize("written", ["meta.pt", "latest"])
+def test_a_folder_that_several_processes_wrote_is_a_checkpoint(command, in_tmp, written):
+    folder = Path("lightning_logs/run/checkpoints/last.ckpt")
+    folder.mkdir(parents=True)
+    torch.save({"global_step": 7, "epoch": 1}, folder / written)
+    assert checkpoint_path("last") == checkpoint_path(str(folder)) == str(folder)
+    assert command("preview", "--ckpt_path=last") == 2
+    assert command.err == (
+        f"error: ckpt_path='{folder}' was written by several processes, and a preview, which is one, cannot read it: "
+        "leave it out; the fit says at which step it goes on\n"
+    )
+    goes_on = default_logger(".", None, "new", str(folder), trains=True, by_hand=False)
+    assert goes_on.version == ("run" if written == "meta.pt" else "new")  # DeepSpeed's does not say how far it was
 
 
 @pytest.mark.parametrize("subcommand", ["fit", "preview", "test"])
