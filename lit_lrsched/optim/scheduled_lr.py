@@ -173,7 +173,18 @@ class ScheduledLR(LRScheduler):
         return [lr_of(values) for values in self.planned(self.last_epoch)]
 
     def step(self, epoch: int | None = None) -> None:
-        """Moves on to the next tick, or to the given one, and sets the values of every param group."""
+        """Moves on to the next tick, or to the given one, and sets the values of every param group.
+
+        Warns at the end of training of a :class:`~lit_lrsched.Plateau` that was never shown its metric.
+
+        Raises:
+            InputError: When it is given a metric, as torch's ``ReduceLROnPlateau`` is.
+        """
+        if not (epoch is None or isinstance(epoch, int)):
+            raise InputError(
+                f"step({shown(epoch)}) takes the number of a tick, no metric: call observe(metric) after each "
+                "validation, or return schedule_config(...), which does, in place of reduce_on_plateau"
+            )
         if self.waits_for_optimizer and not self._optimizer_stepped and epoch is None:
             return
         self._optimizer_stepped = False
@@ -183,6 +194,16 @@ class ScheduledLR(LRScheduler):
             self._adopt_late_groups()
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self._apply()
+        if self.last_epoch * self._stride == self.horizon.steps > (self.horizon.steps_per_epoch or 1):
+            self._warn_of_no_metric()
+
+    def _warn_of_no_metric(self) -> None:
+        if isinstance(self.schedule, Plateau) and self.plateau == self.schedule.start():
+            warnings.warn(
+                f"{self.schedule.describe()} was shown no {self.schedule.monitor} in all of training, and changed "
+                "nothing: call observe(metric) after each validation, or return schedule_config(...), which does",
+                stacklevel=3,
+            )
 
     def observe(self, metric: float) -> None:
         """Shows a :class:`~lit_lrsched.Plateau` the value of its metric: once after each validation.

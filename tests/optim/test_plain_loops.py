@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim.lr_scheduler import SequentialLR, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_lrsched import Cosine, Horizon, Linear, Plateau, ScheduledLR, WarmupCosine, table
+from lit_lrsched import Cosine, Horizon, InputError, Linear, Plateau, ScheduledLR, WarmupCosine, table
 
 torch.manual_seed(0)
 DATA = TensorDataset(torch.rand(20, 3), torch.rand(20, 1))
@@ -98,6 +98,28 @@ def test_a_plateau_in_a_plain_loop():
         scheduler.observe(loss)
     # 0.9 sets the best; two more of it are one more than patience; then 0.8 is better
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.05, 0.05])
+
+
+@pytest.mark.parametrize(("interval", "ticks"), [("step", 6), ("epoch", 3)])
+def test_a_plateau_that_is_shown_no_metric_is_told_at_the_end_of_training(interval, ticks):
+    optimizer = torch.optim.SGD(nn.Linear(3, 1).parameters(), lr=0.1)
+    scheduler = ScheduledLR(optimizer, Plateau(), Horizon(6, 2), interval=interval)
+    for _ in range(ticks - 1):
+        optimizer.step()
+        scheduler.step()
+    optimizer.step()
+    with pytest.warns(UserWarning, match="Plateau was shown no val_loss in all of training, and changed nothing"):
+        scheduler.step()
+    optimizer.step()
+    scheduler.step()  # once
+
+
+def test_a_metric_is_no_number_of_a_tick():
+    scheduler = ScheduledLR(torch.optim.SGD(nn.Linear(3, 1).parameters(), lr=0.1), Plateau(), Horizon(6, 2))
+    for metric in (0.25, torch.tensor(0.25)):
+        with pytest.raises(InputError, match=r"step\(.*0\.25.*\) takes the number of a tick, no metric: call observe"):
+            scheduler.step(metric)
+    assert scheduler.last_epoch == 0
 
 
 @pytest.mark.parametrize(
