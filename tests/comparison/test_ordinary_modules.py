@@ -932,6 +932,26 @@ class TakingApart(Classifier):
         self.validation_step(batch, batch_idx)
 
 
+class WithShortBatches(Classifier):
+    """Logs, counts and adds up in the batches alone that have fewer rows."""
+
+    def build(self) -> None:
+        super().build()
+        self.short = 0
+        self.register_buffer("mean", torch.zeros(()))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = F.cross_entropy(self(batch[0]), batch[1])
+        if len(batch[0]) < 16:
+            self.short += 1
+            self.mean += batch[0].mean()
+            self.log("short_loss", loss)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log_dict({"val_loss": F.cross_entropy(self(batch[0]) * self.mean, batch[1]), "short": self.short})
+
+
 def reset(module: Any) -> None:
     module.acc.reset()
 
@@ -946,6 +966,7 @@ def reset(module: Any) -> None:
         Ordinary(Halving, "table"),
         Ordinary(WhereGradients, "table"),
         Ordinary(TakingApart, "table", data=NamedInDicts),
+        Ordinary(WithShortBatches, "table"),
     ],
 )
 def test_what_modules_do_in_ways_of_their_own_equals_fit(entry: Ordinary) -> None:
@@ -1004,6 +1025,10 @@ def logs_now_and_then(module: Any, batch: Any, batch_idx: int) -> None:
         module.log("of_it", module.of_it, on_step=False, on_epoch=True)
 
 
+def counts_too_few(module: Any, batch: Any, batch_idx: int) -> None:
+    module.log("most", torch.bincount(batch[1], minlength=CLASSES - 1).max())
+
+
 class Doing(Classifier):
     def build(self) -> None:
         super().build()
@@ -1034,6 +1059,7 @@ def look(module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         (resets, "a step computes or resets the metric CatMetric 'all_of_it', which keeps"),
         (grows, r"training_step changes the shape of self\.bank"),
         (changes_its_batch, "a step sets parts of its batch anew, and on_train_batch_end may look at them"),
+        (counts_too_few, r"a step counts numbers \(bincount\) that are not below the minlength that it gives"),
         (logs_now_and_then, "'of_it' is a metric that is logged in some epochs alone"),
     ],
 )
@@ -1045,6 +1071,27 @@ def test_what_a_step_does_that_no_program_can_repeat_is_told(before: Any, told: 
     kind = type("Doing", (Doing,), {"training_step": step, "on_train_batch_end": look})
     with pytest.raises(NotVectorizable, match=told):
         race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
+
+
+class WithAnotherHead(Classifier):
+    """Trains its second head with the batches alone that are full, or short."""
+
+    def __init__(self, of_full: bool) -> None:
+        super().__init__()
+        self.other = nn.Linear(8, CLASSES)
+        self.of_full = of_full
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        x, y = batch
+        loss = F.cross_entropy(self(x), y)
+        return loss + F.cross_entropy(self.other(x), y) if (len(x) == 16) == self.of_full else loss
+
+
+@pytest.mark.parametrize("of_full", [True, False])
+def test_a_layer_that_batches_of_some_sizes_leave_without_a_gradient_is_told(of_full: bool) -> None:
+    # Where it has none, an optimizer leaves it as it is, momentum and weight decay included.
+    with pytest.raises(NotVectorizable, match="which parameters have a gradient depends on the batch or the epoch"):
+        race(trainings(), seeded(Ordinary(partial(WithAnotherHead, of_full), "table")), epochs=EPOCHS)
 
 
 def test_a_hook_that_only_a_single_run_can_call_ends_the_program_in_a_line() -> None:
@@ -1398,7 +1445,7 @@ def test_what_a_step_only_reads_outside_of_its_module_is_no_reason_to_train_alon
 def test_a_hook_that_branches_and_then_changes_the_module_ends_the_program_in_a_line(tmp_path: Path) -> None:
     class Late(Changing):
         def on_validation_epoch_end(self) -> None:
-            if self.norm.num_batches_tracked > EPOCHS:  # called run by run, and not so late when it is looked at first
+            if self.norm.num_batches_tracked > STEPS:  # called run by run, and not so late when it is looked at first
                 self.mode = "late"
 
     options: dict[str, Any] = {"epochs": EPOCHS, "lrs": [0.05], "metric": "val_acc"}

@@ -760,8 +760,9 @@ class Remembering(Net):
 
 class Averaging(Remembering):
     def training_step(self, batch: Any) -> Tensor:
-        self.losses.append(loss_of(self, batch))
-        return torch.stack(list(self.losses)).mean()
+        loss = loss_of(self, batch)
+        self.losses.append(loss.detach())
+        return loss - torch.stack(list(self.losses)).mean()
 
     def on_train_epoch_end(self) -> None:
         self.losses.clear()
@@ -769,8 +770,9 @@ class Averaging(Remembering):
 
 class Stacking(Averaging):
     def training_step(self, batch: Any) -> Tensor:
-        self.losses.append(loss_of(self, batch))
-        return torch.stack(self.losses).mean()  # which looks into a list without its methods
+        loss = loss_of(self, batch)
+        self.losses.append(loss.detach())
+        return loss - torch.stack(self.losses).mean()  # which looks into a list without its methods
 
 
 class Looking(Remembering):

@@ -55,8 +55,9 @@ class Followable(TorchFunctionMode):
 class FixedGradients(TorchFunctionMode):
     """Refuses to change which tensors have a gradient: a program is made for those that have one at its start.
 
-    It also refuses to look at gradients where they are not given, though a trainer has those of the last backward, and
-    to set the data of a tensor anew while something else shows it: a program writes into its memory.
+    It also refuses to look at gradients where they are not given, though a trainer has those of the last backward, to
+    set the data of a tensor anew while something else shows it: a program writes into its memory; and to count numbers
+    that are not below ``minlength``: a program counts those alone that are.
 
     Args:
         trained: Tensors that stand for parameters with ``requires_grad``, which theirs does not tell.
@@ -85,6 +86,8 @@ class FixedGradients(TorchFunctionMode):
         if func == Tensor.data.__set__ and self._is_kept(*args):  # type: ignore[attr-defined]
             raise NotVectorizable("a step sets the data of a tensor anew, and keeps what it was without a copy")
         out = func(*args, **(kwargs or {}))
+        if func in (torch.bincount, Tensor.bincount) and _is_longer(out, *args, **(kwargs or {})):
+            raise NotVectorizable("a step counts numbers (bincount) that are not below the minlength that it gives")
         if func in (Tensor.data.__get__, Tensor.detach):  # type: ignore[attr-defined]
             self._shown.append((id(args[0]), weakref.ref(out)))
         return out
@@ -148,6 +151,10 @@ def _bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) 
     if weights is not None or not minlength:
         return NotImplemented  # as long as the largest number demands
     return (input.reshape(-1, 1) == torch.arange(minlength, device=input.device)).sum(0)
+
+
+def _is_longer(counts: Tensor, input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> bool:
+    return 0 < minlength < len(counts)
 
 
 def _embedding_bag(

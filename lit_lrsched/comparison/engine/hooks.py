@@ -86,13 +86,18 @@ class Schedule:
     """How often the steps of a module run.
 
     Args:
-        steps: Batches an epoch, by feed.
+        sizes: Rows in each batch of an epoch, by feed.
         epochs: Epochs of training.
         regime: Which batches train, and how their gradients make steps.
         total: Optimizer steps of training.
     """
 
-    steps: dict[Feed, int]
+    sizes: dict[Feed, tuple[int, ...]]
     epochs: int
     regime: Regime
     total: int
+
+    @property
+    def steps(self) -> dict[Feed, int]:
+        """Batches an epoch, by feed."""
+        return {feed: len(sizes) for feed, sizes in self.sizes.items()}

@@ -63,7 +63,7 @@ class Probed:
 def probe(calls: Calls, metrics: Metrics, batches: Mapping[Feed, Any], schedule: Schedule, groups: int) -> Probed:
     """Calls every hook and step, and finds out what the calls and metrics need to know of them.
 
-    One batch of an epoch is enough, and one epoch, as long as a call would do the same in the others: what it asks of
+    One batch of each size is enough, and one epoch, as long as a call would do the same in the others: what it asks of
     batch and epoch tells.
 
     Args:
@@ -84,8 +84,9 @@ def probe(calls: Calls, metrics: Metrics, batches: Mapping[Feed, Any], schedule:
         raise NotVectorizable(f"a step cannot be called by itself ({in_a_line(error)})") from error
 
 
-# What is called: a step, or hooks of a kind; of which feed; and whether as training starts, when there are more.
-_Key = tuple[str, Feed, bool]
+# What is called: a step, or hooks of a kind; of which feed; and with how many rows, or, of hooks, whether as training
+# starts, when there are more.
+_Key = tuple[str, Feed, int]
 
 
 class _Probe:
@@ -177,12 +178,14 @@ class _Probe:
             for index in places
         )
 
-    def _called_in(self, epoch: int) -> Iterator[tuple[_Key, range]]:
+    def _called_in(self, epoch: int) -> Iterator[tuple[_Key, Sequence[int]]]:
         """Yields what is called in an epoch of training, and for which batches."""
         stages: list[Stage] = ["train", "val"]
         for stage in stages:
             for feed in self._feeds[stage]:
-                yield _key_of_step(feed), range(self._schedule.steps[feed])
+                sizes = self._schedule.sizes[feed]
+                for size in {*sizes}:
+                    yield _key_of_step(feed, size), [index for index, other in enumerate(sizes) if other == size]
             for kind in ("start", "end"):
                 if self._feeds[stage] and self._calls.overridden(hooks_of(kind, stage, epoch)):
                     yield _key_of_hooks(kind, stage, epoch), range(1)
@@ -250,17 +253,18 @@ class _Probe:
 
     def _steps(self, feed: Feed, epoch: int) -> None:
         calls, lists = self._calls, self._calls.lists
-        seen = self._seen.setdefault(_key_of_step(feed), [])
-        for index in range(self._schedule.steps[feed]):
+        for index, size in enumerate(self._schedule.sizes[feed]):
+            seen = self._seen.setdefault(_key_of_step(feed, size), [])
             is_known = any(counts.serve(epoch, index) for counts in seen)
             if is_known and index > 0:  # the first is called in any case, for what the end of the epoch needs
                 continue
-            if not is_known and len(seen) == MOST_VARIANTS:
+            of_feed = [found for (what, of, _), found in self._seen.items() if (what, of) == ("step", feed)]
+            if not is_known and sum(map(len, of_feed)) == MOST_VARIANTS:
                 raise NotVectorizable(f"a step differs for over {MOST_VARIANTS} values of batch_idx or current_epoch")
             calls.counts = Counts(epoch, index)
             before, drawn, self._named_here = lists.lengths(), torch.get_rng_state(), set[str]()
             self._metrics.in_step = True
-            self._step(feed)
+            self._step(feed, size)
             self._metrics.in_step = False
             lists.watch(before)
             if torch.initial_seed() != SEED:
@@ -269,11 +273,14 @@ class _Probe:
                 self._found.drawing.add(feed)
             if not is_known:
                 seen.append(calls.counts)
-                self._named.setdefault(_key_of_step(feed), []).append((calls.counts, self._named_here))
+                self._named.setdefault(_key_of_step(feed, size), []).append((calls.counts, self._named_here))
 
-    def _step(self, feed: Feed) -> None:
+    def _step(self, feed: Feed, size: int) -> None:
         module, calls = self._module, self._calls
-        batch = tree_map(lambda leaf: leaf, self._batches[feed])  # a step may take its dict or list apart
+        whole = self._batches[feed]
+        if size != self._schedule.sizes[feed][0]:  # as the last one has fewer
+            whole = tree_map(lambda leaf: leaf[torch.arange(size, device=leaf.device) % len(leaf)], whole)
+        batch = tree_map(lambda leaf: leaf, whole)  # a step may take its dict or list apart
         methods, after = calls.around_step(stage_of(feed))
         if feed != "train":
             self._note(feed, calls(feed, [*methods, *after], {}, {}, {}, batch)[2])
@@ -291,8 +298,8 @@ class _Probe:
         if not self._found.used:
             self._found.used.update(used)
         elif used != self._found.used:
-            raise NotVectorizable("which parameters have a gradient depends on batch_idx or current_epoch")
-        if after and [*map(id, tree_leaves(batch))] != [*map(id, tree_leaves(self._batches[feed]))]:
+            raise NotVectorizable("which parameters have a gradient depends on the batch or the epoch")
+        if after and [*map(id, tree_leaves(batch))] != [*map(id, tree_leaves(whole))]:
             raise NotVectorizable(f"a step sets parts of its batch anew, and {after[-1]} may look at them")
         if after:
             self._note(feed, calls(feed, after, {}, {}, state, batch, output=output_for_hook(output, loss))[2])
@@ -309,8 +316,8 @@ class _Probe:
                 raise NotVectorizable(f"{name!r} is logged in more than one way")
 
 
-def _key_of_step(feed: Feed) -> _Key:
-    return "step", feed, False
+def _key_of_step(feed: Feed, size: int) -> _Key:
+    return "step", feed, size
 
 
 def _key_of_hooks(kind: str, stage: Stage, epoch: int) -> _Key:

@@ -142,7 +142,7 @@ class VectorizedRace:
         self._update.check_momenta(training.momenta for training in trainings)
         trained = {parameter for group in real.param_groups for parameter in group["params"]}
         probes = {feed: tree_map(lambda leaf: leaf.to(self._device), part.first_batch()) for feed, part in rows.items()}
-        schedule = Schedule({feed: len(sizes) for feed, sizes in self._sizes.items()}, epochs, regime, self._steps)
+        schedule = Schedule(self._sizes, epochs, regime, self._steps)
         self._pure = PureModule(module, trained, len(real.param_groups), probes, schedule)
         self._noted = self._held  # what later seeds begin with where all share an object that steps write into
         with suppress(NotVectorizable):  # of tensors that a step keeps
