@@ -105,9 +105,11 @@ def default_logger(
         by_hand: Whether the module optimizes by hand.
     """
     file = counts_of(checkpoint) if checkpoint else None
-    run = Path(checkpoint).resolve().parent.parent if checkpoint and file else None
-    is_another = run is None or (name is not None and not is_run_of(name, run.name))
-    if file is None or run is None or is_another or run.parent != Path(folder, "lightning_logs").resolve():
+    if checkpoint is None or file is None:
+        return NewRunLogger(folder, name or otherwise)
+    run = Path(checkpoint).resolve().parent.parent
+    is_another = name is not None and not is_run_of(name, run.name)
+    if is_another or run.parent != Path(folder, "lightning_logs").resolve():
         return NewRunLogger(folder, name or otherwise)
     step = step_logged_next(torch.load(file, weights_only=True, map_location="cpu"), by_hand)
     if not trains:

@@ -29,7 +29,7 @@ def show(
 
     console = console_on(file)
     for sentence in said:
-        console.print(Text(sentence))
+        console.print(sentence)
     for length, rows, tied in tables:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
         table.add_column(f"after {length:,} steps", no_wrap=True)
@@ -39,7 +39,7 @@ def show(
         for place, row in enumerate(rows):
             is_tied = row["schedule"] in tied
             table.add_row(
-                Text(row["schedule"] + " *" * (is_tied and len(tied) > 1)),
+                row["schedule"] + " *" * (is_tied and len(tied) > 1),
                 f"{row['lr']:g}",
                 f"{row['loss']:.{places}f}",
                 f"{row['low']:.{places}f} to {row['high']:.{places}f}",

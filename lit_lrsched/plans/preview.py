@@ -253,21 +253,21 @@ def show(shown: Preview, png: str | None = None, csv: str | None = None, look: L
     if views:
         console.print(table(views))
     for note in shown.notes:
-        console.print(Text(note))
+        console.print(note)
     if len(views) == 1 and (left_out := list(distinct(next(iter(views.values())).curve))[MOST_COLUMNS:]):
-        console.print(Text(f"In the picture and the CSV file only: {', '.join(left_out)}."))
+        console.print(f"In the picture and the CSV file only: {', '.join(left_out)}.")
     if in_theory is not None:
         console.print(in_theory.table)
         for note in in_theory.notes:
-            console.print(Text(note))
+            console.print(note)
     for finding in shown.findings:
         console.print(Text.assemble((finding.level, _STYLES[finding.level]), f": {finding.text}"))
     if png and views:
         _write(png, lambda path: picture(views, look).savefig(path))
-        console.print(Text(f"Picture: {png}"))
+        console.print(f"Picture: {png}")
     if csv and views:
         _write(csv, lambda path: _write_csv(path, views))
-        console.print(Text(f"Every tick: {csv}"))
+        console.print(f"Every tick: {csv}")
     return int(any(finding.level == "failure" for finding in shown.findings))
 
 

@@ -41,7 +41,7 @@ def show(
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
     for title in ("rate", judged_by, "95 % interval", *([metric] if metric else []), "diverged"):
-        table.add_column(Text(safe(title)), justify="right", no_wrap=True)
+        table.add_column(safe(title), justify="right", no_wrap=True)
     table.add_column("", justify="left", no_wrap=True)
     places = {name: _places([row[name] for row in rows]) for name in ("loss", *([metric] if metric else []))}
     nearest = min(range(len(rows)), key=lambda place: abs(rows[place]["lr"] / found.suggested - 1))
@@ -54,7 +54,7 @@ def show(
         cells += [_number(row[metric], places[metric])] if metric else []
         cells += [str(row["diverged"] or ""), f"◀ {', '.join(marks)}" if marks else ""]
         style = "bold green" if "suggested" in marks else "red" if row["diverged"] else ""
-        table.add_row(*(Text(safe(cell)) for cell in cells), style=style)
+        table.add_row(*map(safe, cells), style=style)
     console.print(table)
     console.print()
     if (more := len(rows) - _MOST) > 0:

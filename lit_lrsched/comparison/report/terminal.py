@@ -52,11 +52,11 @@ def show(summary: Summary, file: TextIO | None = None, most: int | None = None) 
     table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, gap - 1), pad_edge=False, show_edge=False)
     for title in columns:
         is_name = title == "schedule"
-        table.add_column(Text(safe(title)), justify="left" if is_name else "right", vertical="bottom", no_wrap=True)
+        table.add_column(safe(title), justify="left" if is_name else "right", vertical="bottom", no_wrap=True)
     shown = list(zip(summary.schedules, zip(*columns.values(), strict=True), strict=True))[:most]
     for row, cells in shown:
         style = "bold green" if row.schedule == summary.best else "green" if row.schedule in summary.tied else ""
-        table.add_row(*(Text(safe(cell)) for cell in cells), style=style)
+        table.add_row(*map(safe, cells), style=style)
     console.print(table)
     console.print()
     seeds = summary.seeds
