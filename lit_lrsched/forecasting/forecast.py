@@ -118,7 +118,7 @@ class Forecast:
     @cached_property
     def tied(self) -> list[str]:
         """The names of the schedules that cannot be told from the best at the greatest length asked, best first."""
-        return list(dict.fromkeys(self.candidates[place].schedule for place in self._undecided(self._lengths[-1])))
+        return self._tied_at(self._lengths[-1])
 
     @cached_property
     def verdict(self) -> str:
@@ -245,9 +245,7 @@ class Forecast:
         return f"Forecast\n\n{text.getvalue()}"
 
     def _repr_html_(self) -> str:
-        return picture_in_html(
-            self.plot()[0], self.verdict, law_in_words(self.law.name, self.errors, self.beats_baseline)
-        )
+        return picture_in_html(self.plot()[0], self.verdict, self._law_in_words())
 
     def _law_in_words(self) -> str:
         return law_in_words(self.law.name, self.errors, self.beats_baseline)

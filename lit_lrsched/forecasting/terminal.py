@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TextIO
 
-from lit_lrsched.forecasting.words import Row, decimals
+from lit_lrsched.forecasting.words import Row
 from lit_lrsched.plans.console import console_on
+from lit_lrsched.plans.numbers import decimals_of, number
 
 
 def show(
@@ -35,14 +36,14 @@ def show(
         table.add_column(f"after {length:,} steps", no_wrap=True)
         for title in ("peak lr", "loss", "95 % interval"):
             table.add_column(title, justify="right", no_wrap=True)
-        places = decimals(rows)
+        places = decimals_of([(row["low"], row["high"]) for row in rows], [row["loss"] for row in rows])
         for place, row in enumerate(rows):
             is_tied = row["schedule"] in tied
             table.add_row(
                 row["schedule"] + " *" * (is_tied and len(tied) > 1),
                 f"{row['lr']:g}",
-                f"{row['loss']:.{places}f}",
-                f"{row['low']:.{places}f} to {row['high']:.{places}f}",
+                number(row["loss"], places),
+                f"{number(row['low'], places)} to {number(row['high'], places)}",
                 style="bold green" if place == 0 else "green" if is_tied else "",
             )
         console.print()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lit_lrsched.plans.console import percent
+from lit_lrsched.plans.numbers import percent
 
 Row = Mapping[str, Any]
 
@@ -18,13 +17,6 @@ def listed(names: Sequence[str]) -> str:
     ('a', 'a, b and c')
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def decimals(rows: Sequence[Row]) -> int:
-    """Returns how many decimals losses deserve: a step of the last is at most a fifth of a usual interval's half."""
-    halves = sorted((row["high"] - row["low"]) / 2 for row in rows)
-    half = halves[len(halves) // 2]
-    return min(6, max(0, math.ceil(-math.log10(half / 5)))) if half > 0 else 4
 
 
 def opening(runs: Sequence[Any]) -> str:

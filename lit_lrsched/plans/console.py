@@ -48,15 +48,6 @@ def writable(text: str, encoding: str, plainer: Mapping[int, str]) -> str:
     return text.translate(plainer).encode(encoding, "replace").decode(encoding)
 
 
-def percent(share: float) -> str:
-    """Returns a share as text, to two digits.
-
-    >>> percent(0.00213), percent(0.0149), percent(0.2), percent(0.999), percent(1.34)
-    ('0.21 %', '1.5 %', '20 %', '100 %', '130 %')
-    """
-    return f"{float(f'{100 * share:.2g}'):g} %"
-
-
 def filled(text: str) -> str:
     """Returns a text in lines that fit standard output: as wide as a terminal, at most 100 columns."""
     return textwrap.fill(text, console_on(None).width)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lit_lrsched.plans.audit import Finding
-from lit_lrsched.plans.console import percent
+from lit_lrsched.plans.numbers import percent
 from lit_lrsched.plans.plan import Plan, plan_of
 from lit_lrsched.plans.view import View
 from lit_lrsched.schedules.shapes import Constant

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from lit_lrsched.comparison.report.words import NOTHING
 from lit_lrsched.plans.console import console_on, writable
+from lit_lrsched.plans.numbers import NOTHING, number, three_digits
 from lit_lrsched.search.judgement import Judgement
 from lit_lrsched.search.words import sentence
 
@@ -43,15 +43,15 @@ def show(
     for title in ("rate", judged_by, "95 % interval", *([metric] if metric else []), "diverged"):
         table.add_column(safe(title), justify="right", no_wrap=True)
     table.add_column("", justify="left", no_wrap=True)
-    places = {name: _places([row[name] for row in rows]) for name in ("loss", *([metric] if metric else []))}
+    places = {name: three_digits([row[name] for row in rows]) for name in ("loss", *([metric] if metric else []))}
     nearest = min(range(len(rows)), key=lambda place: abs(rows[place]["lr"] / found.suggested - 1))
     first = max(0, min(nearest - _MOST // 2, len(rows) - _MOST))
     for row in rows[first:][:_MOST]:
         marks = marks_of(row["lr"], rows, found)
-        cells = [f"{row['lr']:.3g}", _number(row["loss"], places["loss"])]
-        ends = [_number(row[end], places["loss"]) for end in ("low", "high")]
+        cells = [f"{row['lr']:.3g}", number(row["loss"], places["loss"])]
+        ends = [number(row[end], places["loss"]) for end in ("low", "high")]
         cells.append(NOTHING if row["low"] is None else " to ".join(ends))
-        cells += [_number(row[metric], places[metric])] if metric else []
+        cells += [number(row[metric], places[metric])] if metric else []
         cells += [str(row["diverged"] or ""), f"◀ {', '.join(marks)}" if marks else ""]
         style = "bold green" if "suggested" in marks else "red" if row["diverged"] else ""
         table.add_row(*map(safe, cells), style=style)
@@ -70,15 +70,3 @@ def marks_of(lr: float, rows: Sequence[Mapping[str, Any]], found: Judgement) -> 
         for name, value in wanted.items()
         if lr == min((row["lr"] for row in rows), key=lambda one: max(one / value, value / one))
     ]
-
-
-def _places(values: Sequence[float | None]) -> int:
-    """Returns decimals that show three digits of the smallest value."""
-    finite = [abs(value) for value in values if value]
-    return next((places for places in range(8) if finite and round(min(finite), places) * 10**places >= 100), 4)
-
-
-def _number(value: float | None, places: int) -> str:
-    if value is None:
-        return NOTHING
-    return f"{value:.3g}" if abs(value) >= 1e6 else f"{value:.{places}f}"

@@ -37,9 +37,10 @@ from lit_lrsched.comparison.report.page import page
 from lit_lrsched.comparison.report.pictures import forest_plot, spread, write_pictures
 from lit_lrsched.comparison.report.results import Results, learning_curves
 from lit_lrsched.comparison.report.terminal import show
-from lit_lrsched.comparison.report.words import decimals, number
+from lit_lrsched.comparison.report.words import decimals
 from lit_lrsched.comparison.report.write import summary_dict, write_report
 from lit_lrsched.errors import InputError
+from lit_lrsched.plans.numbers import number
 from lit_lrsched.schedules.custom import halve_every_epoch
 from lit_lrsched.theory import convex_bound, transfer
 from tests.reading import run_folder, scalar_tags, scalars
@@ -144,6 +145,15 @@ def exploding() -> list[Record]:
     ]
 
 
+def tiny() -> list[Record]:
+    """The errors of a network that solves a differential equation, say."""
+    return [
+        record(each.key.schedule, each.key.lr, 0.0, each.key.seed, -1e-8 * each.curves["val_loss"], -1e-8 * error)
+        for each in race(["constant", "cosine"], momenta=(0.0,))
+        if (error := 1 - each.metrics["test_acc"])
+    ]
+
+
 def equal() -> list[Record]:
     return [record(name, lr, 0.0, seed, [0.8], 0.8) for name in ("a", "b") for lr in (0.1, 0.3) for seed in range(7)]
 
@@ -160,6 +170,7 @@ SHAPES = {
     "no curves": without_curves,
     "hostile names": hostile,
     "exploding": exploding,
+    "tiny": tiny,
     "all equal, one epoch": equal,
 }
 
@@ -400,7 +411,14 @@ def test_a_curve_that_stopped_early_keeps_its_last_value() -> None:
 
 @pytest.mark.parametrize(
     ("half", "expected"),
-    [(0.008, 3), (0.004, 4), (0.05, 2), (5.0, 0), (400.0, 0)],  # 10**-expected is the first power below half / 5
+    [
+        (0.008, 3),
+        (0.004, 4),
+        (0.05, 2),
+        (5.0, 0),
+        (400.0, 0),
+        (4e-9, 10),
+    ],  # 10**-expected is the first power below half / 5
 )
 def test_decimals_follow_the_intervals(half: float, expected: int) -> None:
     summary = results(race(["constant"])).summary

@@ -13,7 +13,8 @@ from lit_lrsched.comparison.evidence.runs import FloatArray
 from lit_lrsched.comparison.report.markup import rank, schedule_name
 from lit_lrsched.comparison.report.results import LearningCurve, Results, metric_range
 from lit_lrsched.comparison.report.scale import Scale
-from lit_lrsched.comparison.report.words import counted, decimals, number, tuned_beside_rate
+from lit_lrsched.comparison.report.words import counted, decimals, tuned_beside_rate
+from lit_lrsched.plans.numbers import number
 
 # A card's drawing, in its own units: the metric on top, the learning rate below.
 _WIDTH, _METRIC, _GAP, _RATE, _FOOT = 180, 104, 20, 34, 13

@@ -23,18 +23,17 @@ from lit_lrsched.comparison.report.results import Results, shade_range, transfer
 from lit_lrsched.comparison.report.rounds import rounds
 from lit_lrsched.comparison.report.scale import Scale
 from lit_lrsched.comparison.report.words import (
-    NOTHING,
     counted,
     decimals,
     difference_interval,
     interval,
-    number,
     p_in_words,
     percent,
     planes,
     probability,
     tuned_beside_rate,
 )
+from lit_lrsched.plans.numbers import NOTHING, number
 from lit_lrsched.theory.bound import TRANSFER_HELD
 
 _TIMES = " \N{MULTIPLICATION SIGN} "

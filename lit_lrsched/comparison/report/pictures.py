@@ -11,8 +11,9 @@ import numpy as np
 
 from lit_lrsched.comparison.evidence.summary import Summary
 from lit_lrsched.comparison.report.results import LearningCurve, Results, metric_range, shade_range
-from lit_lrsched.comparison.report.words import decimals, number, planes, shortened, shortened_apart
+from lit_lrsched.comparison.report.words import decimals, planes, shortened, shortened_apart
 from lit_lrsched.plans.figures import GRID, INK, SOFT, new_figure, plain, save
+from lit_lrsched.plans.numbers import number
 from lit_lrsched.schedules.drawing import Plot
 
 if TYPE_CHECKING:

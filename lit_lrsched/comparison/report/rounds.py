@@ -7,7 +7,7 @@ from html import escape
 
 from lit_lrsched.comparison.evidence.summary import Summary
 from lit_lrsched.comparison.evidence.verdict import spending_in_words
-from lit_lrsched.comparison.report.words import NOTHING
+from lit_lrsched.plans.numbers import NOTHING
 
 _MOST_NAMES = 3  # shown at once; more are there to unfold
 

@@ -7,16 +7,15 @@ from typing import TextIO
 from lit_lrsched.comparison.evidence.summary import Summary
 from lit_lrsched.comparison.evidence.verdict import edges, overlap_in_words, spending_in_words, verdict
 from lit_lrsched.comparison.report.words import (
-    NOTHING,
     decimals,
     difference_interval,
-    number,
     probability,
     shortened,
     shortened_apart,
     tuned_beside_rate,
 )
 from lit_lrsched.plans.console import console_on, writable
+from lit_lrsched.plans.numbers import NOTHING, number
 
 _NAME = 18  # the longest name that is shown whole
 _ASCII = str.maketrans({NOTHING: "-", "↑": "^", "↓": "v", "…": "."})

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Iterable, Sequence
 
 from lit_lrsched.comparison.evidence.significance import Difference
 from lit_lrsched.comparison.evidence.summary import ScheduleSummary, Summary
-
-NOTHING = "\N{EN DASH}"
-"""What stands in a table where there is no number."""
+from lit_lrsched.plans.numbers import NOTHING, decimals_of, number
 
 
 def tuned_beside_rate(summary: Summary) -> dict[str, str]:
@@ -57,30 +53,9 @@ def planes(summary: Summary) -> dict[tuple[float, float], str]:
 
 
 def decimals(summary: Summary) -> int:
-    """Returns how many decimals the metric deserves: a step of the last is at most a fifth of the intervals' half."""
-    halves = [(row.high - row.low) / 2 for row in summary.schedules if row.low is not None and row.high is not None]
-    halves = [half for half in halves if half > 0]
-    if not halves:
-        return 3
-    return min(6, max(0, math.ceil(-math.log10(statistics.median(halves) / 5))))
-
-
-def number(value: float | None, places: int, sign: bool = False) -> str:
-    """Returns a metric as text.
-
-    Args:
-        value: The number, or None.
-        places: Decimals, as :func:`decimals` says.
-        sign: Whether to write the sign of positive numbers.
-
-    >>> [number(0.91234, 3), number(0.02, 3, sign=True), number(-0.0001, 3, sign=True), number(1.5e30, 3)]
-    ['0.912', '+0.020', '0.000', '1.5e+30']
-    """
-    if value is None:
-        return NOTHING
-    value = round(value, places) + 0.0  # + 0.0: no -0
-    plus = "+" if sign and value else ""
-    return f"{value:{plus}.3g}" if abs(value) >= 1e6 else f"{value:{plus}.{places}f}"
+    """Returns how many decimals the metric deserves."""
+    intervals = [(row.low, row.high) for row in summary.schedules if row.low is not None and row.high is not None]
+    return decimals_of(intervals, [row.mean for row in summary.schedules])
 
 
 def shortened(name: str, longest: int) -> str:
