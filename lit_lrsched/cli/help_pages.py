@@ -56,7 +56,7 @@ _OF_A_RUN = (
 
 def front_page() -> str:
     """Returns what the command is for, in a screen."""
-    lines = "".join(_line(Option(name, about), 13) for name, about in summaries().items())
+    lines = "".join(line_of(Option(name, about), 13) for name, about in summaries().items())
     return (
         "usage: lit-lrsched COMMAND [OPTIONS]\n\n"
         "Learning-rate schedules for PyTorch Lightning: see what one will do, train any\n"
@@ -103,9 +103,9 @@ def page_of(command: str) -> str | None:
 
 def _page(usage: str, about: str, sections: Mapping[str, Iterable[Option]]) -> str:
     text = f"usage: lit-lrsched {usage}\n\n"
-    text += "\n\n".join(textwrap.fill(part, _width()) for part in _plain(about).split("\n\n")) + "\n"
+    text += "\n\n".join(textwrap.fill(part, width()) for part in plain(about).split("\n\n")) + "\n"
     for title, options in sections.items():
-        if lines := "".join(map(_line, options)):
+        if lines := "".join(map(line_of, options)):
             text += f"\n{title}\n{lines}"
     return text
 
@@ -118,9 +118,9 @@ def _function(module: str, name: str) -> ast.FunctionDef | None:
 
 def _options_of(function: ast.FunctionDef) -> Iterator[Option]:
     """Yields the options that the parser takes from a function: its arguments by name alone."""
-    said = _arguments_in(ast.get_docstring(function) or "")
+    said = arguments_in(ast.get_docstring(function) or "")
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
-        about = _plain(said[argument.arg])
+        about = plain(said[argument.arg])
         given = ast.literal_eval(default) if default else None
         if given not in (None, False):
             about += f" Default: {given}."
@@ -129,7 +129,7 @@ def _options_of(function: ast.FunctionDef) -> Iterator[Option]:
         )
 
 
-def _arguments_in(docstring: str) -> dict[str, str]:
+def arguments_in(docstring: str) -> dict[str, str]:
     """Returns what a docstring says of each argument."""
     part = re.search(r"^Args:\n((?:    .*\n?|\n)+)", inspect.cleandoc(docstring), flags=re.MULTILINE)
     items = re.findall(r"^    (\w+): (.+(?:\n        .+)*)", part[1] if part else "", flags=re.MULTILINE)
@@ -161,16 +161,19 @@ def _value(annotation: str) -> str:
     return next((shown for part, shown in kinds.items() if part in annotation), "TEXT")
 
 
-def _plain(text: str) -> str:
-    return text.replace("``", "")
+def plain(text: str) -> str:
+    """Returns a docstring without its marks: roles and double backquotes."""
+    return re.sub(r":(?:class|func|meth):`~?(?:\w+\.)*(\w+)`", r"\1", text).replace("``", "")
 
 
-def _line(option: Option, indent: int = _INDENT) -> str:
+def line_of(option: Option, indent: int = _INDENT) -> str:
+    """Returns an option with what it does beside it, from a column on, in as many lines as it takes."""
     head = f"  {option.typed}"
-    lines = textwrap.wrap(option.about, _width() - indent)
+    lines = textwrap.wrap(option.about, width() - indent)
     first = f"{head:<{indent - 1}} {lines[0]}\n" if len(head) < indent else f"{head}\n{' ' * indent}{lines[0]}\n"
     return first + "".join(f"{' ' * indent}{line}\n" for line in lines[1:])
 
 
-def _width() -> int:
+def width() -> int:
+    """Returns how many characters a line of help may have."""
     return max(60, min(100, shutil.get_terminal_size((100, 24)).columns))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-import shutil
 import textwrap
 from typing import Any
 
@@ -16,6 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from lit_lrsched import schedules
 from lit_lrsched.class_paths import to_plain
+from lit_lrsched.cli.help_pages import Option, arguments_in, line_of, plain, width
 from lit_lrsched.cli.schedules import printable, sketch
 from lit_lrsched.schedules.core import Schedule
 from lit_lrsched.schedules.examples import EXAMPLES
@@ -30,12 +30,12 @@ def page_of_schedule(name: str) -> str | None:
     kind = getattr(schedules, name) if name in schedules.__all__ else None
     if not (isinstance(kind, type) and issubclass(kind, Schedule) and kind is not Schedule):
         return None
-    text, _, rest = _plain(inspect.cleandoc(kind.__doc__ or "")).partition("\nArgs:\n")
-    source = re.search(r"^Source: (?:.+\n?)+", rest, flags=re.MULTILINE)
-    arguments = _arguments(kind, rest)
+    docstring = plain(inspect.cleandoc(kind.__doc__ or ""))
+    source = re.search(r"^Source: (?:.+\n?)+", docstring, flags=re.MULTILINE)
+    arguments = _arguments(kind, arguments_in(docstring))
     parts = [
         f"{name}   {sketch(name, 40)}".rstrip(),
-        *map(_filled, text.strip().split("\n\n")),
+        *map(_filled, docstring.partition("\nArgs:\n")[0].strip().split("\n\n")),
         "arguments:\n" + "".join(arguments).rstrip(),
         *([_filled(_UNITS)] if any("duration" in line for line in arguments) else []),
         *([_filled(source[0])] if source else []),
@@ -44,18 +44,15 @@ def page_of_schedule(name: str) -> str | None:
     return printable("\n\n".join(parts) + "\n")
 
 
-def _arguments(kind: Any, docstring: str) -> list[str]:
+def _arguments(kind: Any, said: dict[str, str]) -> list[str]:
     """Returns for each argument what it does, its type and its default."""
-    said = dict(re.findall(r"^    (\w+): (.+(?:\n        .+)*)", docstring, flags=re.MULTILINE))
     found = []
     for field in dataclasses.fields(kind):
         kinds = f"type: {_in_words(str(field.type))}"
         is_required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         about = f"required, {kinds}" if is_required else f"{kinds}, default: {_default(field)}"
-        lines = textwrap.wrap(f"{' '.join(said[field.name].split())} ({about})", _width() - _INDENT)
-        head = f"  --lr_scheduler.{field.name}"
-        first = f"{head:<{_INDENT - 1}} {lines[0]}" if len(head) < _INDENT else f"{head}\n{' ' * _INDENT}{lines[0]}"
-        found.append("\n".join([first, *(" " * _INDENT + line for line in lines[1:])]) + "\n")
+        option = Option(f"--lr_scheduler.{field.name}", f"{said[field.name]} ({about})")
+        found.append(line_of(option, _INDENT))
     return found
 
 
@@ -110,13 +107,5 @@ def _typed(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) and " " in value else str(value)
 
 
-def _plain(text: str) -> str:
-    return re.sub(r":(?:class|func|meth):`~?(?:\w+\.)*(\w+)`", r"\1", text).replace("``", "")
-
-
 def _filled(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), _width(), break_long_words=False, break_on_hyphens=False)
-
-
-def _width() -> int:
-    return max(60, min(100, shutil.get_terminal_size((100, 24)).columns))
+    return textwrap.fill(" ".join(text.split()), width(), break_long_words=False, break_on_hyphens=False)

@@ -7,6 +7,7 @@ import shutil
 import sys
 
 from lit_lrsched import schedules
+from lit_lrsched.cli.help_pages import plain
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.console import writable
 from lit_lrsched.plans.plan import plan_of
@@ -53,8 +54,7 @@ def in_short(kind: type[Schedule]) -> str:
     ('Linear warmup, then Cosine to end over the rest', 'Half a cosine wave')
     """
     first = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
-    plain = re.sub(r":class:`~?(?:\w+\.)*(\w+)`", r"\1", first)
-    return re.split(r"\.$|: ", plain)[0].replace("``", "")
+    return re.split(r"\.$|: ", plain(first))[0]
 
 
 def printable(line: str) -> str:
