@@ -21,7 +21,7 @@ from lit_lrsched.cli.parse_errors import OneLineErrors
 from lit_lrsched.cli.short_names import TorchShortNames
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.clock import OnHorizonChange
-from lit_lrsched.optim.from_torch import FromTorch
+from lit_lrsched.optim.from_torch import FromTorch  # noqa: F401  # as of load_all
 from lit_lrsched.schedules import load_all
 from lit_lrsched.schedules.core import Interval, Schedule
 from lit_lrsched.trainer.callbacks.start_audit import AuditLevel
@@ -32,7 +32,6 @@ set_parsing_settings(subclasses_enabled=[Schedule])
 register_type(torch.device, fail_already_registered=False)
 # Only a class that is loaded can be given by its short name.
 load_all()
-SCHEDULES_WITH_TORCH = (FromTorch,)
 
 OptimizerOption = Callable[[Iterable], Optimizer]  # type: ignore[type-arg]  # as jsonargparse knows it
 LRSchedulerOption = Union[Schedule, Callable[[Optimizer], LRScheduler], None]

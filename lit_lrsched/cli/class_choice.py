@@ -85,10 +85,7 @@ class OwnArguments(LightningArgumentParser):
 
 def _last_given(option: str, arguments: Sequence[str]) -> str | None:
     """Returns the class that the command line names for an option, the last if there are several."""
-    found = None
-    for name, value in pairs_of(arguments):
-        if name == option:
-            found = value
+    found = dict(pairs_of(arguments)).get(option)
     is_name = found and re.fullmatch(r"[^\W\d][\w.]*", found) and Path(found).suffix not in (".yaml", ".yml", ".json")
     return found if is_name else None
 

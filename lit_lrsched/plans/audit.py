@@ -202,7 +202,7 @@ def _shape(plan: Plan, steps: Sequence[int], values: Sequence[float]) -> list[Fi
 
 
 def _when(plan: Plan, step: int) -> str:
-    return f"step {step} (epoch {plan.epoch(step):.4g})" if plan.horizon.steps_per_epoch else f"step {step}"
+    return f"step {step} (epoch {plan.horizon.epoch(step):.4g})" if plan.horizon.steps_per_epoch else f"step {step}"
 
 
 def _times(count: int) -> str:

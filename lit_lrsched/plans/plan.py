@@ -62,8 +62,8 @@ class Plan:
         policy: The ``on_horizon_change`` by which a resumed run follows the curve of a run of another length.
 
     >>> plan = plan_of(Constant(0.5), Horizon(20, steps_per_epoch=10), "epoch", lr=0.1)
-    >>> plan.at(19), plan.ticks, plan.epoch(15)
-    ({'lr': 0.05}, 2, 1.5)
+    >>> plan.at(19), plan.ticks
+    ({'lr': 0.05}, 2)
     """
 
     title: str
@@ -89,14 +89,6 @@ class Plan:
     def ticks(self) -> int:
         """The number of ticks, a last incomplete one included."""
         return math.ceil(self.horizon.steps / self.stride)
-
-    def epoch(self, step: int) -> float:
-        """Returns the epochs done at a step, a fraction within an epoch.
-
-        Raises:
-            NoEpochs: When the horizon does not say how long an epoch is.
-        """
-        return self.horizon.epoch(step)
 
 
 def plan_of(

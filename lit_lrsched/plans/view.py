@@ -38,4 +38,4 @@ def run_in_words(plan: Plan) -> str:
 
 def clock_of(plan: Plan) -> tuple[str, Callable[[int], float]]:
     """Returns what a run is measured in, epochs where their length is known, and how far it is at a step."""
-    return ("epoch", plan.epoch) if plan.horizon.steps_per_epoch else ("step", float)
+    return ("epoch", plan.horizon.epoch) if plan.horizon.steps_per_epoch else ("step", float)
