@@ -16,6 +16,7 @@ def main() -> None:
     after Ctrl-C and with 143 after SIGTERM.
     """
     from lit_lrsched.cli.endings import disk_trouble, readers_may_leave, sigterm_like_ctrl_c, status_of
+    from lit_lrsched.cli.json_document import output_for_json
     from lit_lrsched.errors import InputError
 
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -24,7 +25,7 @@ def main() -> None:
     # As with `python -m`: classes and functions in the folder where the command is typed can be named.
     if "" not in sys.path:
         sys.path.insert(0, "")
-    with readers_may_leave(), sigterm_like_ctrl_c():
+    with readers_may_leave(), sigterm_like_ctrl_c(), output_for_json(sys.argv):
         try:
             run = _program(sys.argv[1:])
             run()
@@ -86,7 +87,7 @@ def _schedule_to_explain(arguments: list[str]) -> str | None:
     """Returns the class that ``--lr_scheduler.help NAME`` asks about."""
     from lit_lrsched.cli.pairs import pairs_of
 
-    return next((name for option, name in pairs_of(arguments) if option == "--lr_scheduler.help"), None)
+    return dict(pairs_of(arguments)).get("--lr_scheduler.help")
 
 
 def _print_version() -> None:

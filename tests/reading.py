@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+
+def rows_of(file: str) -> list[dict[str, str]]:
+    """The rows of a CSV file, by the names of its columns."""
+    with Path(file).open(newline="") as lines:
+        return list(csv.DictReader(lines))
 
 
 def scalars(run: Path, tag: str) -> list[float]:

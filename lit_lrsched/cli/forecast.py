@@ -7,7 +7,7 @@ from typing import Optional, Union
 
 from jsonargparse import Namespace, set_parsing_settings
 
-from lit_lrsched.cli.json_document import output_for_json, print_json
+from lit_lrsched.cli.json_document import print_json
 from lit_lrsched.cli.outputs import check_can_be_written
 from lit_lrsched.cli.quick_parser import QuickParser
 from lit_lrsched.errors import InputError
@@ -27,11 +27,6 @@ def run() -> None:
     """
     set_parsing_settings(subclasses_enabled=[Schedule])
     load_all()
-    with output_for_json(sys.argv):
-        _run()
-
-
-def _run() -> None:
     config = _parser().options(sys.argv[2:])
     if not config.runs:
         raise InputError("name the runs: lit-lrsched forecast RUN RUN ... (see lit-lrsched forecast --help)")

@@ -9,17 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lit_lrsched.cli.pairs import pairs_of
 from lit_lrsched.errors import InputError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-ABOUT = "Prints the answer as one JSON document, and everything else on standard error."
-
 
 def add_json(parser: ArgumentParser) -> None:
     """Adds the option to a parser."""
-    parser.add_argument("--json", type=bool, nargs="?", const=True, default=False, help=ABOUT)
+    about = "Prints the answer as one JSON document, and everything else on standard error."
+    parser.add_argument("--json", type=bool, nargs="?", const=True, default=False, help=about)
 
 
 # Of each command that keeps standard output for a document, what it will print there.
@@ -75,12 +75,8 @@ def print_json(answer: Mapping[str, Any]) -> None:
 
 
 def _is_typed(arguments: Sequence[object]) -> bool:
-    for place, argument in enumerate(map(str, arguments)):
-        option, equals, value = argument.partition("=")
-        if option == "--json":
-            value = value if equals else str(next(iter(arguments[place + 1 :]), ""))
-            return value.lower() not in ("false", "no")
-    return False
+    value = dict(pairs_of([*map(str, arguments)])).get("--json")
+    return value is not None and value.lower() not in ("false", "no")
 
 
 @contextmanager

@@ -9,8 +9,7 @@ from typing import Any, Optional
 from jsonargparse import ArgumentParser
 
 from lit_lrsched.cli.arguments import ScheduleOptions, SchedulesOption
-from lit_lrsched.cli.json_document import ABOUT as ABOUT_JSON
-from lit_lrsched.cli.json_document import print_json
+from lit_lrsched.cli.json_document import add_json, print_json
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import decoupled_decay_of
 from lit_lrsched.plans.audit import Finding
@@ -22,7 +21,6 @@ from lit_lrsched.trainer.fit_plan import Configured, DoesNotFit, configure, plan
 from lit_lrsched.trainer.lightning_package import LightningDataModule, LightningModule, Trainer
 
 SUMMARY = "Show the learning rate that fit would use, without training."
-GIVEN = ("trainer", "model", "datamodule", "options")  # by the command, not by options
 
 
 def preview(
@@ -79,7 +77,7 @@ def preview(
     try:
         run = configure(trainer, model, datamodule, of_fit.get("ckpt_path"), of_fit.get("weights_only"))
         if schedules:
-            plans, refused = plans_of(trainer, run, by_name(schedules), options.lr_interval, options.lr_monitor, metric)
+            plans, refused = plans_of(trainer, run, by_name(schedules), metric, **options.of_schedule())
             views = {name: View.of(plan) for name, plan in plans.items()}
         else:
             views[""] = view_fit(trainer, run, metric)
@@ -96,15 +94,16 @@ def preview(
 
 def add_arguments(parser: ArgumentParser) -> list[str]:
     """Adds the options of :func:`preview` to a parser, and returns their names."""
-    added: list[str] = parser.add_function_arguments(preview, skip={*GIVEN, "theory", "log", "json"})
+    given = {"trainer", "model", "datamodule", "options"}  # by the command, not by options
+    added: list[str] = parser.add_function_arguments(preview, skip={*given, "theory", "log", "json"})
     about = {
         "theory": "Adds what theory says without training: best peak, bound, and which updates the weights keep.",
         "log": "Draws the picture on a logarithmic scale.",
-        "json": ABOUT_JSON,
     }
     for name, text in about.items():
         parser.add_argument(f"--{name}", type=bool, nargs="?", const=True, default=False, help=text)
-    return [*added, *about]
+    add_json(parser)
+    return [*added, *about, "json"]
 
 
 def _decay(run: Configured, views: Mapping[str, View]) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 from jsonargparse import Namespace, set_parsing_settings
 
 from lit_lrsched.cli.config_file import ConfigFile
-from lit_lrsched.cli.json_document import check_typed, output_for_json, print_json
+from lit_lrsched.cli.json_document import check_typed, print_json
 from lit_lrsched.cli.quick_parser import QuickParser
 from lit_lrsched.errors import InputError
 from lit_lrsched.plans.audit import Finding
@@ -22,7 +22,7 @@ from lit_lrsched.plans.theory import theory
 from lit_lrsched.plans.view import View
 from lit_lrsched.schedules import load_all
 from lit_lrsched.schedules.checks import check_positive
-from lit_lrsched.schedules.core import Horizon, Interval, Schedule
+from lit_lrsched.schedules.core import Horizon, Interval, Schedule, name_of
 from lit_lrsched.schedules.plateau import Plateau, following
 
 # What else `fit` takes: ignored once the horizon is given.
@@ -41,6 +41,9 @@ _OF_THE_RUN = (
     "test",
 )
 
+# What of that has the base rate: it counts. A typed optimizer takes the place of a file's, its arguments included.
+_WITH_RATE = {"optimizer": "typed_optimizer", "optimizer.lr": "lr", "optimizer.init_args.lr": "lr"}
+
 
 def run() -> None:
     """Runs the command with the arguments of the process.
@@ -50,11 +53,6 @@ def run() -> None:
     """
     set_parsing_settings(subclasses_enabled=[Schedule])
     load_all()
-    with output_for_json(sys.argv):
-        _run()
-
-
-def _run() -> None:
     arguments = _of_the_schedule(sys.argv[2:])
     config = _parsed(arguments)
     if config.lr_scheduler is None and not config.schedules:
@@ -96,12 +94,9 @@ def _of_the_schedule(arguments: list[str]) -> list[str]:
         if argument.startswith("-c"):
             skipped = False
         elif argument.startswith("--"):
-            option, equals, _ = argument[2:].partition("=")
-            skipped = option.partition(".")[0].rstrip("+") in _OF_THE_RUN
-            if skipped and option in ("optimizer.lr", "optimizer.init_args.lr"):
-                kept.append("--lr" + (argument[2 + len(option) :] if equals else ""))
-                skipped = False
-                continue
+            option = argument[2:].partition("=")[0]
+            skipped = option.partition(".")[0].rstrip("+") in _OF_THE_RUN and option not in _WITH_RATE
+            argument = f"--{_WITH_RATE.get(option, option)}{argument[2 + len(option) :]}"
         if not skipped:
             kept.append(argument)
     return kept
@@ -127,6 +122,7 @@ def _parser(schedule: Any, exit_on_error: bool, kind: type[QuickParser] = QuickP
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--steps_per_epoch", type=int)
     parser.add_argument("--lr", type=Optional[float])
+    parser.add_argument("--typed_optimizer", type=Union[str, dict, None])
     parser.add_argument("--lr_scheduler", type=schedule)
     parser.add_argument("--lr_groups", type=Optional[dict[str, Schedule]])
     parser.add_argument("--lr_interval", type=Optional[Interval])
@@ -149,7 +145,7 @@ def _show(config: Namespace) -> int:
     schedules = by_name(config.schedules) if config.schedules else {"": config.lr_scheduler}
     if None in schedules.values():
         raise InputError("there is no schedule to preview: give --lr_scheduler, such as --lr_scheduler Cosine")
-    lr = config.lr if config.lr is not None else _lr_of(config.optimizer)
+    lr = config.lr if config.lr is not None else _lr_of(config.typed_optimizer or config.optimizer)
     if lr is not None:
         check_positive("lr", lr, example=0.1)
     monitors = {config.lr_monitor or name for name in map(_followed, schedules.values()) if name}
@@ -193,6 +189,8 @@ def _plan(schedule: Any, horizon: Horizon, lr: float | None, metric: Sequence[fl
     if isinstance(schedule, Schedule):
         schedule = following(schedule, config.lr_monitor)
         return plan_of(schedule, horizon, config.lr_interval or "step", lr, config.lr_groups, metric)
+    if config.lr_groups:
+        raise InputError(f"groups go with lit_lrsched's schedules: wrap it, FromTorch({name_of(schedule)!r})")
     from lit_lrsched.optim.run_plan import plan_of_torch
 
     return plan_of_torch(schedule, horizon, config.lr_interval or "epoch", lr, metric, config.lr_monitor)

@@ -203,8 +203,9 @@ class ScheduleCLI(OpenCLI):
         arguments = model.get("init_args", model)
         given = ScheduleOptions.given(config)
         self._from_outside = bool(given) and not self._handed_on(given, arguments)
-        says_little = "lr_scheduler" not in given and given.keys() != {"optimizer"}
-        if self._from_outside and self.subcommand != "compare" and says_little:
+        is_of_several = self.subcommand == "compare" or config.get("schedules")
+        says_little = "lr_scheduler" not in given and given.keys() != {"optimizer"} and not is_of_several
+        if self._from_outside and says_little:
             raise InputError(f"--{min(given.keys() - {'optimizer'})} says nothing by itself: give --lr_scheduler too")
         if (name := config.get("run_name")) is not None:
             check_name(name)

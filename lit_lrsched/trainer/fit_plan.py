@@ -22,7 +22,6 @@ from lit_lrsched.plans.curve import sample
 from lit_lrsched.plans.metric_file import recorded
 from lit_lrsched.plans.plan import Plan
 from lit_lrsched.plans.view import View
-from lit_lrsched.schedules.core import Interval
 from lit_lrsched.schedules.direction import contradiction
 from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
 from lit_lrsched.trainer.callbacks.keeper import may_step_schedules
@@ -226,11 +225,18 @@ def plans_of(
     trainer: Trainer,
     configured: Configured,
     schedules: Mapping[str, AnySchedule],
-    interval: Interval | None = None,
-    monitor: str | None = None,
     metric: str | None = None,
+    **options: Any,
 ) -> tuple[dict[str, Plan], list[Finding]]:
-    """Plans other schedules on the optimizer of a configured run; those that do not fit are findings."""
+    """Plans other schedules on the optimizer of a configured run; those that do not fit are findings.
+
+    Args:
+        trainer: The trainer.
+        configured: What :func:`configure` returned for it.
+        schedules: The schedules by name.
+        metric: File with the recorded metric that a metric-driven schedule is to follow.
+        options: How they are used, as :func:`schedule_config` takes it.
+    """
     made: dict[str, tuple[Optimizer, list[SchedulerConfig]]] = {}
     plans: dict[str, Plan] = {}
     refused = []
@@ -239,7 +245,7 @@ def plans_of(
         for group in optimizer.param_groups:
             back_to_base_lr(group)
         try:
-            returned = schedule_config(optimizer, schedule, trainer, interval=interval, monitor=monitor)
+            returned = schedule_config(optimizer, schedule, trainer, **options)
             config = cast("dict[str, Any]", returned.get("lr_scheduler", {}))
             made[name] = optimizer, [scheduler_config(LRSchedulerConfig(**config))] if config else []
         except InputError as error:

@@ -85,6 +85,15 @@ def test_the_preview_of_a_run_that_prints(command):
     assert "made" in command.err
 
 
+def test_what_the_models_module_prints_when_it_is_imported(command, monkeypatch):
+    Path("talking.py").write_text("from tests.foreign import MLP\n\nprint('imported')\n\nclass Net(MLP): pass\n")
+    monkeypatch.delitem(sys.modules, "talking", raising=False)
+    data = ["--data=tests.foreign.Data", "--trainer.max_epochs=1"]
+    assert command("preview", "--model=talking.Net", *data, "--png=null", "--json") == 0, command.err
+    assert nothing_else(command.out)["findings"] == []
+    assert command.err.splitlines()[0] == "imported"
+
+
 def test_a_search(command, monkeypatch):
     finished: list = []
     monkeypatch.setattr(Found, "show", lambda found: finished.append(found))

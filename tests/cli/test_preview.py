@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import inspect
 import re
 import shlex
@@ -36,7 +35,7 @@ from lit_lrsched.schedules.recipes import OneCycle
 from lit_lrsched.schedules.shapes import Constant, Exponential, Triangle
 from lit_lrsched.trainer.logged_names import logged_names
 from tests.catalogue import CATALOGUE
-from tests.reading import run_folder
+from tests.reading import rows_of, run_folder
 
 CONFIGS = Path(lit_lrsched.__file__).parent / "configs"
 SHIPPED = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob("*/*.yaml"))
@@ -45,11 +44,6 @@ BY_HAND = ["preview", "--epochs=50", "--steps_per_epoch=10"]
 
 def nan(step: int, horizon: Horizon) -> float:
     return float("nan")
-
-
-def rows_of(file: str) -> list[dict[str, str]]:
-    with Path(file).open(newline="") as lines:
-        return list(csv.DictReader(lines))
 
 
 # --- the command
@@ -308,20 +302,8 @@ def test_the_example_of_every_class_works(command, name):
     ("arguments", "told"),
     [
         ("--lr_scheduler=Linera", ["'Linera'", "did you mean 'Linear'"]),
-        ("--lr_scheduler=Linear --lr_scheduler.ovr=3ep", ["Linear has no option 'ovr'", ".help Linear"]),
-        ("--lr_scheduler=Linear --lr_scheduler.over=30", ["'30ep'", "'30st'", "'30%'"]),
-        ("--lr_scheduler=Linear --lr_scheduler.over=3hours", ["over='3hours'", "30ep"]),
-        ("--lr_scheduler=Linear --lr_scheduler.over=0ep", ["over='0ep'", "no time"]),
-        ("--lr_scheduler=Linear --lr_scheduler.end=-1", ["end=-1.0", "at least 0"]),
-        ("--lr_scheduler=Constant --lr_scheduler.factor=.inf", ["factor=inf", "finite"]),
         ("--lr_scheduler=Exponential", ["Exponential needs gamma", "--lr_scheduler.gamma"]),
-        ("--lr_scheduler=Exponential --lr_scheduler.gamma=0", ["gamma=0.0", "above 0"]),
-        ("--lr_scheduler=MultiStep --lr_scheduler.milestones=[2ep,1ep]", ["out of order", "'1ep'", "'2ep'"]),
         ("--lr_scheduler=Piecewise --lr_scheduler.points=[[0st,1],[0st,2]]", ["out of order"]),
-        (
-            "--lr_scheduler=Repeat --lr_scheduler.schedule=Linear --lr_scheduler.every=1ep --lr_scheduler.shrink=2",
-            ["2"],
-        ),
         ('--lr_scheduler=Chain --lr_scheduler.phases=[{"schedule":"Linera"}]', ["'Linera'", "did you mean 'Linear'"]),
         ('--lr_scheduler=Chain --lr_scheduler.phases=[{"schedule":"Linear"},{"schedule":"Rex"}]', ["lasts"]),
         ("--lr_scheduler=Formula --lr_scheduler.factor=1/(1+eppch)", ["'eppch'", "did you mean 'epoch'"]),
@@ -335,7 +317,6 @@ def test_the_example_of_every_class_works(command, name):
         ("--lr_scheduler=Linear --epochs=0", ["epochs=0"]),
         ("--lr_scheduler=Linear --epochs=x", ["epochs", "'x'", "an int"]),
         ("--schedules=Linear,Cosin", ["'Cosin'", "did you mean 'Cosine'"]),
-        ("--lr_shceduler=Linear", ["--lr_shceduler", "did you mean '--lr_scheduler'"]),
         ("", ["there is no schedule to preview: give --lr_scheduler, such as --lr_scheduler Cosine"]),
     ],
 )
@@ -370,6 +351,10 @@ FAILURES = [
     ),
     ("--lr_scheduler=CosineAnnealingLR --lr_scheduler.T_max=30", ["T_max=30 and moves on 50 times", "climbs again"]),
     ('--lr_scheduler=Linear --lr_groups={"momentun":"Linear"}', ["'momentun'", "did you mean 'momentum'"]),
+    (
+        '--lr_scheduler=StepLR --lr_scheduler.step_size=9 --lr_groups={"momentum":"Linear"}',
+        ["groups go with lit_lrsched's schedules: wrap it, FromTorch('StepLR')"],
+    ),
 ]
 
 
@@ -476,6 +461,31 @@ def test_a_configuration_behind_an_option_of_fit_counts(command):
     Path("run.yaml").write_text(yaml.safe_dump({"lr_scheduler": "Cosine"}))
     assert command(*BY_HAND, "--trainer.accelerator", "cpu", "-c", "run.yaml", "--lr=0.3", "--csv=every.csv") == 0
     assert float(rows_of("every.csv")[1]["lr"]) == 0.3 * table(Cosine(), Horizon(500))[1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "rate"),
+    [
+        (["--optimizer={class_path: SGD, init_args: {lr: 3e-1}}"], 0.3),
+        (["--optimizer", "SGD", "--optimizer.lr", "0.3"], 0.3),
+        ([], 0.01),  # of the configuration
+        (["--optimizer=SGD"], None),  # which takes its place, its rate included
+    ],
+)
+def test_by_hand_the_rate_of_the_optimizer_counts(command, typed, rate):
+    Path("run.yaml").write_text(yaml.safe_dump({"optimizer": {"class_path": "Adam", "init_args": {"lr": 0.01}}}))
+    assert command(*BY_HAND, "--config=run.yaml", "--lr_scheduler=Constant", *typed, "--csv=every.csv") == 0
+    first = rows_of("every.csv")[0]
+    assert float(first["lr" if rate else "factor"]) == (rate or 1.0)
+
+
+@pytest.mark.parametrize("start", [["preview"], BY_HAND], ids=["run", "by hand"])
+def test_side_by_side_with_schedules_of_other_values(command, start):
+    options = ["--lr_groups={momentum: Linear}", "--optimizer=SGD", "--optimizer.lr=0.1", "--optimizer.momentum=0.9"]
+    assert command(*start, "--schedules=Constant,Rex", *options, "--png=null", "--csv=every.csv") == 0
+    columns = [name for name in rows_of("every.csv")[0] if name.startswith("momentum")]
+    assert len(columns) == 1
+    assert len({row[columns[0]] for row in rows_of("every.csv")}) > 100
 
 
 class Logs:
