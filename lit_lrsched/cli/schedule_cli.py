@@ -152,11 +152,10 @@ class ScheduleCLI(OpenCLI):
 
     def _add_arguments_of(self, name: str, parser: LightningArgumentParser) -> list[str]:
         """Adds the arguments of ``preview``, ``find`` or ``compare``, and returns their names."""
-        if name == "preview":
-            added = preview.add_arguments(parser)
-            # so that it takes what was written for fit
-            return [*added, *parser.add_method_arguments(Trainer, "fit", skip={*self.subcommands()["fit"]})]
-        return find.add_arguments(parser) if name == "find" else compare.add_arguments(parser)
+        added = {"preview": preview, "find": find, "compare": compare}[name].add_arguments(parser)
+        # so that it takes what was written for fit
+        of_fit = parser.add_method_arguments(Trainer, "fit", skip={*self.subcommands()["fit"]})
+        return [*added, *of_fit] if name == "preview" else added
 
     # --- From the configuration to objects ----------------------------------------------------------------------------
 
@@ -166,11 +165,13 @@ class ScheduleCLI(OpenCLI):
         They count more than what was given for the model: it says which.
 
         Raises:
-            InputError: For a damaged file, or one that holds objects.
+            InputError: For a damaged file, one that holds objects, or where nothing goes on from it.
         """
         name = self.config.get("subcommand")
         config = self.config[name] if name else Namespace()  # type: ignore[no-untyped-call]
         if config.get("ckpt_path") is not None:
+            if name in ("find", "compare"):
+                raise InputError(f"ckpt_path={config.ckpt_path!r}: the runs of {name} begin anew: leave it out")
             config.ckpt_path = checkpoint_path(config.ckpt_path, config.get("trainer.default_root_dir"))
         with explained(config.get("ckpt_path"), unreadable):
             super().parse_checkpoint()

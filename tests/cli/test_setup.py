@@ -132,6 +132,15 @@ def test_switches_of_an_optimizer_that_exclude_each_other_are_told_in_a_line(com
     assert command.err == f"error: optimizer: it refuses its arguments: {told}\n"
 
 
+@pytest.mark.parametrize("command_of", [["find", "--points=5", "--png=null"], ["compare", "--schedules=Constant"]])
+def test_the_configuration_of_a_run_serves_what_asks_about_it(command, command_of):
+    assert command("fit", *SHORT, "--lr_scheduler=Linear", "--run_name=mine") == 0
+    saved = [*command_of, "--config=lightning_logs/mine/config.yaml", "--seeds=2", "--lrs=0.1,0.2"]
+    assert command(*saved) == 0, command.err
+    assert command(*saved, "--ckpt_path=last") == 2
+    assert command.err == f"error: ckpt_path='last': the runs of {command_of[0]} begin anew: leave it out\n"
+
+
 def test_what_a_users_module_raises_keeps_its_traceback(command):
     with pytest.raises(ValueError, match="of my own"):
         command("fit", *SHORT, "--model=tests.cli.test_setup.Unwilling")
