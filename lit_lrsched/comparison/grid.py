@@ -80,6 +80,9 @@ class Grid:
                 raise InputError(f"{name} is empty, so nothing would race: give at least one")
             if len(set(values)) < len(values):
                 raise InputError(f"{name}={values} names something twice: give each once")
+        for name in self.schedules:
+            if not name.isprintable():
+                raise InputError(f"schedules: {name!r} has a character that no line can hold: rename it")
         for lr in self.lrs:
             if not 0 < lr < float("inf"):
                 raise InputError(f"lrs: {lr} is no learning rate: give finite numbers above 0")

@@ -136,9 +136,6 @@ class RecordStore:
             dataclasses.replace(record, metrics={name: record.metrics.get(name, np.nan) for name in self._metrics})
             for record in records
         ]
-        for record in kept:
-            if not record.key.schedule.isprintable():
-                raise InputError(f"schedule={record.key.schedule!r} has a character that no line can hold: rename it")
         self._parts.mkdir(exist_ok=True)
         number = 1 + max((int(part.stem) for part in _parts(self._parts.parent)), default=0)
         _write(self._parts / f"{number:06d}.npz", _packed(kept, self._definition, np.savez))

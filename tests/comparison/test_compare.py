@@ -433,6 +433,12 @@ def test_mistakes(tmp_path, options, told):
         race(tmp_path, {"constant": Constant()}, **options)
 
 
+def test_a_name_that_no_line_can_hold_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(InputError, match=r"schedules: 'two\\nlines' has a character that no line can hold: rename it"):
+        race(tmp_path, {"two\nlines": Constant()})
+    assert not list(tmp_path.rglob("*.npz"))
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_the_command(command):
     Path("race.yaml").write_text(
