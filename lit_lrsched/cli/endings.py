@@ -22,6 +22,7 @@ _DISK = {
     errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
     errno.EROFS: "choose a folder that can be written",
     errno.ENOTDIR: "choose a folder, this path leads through a file",
+    errno.ENAMETOOLONG: "give a shorter name",
     errno.EACCES: "choose a folder that you may write, or change its permissions",
     errno.EPERM: "choose a folder that you may write, or change its permissions",
 }

@@ -94,10 +94,11 @@ def _name(logger: Namespace, name: str) -> None:
     kind = import_from(logger.class_path)
     known = inspect.signature(kind).parameters
     is_folder = isinstance(kind, type) and issubclass(kind, (TensorBoardLogger, CSVLogger))
-    option = "version" if is_folder else next((one for one in ("run_name", "name") if one in known), None)
+    names = ("version",) if is_folder else ("run_name", "name")
+    option = next((one for one in names if one in known), None)
     if option is None:
         raise InputError(
-            f"run_name={name!r}: {kind.__name__} has no argument run_name or name: leave run_name out, and name "
+            f"run_name={name!r}: {kind.__name__} has no argument {' or '.join(names)}: leave run_name out, and name "
             f"the run as {kind.__name__} does"
         )
     arguments = logger.get("init_args")

@@ -126,6 +126,11 @@ def test_a_folder_that_cannot_be_made(command, arguments):
     assert "Not a directory: choose a folder" in told_in_a_line(command)
 
 
+def test_a_name_that_is_too_long(command):
+    assert command("fit", f"--run_name={'x' * 300}") == 2
+    assert "File name too long: give a shorter name" in told_in_a_line(command)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_race_that_is_interrupted_keeps_what_is_finished(command, monkeypatch, number):
     append = RecordStore.append

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonargparse import Namespace
-from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from lit_lrsched.cli.run_name import default_name, name_loggers
 from lit_lrsched.errors import InputError
@@ -15,6 +15,11 @@ from lit_lrsched.errors import InputError
 SHORT = ["fit", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
 FOREIGN = ["--model=tests.foreign.Decayed", "--data=tests.foreign.Data", "--data.rows=32"]
 ONCE = "--trainer.max_epochs=1"
+
+
+class Board(TensorBoardLogger):
+    def __init__(self, save_dir: str = "board") -> None:
+        super().__init__(save_dir)
 
 
 def of(path: str, **arguments: object) -> Namespace:
@@ -91,6 +96,7 @@ def test_other_loggers_keep_the_name_elsewhere(kind, option):
         (["fit", "--run_name=..", ONCE], "cannot be the name of a folder"),
         (["fit", "--run_name=a", "--trainer.logger=false"], "names no run where trainer.logger is false"),
         (["fit", "--run_name=a", "--trainer.logger=tests.foreign.Tracker"], "Tracker has no argument run_name or name"),
+        (["fit", "--run_name=a", "--trainer.logger=tests.cli.test_run_name.Board"], "Board has no argument version"),
         (["compare", "--run_name=a"], "give compare a folder (--folder)"),
     ],
 )
