@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from lit_lrsched.cli.run_folder import shortest_path
@@ -29,8 +30,14 @@ def checkpoint_path(given: str | None, root: str | None = None) -> str | None:
     """
     if given is None or given in _OF_LIGHTNING or "://" in given:
         return given
+    if given.partition(":")[0] == "registry":
+        if find_spec("litmodels") is None:
+            raise InputError(
+                f"ckpt_path={given!r} is in Lightning's registry of models: install litmodels, or give a file"
+            )
+        return given
     if given == "last":
-        logs = Path(root or ".", "lightning_logs")
+        logs = Path(root or ".", "lightning_logs").expanduser()
         found = [path for path in logs.glob("*/checkpoints/*.ckpt") if path.is_file() or _is_of_several(path)]
         if not found:
             raise InputError(f"ckpt_path='last': there is no checkpoint in {shortest_path(logs)}: train first")

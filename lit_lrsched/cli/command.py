@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Optional, cast, get_type_hints
 
 import torch
@@ -31,6 +31,7 @@ from lit_lrsched.trainer.lightning_package import (
     ProgressBar,
     TensorBoardLogger,
     Trainer,
+    get_filesystem,
     is_overridden,
 )
 
@@ -155,12 +156,12 @@ class Command(ScheduleCLI):
                 known = {name: float(value) for name, value in trainer.callback_metrics.items()}
                 validation = {name: value for name, value in known.items() if name.startswith("val")}
                 self._print_metrics("Metrics of the last validation (--test true for the test part):", validation)
-        boards = [Path(logger.log_dir) for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        boards = [logger.log_dir for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if trainer.is_global_zero and boards:
-            print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(shortest_path(boards[0])))}")
+            print(f"TensorBoard: tensorboard --logdir {shlex.quote(shortest_path(boards[0]))}")
         last = [one.best_model_path for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint)]
         if trainer.is_global_zero and any(last):
-            print(f"Checkpoint: {shortest_path(Path(last[0]))}")
+            print(f"Checkpoint: {shortest_path(last[0])}")
 
     def _tests_after_fit(self) -> bool:
         """Returns whether ``fit`` ends with the test part: where it was asked for, and in the worked example."""
@@ -172,24 +173,25 @@ class Command(ScheduleCLI):
         """Predicts every row and writes the predictions beside the run's configuration: a header, and a line a row.
 
         Rows are counted from 0 in the order of the data; a row of several predictions has a column for each. Other
-        predictions than such rows are not written, which it says.
+        predictions than such rows, and those of several processes, are not written, which it says.
         """
         predictions: list[Any] = self.trainer.predict(**kwargs) or []
-        if not predictions or self.trainer.world_size > 1:
+        if not predictions or not self.trainer.is_global_zero:
             return
         shapes = {one.shape[1:] if isinstance(one, Tensor) and one.ndim else None for one in predictions}
-        if None in shapes or len(shapes) > 1:
+        if self.trainer.world_size > 1 or None in shapes or len(shapes) > 1:
             print(
-                "No predictions.csv is written: that takes one data loader, and a predict_step that returns a tensor "
-                "with a row for each row of the batch, all of one shape."
+                "No predictions.csv is written: that takes one process, one data loader, and a predict_step that "
+                "returns a tensor with a row for each row of the batch, all of one shape."
             )
         else:
             rows = torch.cat([batch.reshape(len(batch), -1) for batch in predictions]).tolist()
-            path = Path(self.run_folder(self.trainer) or "", "predictions.csv")
+            path = os.path.join(self.run_folder(self.trainer) or "", "predictions.csv")
             several = len(rows[0]) > 1
             header = ["row", *(f"prediction_{number}" if several else "prediction" for number in range(len(rows[0])))]
             lines = [header, *([str(number), *map(repr, row)] for number, row in enumerate(rows))]
-            path.write_text("".join(",".join(line) + "\n" for line in lines), encoding="utf-8")
+            with get_filesystem(path).open(path, "w", encoding="utf-8") as file:
+                file.writelines(",".join(line) + "\n" for line in lines)
             print(f"{len(rows)} predictions: {shortest_path(path)}")
 
     def _print_metrics(self, title: str, metrics: Mapping[str, float]) -> None:

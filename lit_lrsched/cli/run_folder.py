@@ -34,14 +34,12 @@ class RunFolder:
     def __init__(self, checkpoint: str | None = None) -> None:
         self._checkpoint = checkpoint
         self._found: str | None = None
-        self.is_new = True  #: Whether no earlier run is in it.
 
     def __call__(self, trainer: Trainer) -> str | None:
         """Returns the folder; None without a logger."""
         # Not `trainer.log_dir`, which talks to the other processes, and they may be gone.
         if self._found is None and trainer.logger is not None and not isinstance(trainer.logger, DummyLogger):
             self._found = self._find(trainer.logger, trainer.default_root_dir)
-            self.is_new = not _holds_run(self._found)
         return self._found
 
     def refuse_another_run(self, trainer: Trainer) -> None:
@@ -57,8 +55,8 @@ class RunFolder:
 
     def goes_on(self, folder: str) -> bool:
         """Returns whether the run goes on from a checkpoint of this folder."""
-        checkpoint = self._checkpoint or ""
-        return os.path.isfile(checkpoint) and Path(checkpoint).resolve().is_relative_to(Path(folder).resolve())
+        checkpoint = self._checkpoint
+        return checkpoint is not None and Path(checkpoint).resolve().is_relative_to(Path(folder).resolve())
 
     def _find(self, logger: Logger, root: str) -> str:
         own = own_folder(logger)
@@ -123,7 +121,13 @@ class LastCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
 
 
-def shortest_path(path: Path) -> Path:
-    """Returns a path from the working directory where it lies below it, else the whole path."""
-    here, there = Path.cwd(), path.resolve()
-    return there.relative_to(here) if there.is_relative_to(here) else there
+def shortest_path(path: str | os.PathLike[str]) -> str:
+    """Returns a path from the working directory where it lies below it, else the whole path, as that of a remote file.
+
+    >>> shortest_path("runs/../last.ckpt"), shortest_path("s3://runs/last.ckpt")
+    ('last.ckpt', 's3://runs/last.ckpt')
+    """
+    if "://" in str(path):
+        return str(path)
+    here, there = Path.cwd(), Path(path).resolve()
+    return str(there.relative_to(here) if there.is_relative_to(here) else there)

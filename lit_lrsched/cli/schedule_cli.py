@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -272,7 +273,7 @@ class ScheduleCLI(OpenCLI):
                 self.save_config_callback = None  # there is no run's folder to keep it in, and others may hold theirs
             elif "logger" in options and options.logger in (None, True):
                 logger = default_logger(
-                    options.get("default_root_dir") or ".",
+                    os.path.expanduser(options.get("default_root_dir") or "."),
                     config.get("run_name"),
                     default_name(self.options_of(self.config), type(self.model).__name__),
                     config.get("ckpt_path"),
@@ -296,7 +297,7 @@ class ScheduleCLI(OpenCLI):
         folder = self.run_folder(self.trainer)
         if folder is None or not Path(folder, CONFIG).exists():
             return [*program(), *sys.argv[1:]]
-        return [*program(), "fit", "--config", str(shortest_path(Path(folder, CONFIG)))]
+        return [*program(), "fit", "--config", shortest_path(Path(folder, CONFIG))]
 
     # --- Running ------------------------------------------------------------------------------------------------------
 

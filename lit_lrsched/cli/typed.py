@@ -23,7 +23,10 @@ def program(started: str | None = None) -> list[str]:
     path = Path(sys.argv[0] if started is None else started)
     if path.parent == _OURS:  # python -m lit_lrsched
         return ["lit-lrsched"]
-    return ["python", str(shortest_path(path))] if path.suffix == ".py" else [path.name]
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.origin == str(path):  # python -m project.train
+        return ["python", "-m", spec.name.removesuffix(".__main__")]
+    return ["python", shortest_path(path)] if path.suffix == ".py" else [path.name]
 
 
 def typed() -> str:

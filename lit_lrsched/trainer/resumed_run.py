@@ -65,6 +65,10 @@ def read_checkpoint(trainer: Trainer, path: str, weights_only: bool | None = Non
             f"ckpt_path={path!r} was written by several processes, and a preview, which is one, cannot read it: leave "
             "it out; the fit says at which step it goes on"
         )
+    if not Path(path).exists() and "://" not in path:  # best, hpc, or one of the registry
+        raise InputError(
+            f"ckpt_path={path!r} is looked up by the fit, and a preview cannot: give its file, or leave it out"
+        )
     try:
         load_checkpoint(trainer, path, weights_only)
     except Exception as error:

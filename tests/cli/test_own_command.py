@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.loggers import CSVLogger
 
 from lit_lrsched import InputError, Linear, ScheduleCLI
+from lit_lrsched.cli.typed import program
 from tests.foreign import MLP, Data
 
 QUIET = {"max_epochs": 2, "log_every_n_steps": 1, "enable_progress_bar": False, "enable_model_summary": False}
@@ -50,6 +52,13 @@ def test_what_to_type_next_is_for_this_command(own, capfd):
     own(MLP, "find", "--points=5", "--seeds=2", "--export=found rate.yaml")
     assert "To train: python train.py fit --config 'found rate.yaml'\n" in capfd.readouterr().out
     own(MLP, "fit", "--config=found rate.yaml")
+
+
+def test_a_command_of_a_package_is_typed_as_a_module(monkeypatch):
+    for name, path in {"project.train": "/project/train.py", "project.__main__": "/project/__main__.py"}.items():
+        monkeypatch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec(name, None, origin=path))
+        assert program(path) == ["python", "-m", name.removesuffix(".__main__")]
+        assert program("train.py") == ["python", "train.py"]
 
 
 def test_what_is_exported_keeps_the_rest_of_the_configuration(own):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import csv
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -12,17 +14,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lit_lrsched.cli.checkpoint import checkpoint_path
 from lit_lrsched.cli.loggers import default_logger
+from lit_lrsched.cli.run_folder import RunFolder
 from tests.foreign import MLP
+from tests.reading import rows_of
 
 RUN = Path("lightning_logs/run")
 LAST = str(RUN / "checkpoints/last.ckpt")
 QUIET = ["--run_name=run", "--trainer.enable_progress_bar=false"]
 LINEAR = ["--lr_scheduler=Linear", "--lr_scheduler.end=0.1"]
-
-
-def rows_of(file: str) -> list[dict[str, str]]:
-    with Path(file).open(newline="") as lines:
-        return list(csv.DictReader(lines))
 
 
 def logged(tag: str, run: Path = RUN) -> dict[int, float]:
@@ -156,8 +155,22 @@ def test_a_folder_that_several_processes_wrote_is_a_checkpoint(command, in_tmp, 
         f"error: ckpt_path='{folder}' was written by several processes, and a preview, which is one, cannot read it: "
         "leave it out; the fit says at which step it goes on\n"
     )
+    assert RunFolder(str(folder)).goes_on("lightning_logs/run")
     goes_on = default_logger(".", None, "new", str(folder), trains=True, by_hand=False)
     assert goes_on.version == ("run" if written == "meta.pt" else "new")  # DeepSpeed's does not say how far it was
+
+
+def test_what_lightning_looks_up_is_left_to_it(command, monkeypatch):
+    assert command("fit", "--ckpt_path=registry:net") == 2
+    assert "is in Lightning's registry of models: install litmodels, or give a file" in command.err
+    litmodels = ModuleType("litmodels")
+    litmodels.__spec__ = ModuleSpec("litmodels", None)
+    monkeypatch.setitem(sys.modules, "litmodels", litmodels)
+    for given in ("best", "hpc", "registry:net:version:2", "s3://bucket/last.ckpt"):
+        assert checkpoint_path(given) == given
+    assert command("preview", "--ckpt_path=registry:net") == 2
+    told = "is looked up by the fit, and a preview cannot: give its file, or leave it out"
+    assert command.err == f"error: ckpt_path='registry:net' {told}\n"
 
 
 @pytest.mark.parametrize("subcommand", ["fit", "preview", "test"])

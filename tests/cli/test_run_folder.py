@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.fabric.utilities.cloud_io import get_filesystem
 
 SHORT = ["fit", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.limit_train_batches=3"]
 TRACKER = "tests.foreign.Tracker"
@@ -89,6 +90,26 @@ def test_the_last_checkpoint_is_of_the_last_epoch_whenever_the_validations_are(c
     assert f"Checkpoint: {folder}/checkpoints/last.ckpt" in command.out
 
 
+def test_the_root_may_lie_below_the_home_folder(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    root = "--trainer.default_root_dir=~/runs"
+    assert command(*SHORT, root) == 0, command.err
+    assert command(*SHORT, root, "--trainer.max_epochs=2", "--ckpt_path=last") == 0, command.err
+    assert {path.name for path in tmp_path.iterdir()} == {"home"}
+    assert len(runs()) == 1
+
+
+def test_the_root_may_be_remote(command):
+    root = "--trainer.default_root_dir=memory://runs"
+    run = "memory://runs/lightning_logs/LinearLR-0.1"
+    assert command(*SHORT, root) == 0, command.err
+    assert f"TensorBoard: tensorboard --logdir {run}\nCheckpoint: {run}/checkpoints/last.ckpt\n" in command.out
+    assert command("predict", root, "--trainer.enable_progress_bar=false") == 0, command.err
+    assert command.out == f"351 predictions: {run}-v1/predictions.csv\n"
+    assert len(get_filesystem(run).cat(f"{run}-v1/predictions.csv").splitlines()) == 352
+    assert not list(Path().iterdir())
+
+
 def test_a_refused_start_leaves_nothing(command):
     arguments = logged_by((TRACKER, {}))
     assert command(*arguments, "--lr_scheduler=WarmupCosine", "--lr_scheduler.warmup=10ep") == 2
@@ -117,10 +138,3 @@ def test_weights_and_biases(command, monkeypatch):
     wandb.finish()  # as the end of a process does
     assert command(*arguments) == 0, command.err
     assert len(runs()) == 2
-
-
-def test_a_bare_command_prints_help(command):
-    assert command() == 0
-    assert command.out.startswith("usage: lit-lrsched")
-    assert all(name in command.out for name in ("fit", "preview", "compare"))
-    assert command.err == ""
