@@ -71,7 +71,7 @@ def preview(
         InputError: When a file cannot be read or written.
     """
     if epochs or steps_per_epoch:
-        raise InputError("epochs and steps_per_epoch belong together: give both as options of the command")
+        raise InputError("epochs and steps_per_epoch are for lit-lrsched preview, typed both: give both there, or none")
     views: dict[str, View] = {}
     refused: list[Finding] = []
     try:

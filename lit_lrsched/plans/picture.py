@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 _MOST_SHADED = 12
-_MOST_IN_ONE = 8  # more curves than this have a small picture each
+MOST_IN_ONE = 8  # more curves than this have a small picture each
 
 _INK, _FAINT, _SHADE, _PAST = "#222222", "#777777", "#F3F4F6", "#B0B0B0"
 _HEIGHTS = {"lr": 3.0, "factor": 3.0}
@@ -64,7 +64,7 @@ def picture(views: Mapping[str, View], look: Look | None = None) -> Figure:
         views: The plans by name; a single one has the name ``""``.
         look: How it is to look, where they are few enough for one picture. None: as usual.
     """
-    return gallery(views) if len(views) > _MOST_IN_ONE else _together(views, look or Look())
+    return gallery(views) if len(views) > MOST_IN_ONE else _together(views, look or Look())
 
 
 def _together(views: Mapping[str, View], look: Look) -> Figure:

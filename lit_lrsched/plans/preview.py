@@ -17,7 +17,7 @@ from lit_lrsched.plain import plain
 from lit_lrsched.plans.audit import Finding
 from lit_lrsched.plans.console import console_on
 from lit_lrsched.plans.figures import in_html
-from lit_lrsched.plans.picture import Look, draw_rates, picture
+from lit_lrsched.plans.picture import MOST_IN_ONE, Look, draw_rates, picture
 from lit_lrsched.plans.plan import plan_of
 from lit_lrsched.plans.table import MOST_COLUMNS, distinct, rows_of, table
 from lit_lrsched.plans.theory import InTheory
@@ -240,12 +240,17 @@ def show(shown: Preview, png: str | None = None, csv: str | None = None, look: L
         1 when there is a failure among the findings, otherwise 0.
 
     Raises:
-        InputError: When a file cannot be written.
+        InputError: When a file cannot be written, or a look is asked for where each schedule has a picture of its own.
     """
     from rich.console import Console
     from rich.text import Text
 
     _check_names(png, csv)
+    if png and look not in (None, Look()) and len(shown.views) > MOST_IN_ONE:
+        raise InputError(
+            f"title, log and size are for a picture of up to {MOST_IN_ONE} schedules, and these are "
+            f"{len(shown.views)}: leave them out"
+        )
     console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     views, in_theory = shown.views, shown.in_theory
     for plan in {view.plan.horizon: view.plan for view in views.values()}.values():

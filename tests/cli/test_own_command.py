@@ -113,6 +113,12 @@ def test_what_a_command_needs(own, capfd, model, subclasses, told):
     assert capfd.readouterr().err == f"error: {told}\n"
 
 
+def test_a_horizon_by_hand_is_for_the_command_that_comes_with_the_package(own, capfd):
+    with pytest.raises(SystemExit):
+        own(MLP, "preview", "--epochs=5", "--steps_per_epoch=3")
+    assert "are for lit-lrsched preview, typed both: give both there, or none" in capfd.readouterr().err
+
+
 class AddsOptimizer(ScheduleCLI):
     def add_arguments_to_parser(self, parser) -> None:
         parser.add_optimizer_args(torch.optim.SGD)

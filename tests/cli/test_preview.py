@@ -195,6 +195,9 @@ def test_the_look_of_the_picture(command, start):
     assert "My run" in Path("a.svg").read_text()
     assert command(*start, "--lr_scheduler=Cosine", "--size=4") == 2
     assert "size=[4.0] is not a width and a height from 1 to 100 inches: give two, like 9,4.5" in command.err
+    several = f"--schedules=[{','.join(['Cosine'] * 9)}]"
+    assert command(*start, several, "--log", "--png=a.svg") == 2
+    assert "title, log and size are for a picture of up to 8 schedules, and these are 9: leave them out" in command.err
 
 
 @pytest.mark.parametrize(
