@@ -97,9 +97,10 @@ def schedule_config(
         if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
             raise InputError("ReduceLROnPlateau follows a metric: name it, like monitor='val_loss'")
         check_direction(scheduler, monitor)
-        if groups:
+        if groups or on_horizon_change != "replan":
+            without = "groups go" if groups else f"on_horizon_change={on_horizon_change!r} goes"
             raise InputError(
-                f"groups go with lit_lrsched's schedules: wrap it, FromTorch({type(scheduler).__name__!r})"
+                f"{without} with lit_lrsched's schedules: wrap it, FromTorch({type(scheduler).__name__!r})"
             )
     if may_step_schedules(trainer.lightning_module) and not isinstance(scheduler, ReduceLROnPlateau):
         scheduler = KeptScheduler(scheduler)

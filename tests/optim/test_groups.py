@@ -265,12 +265,19 @@ def test_groups_alone_leave_the_rate_as_it_is():
     assert used.momenta[6] == pytest.approx([0.45])
 
 
-def test_groups_go_with_our_schedules():
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"groups": {"momentum": Linear()}}, "groups go"),
+        ({"on_horizon_change": "keep"}, "on_horizon_change='keep' goes"),
+    ],
+)
+def test_what_goes_with_our_schedules_alone_is_refused_beside_torchs(given, told):
     def stock(optimizer: Optimizer) -> torch.optim.lr_scheduler.StepLR:
         return torch.optim.lr_scheduler.StepLR(optimizer, 1)
 
-    with pytest.raises(InputError, match=r"groups go with lit_lrsched's schedules: wrap it, FromTorch\('StepLR'\)"):
-        used_by(small(stock, groups={"momentum": Linear()}))
+    with pytest.raises(InputError, match=rf"{told} with lit_lrsched's schedules: wrap it, FromTorch\('StepLR'\)"):
+        used_by(small(stock, **given))
 
 
 def test_a_group_that_joins_follows_from_where_it_starts():
