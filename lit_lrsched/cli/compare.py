@@ -143,11 +143,11 @@ def compare(
     if export is not None:
         grid.check_export()  # before the race and not after it
     if trainer.is_global_zero:
-        seeds_in_words = counted(len(grid.seeds), "seed")
+        seeds_in_words, length = counted(len(grid.seeds), "seed"), counted(epochs, "epoch")
         if budget is None:
-            print(f"{counted(len(grid.keys()), 'training')}: {grid.size()} x {seeds_in_words}, {epochs} epochs each.")
+            print(f"{counted(len(grid.keys()), 'training')}: {grid.size()} x {seeds_in_words}, {length} each.")
         else:
-            print(f"At most {budget} trainings: {grid.size()} x up to {seeds_in_words}, {epochs} epochs each.")
+            print(f"At most {budget} trainings: {grid.size()} x up to {seeds_in_words}, {length} each.")
         print(filled(" ".join([grid.opening(), *said])))
         print(f"{metric} tunes: {'higher' if race_options.direction == 'max' else 'lower'} is better.")
     finished = race(

@@ -98,18 +98,7 @@ def find(
     said = check_trainer(trainer, epochs, "a search")
     found = search(
         build,
-        FindOptions(
-            lrs,
-            points,
-            seeds_of(seeds, budget=None),
-            steps,
-            epochs,
-            engine,
-            folder,
-            ray,
-            ray_cpus,
-            ray_gpus,
-        ),
+        FindOptions(lrs, points, seeds_of(seeds, None), steps, epochs, engine, folder, ray, ray_cpus, ray_gpus),
         schedule=options.lr_scheduler,
         optimizer=options.optimizer,
         interval=options.lr_interval,
