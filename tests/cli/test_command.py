@@ -336,29 +336,15 @@ def test_a_line_for_each_epoch(command):
     assert "Epoch 2: SGD lr 0.0967 -> 0.0950" in command.out
 
 
-def write(name: str, text: str) -> str:
-    Path(name).write_text(text)
-    return name
-
-
 GOOD_ROWS = "".join(f"0.{n},1.5,{'g' if n % 2 else 'b'}\n" for n in range(10, 40))
-BAD_FILES = {
-    "missing file": (None, "bad.csv", "file"),
-    "empty file": ("", "bad.csv", "empty"),
-    "ragged rows": (GOOD_ROWS + "1,g\n", "row 31", "2"),
-    "a non-numeric cell": (GOOD_ROWS + "1,abc,g\n", "row 31, column 2", "'abc'"),
-    "a missing value": (GOOD_ROWS + "1,,g\n", "row 31, column 2", "missing"),
-    "one class": (GOOD_ROWS.replace("b\n", "g\n"), "column 3", "one class"),
-    "three classes": (GOOD_ROWS + "1,2,h\n", "column 3", "classes"),
-    "an empty part": ("1,g\n2,b\n3,g\n4,b\n", "split", "empty"),
-}
 
 
-@pytest.mark.parametrize("case", BAD_FILES)
-def test_bad_data_is_refused_in_one_line(command, case):
-    text, *told = BAD_FILES[case]
+@pytest.mark.parametrize(
+    ("text", "told"), [(None, ["bad.csv", "file"]), (GOOD_ROWS + "1,abc,g\n", ["row 31, column 2", "'abc'"])]
+)
+def test_bad_data_is_refused_in_one_line(command, text, told):
     if text is not None:
-        write("bad.csv", text)
+        Path("bad.csv").write_text(text)
     assert_refused(command, ["--data=CSVDataModule", "--data.path=bad.csv"], *told)
 
 
@@ -369,7 +355,6 @@ def test_bad_data_is_refused_in_one_line(command, case):
         ("--data=CSVDataModule --data.path=good.csv --data.positive=h", ["'h'", "'b'", "'g'"]),
         ("--data=CSVDataModule", ["path"]),
         ("--data.batch_size=0", ["batch_size=0"]),
-        ("--data.split=[0.5,0.6,0.1]", ["split", "1"]),
         ("--lr_scheduler ExponentialLr", ["'ExponentialLr'", "did you mean 'ExponentialLR'"]),
         ("--lr_scheduler ExponentialLR", ["ExponentialLR needs gamma", "--lr_scheduler.gamma"]),
         ("--lr_scheduler ReduceLROnPlateau", ["monitor='val_loss'"]),
@@ -385,7 +370,7 @@ def test_bad_data_is_refused_in_one_line(command, case):
 def test_mistakes_are_answered_in_one_line(command, arguments, told):
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
-    write("good.csv", GOOD_ROWS)
+    Path("good.csv").write_text(GOOD_ROWS)
     assert_refused(command, arguments.split(), *told)
 
 
