@@ -55,3 +55,9 @@ def around_steps(
     handles = [optimizer.register_step_pre_hook(begin), optimizer.register_step_post_hook(end)]
     call_first(optimizer, handles[1])
     return handles
+
+
+def let_go(handles: list[RemovableHandle]) -> None:
+    """Ends what hooks do, and empties the list: the optimizers may be those of the next run too."""
+    while handles:
+        handles.pop().remove()

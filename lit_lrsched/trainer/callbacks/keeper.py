@@ -14,6 +14,7 @@ from lit_lrsched.class_paths import to_plain
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
+from lit_lrsched.optim.steps import let_go
 from lit_lrsched.optim.torch_internals import tells_its_steps
 from lit_lrsched.optim.training_loop import scheduler_config
 from lit_lrsched.schedules.core import Schedule, stride_of
@@ -263,16 +264,11 @@ class ScheduleKeeper(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows plateaus the training metric of the last epoch, and lets go of the optimizers."""
         self._show_training(trainer)
-        self._let_go()
+        let_go(self._handles)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Lets go of the optimizers, which may be those of the next run too."""
-        self._let_go()
-
-    def _let_go(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        """Lets go of the optimizers."""
+        let_go(self._handles)
 
     def _show_training(self, trainer: Trainer) -> None:
         if not self._epoch_is_over:

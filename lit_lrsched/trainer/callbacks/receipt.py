@@ -18,7 +18,7 @@ from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.param_groups import GroupValue, group_values, works_out_its_rate
 from lit_lrsched.optim.replay import Replay
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
-from lit_lrsched.optim.steps import around_steps
+from lit_lrsched.optim.steps import around_steps, let_go
 from lit_lrsched.optim.torch_internals import leaves_out_its_step, tells_its_steps
 from lit_lrsched.optim.training_loop import SchedulerConfig, scheduler_config
 from lit_lrsched.schedules.plateau import PlateauState
@@ -116,7 +116,7 @@ class Receipt(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops watching, and checks that the weights are finite."""
-        self._stop_watching()
+        let_go(self._handles)
         if any(one not in self._optimizers for one in trainer.optimizers):
             self._unchecked = (
                 f"another optimizer took the place of the first after {self.followed + self.departed} steps"
@@ -129,13 +129,8 @@ class Receipt(Callback):
             self.broke_down = f"{self.broke_down}; {found}" if self.broke_down else found
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Stops watching: the optimizers may be those of the next run too."""
-        self._stop_watching()
-
-    def _stop_watching(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        """Stops watching."""
+        let_go(self._handles)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says how it went, or that nothing was left to train, which the trainer does not say."""
