@@ -179,6 +179,20 @@ class Tiny(LightningModule):
         return DataLoader(TensorDataset(torch.ones(1, 1)))
 
 
+class TinyByHand(Tiny):
+    """The same with manual optimization."""
+
+    def __init__(self, configure: Configure) -> None:
+        super().__init__(configure)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+
+
 def scheduled(schedule: Any, make_optimizer: Callable[..., Optimizer] = sgd, **options: Any) -> Callable[..., Any]:
     """What ``configure_optimizers`` returns with :func:`schedule_config`."""
     return lambda module: schedule_config(make_optimizer(module), schedule, module.trainer, **options)

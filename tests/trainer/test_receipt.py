@@ -22,7 +22,7 @@ from lit_lrsched import ApplySchedule, Cosine, Linear, Plateau, ScheduleReport, 
 from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.callbacks.start_audit import StartAudit
 from lit_lrsched.trainer.fit_plan import DoesNotFit, configure, plan_fit
-from tests.training import Tiny, tiny_trainer
+from tests.training import Tiny, TinyByHand, tiny_trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*ended before the epoch ended"),
@@ -144,18 +144,20 @@ def test_a_scheduler_that_cannot_be_tried_out_trains(kind, module, why, capsys):
 
 
 class AsksItsModule(ExponentialLR):
-    def __init__(self, optimizer, module):
-        self.module = module
+    def __init__(self, optimizer, module, count):
+        self.module, self.count = module, count
         super().__init__(optimizer, 0.9)
 
     def get_lr(self):
-        return [base * 0.9**self.module.current_epoch for base in self.base_lrs]
+        return [base * 0.9 ** getattr(self.module, self.count) for base in self.base_lrs]
 
 
-def test_a_scheduler_that_asks_its_module_is_tried_out():
+@pytest.mark.parametrize("count", ["current_epoch", "global_step"])
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_a_scheduler_that_asks_its_module_is_tried_out(interval, count):
     def with_it(module):
         optimizer = module.make_optimizer()
-        return [optimizer], [{"scheduler": AsksItsModule(optimizer, module), "interval": "step"}]
+        return [optimizer], [{"scheduler": AsksItsModule(optimizer, module, count), "interval": interval}]
 
     assert receipt_of(with_it, StartAudit()) == "learning rate followed the plan (55 of 55 steps)"
 
@@ -305,21 +307,9 @@ def test_a_run_that_trains_nothing(options, capsys):
     assert capsys.readouterr().out == "Nothing was trained: there are no epochs, no steps or no batches to train.\n"
 
 
-class ByHand(Tiny):
-    def __init__(self, configure):
-        super().__init__(configure)
-        self.automatic_optimization = False
-
-    def training_step(self, batch, batch_idx):
-        optimizer = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(super().training_step(batch, batch_idx))
-        optimizer.step()
-
-
 def test_manual_optimization_without_a_schedule_has_a_constant_plan():
-    assert receipt_of(Tiny.make_optimizer, module=ByHand) == "learning rate followed the plan (55 of 55 steps)"
-    assert "left the plan at step 20" in receipt_of(Tiny.make_optimizer, Meddler(), module=ByHand)
+    assert receipt_of(Tiny.make_optimizer, module=TinyByHand) == "learning rate followed the plan (55 of 55 steps)"
+    assert "left the plan at step 20" in receipt_of(Tiny.make_optimizer, Meddler(), module=TinyByHand)
 
 
 def test_a_metric_that_nobody_sees_is_said_to_be_unchecked():
@@ -347,7 +337,7 @@ class Exploding(Logging):
         return loss * float("nan") if self.current_epoch == 2 and batch_idx == 3 else loss
 
 
-class ExplodingByHand(ByHand, Exploding):
+class ExplodingByHand(TinyByHand, Exploding):
     pass
 
 

@@ -21,7 +21,7 @@ from lit_lrsched.trainer.callbacks.start_audit import StartAudit, TrainingRefuse
 from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 from lit_lrsched.trainer.fit_plan import audit_fit
 from tests.reading import run_folder
-from tests.training import Numbers, Tiny, Validated, quiet_trainer, tiny_trainer
+from tests.training import Numbers, Tiny, TinyByHand, Validated, quiet_trainer, tiny_trainer
 
 ONE_CYCLE = "--lr_scheduler=OneCycleLR --lr_scheduler.max_lr=0.1"
 FEW_EPOCHS = "--trainer.max_epochs=4 --trainer.limit_test_batches=1"
@@ -325,18 +325,6 @@ def test_a_scheduler_that_cannot_be_tried_out_is_trained(capsys):
     )
 
 
-class ByHand(Tiny):
-    def __init__(self, configure: Any) -> None:
-        super().__init__(configure)
-        self.automatic_optimization = False
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        optimizer = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(super().training_step(batch, batch_idx))
-        optimizer.step()
-
-
 def test_a_guessed_plan_is_no_reason_to_refuse(capsys):
     cosine = partial(CosineAnnealingLR, T_max=2)
 
@@ -345,16 +333,16 @@ def test_a_guessed_plan_is_no_reason_to_refuse(capsys):
         return [optimizer], [cosine(optimizer)]
 
     # The module may step a scheduler of its own whenever it likes; schedule_config steps it for the module.
-    tiny_trainer(callbacks=[StartAudit()]).fit(ByHand(own))
+    tiny_trainer(callbacks=[StartAudit()]).fit(TinyByHand(own))
     assert any("climbs again" in line for line in said(capsys.readouterr().out, "warning"))
-    for module in (ByHand(by(cosine)), Tiny(by(cosine)), Tiny(own)):
+    for module in (TinyByHand(by(cosine)), Tiny(by(cosine)), Tiny(own)):
         with pytest.raises(TrainingRefused, match="climbs again"):
             tiny_trainer(callbacks=[StartAudit()]).fit(module)
 
 
 def test_a_plateaus_metric_is_looked_for_with_manual_optimization_too():
-    with pytest.raises(TrainingRefused, match="the schedule follows 'val_los', which ByHand does not log"):
-        tiny_trainer(callbacks=[StartAudit()]).fit(ByHand(by(Plateau(monitor="val_los", mode="min"))))
+    with pytest.raises(TrainingRefused, match="the schedule follows 'val_los', which TinyByHand does not log"):
+        tiny_trainer(callbacks=[StartAudit()]).fit(TinyByHand(by(Plateau(monitor="val_los", mode="min"))))
 
 
 class LogsBesides(Tiny):

@@ -62,7 +62,7 @@ class Receipt(Callback):
         self._optimizers: list[Optimizer] = []
         self._begun = self._begun_batches = self._batches = self._epoch = 0
         self._planned = math.inf  # steps of the whole run, batches with manual optimization
-        self._manual = self._trained = False
+        self._manual = self._trained = self._stepped = False
         self._outputs: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -70,7 +70,7 @@ class Receipt(Callback):
         self.followed = self.departed = self._batches = 0
         self.first, self.broke_down = None, ""
         self._plans = _plans(trainer)
-        self._trained = False
+        self._trained = self._stepped = False
         self._manual = not pl_module.automatic_optimization
         self._outputs = None
 
@@ -98,21 +98,32 @@ class Receipt(Callback):
             self._handles += around_steps(trainer.optimizers[plan.number], after=check)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Moves the plan on to the epoch."""
+        """Moves on the plans that follow a metric, which the module may log as late as the epoch ends."""
         while self._epoch < trainer.current_epoch:
             self._check_losses(trainer)
             for plan in self._plans:
-                plan.after_epoch(self._epoch, trainer.callback_metrics)
+                if plan.follows_metric:
+                    plan.after_epoch(self._epoch, trainer.callback_metrics)
             self._epoch += 1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Moves the plan of a module with manual optimization on to the next batch."""
+        """Moves the plan on after a step, or with manual optimization after each batch, as the trainer has just done.
+
+        A scheduler may ask for the number of steps or epochs, which is not until now what it has been told.
+        """
         self._outputs = outputs
         self._batches += 1
-        for plan in self._plans if self._manual else ():
+        for plan in self._plans if self._manual or self._stepped else ():
             plan.after_step(batch_idx)
+        self._stepped = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Moves the plan on after an epoch, while that is still the present one: a scheduler may ask for it."""
+        for plan in self._plans:
+            if not plan.follows_metric:
+                plan.after_epoch(self._epoch, {})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops watching, and checks that the weights are finite."""
@@ -190,8 +201,7 @@ class Receipt(Callback):
                 break
         else:
             self.followed += 1
-        if not self._manual:
-            plan.after_step(trainer.fit_loop.epoch_loop.batch_idx)
+        self._stepped = True
 
     def _check_losses(self, trainer: Trainer) -> None:
         """Checks that the losses of an epoch are finite: only once an epoch, since each check waits for the device."""
@@ -224,6 +234,7 @@ class _ByFormula:
     """What a :class:`~lit_lrsched.ScheduledLR` should have set: its values are worked out afresh at every tick."""
 
     untried = ""
+    follows_metric = False  # a plateau counts as it stands
 
     def __init__(self, optimizers: Sequence[Optimizer], number: int, config: SchedulerConfig) -> None:
         assert isinstance(config.scheduler, ScheduledLR)
@@ -283,6 +294,7 @@ class _ByReplay:
         self.schedulers = [one.scheduler for one in configs]
         self._configs = configs
         self.number, self._optimizers = number, optimizers
+        self.follows_metric = any(map(_is_plateau, self.schedulers))
         self.untried = ""
         self._quantities: tuple[str, ...] = ()
         self._groups: list[dict[str, Any]] = []
@@ -320,7 +332,7 @@ class _ByReplay:
     def _start_at(self, step: int, epoch: int, trainer: Trainer) -> None:
         cycles = any(getattr(scheduler, "cycle_momentum", False) for scheduler in self.schedulers)
         self._quantities = ("lr", "momentum") if cycles else ("lr",)
-        if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in self.schedulers):
+        if self.follows_metric:
             self._copy()  # with what it knows of the metric so far
         else:
             self._catch_up(step, epoch, trainer)
