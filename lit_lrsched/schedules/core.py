@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import Field, dataclass, fields, is_dataclass
 from html import escape
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from lit_lrsched.class_paths import WrittenAs, import_from, import_path, without_partial
@@ -48,12 +48,13 @@ class Horizon:
     steps_per_epoch: int | None = None
 
     def __post_init__(self) -> None:
-        given = {"steps": self.steps}
+        given: dict[str, Any] = {"steps": self.steps}
         if self.steps_per_epoch is not None:
             given["steps_per_epoch"] = self.steps_per_epoch
         for name, value in given.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise InputError(f"a horizon needs {name} to be a whole number of at least 1, got {value!r}")
+            object.__setattr__(self, name, int(value))  # NumPy's are whole numbers too
 
     def __str__(self) -> str:
         """Returns the length in words, such as ``550 steps (11 an epoch)``."""

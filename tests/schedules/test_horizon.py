@@ -7,6 +7,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
@@ -79,6 +80,15 @@ def test_epochs_of_unknown_length_are_refused_with_the_fix(case):
             use()
         assert "\n" not in str(caught.value)
     assert len(table(COUNT_EPOCHS[case], Horizon(100, steps_per_epoch=10))) == 100
+
+
+def test_a_horizon_takes_whole_numbers_of_numpy():
+    horizon = Horizon(np.int64(550), np.int32(11))
+    assert horizon == Horizon(550, 11)
+    assert (type(horizon.steps), type(horizon.steps_per_epoch)) == (int, int)
+    for wrong in (np.float64(550), np.bool_(True), True, 0, 5.0, "550"):
+        with pytest.raises(InputError, match="a horizon needs steps to be a whole number of at least 1, got"):
+            Horizon(wrong)
 
 
 def test_the_message_names_what_counts_epochs():
