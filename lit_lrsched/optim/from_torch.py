@@ -106,6 +106,28 @@ class FromTorch(Schedule):
         return _replay(self.scheduler, _in_ticks(self.arguments, horizon, stride), ticks)
 
 
+def made_scheduler(name: str, make: Callable[[Optimizer], LRScheduler], optimizer: Optimizer) -> LRScheduler:
+    """Returns the torch scheduler that a callable makes.
+
+    Args:
+        name: The parameter's name, for the message.
+        make: The callable.
+        optimizer: What it is given.
+
+    Raises:
+        InputError: When it refuses its arguments, or makes something else.
+    """
+    try:
+        scheduler: object = make(optimizer)
+    except InputError:
+        raise
+    except Exception as error:  # of any kind: torch checks few arguments
+        raise InputError(f"the scheduler cannot be made: {described(error)}: correct its arguments") from error
+    if not isinstance(scheduler, LRScheduler):
+        raise InputError(f"{name} returned {shown(scheduler)}, which is no torch scheduler: return one")
+    return scheduler
+
+
 def follows_metric(scheduler: Any) -> bool:
     """Tells a ``ReduceLROnPlateau``, or a callable that makes one, from what is a function of the step."""
     target = without_partial(scheduler)
@@ -128,14 +150,7 @@ class _Replay:
     def __init__(self, make: Callable[[Optimizer], LRScheduler], ticks: int) -> None:
         values = {"lr": 1.0, "momentum": 0.9}
         optimizer = DummyOptimizer([values], values)
-        try:
-            self._scheduler = make(optimizer)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"the scheduler cannot be made: {described(error)}: correct its arguments") from error
-        if not isinstance(self._scheduler, LRScheduler):
-            raise InputError(f"scheduler returned {shown(self._scheduler)}, which is no torch scheduler: return one")
+        self._scheduler = made_scheduler("scheduler", make, optimizer)
         self._group = optimizer.param_groups[0]
         self._ticks = ticks
         self._momentum = get_value(self._group, "momentum")

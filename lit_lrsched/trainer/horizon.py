@@ -58,7 +58,7 @@ def stepping_batches(trainer: Trainer) -> float:
     """
     if trainer.limit_train_batches == 0 or trainer.max_epochs == 0:  # which Lightning takes for 1 there
         return 0
-    accumulation, batches = _accumulation(trainer), trainer.num_training_batches
+    accumulation, batches = callback_of(trainer, GradientAccumulationScheduler), trainer.num_training_batches
     averaging = callback_of(trainer, StochasticWeightAveraging)
     if not (accumulation or averaging) or batches == math.inf or trainer.max_epochs in (None, -1):
         return trainer.estimated_stepping_batches
@@ -74,10 +74,6 @@ def stepping_batches(trainer: Trainer) -> float:
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
-def _accumulation(trainer: Trainer) -> GradientAccumulationScheduler | None:
-    return callback_of(trainer, GradientAccumulationScheduler)
-
-
 def callback_of(trainer: Trainer, kind: type[_Callback]) -> _Callback | None:
     """Returns the trainer's first callback of a kind."""
     return next((one for one in callbacks_of(trainer) if isinstance(one, either(kind))), None)
@@ -87,7 +83,7 @@ def why_no_epochs(trainer: Trainer) -> str | None:
     """Returns why the epochs of a run have no one length; None where they have."""
     if trainer.num_training_batches == math.inf:
         return "the training data has no length, so its epochs have none"
-    if _accumulation(trainer) is not None:
+    if callback_of(trainer, GradientAccumulationScheduler):
         return "GradientAccumulationScheduler gives epochs different numbers of steps, so they have no one length"
     return None
 

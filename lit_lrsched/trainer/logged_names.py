@@ -50,7 +50,7 @@ def logged_names(classes: Iterable[type]) -> LoggedNames:
     complete = True
     for each in dict.fromkeys(base for one in classes for base in one.__mro__):
         package = each.__module__.split(".")[0]
-        if package in _OF_LIBRARIES and not _is_demo(each):
+        if package in _OF_LIBRARIES and ".demos." not in each.__module__:
             continue
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(each)))
@@ -84,26 +84,19 @@ def _logged_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str
             yield None
 
 
-def _is_demo(each: type) -> bool:
-    return ".demos." in each.__module__
-
-
 def _lets_others_log(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Returns whether a function passes the module, or its ``log``, to code that is not read here."""
     modules = {argument.arg for argument in function.args.args if argument.arg in ("self", "pl_module", "module")}
     called = {id(call.func) for call in ast.walk(function) if isinstance(call, ast.Call)}
+    read = [node for node in ast.walk(function) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)]
+    if any(node.attr in _CALLS and id(node) not in called for node in read):
+        return True
     for node in ast.walk(function):
-        if isinstance(node, ast.Attribute) and node.attr in _CALLS and id(node) not in called and _is_load(node):
-            return True
         if isinstance(node, ast.Call) and not _cannot_log(node.func):
             given = [*node.args, *(keyword.value for keyword in node.keywords)]
             if any(isinstance(value, ast.Name) and value.id in modules for value in given):
                 return True
     return False
-
-
-def _is_load(node: ast.Attribute) -> bool:
-    return isinstance(node.ctx, ast.Load)
 
 
 def _cannot_log(called: ast.expr) -> bool:

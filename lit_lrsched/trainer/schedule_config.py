@@ -10,8 +10,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.class_paths import from_plain, without_partial
-from lit_lrsched.errors import InputError, described, shown
+from lit_lrsched.errors import InputError, shown
 from lit_lrsched.optim.clock import OnHorizonChange
+from lit_lrsched.optim.from_torch import made_scheduler
 from lit_lrsched.optim.kept_scheduler import KeptScheduler
 from lit_lrsched.optim.param_groups import undo_schedulers
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
@@ -91,7 +92,7 @@ def schedule_config(
         keep_schedules(trainer)
     else:
         interval = interval or "epoch"
-        scheduler = made_scheduler(cast("LRSchedulerCallable", schedule), optimizer)
+        scheduler = made_scheduler("schedule", cast("LRSchedulerCallable", schedule), optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
             monitor = monitor or getattr(scheduler, "monitor", None)  # which LightningCLI's class of this name has
         if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
@@ -190,23 +191,6 @@ def checked_schedule(name: str, schedule: object) -> Any:
             "(step, horizon) -> float"
         )
     return schedule
-
-
-def made_scheduler(make: LRSchedulerCallable, optimizer: Optimizer) -> LRScheduler:
-    """Returns the torch scheduler that a callable makes.
-
-    Raises:
-        InputError: When it refuses its arguments, or makes something else.
-    """
-    try:
-        scheduler: object = make(optimizer)
-    except InputError:
-        raise
-    except Exception as error:  # of any kind: torch checks few arguments
-        raise InputError(f"the scheduler cannot be made: {described(error)}: correct its arguments") from error
-    if not isinstance(scheduler, LRScheduler):
-        raise InputError(f"schedule returned {shown(scheduler)}, which is no torch scheduler: return one")
-    return scheduler
 
 
 def is_schedule(schedule: object) -> bool:
