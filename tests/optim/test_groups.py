@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RMSprop
 
@@ -18,7 +17,6 @@ from lit_lrsched import (
     Cosine,
     FromTorch,
     Horizon,
-    LearningRateLogger,
     Linear,
     OneCycle,
     Plateau,
@@ -28,7 +26,7 @@ from lit_lrsched import (
 )
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.param_groups import values_of
-from tests.training import Numbers, SaveAt, Small, sgd, small, used_by
+from tests.training import SaveAt, Small, sgd, small, used_by
 
 HORIZON = Horizon(4)
 
@@ -336,37 +334,3 @@ def test_a_group_that_joins_follows_what_drives_the_momentum_of_all():
     optimizer.load_state_dict(states[0])
     scheduler.load_state_dict(states[1])
     assert momenta(optimizer) == [0.8, 0.4, 0.0]
-
-
-class Kept(Logger):
-    """Keeps what is logged."""
-
-    name = version = "kept"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[tuple[int | None, dict[str, float]]] = []
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self.rows.append((step, metrics))
-
-    def log_hyperparams(self, *_: Any) -> None:
-        pass
-
-
-def test_what_is_logged_at_each_step_is_what_was_used():
-    kept = Kept()
-    used = used_by(
-        Small(),
-        LearningRateLogger(each_step=True, momentum=True, weight_decay=True),
-        ApplySchedule(Linear(), groups={"momentum": Linear(end=0.5)}),
-        data=Numbers(5),
-        logger=kept,
-        accumulate_grad_batches=2,
-        log_every_n_steps=1,
-    )
-    rows = [(step, metrics) for step, metrics in kept.rows if "lr/group0" in metrics]
-    assert [step for step, _ in rows] == list(range(9))  # one for each step, however many batches that has
-    assert [metrics["lr/group0"] for _, metrics in rows] == used.first_rates
-    assert [metrics["momentum/group0"] for _, metrics in rows] == [momenta[0] for momenta in used.momenta]
-    assert {metrics["weight_decay/group0"] for _, metrics in rows} == {0.01}

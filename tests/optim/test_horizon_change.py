@@ -14,9 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_lrsched import Cosine, Exponential, FromTorch, Horizon, Linear, Plateau, ScheduledLR, WarmupStableDecay
+from lit_lrsched import Cosine, Exponential, FromTorch, Horizon, Linear, ScheduledLR, WarmupStableDecay
 from lit_lrsched.errors import InputError
-from tests.training import Forgetful, Numbers, SaveAt, Small, Used, Validated, quiet_trainer, scheduled, small, used_by
+from tests.training import Forgetful, Numbers, SaveAt, Small, Used, quiet_trainer, scheduled, small, used_by
 
 LONGER = {"max_epochs": 6}
 SHORTER = {"max_epochs": 2}
@@ -280,20 +280,6 @@ def test_wherever_a_run_is_resumed_the_old_curve_goes_on(policy, before, after, 
     assert all(position <= old.horizon.steps for position in positions)
     if policy == "stretch" and first < new.horizon.steps:
         assert new.position == old.horizon.steps  # both end together
-
-
-def test_a_plateau_keeps_what_it_has_seen(tmp_path):
-    class Stalls(Validated):
-        val_losses = (1.0, 2.0, 0.5, 0.6)
-
-    def module() -> Stalls:
-        return Stalls(scheduled(Plateau(patience=0, factor=0.5)))
-
-    saver = SaveAt(tmp_path, "on_train_epoch_end")
-    used_by(module(), saver, val=Numbers(1))
-    # 2.0 was no better than 1.0: halved. Then 0.5 is better and 0.6 is not.
-    used = used_by(module(), val=Numbers(1), ckpt=saver.paths[1], max_epochs=5)
-    assert used.epochs() == pytest.approx([0.05, 0.05, 0.025])
 
 
 def test_both_rates_are_told_before_the_first_step(stopped, caplog):

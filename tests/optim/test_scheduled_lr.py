@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim import lr_scheduler as torch_schedulers
 
 from lit_lrsched import Exponential, Horizon, InverseTime, Linear, ScheduledLR, table
@@ -36,46 +36,6 @@ def test_each_epoch_as_torch(ours, theirs):
     mine = rates(ScheduledLR(make_optimizer(), ours, horizon, "epoch"), 50)
     assert mine == pytest.approx(rates(theirs(make_optimizer()), 50), rel=1e-12)
     assert mine == [0.1 * factor for factor in table(ours, horizon, "epoch")]
-
-
-def test_every_group_keeps_its_base_rate():
-    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
-    optimizer = SGD([{"params": weights[:1], "lr": 0.01}, {"params": weights[1:]}], lr=0.1)
-    scheduler = ScheduledLR(optimizer, Linear(), Horizon(4))
-    optimizer.step()
-    scheduler.step()
-    assert scheduler.get_last_lr() == [0.01 * 0.75, 0.1 * 0.75]
-
-
-def test_a_rate_in_a_tensor_stays_the_same_tensor():
-    rate = torch.tensor(0.1, dtype=torch.float64)
-    optimizer = Adam([torch.nn.Parameter(torch.zeros(1))], lr=rate, capturable=True)
-    scheduler = ScheduledLR(optimizer, Linear(), Horizon(4))
-    scheduler.step()
-    assert optimizer.param_groups[0]["lr"] is rate
-    assert rate.item() == pytest.approx(0.075, rel=1e-12)
-
-
-def test_resumes_exactly_from_any_step():
-    schedule, horizon = Exponential(0.9), Horizon(20, 1)
-    whole = rates(ScheduledLR(make_optimizer(), schedule, horizon), 20)
-    for stop in range(20):
-        first = ScheduledLR(make_optimizer(), schedule, horizon)
-        rates(first, stop)
-        second = ScheduledLR(make_optimizer(), schedule, horizon)
-        second.load_state_dict(first.state_dict())
-        assert rates(second, 20 - stop) == whole[stop:]
-
-
-def test_the_new_configuration_wins_over_the_checkpoint():
-    first = ScheduledLR(make_optimizer(), Linear(), Horizon(10))
-    rates(first, 5)
-    longer = ScheduledLR(make_optimizer(), Linear(), Horizon(20))
-    # from 0.1 * (1 - 5/10) = 0.05, at the end of step 5, to 0.075
-    with pytest.warns(UserWarning, match=r"Resumed at step 5 of 20: learning rate 0\.05 -> 0\.075 \(replan"):
-        longer.load_state_dict(first.state_dict())
-    # 5 of 20 steps are done: 0.1 * (1 - 5/20)
-    assert longer.optimizer.param_groups[0]["lr"] == pytest.approx(0.075, rel=1e-12)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, None, "0.5"])

@@ -99,11 +99,6 @@ def test_chain_refuses() -> None:
     assert len(table(chain, Horizon(120, 10))) == 120
 
 
-def test_product_golden() -> None:
-    # 1, 3/4, 1/2, 1/4 times 1, 1, 0.1, 0.1
-    assert table(Product([Linear(), Step("2st", gamma=0.1)]), Horizon(4)) == pytest.approx([1.0, 0.75, 0.05, 0.025])
-
-
 def test_repeat_golden() -> None:
     # cycles of 3 on a horizon of 3: 1, 2/3, 1/3; then half of it; the last one cut off
     factors = table(Repeat(Linear(), every="3st", shrink=0.5), Horizon(8))

@@ -260,23 +260,16 @@ def test_a_convolutional_network(by):
 
 
 @both
-@pytest.mark.parametrize("backend", ["eager", "inductor"])
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")  # the compiler has much to say that is not about this
-def test_a_compiled_network(backend, by, run_all):
-    if backend == "inductor" and not run_all:
-        pytest.skip("the real compiler takes a while: --all")
+def test_a_compiled_network(by):
     module = Pictures()
-    module.network = torch.compile(module.network, backend=backend)
+    module.network = torch.compile(module.network)
     try:
         used = fit(module, pictures, by=by)
     except torch._dynamo.exc.BackendCompilerFailed as error:
         pytest.skip(f"no compiler here: {error}")
     assert used.first_rates == expected(Horizon(10, 5), base=3e-4)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_compiled_module():
-    assert fit(torch.compile(Pictures(), backend="eager"), pictures).first_rates == expected(Horizon(10, 5), base=3e-4)
 
 
 @both

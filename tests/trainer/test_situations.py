@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler, StochasticWeightAveraging, Timer
+from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler, Timer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.tuner import Tuner
 from torch.optim import LBFGS, SGD
@@ -358,14 +358,3 @@ def test_the_learning_rate_finder_works_on_the_bare_rate_and_the_schedule_comes_
     assert len(found.results["lr"]) == 5
     trainer.fit(module, Numbers())
     assert used.first_rates[-12:] == [0.1 * factor for factor in table(Cosine(), Horizon(12, 4))]
-
-
-@pytest.mark.filterwarnings("ignore:Swapping scheduler", "ignore:SWA is currently only supported every epoch")
-def test_stochastic_weight_averaging_takes_over_when_its_time_comes():
-    averaging = StochasticWeightAveraging(swa_lrs=0.05, swa_epoch_start=2, annealing_epochs=1)
-    with pytest.warns(UserWarning, match="StochasticWeightAveraging sets the learning rate itself"):
-        used = used_by(small(Linear()), averaging)
-    # From the second epoch on its own scheduler is in charge: that holds the rate which it finds for an epoch, and
-    # then is at its own.
-    assert used.first_rates[:4] == pytest.approx([0.1 * (1 - n / 12) for n in range(4)])
-    assert used.first_rates[4:] == pytest.approx([0.1 * (1 - 4 / 12)] * 4 + [0.05] * 4)
