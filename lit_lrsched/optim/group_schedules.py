@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch.optim import Optimizer
 
 from lit_lrsched.errors import InputError, did_you_mean, shown
-from lit_lrsched.optim.param_groups import QUANTITIES, get_value, group_names, note_base_lr
+from lit_lrsched.optim.param_groups import QUANTITIES, base_lr_of, get_value, group_names, set_base
 from lit_lrsched.schedules.core import Schedule, as_schedule
 from lit_lrsched.schedules.plateau import Plateau
 
@@ -85,9 +85,10 @@ def group_schedules(optimizer: Optimizer, schedule: Schedule, others: Mapping[st
     found: dict[int, GroupSchedule] = {}
     for (index, quantity), driver in owner.items():
         group = optimizer.param_groups[index]
-        base = note_base_lr(group) if quantity == "lr" else get_value(group, quantity)
+        base = base_lr_of(group) if quantity == "lr" else get_value(group, quantity)
         if base == 0 and quantity != "lr":
             continue  # as in the group without weight decay: zero times a factor is zero
+        set_base(group, quantity, base)
         found.setdefault(id(driver), GroupSchedule(driver, [])).values.append(BaseValue(index, quantity, base))
     return list(found.values())
 

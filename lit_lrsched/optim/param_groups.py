@@ -19,8 +19,8 @@ from lit_lrsched.optim.torch_internals import parts_of
 
 QUANTITIES = ("lr", "momentum", "weight_decay")
 
-# What torch's schedulers note in a param group for themselves.
-_NOTES = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
+# What schedulers note in a param group for themselves: torch's, and ours of what they drive besides the rate.
+_NOTES = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "initial_momentum", "initial_weight_decay")
 
 
 def group_names(optimizer: Optimizer) -> list[str]:
@@ -119,30 +119,27 @@ def copied_lrs(optimizer: Optimizer) -> list[float | Tensor]:
     return [lr.clone() if isinstance(lr, Tensor) else lr for lr in lrs]
 
 
-def set_lr(group: dict[str, Any], lr: float) -> None:
-    """Sets the learning rate of a param group."""
-    set_value(group, "lr", lr)
-
-
 def base_lr_of(group: Mapping[str, Any]) -> float:
     """Returns what a schedule multiplies: the base rate that a scheduler has noted, or else the learning rate."""
     return float(group.get("initial_lr", group["lr"]))
 
 
-def note_base_lr(group: dict[str, Any]) -> float:
-    """Returns the base rate of a param group, and notes it there, so that schedulers made later find it."""
-    return float(group.setdefault("initial_lr", lr_of(group)))
+def set_base(group: dict[str, Any], quantity: str, base: float) -> None:
+    """Notes the base of a value, to which it can be set back; schedulers made from now on multiply that of the rate."""
+    group[f"initial_{quantity}"] = base
 
 
-def set_base_lr(group: dict[str, Any], lr: float) -> None:
-    """Sets the base rate that schedulers made from now on multiply; the learning rate stays."""
-    group["initial_lr"] = lr
+def back_to_bases(group: dict[str, Any]) -> None:
+    """Sets a param group to the base values that schedulers have noted, and forgets these.
 
-
-def back_to_base_lr(group: dict[str, Any]) -> None:
-    """Sets a param group to its base rate, and forgets that a scheduler was made for it."""
-    group["lr"] = base_lr_of(group)
-    forget_base_lr(group)
+    >>> group = {"lr": 0.01, "initial_lr": 0.1, "momentum": 0.45, "initial_momentum": 0.9, "weight_decay": 0.02}
+    >>> back_to_bases(group)
+    >>> group
+    {'lr': 0.1, 'momentum': 0.9, 'weight_decay': 0.02}
+    """
+    for quantity in QUANTITIES:
+        if (base := group.pop(f"initial_{quantity}", None)) is not None:
+            set_value(group, quantity, base)
 
 
 def forget_base_lr(group: dict[str, Any]) -> None:
@@ -266,9 +263,9 @@ class GroupValue(NamedTuple):
     def is_set_to(self, value: float) -> bool:
         """Returns whether it is set to a value: exactly, or up to rounding where a tensor holds it."""
         now, held = self.read(), self.group[self.key]
-        if not isinstance(held, Tensor):
-            return now == value
-        return math.isclose(now, value, rel_tol=max(1e-6, torch.finfo(held.dtype).eps))
+        if isinstance(held, Tensor) and held.is_floating_point():
+            return math.isclose(now, value, rel_tol=max(1e-6, torch.finfo(held.dtype).eps))
+        return now == value
 
 
 def group_values(optimizers: Sequence[Optimizer], quantities: Collection[str] = QUANTITIES) -> list[GroupValue]:
@@ -301,11 +298,11 @@ def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) 
     """Sets optimizers back to what they were given before schedulers were made for them.
 
     The learning rate becomes the base rate that a scheduler has noted, which is the one that the optimizer was given,
-    or the peak of a scheduler that overwrites it with its own; the momentum becomes the optimizer's own, where a
-    scheduler cycles it. The present rate says nothing: schedulers with a ``step`` of their own, those that are none of
-    torch's kind, such as those of timm, and what dampens rates for a warmup may have set any. Those that are none of
-    torch's multiply the rate of a param group by its ``lr_scale``, which becomes a part of it. Where no scheduler is
-    given, what one has noted in the param groups stays, since it may go on.
+    or the peak of a scheduler that overwrites it with its own; momentum and weight decay become the optimizer's own,
+    where a scheduler drives them. The present rate says nothing: schedulers with a ``step`` of their own, those that
+    are none of torch's kind, such as those of timm, and what dampens rates for a warmup may have set any. Those that
+    are none of torch's multiply the rate of a param group by its ``lr_scale``, which becomes a part of it. Where no
+    scheduler is given, what one has noted in the param groups stays, since it may go on.
 
     >>> import torch
     >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
@@ -323,10 +320,11 @@ def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) 
             rate = float(group.get("max_lr", group["initial_lr"])) if "initial_lr" in group else lr_of(group)
             if not are_all_of_torch:
                 rate *= float(group.get("lr_scale", 1.0))
+            set_base(group, "lr", rate)
+            back_to_bases(group)
             for note in _NOTES if schedulers else ():
                 group.pop(note, None)
-            set_lr(group, rate)
-            set_base_lr(group, rate)
+            set_base(group, "lr", rate)
 
 
 def _undo_cycles(scheduler: Any) -> None:

@@ -22,7 +22,7 @@ from lit_lrsched.optim.param_groups import (
     get_value,
     give_own_lrs,
     lr_of,
-    set_base_lr,
+    set_base,
     set_value,
 )
 from lit_lrsched.optim.torch_internals import leaves_out_its_step, tells_its_steps
@@ -270,7 +270,7 @@ class ScheduledLR(LRScheduler):
             return
         self.taken = dict(rates)
         for index, rate in rates.items():
-            set_base_lr(self.optimizer.param_groups[index], rate)
+            set_base(self.optimizer.param_groups[index], "lr", rate)
         self._group_schedules = [
             GroupSchedule(
                 one.schedule,
@@ -417,11 +417,10 @@ class ScheduledLR(LRScheduler):
         ]
 
     def _note_bases(self) -> None:
-        """Notes the base rates of the present configuration where the optimizer has taken up those of a checkpoint."""
+        """Notes the base values of the present configuration where the optimizer has taken up those of a checkpoint."""
         for one in self._group_schedules:
             for index, quantity, base in one.values:
-                if quantity == "lr":
-                    set_base_lr(self.optimizer.param_groups[index], base)
+                set_base(self.optimizer.param_groups[index], quantity, base)
 
     def _release(self, driven: list[tuple[int, str, float]]) -> None:
         """Sets values back to their bases that a schedule drove in the checkpoint and none drives now."""

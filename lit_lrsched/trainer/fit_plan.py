@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
 from lit_lrsched.optim.lengths import made_for
-from lit_lrsched.optim.param_groups import back_to_base_lr
+from lit_lrsched.optim.param_groups import back_to_bases
 from lit_lrsched.optim.replay import Replay
 from lit_lrsched.optim.run_plan import is_metric_driven, metrics_followed, plan_run
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
@@ -243,7 +243,7 @@ def plans_of(
     for name, schedule in schedules.items():
         (optimizer,) = Replay(configured.optimizers[:1], []).optimizers
         for group in optimizer.param_groups:
-            back_to_base_lr(group)
+            back_to_bases(group)
         try:
             returned = schedule_config(optimizer, schedule, trainer, **options)
             config = cast("dict[str, Any]", returned.get("lr_scheduler", {}))

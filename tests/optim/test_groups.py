@@ -233,7 +233,7 @@ def test_a_rate_in_a_tensor_under_a_trainer(tmp_path):
     assert used_by(Small(make), ApplySchedule(Linear()), ckpt=saver.paths[4]).rates == whole.rates[5:]
 
 
-def test_the_same_optimizer_in_a_second_fit_starts_from_its_own_rate():
+def test_the_same_optimizer_in_a_second_fit_starts_from_its_own_values():
     optimizers: list[Optimizer] = []
 
     def make(module: Small) -> Optimizer:
@@ -243,8 +243,9 @@ def test_the_same_optimizer_in_a_second_fit_starts_from_its_own_rate():
 
     module = Small(make)
     for _ in range(2):
-        used = used_by(module, ApplySchedule(Linear()))
+        used = used_by(module, ApplySchedule(Linear(), groups={"weight_decay": Linear()}))
         assert used.first_rates[:12] == pytest.approx([0.1 * (1 - n / 12) for n in range(12)])
+        assert [decays[0] for decays in used.decays] == pytest.approx([0.01 * (1 - n / 12) for n in range(12)])
 
 
 def test_groups_by_callback_and_by_configure_optimizers_are_the_same():

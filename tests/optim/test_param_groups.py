@@ -100,6 +100,12 @@ def test_a_value_in_a_tensor_is_compared_as_well_as_it_can_be_held(kind, other):
     assert not value.is_set_to(other)
 
 
+def test_a_value_in_a_tensor_of_whole_numbers_is_compared_exactly():
+    (value,) = group_values([SGD([torch.nn.Parameter(torch.zeros(1))], lr=torch.tensor(1))], ["lr"])
+    assert value.is_set_to(1.0)
+    assert not value.is_set_to(2.0)
+
+
 def test_a_rate_in_a_tensor_of_whole_numbers_is_refused():
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=torch.tensor(1))
     with pytest.raises(InputError, match=r"in a tensor of whole numbers: .* give it as torch.tensor\(1.0\)"):

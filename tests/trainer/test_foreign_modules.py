@@ -604,6 +604,13 @@ def test_momentum_that_a_replaced_scheduler_cycled_is_the_optimizers_own_again(m
     assert used.momenta == [[0.9]] * 12
 
 
+def test_what_a_replaced_schedule_of_ours_drove_is_the_optimizers_own_again():
+    groups = {"momentum": Linear(0.5, 1.0), "weight_decay": SCHEDULE}
+    used = used_by(Small(scheduled(Linear(), groups=groups)), ApplySchedule(SCHEDULE, replace=True))
+    assert used.momenta == [[0.9]] * 12
+    assert used.decays == [[0.01]] * 12
+
+
 def test_type_checkers_take_it_for_what_configure_optimizers_returns():
     assert get_type_hints(schedule_config)["return"] in get_args(OptimizerLRScheduler)
 

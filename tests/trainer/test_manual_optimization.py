@@ -9,13 +9,14 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from torch.optim import SGD
-from torch.optim.lr_scheduler import LinearLR, StepLR
+from torch.optim.lr_scheduler import LinearLR, OneCycleLR, StepLR
 
 from lit_lrsched import ApplySchedule, Horizon, WarmupCosine, schedule_config, table
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.callbacks.start_audit import StartAudit
 from lit_lrsched.trainer.fit_plan import configure, plan_fit
+from lit_lrsched.trainer.schedule_config import unscheduled
 from tests.reading import run_folder, scalars
 from tests.training import BATCHES, Numbers, OfTimm, SaveAt, Small, Used, quiet_trainer, sgd, used_by
 
@@ -268,6 +269,15 @@ def test_a_hook_of_the_modules_own_does_not_change_the_plan(kind, by, accumulate
     horizon = Horizon(EPOCHS * -(-BATCHES // accumulate), -(-BATCHES // accumulate))
     assert used.first_rates == [0.1 * factor for factor in table(SCHEDULE, horizon)]
     assert receipt.text() == f"learning rate followed the plan ({horizon.steps} of {horizon.steps} steps)"
+
+
+def test_momentum_that_the_scheduler_of_such_a_module_cycled_is_the_optimizers_own_without_it():
+    class Unscheduled(OwnHook):
+        def configure_optimizers(self) -> Any:
+            cycle = partial(OneCycleLR, max_lr=0.1, total_steps=99)
+            return unscheduled(schedule_config(sgd(self), cycle, self.trainer))
+
+    assert used_by(Unscheduled()).momenta == [[0.9]] * 12
 
 
 def test_a_hook_of_the_modules_own_with_a_scheduler_that_moves_each_epoch():
