@@ -210,7 +210,8 @@ def _judged(
     is_guess = steps_schedulers_itself(trainer)
     if is_guess and broken:
         of_plan = [Finding("warning", broken.replace("training will stop", "the schedule cannot be tried out"))]
-    on_a_part = trainer.limit_train_batches != 1.0  # overfit_batches sets it too
+    limit = trainer.limit_train_batches  # overfit_batches sets it too
+    on_a_part = limit != 1.0 or isinstance(limit, int)  # 1 is one batch
     soft = [*known, *of_plan] if is_guess else of_plan if on_a_part and not broken else []
     return [Finding("warning", one.text) if one in soft else one for one in [*known, *of_plan]]
 

@@ -96,7 +96,13 @@ def test_a_metric_of_validation_needs_validation_data(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("level", "told"), [("--audit=warn", 1), ("--audit=off", 0), ("--trainer.fast_dev_run=true", 0)]
+    ("level", "told"),
+    [
+        ("--audit=warn", 1),
+        ("--audit=off", 0),
+        ("--trainer.fast_dev_run=true", 0),
+        ("--trainer.limit_train_batches=1", 1),  # one batch, and not all of them
+    ],
 )
 def test_a_failure_is_trained_where_that_is_asked_for(command, level, told):
     arguments = ["--lr_scheduler=Linear", "--lr_scheduler.over=2ep", level]
