@@ -43,7 +43,9 @@ def to_plain(value: Any) -> Any:
     >>> to_plain(Constant(0.5))
     {'class_path': 'lit_lrsched.Constant', 'init_args': {'factor': 0.5}}
     """
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if isinstance(value, float):
+        return float(value)  # NumPy's are of a class of their own, which neither YAML nor a checkpoint takes
+    if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}

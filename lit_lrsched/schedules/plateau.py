@@ -139,7 +139,7 @@ class Plateau(Schedule):
         if state.cooldown > 0:
             return PlateauState(state.factor, best, 0, state.cooldown - 1)
         if bad > self.patience:
-            return PlateauState(max(state.factor * self.factor, self.min_factor), best, 0, self.cooldown)
+            return PlateauState(float(max(state.factor * self.factor, self.min_factor)), best, 0, self.cooldown)
         return PlateauState(state.factor, best, bad, 0)
 
     def spans(self, horizon: Horizon) -> list[Span]:

@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Union
 
+import numpy as np
 import pytest
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from lit_lrsched.class_paths import WrittenAs
+from lit_lrsched.class_paths import WrittenAs, to_plain
 from lit_lrsched.schedules.compose import Chain, Phase, Product
 from lit_lrsched.schedules.core import Horizon, Schedule, table
 from lit_lrsched.schedules.custom import halve_every_epoch
@@ -52,6 +53,10 @@ def test_round_trip(name: str, parse: Callable[..., tuple[Schedule, str]]) -> No
     assert printed_again == printed
     assert hash(first) == hash(again)
     assert table(first, Horizon(40, 5)) == table(CATALOGUE[name], Horizon(40, 5))
+
+
+def test_numbers_of_numpy_are_written_as_numbers() -> None:
+    assert yaml.safe_load(yaml.safe_dump(to_plain(Linear(end=np.float64(0.5)))))["init_args"]["end"] == 0.5
 
 
 def test_options(parse: Callable[..., tuple[Schedule, str]]) -> None:

@@ -4,6 +4,7 @@ import math
 import random
 from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -91,9 +92,10 @@ def test_update_is_pure_and_the_state_is_plain() -> None:
     assert all(type(value) in (int, float) for value in vars(plateau.update(before, 0.6)).values())
 
 
-def test_a_number_like_metric_is_stored_as_a_float() -> None:
-    state = Plateau().update(Plateau().start(), torch.tensor(0.25))  # type: ignore[arg-type]
-    assert type(state.best) is float
+def test_numbers_of_torch_and_numpy_are_stored_as_floats() -> None:
+    plateau = Plateau(factor=np.float64(0.5), patience=0)
+    state = plateau.update(plateau.update(plateau.start(), torch.tensor(0.25)), 1.0)  # type: ignore[arg-type]
+    assert (type(state.best), type(state.factor)) == (float, float)
 
 
 def test_as_a_function_it_is_the_wrapped_schedule() -> None:
