@@ -350,7 +350,8 @@ class ScheduledLR(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         """Returns what cannot be recomputed from the configuration, as numbers, lists and dicts.
 
-        Horizon, interval and rates are kept to notice a change; the clock, because an earlier change may have bent it.
+        Horizon, interval, metric and rates are kept to notice a change; the clock, because an earlier change may have
+        bent it.
         """
         driven = [value for one in self._group_schedules for value in one.values]
         driven += [BaseValue(index, quantity, base) for (index, quantity), base in self._joined.items()]
@@ -365,8 +366,9 @@ class ScheduledLR(LRScheduler):
         }
         if self.taken:
             state["taken"] = dict(self.taken)
-        if self.plateau is not None:
+        if isinstance(self.schedule, Plateau) and self.plateau is not None:
             state["plateau"] = dataclasses.asdict(self.plateau)
+            state["metric"] = self.schedule.metric
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -384,8 +386,10 @@ class ScheduledLR(LRScheduler):
         self.last_epoch = state_dict["last_epoch"]
         clock = Clock.from_list(state_dict["clock"])
         self._clock = dataclasses.replace(clock, horizon=self._with_known_epochs(clock.horizon))
-        if self.plateau is not None and "plateau" in state_dict:
-            self.plateau = PlateauState(**state_dict["plateau"])
+        if isinstance(self.schedule, Plateau) and "plateau" in state_dict:
+            self.plateau, metric = PlateauState(**state_dict["plateau"]), self.schedule.metric
+            if state_dict.get("metric", metric) != metric:  # what was best of another says nothing
+                self.plateau = dataclasses.replace(self.schedule.start(), factor=self.plateau.factor)
         self._take_joined(state_dict["joined"], state_dict["driven"])
         self._take(state_dict.get("taken", {}))
         if (old, self.interval) != (self.horizon, state_dict["interval"]):

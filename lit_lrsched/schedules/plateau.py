@@ -116,6 +116,11 @@ class Plateau(Schedule):
         """Which way the metric is better: the mode, or what its name implies."""
         return direction_for("monitor", self.monitor, self.mode)
 
+    @property
+    def metric(self) -> list[str]:
+        """What it follows: the metric's name, and which way that is better."""
+        return [self.monitor, self.direction]
+
     def __call__(self, step: int, horizon: Horizon) -> float:
         """Returns the wrapped schedule's factor at a step."""
         return factor_at(self.wrapped, step, horizon)

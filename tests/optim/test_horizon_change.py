@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_lrsched import Cosine, Exponential, FromTorch, Horizon, Linear, ScheduledLR, WarmupStableDecay
+from lit_lrsched import Cosine, Exponential, FromTorch, Horizon, Linear, Plateau, ScheduledLR, WarmupStableDecay
 from lit_lrsched.errors import InputError
 from tests.training import Forgetful, Numbers, SaveAt, Small, Used, quiet_trainer, scheduled, small, used_by
 
@@ -280,6 +280,22 @@ def test_wherever_a_run_is_resumed_the_old_curve_goes_on(policy, before, after, 
     assert all(position <= old.horizon.steps for position in positions)
     if policy == "stretch" and first < new.horizon.steps:
         assert new.position == old.horizon.steps  # both end together
+
+
+def test_of_another_metric_a_plateau_keeps_what_was_cut_and_not_what_was_best():
+    def make(monitor: str) -> ScheduledLR:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        return ScheduledLR(optimizer, Plateau(monitor=monitor, patience=0, factor=0.5), Horizon(10))
+
+    before, after, same = make("val_acc"), make("val_loss"), make("val_acc")
+    for accuracy in (0.9, 0.8):
+        before.observe(accuracy)
+    after.load_state_dict(before.state_dict())
+    same.load_state_dict(before.state_dict())
+    assert same.plateau == before.plateau
+    for loss in (2.3, 2.0):
+        after.observe(loss)
+    assert after.get_last_lr() == [0.05]
 
 
 def test_both_rates_are_told_before_the_first_step(stopped, caplog):
