@@ -273,6 +273,15 @@ def test_a_resumed_run_that_takes_its_arguments_from_the_checkpoint(checkpoint):
     assert "from the checkpoint, T_max is 22 and not 55 (0 of 33 steps from step 22 followed it)" in text
 
 
+def test_a_second_fit_begins_schedulers_of_torch_anew_as_planned():
+    receipt = Receipt()
+    trainer = tiny_trainer(receipt, max_epochs=2)
+    for epochs in (2, 4):
+        trainer.fit_loop.max_epochs = epochs
+        trainer.fit(Tiny(configured_by(EXPONENTIAL, "step")))
+    assert receipt.text() == "learning rate followed the plan (22 of 22 steps from step 22)"
+
+
 @pytest.mark.filterwarnings("ignore:Swapping scheduler")
 def test_a_scheduler_that_was_replaced():
     averaging = StochasticWeightAveraging(swa_lrs=0.05, swa_epoch_start=3, annealing_epochs=1)

@@ -23,7 +23,7 @@ from lit_lrsched.optim.torch_internals import leaves_out_its_step, tells_its_ste
 from lit_lrsched.optim.training_loop import SchedulerConfig, scheduler_config
 from lit_lrsched.schedules.plateau import PlateauState
 from lit_lrsched.trainer.horizon import callback_of, stepping_batches, steps_reached
-from lit_lrsched.trainer.lightning_internals import callbacks_of
+from lit_lrsched.trainer.lightning_internals import callbacks_of, loaded_checkpoint
 from lit_lrsched.trainer.lightning_package import Callback, LightningModule, StochasticWeightAveraging, Trainer
 from lit_lrsched.trainer.other_rates import rates_from_elsewhere
 
@@ -62,7 +62,7 @@ class Receipt(Callback):
         self._optimizers: list[Optimizer] = []
         self._begun = self._begun_batches = self._batches = self._epoch = 0
         self._planned = math.inf  # steps of the whole run, batches with manual optimization
-        self._manual = self._trained = self._stepped = False
+        self._manual = self._trained = self._stepped = self._has_checkpoint = False
         self._outputs: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -72,6 +72,7 @@ class Receipt(Callback):
         self._plans = _plans(trainer)
         self._trained = self._stepped = False
         self._manual = not pl_module.automatic_optimization
+        self._has_checkpoint = bool(loaded_checkpoint(trainer))
         self._outputs = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -87,7 +88,8 @@ class Receipt(Callback):
         # Where epochs have another length than until now, what is done counts for another number of steps.
         self._planned = done + planned - steps_reached(trainer) if 0 < planned < math.inf else math.inf
         for plan in self._plans:
-            plan.start_at(done, self._epoch, trainer)
+            # In a second fit of one trainer torch's schedulers begin anew.
+            plan.start_at(*((done, self._epoch) if self._has_checkpoint else (0, 0)), trainer)
 
             def check(plan: _ByFormula | _ByReplay = plan) -> None:
                 if not leaves_out_its_step(trainer.optimizers[plan.number]):
