@@ -14,7 +14,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from lit_lrsched.class_paths import without_partial
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.dummy_optimizer import DummyOptimizer
-from lit_lrsched.optim.param_groups import values_of
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.torch_internals import parts_of
 from lit_lrsched.optim.training_loop import Resumed, SchedulerConfig
@@ -33,8 +32,8 @@ class Replay:
     >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     >>> replay = Replay([optimizer], [SchedulerConfig(ExponentialLR(optimizer, 0.5), "epoch")])
     >>> replay.after_epoch(0)
-    >>> replay.values()["lr/group0"], optimizer.param_groups[0]["lr"]
-    (0.05, 0.1)
+    >>> [one.param_groups[0]["lr"] for one in (*replay.optimizers, optimizer)]
+    [0.05, 0.1]
     """
 
     def __init__(self, optimizers: Sequence[Optimizer], configs: Sequence[SchedulerConfig]) -> None:
@@ -81,10 +80,6 @@ class Replay:
     def by_step(self) -> bool:
         """Whether any scheduler moves on within an epoch."""
         return any(config.interval == "step" for config in self.configs)
-
-    def values(self) -> dict[str, float]:
-        """Returns what the optimizers are set to."""
-        return values_of(self.optimizers)
 
     def after_step(self, batch: int, metric: float | None = None) -> None:
         """Does what comes after an optimizer step: the one of the batch with this index in its epoch."""

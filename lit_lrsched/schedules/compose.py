@@ -259,15 +259,11 @@ class Repeat(Schedule):
         own = self._cycle(horizon)
         last = horizon.steps - 1
         cycle, t = divmod(min(step, last), own.steps)
-        return self.shrink**cycle * factor_at(self._part, t if step <= last else t + 1, own)
+        return self.shrink**cycle * factor_at(as_schedule(self.schedule), t if step <= last else t + 1, own)
 
     def spans(self, horizon: Horizon) -> list[Span]:
         """Returns the cycles."""
         return cycles(self._cycle(horizon).steps, horizon.steps)
-
-    @cached_property
-    def _part(self) -> Schedule:
-        return as_schedule(self.schedule)
 
     @per_horizon
     def _cycle(self, horizon: Horizon) -> Horizon:

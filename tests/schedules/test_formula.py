@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from lit_lrsched.errors import InputError
-from lit_lrsched.schedules.core import Horizon, Schedule, table
+from lit_lrsched.schedules.core import Horizon, table
 from lit_lrsched.schedules.custom import Custom
 from lit_lrsched.schedules.decays import Linear
 from lit_lrsched.schedules.formula import Formula
-from lit_lrsched.schedules.shapes import Exponential, InverseTime
 
 HORIZON = Horizon(60, steps_per_epoch=6)
 
@@ -40,18 +39,6 @@ HORIZON = Horizon(60, steps_per_epoch=6)
 )
 def test_formula(formula: str, meaning: Callable[[int], float]) -> None:
     assert table(Formula(formula), HORIZON) == pytest.approx([meaning(t) for t in range(60)], rel=1e-15)
-
-
-@pytest.mark.parametrize(
-    ("formula", "schedule"),
-    [
-        ("1 - progress", Linear()),
-        ("1 / (1 + 0.01 * epoch)", InverseTime(0.01)),
-        ("0.95 ** epoch", Exponential(0.95)),
-    ],
-)
-def test_a_formula_of_a_shape_is_the_shape(formula: str, schedule: Schedule) -> None:
-    assert table(Formula(formula), HORIZON) == pytest.approx(table(schedule, HORIZON), rel=1e-14)
 
 
 def test_powers_of_long_runs() -> None:

@@ -71,15 +71,6 @@ def test_golden(schedule: Schedule, factors: list[float]) -> None:
     assert table(schedule, horizon)[: len(factors)] == pytest.approx(factors, rel=1e-14, abs=1e-16)
 
 
-@pytest.mark.parametrize(
-    "schedule", [Linear(0.7, 0.3), Cosine(0.7, 0.3), Polynomial(1.7, 0.7, 0.3), OneMinusSqrt(0.7, 0.3), Rex(0.7, 0.3)]
-)
-def test_both_ends_are_exact_and_the_end_is_held(schedule: Schedule) -> None:
-    horizon = Horizon(17)
-    assert schedule(0, horizon) == 0.7
-    assert {schedule(step, horizon) for step in (17, 18, 1000)} == {0.3}
-
-
 def test_exponential_and_inverse_time_are_exact_at_the_start_of_an_epoch() -> None:
     for steps_per_epoch in (1, 7, 11):
         horizon = Horizon(60 * steps_per_epoch, steps_per_epoch)

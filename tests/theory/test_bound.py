@@ -33,16 +33,6 @@ def by_the_formula(factors: list[float]) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "peak", "value"),
-    [(Linear(), 0.9913, 2.0126), (Constant(), 0.3635, 2.7509)],
-    ids=["linear", "constant"],
-)
-def test_the_known_bounds(schedule, peak, value):
-    bound = convex_bound(schedule, Horizon(400))
-    assert (20 * bound.peak, 20 * bound.value) == (pytest.approx(peak, abs=5e-5), pytest.approx(value, abs=5e-5))
-
-
-@pytest.mark.parametrize(
     ("factors", "peak", "value"),
     [
         # one step: t1 = 1/2, t2 = 1/2, and t3 has no term
@@ -108,10 +98,6 @@ def test_a_transfer_there_and_back(one, other):
     a, b = (lambda step, _: one[step]), (lambda step, _: other[step])
     assert transfer(a, a, horizon) == 1
     assert transfer(a, b, horizon) * transfer(b, a, horizon) == pytest.approx(1)
-
-
-def test_a_rate_tuned_with_a_constant_for_a_line():
-    assert 0.1 * transfer(Constant(), Linear(), Horizon(400)) == pytest.approx(0.27, abs=0.005)
 
 
 # --- long runs

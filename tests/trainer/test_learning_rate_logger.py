@@ -143,26 +143,12 @@ def test_names_depend_on_neither_optimizer_nor_scheduler(make, schedule):
     assert {name for name in names if "/" in name} == {"lr/group0", "momentum/group0", "weight_decay/group0"}
 
 
-@pytest.mark.parametrize(
-    ("make", "momentum"),
-    [
-        (lambda parameters: SGD(parameters, lr=0.1, momentum=0.9, weight_decay=0.25), 0.9),
-        (lambda parameters: Adam(parameters, lr=0.1, betas=(0.8, 0.99), weight_decay=0.25), 0.8),
-    ],
-    ids=["SGD", "Adam"],
-)
-def test_momentum_and_weight_decay_on_request(make, momentum):
-    def configure(module):
-        return make(module.parameters())
-
-    assert fit(configure, max_epochs=1).records[0] == (0, {"lr/group0": 0.1})
-    callback = LearningRateLogger(momentum=True)
-    assert fit(configure, callback, max_epochs=1).records[0] == (0, {"lr/group0": 0.1, "momentum/group0": momentum})
-    callback = LearningRateLogger(momentum=True, weight_decay=True)
-    assert fit(configure, callback, max_epochs=1).records[0] == (
-        0,
-        {"lr/group0": 0.1, "momentum/group0": momentum, "weight_decay/group0": 0.25},
-    )
+@pytest.mark.parametrize("asked", [(), ("momentum",), ("weight_decay",)])
+def test_momentum_and_weight_decay_on_request(asked):
+    configure = partial(sgd, momentum=0.9, weight_decay=0.25)
+    memory = fit(configure, LearningRateLogger(**dict.fromkeys(asked, True)), max_epochs=1)
+    others = {f"{name}/group0": {"momentum": 0.9, "weight_decay": 0.25}[name] for name in asked}
+    assert memory.records[0] == (0, {"lr/group0": 0.1, **others})
 
 
 def test_an_optimizer_without_momentum_logs_none():

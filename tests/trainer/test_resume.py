@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -348,21 +349,11 @@ def test_fit_again_in_the_same_process_goes_on(caplog):
     )
 
 
-class Says:
-    """What a run says before its first step."""
-
-    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level("INFO", logger="lightning.pytorch")
-        self._caplog = caplog
-
-    def __call__(self) -> str:
-        (said,) = [text for text in self._caplog.messages if text.startswith("Resumed")]
-        return said
-
-
 @pytest.fixture
-def says(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Says:
-    return Says(caplog)
+def says(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """Returns what a run says before its first step."""
+    caplog.set_level("INFO", logger="lightning.pytorch")
+    return lambda: "".join(text for text in caplog.messages if text.startswith("Resumed"))
 
 
 def test_the_same_schedule_says_that_the_rate_is_the_same(tmp_path, says):
