@@ -197,7 +197,7 @@ def is_schedule(schedule: object) -> bool:
     """Tells whether it is a schedule, which takes ``(step, horizon)``; a torch scheduler takes an optimizer."""
     if isinstance(schedule, Schedule):
         return True
-    if isinstance(schedule, type) or not callable(schedule):
+    if isinstance(without_partial(schedule), type) or not callable(schedule):
         return False
     required = [
         parameter

@@ -513,6 +513,8 @@ def test_a_torch_scheduler_that_cannot_be_made():
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     with pytest.raises(InputError, match=r"the scheduler cannot be made: KeyError: 'lr0' \(test_mistakes.py, line"):
         schedule_config(optimizer, OfMine, trainer=None)
+    with pytest.raises(InputError, match=r"the scheduler cannot be made: TypeError: StepLR.* missing .* 'step_size'"):
+        schedule_config(optimizer, partial(StepLR, gamma=0.5), trainer=None)
     with pytest.raises(InputError, match="schedule returned None, which is no torch scheduler"):
         schedule_config(optimizer, lambda optimizer: None, trainer=None)
     with pytest.raises(InputError, match="class_path=3 is not text"):
