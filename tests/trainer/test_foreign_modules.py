@@ -679,7 +679,7 @@ trainer:
 
 
 class Remembers(Small):
-    def __init__(self, schedule: Any = None, groups: Any = None) -> None:
+    def __init__(self, schedule: Any = None, groups: Any = None, others: Any = ()) -> None:
         super().__init__(partial(self._configure, schedule=schedule, groups=groups))
         self.save_hyperparameters()
 
@@ -689,7 +689,7 @@ class Remembers(Small):
 
 
 def test_a_schedule_among_the_hyperparameters_is_logged_and_saved_as_plain_values(tmp_path):
-    module = Remembers(Linear(end=0.5), {"momentum": Constant()})
+    module = Remembers(Linear(end=0.5), {"momentum": Constant()}, (Constant(),))
     plain = {"class_path": "lit_lrsched.Linear", "init_args": {"start": 1.0, "end": 0.5, "over": None}}
     saver = SaveAt(tmp_path)
     whole = used_by(module, saver, logger=CSVLogger(tmp_path, version=0), log_every_n_steps=1)

@@ -293,8 +293,8 @@ def _plain(value: Any) -> Any:
     """Returns a value with class path and arguments in place of the schedules in it that have a path."""
     if type(value) is dict:
         return {name: _plain(one) for name, one in value.items()}
-    if type(value) is list:
-        return [_plain(one) for one in value]
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
     if isinstance(value, Schedule):
         with suppress(InputError):
             return to_plain(value)
