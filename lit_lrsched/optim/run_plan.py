@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.dummy_optimizer import DummyOptimizer, check_replayable
+from lit_lrsched.optim.from_torch import made_scheduler
 from lit_lrsched.optim.lengths import LENGTHS, made_for
 from lit_lrsched.optim.param_groups import group_values, works_out_its_rate
 from lit_lrsched.optim.replay import Replay
@@ -238,12 +239,7 @@ def plan_of_torch(
         check_positive("lr", lr, example=0.1)
     defaults = {"lr": 1.0 if lr is None else lr, "momentum": 0.0, "weight_decay": 0.0}
     optimizer = DummyOptimizer([defaults], defaults)
-    try:
-        scheduler = make(optimizer)
-    except InputError:
-        raise
-    except Exception as error:  # of any kind: torch checks few arguments, and stumbles over the others
-        raise InputError(f"the scheduler refuses its arguments: {str(error) or type(error).__name__}") from error
+    scheduler = made_scheduler("make", make, optimizer)
     if isinstance(scheduler, ReduceLROnPlateau):
         if monitor and (reason := contradiction(monitor, scheduler.mode)):
             raise InputError(reason)

@@ -341,7 +341,7 @@ FAILURES = [
     ("--lr_scheduler=Linear --lr_scheduler.over=5ep", ["0 from step 50 (epoch 5) on", "last 450 of 500 steps"]),
     ("--lr_scheduler=Step --lr_scheduler.every=99ep", ["never changes"]),
     ("--lr_scheduler=StepLR --lr_scheduler.step_size=99", ["StepLR never changes", "step_size=99"]),
-    (ONE_CYCLE, ["refuses its arguments", "total_steps"]),
+    (ONE_CYCLE, ["cannot be made", "total_steps", "correct its arguments"]),
     (f"{ONE_CYCLE} --lr_scheduler.total_steps=500", ["total_steps=500 and moves on 50 times", "set interval='step'"]),
     (f"{ONE_CYCLE} --lr_scheduler.total_steps=9", ["training will stop", "9", "set total_steps=50"]),
     (
