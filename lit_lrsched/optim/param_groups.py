@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR
 
 from lit_lrsched.errors import InputError
+from lit_lrsched.optim.kept_scheduler import kept_by
 from lit_lrsched.optim.torch_internals import parts_of
 
 QUANTITIES = ("lr", "momentum", "weight_decay")
@@ -184,11 +185,8 @@ def base_values_of(group: Mapping[str, Any]) -> dict[str, float]:
     >>> base_values_of({"lr": 0.05, "initial_lr": 0.1, "betas": (0.9, 0.999)})
     {'lr': 0.1, 'momentum': 0.9}
     """
-    found = {
-        "lr": group.get("initial_lr", group.get("lr")),
-        "momentum": momentum_of(group),
-        "weight_decay": group.get("weight_decay"),
-    }
+    present = {**group, "momentum": momentum_of(group)}
+    found = {quantity: group.get(f"initial_{quantity}", present.get(quantity)) for quantity in QUANTITIES}
     return {quantity: float(value) for quantity, value in found.items() if value is not None}
 
 
@@ -311,7 +309,7 @@ def undo_schedulers(optimizers: Iterable[Optimizer], schedulers: Iterable[Any]) 
     >>> lr_of(optimizer.param_groups[0])
     0.1
     """
-    schedulers = list(schedulers)
+    schedulers = [kept_by(scheduler) for scheduler in schedulers]
     for scheduler in schedulers:
         _undo_cycles(scheduler)
     are_all_of_torch = all(isinstance(scheduler, LRScheduler) for scheduler in schedulers)

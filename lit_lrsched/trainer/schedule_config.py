@@ -13,7 +13,7 @@ from lit_lrsched.class_paths import from_plain, without_partial
 from lit_lrsched.errors import InputError, shown
 from lit_lrsched.optim.clock import OnHorizonChange
 from lit_lrsched.optim.from_torch import made_scheduler
-from lit_lrsched.optim.kept_scheduler import KeptScheduler, kept_by
+from lit_lrsched.optim.kept_scheduler import KeptScheduler
 from lit_lrsched.optim.param_groups import undo_schedulers
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.checks import check_choice
@@ -214,5 +214,5 @@ def unscheduled(returned: Any) -> list[Optimizer]:
         return []
     optimizers, schedulers = optimizers_in(returned)
     each = [one.get("scheduler") if isinstance(one, Mapping) else one for one in schedulers]
-    undo_schedulers(optimizers, [kept_by(scheduler) for scheduler in each if scheduler is not None])
+    undo_schedulers(optimizers, [scheduler for scheduler in each if scheduler is not None])
     return optimizers

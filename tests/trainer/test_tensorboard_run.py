@@ -127,6 +127,14 @@ def test_a_text_cannot_break_the_table(tmp_path, monkeypatch):
     assert rows[-2:] == ["| schedule | Labelled |", r"| schedule.label | a\|b \| c \| |"]
 
 
+def test_columns_hold_the_optimizers_own_values(tmp_path):
+    groups = {"momentum": Linear(0.5, 1.0)}
+    module = Tiny(lambda own: schedule_config(own.make_optimizer(), Linear(0.1, 1.0), own.trainer, groups=groups))
+    logger = CSVLogger(tmp_path)
+    tiny_trainer(callbacks=[TensorBoardRun()], logger=logger, max_epochs=1).fit(module)
+    assert (logger.experiment.hparams["lr"], logger.experiment.hparams["momentum"]) == (0.03, 0.9)
+
+
 class Tabulated(LRScheduler):
     """Takes its factors from a tensor."""
 

@@ -11,7 +11,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from lit_lrsched.errors import InputError
 from lit_lrsched.optim.clock import OnHorizonChange
 from lit_lrsched.optim.group_schedules import check_groups
-from lit_lrsched.optim.kept_scheduler import kept_by
 from lit_lrsched.optim.param_groups import check_lrs, undo_schedulers, values_of
 from lit_lrsched.schedules.core import Interval, Schedule, ScheduleLike, name_of
 from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper, keep_schedules
@@ -87,7 +86,7 @@ class ApplySchedule(ScheduleKeeper):
                 f"{module} already has {' and '.join(present)}: remove it from configure_optimizers, "
                 "or set replace=True to take its place"
             )
-        undo_schedulers(trainer.optimizers, [kept_by(config.scheduler) for config in trainer.lr_scheduler_configs])
+        undo_schedulers(trainer.optimizers, [config.scheduler for config in trainer.lr_scheduler_configs])
         if present:
             rank_zero_info(
                 f"{name_of(self.schedule)} takes the place of {module}'s {' and '.join(present)}, "
