@@ -22,7 +22,7 @@ from lit_lrsched import ApplySchedule, Cosine, Linear, Plateau, ScheduleReport, 
 from lit_lrsched.trainer.callbacks.receipt import Receipt
 from lit_lrsched.trainer.callbacks.start_audit import StartAudit
 from lit_lrsched.trainer.fit_plan import DoesNotFit, configure, plan_fit
-from tests.training import Tiny, TinyByHand, tiny_trainer
+from tests.training import Tiny, TinyByHand, scheduled, tiny_trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*ended before the epoch ended"),
@@ -31,10 +31,7 @@ pytestmark = [
 
 
 def configured_by(schedule, interval=None, monitor=None):
-    def configure_optimizers(module: Tiny):
-        return schedule_config(module.make_optimizer(), schedule, module.trainer, interval=interval, monitor=monitor)
-
-    return configure_optimizers
+    return scheduled(schedule, Tiny.make_optimizer, interval=interval, monitor=monitor)
 
 
 def receipt_of(configure_optimizers, *callbacks, module=Tiny, ckpt_path=None, **options) -> str:

@@ -21,7 +21,7 @@ from lit_lrsched.trainer.callbacks.start_audit import StartAudit, TrainingRefuse
 from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 from lit_lrsched.trainer.fit_plan import audit_fit
 from tests.reading import run_folder
-from tests.training import Numbers, Tiny, TinyByHand, Validated, quiet_trainer, tiny_trainer
+from tests.training import Numbers, Tiny, TinyByHand, Validated, quiet_trainer, scheduled, tiny_trainer
 
 ONE_CYCLE = "--lr_scheduler=OneCycleLR --lr_scheduler.max_lr=0.1"
 FEW_EPOCHS = "--trainer.max_epochs=4 --trainer.limit_test_batches=1"
@@ -220,9 +220,7 @@ def test_another_projects_command_refuses_in_one_line_on_all_processes(tmp_path)
 
 
 def by(schedule: Any, interval: Any = None, monitor: str | None = None) -> Any:
-    return lambda module: schedule_config(
-        module.make_optimizer(), schedule, module.trainer, interval=interval, monitor=monitor
-    )
+    return scheduled(schedule, Tiny.make_optimizer, interval=interval, monitor=monitor)
 
 
 def test_nothing_is_validated_or_logged_before_a_refusal(tmp_path):

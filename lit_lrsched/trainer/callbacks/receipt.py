@@ -113,7 +113,7 @@ class Receipt(Callback):
     ) -> None:
         """Moves the plan on after a step, or with manual optimization after each batch, as the trainer has just done.
 
-        A scheduler may ask for the number of steps or epochs, which is not until now what it has been told.
+        A scheduler may ask which step it is: for that the optimizer's hooks come too early.
         """
         self._outputs = outputs
         self._batches += 1
