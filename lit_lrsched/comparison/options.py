@@ -36,8 +36,9 @@ class RaceOptions:
         ray_gpus: GPUs for each worker, at most 1. None: 1 where the trainer's accelerator is a GPU, else 0.
 
     Raises:
-        InputError: For less than one epoch or training, an unknown engine, a metric whose name does not tell which way
-            is better, without a mode, or ``ray_cpus`` and ``ray_gpus`` that Ray cannot give, or without ``ray``.
+        InputError: For less than one epoch or training, an unknown engine or mode, a metric whose name does not tell
+            which way is better, without a mode, or ``ray_cpus`` and ``ray_gpus`` that Ray cannot give, or without
+            ``ray``.
 
     >>> RaceOptions(metric="val/loss").direction, RaceOptions(metric="val/loss").test_metric
     ('min', 'test/loss')
@@ -61,6 +62,8 @@ class RaceOptions:
             raise InputError(f"epochs={self.epochs} trains nothing: give at least 1")
         if self.budget is not None and self.budget < 1:
             raise InputError(f"budget={self.budget} trains nothing: give the number of trainings")
+        if self.mode is not None:
+            check_choice("mode", self.mode, get_args(Mode))
         direction_for("metric", self.metric, self.mode)
         check_choice("engine", self.engine, get_args(Engine))
         check_workers(self.ray, self.ray_cpus, self.ray_gpus)

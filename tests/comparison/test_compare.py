@@ -425,12 +425,14 @@ def test_an_instance_serves_as_the_pattern_and_is_told_so(tmp_path, caplog):
         ({"epochs": 0}, "epochs=0 trains nothing"),
         ({"metric": "val_acx", "mode": "max"}, "did you mean 'val_acc'"),
         ({"reference": "cosnie"}, "reference='cosnie'"),
+        ({"mode": "maximum"}, "mode='maximum' is unknown"),
         ({"engine": "sequencial"}, r"engine='sequencial' is unknown \(did you mean 'sequential'\?\)"),
     ],
 )
 def test_mistakes(tmp_path, options, told):
     with pytest.raises(InputError, match=told):
         race(tmp_path, {"constant": Constant()}, **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_name_that_no_line_can_hold_is_refused_before_anything_is_trained(tmp_path):
