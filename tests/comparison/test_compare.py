@@ -516,11 +516,8 @@ class Drawn(LightningDataModule):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--schedules", "[Constant]", "--metric", "val_f1"], "val_f1"),
         (["--schedules", "[]"], "schedules is empty"),
         (["--schedules", "[Constent]"], "Constent"),
-        (["--schedules", "[Constant]", "--lrs", "[]"], "lrs is empty"),
-        (["--schedules", "[Constant]", "--reference", "cosine"], "reference='cosine'"),
     ],
 )
 def test_mistakes_on_the_command_line(command, arguments, told):

@@ -18,11 +18,10 @@ from scipy import stats
 
 from lit_lrsched.comparison.evidence.bootstrap import bca_interval
 from lit_lrsched.comparison.evidence.power import least_seeds, seeds_needed
-from lit_lrsched.comparison.evidence.runs import Run, RunKey, mean_curve, time_to_target, worst_value
-from lit_lrsched.comparison.evidence.significance import differences_from, sign_flip_interval, sign_flip_p
+from lit_lrsched.comparison.evidence.runs import Run, RunKey, time_to_target, worst_value
+from lit_lrsched.comparison.evidence.significance import differences_from
 from lit_lrsched.comparison.evidence.summary import Splits, Summary, summarize
 from lit_lrsched.comparison.evidence.verdict import few_seeds_in_words, overlap_in_words, verdict
-from lit_lrsched.errors import InputError
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -52,6 +51,16 @@ def race(
             validation, test = round(validation * steps) / steps, round(test * steps) / steps
         runs.append(Run(RunKey(name, lr, 0.0, 0.0, seed), validation, test))
     return runs
+
+
+def sign_flip_p(values: np.ndarray | list[float]) -> float:
+    """The p of one planned comparison."""
+    return differences_from(np.zeros(len(values)), [np.array(values)])[0].p
+
+
+def sign_flip_interval(d: np.ndarray, alpha: float) -> tuple[float | None, float | None]:
+    (found,) = differences_from(np.zeros(len(d)), [d], alpha=alpha)
+    return found.low, found.high
 
 
 def judge(runs: list[Run], **options: object) -> Summary:
@@ -334,14 +343,6 @@ def test_interval_excludes_zero_exactly_when_told_apart(picked: bool, rows: list
         assert (resplit.low > 0 or resplit.high < 0) == (resplit.p <= 0.05)
 
 
-@pytest.mark.parametrize("seeds", [9, 20])
-def test_one_comparison_has_the_interval_of_its_own_test(seeds: int) -> None:
-    d = np.random.default_rng(12).normal(0.3, 1.0, size=seeds)
-    (difference,) = differences_from(np.zeros(seeds), [d], picked=True)
-    assert (difference.low, difference.high) == pytest.approx(sign_flip_interval(d))
-    assert difference.p == difference.p_corrected == sign_flip_p(d)
-
-
 def test_a_run_that_explodes_spoils_no_other_comparison() -> None:
     rng = np.random.default_rng(13)
     rows = [rng.normal(size=10) for _ in range(3)]
@@ -398,11 +399,6 @@ def test_overlap_is_said_and_changes_no_verdict() -> None:
     assert f"{-found.high:.2g} to {-found.low:.2g} (p " in words
     same = overlap_in_words(judge(runs, splits=Splits(200, 100, same_test=True)))
     assert same == "Every seed has the same 100 test rows: intervals and p speak of these rows alone."
-
-
-def test_one_planned_comparison() -> None:
-    (planned,) = differences_from(np.zeros(6), [np.array([0.1, 0.2, 0.3, 0.2, 0.1, 0.3])])
-    assert planned.p == planned.p_corrected == 2 / 64
 
 
 # --- Bootstrap interval -----------------------------------------------------------------------------------------------
@@ -468,8 +464,6 @@ def test_seeds_needed_at_the_limits() -> None:
     assert seeds_needed([0.1, 0.3], difference=0.0) is None
     assert seeds_needed([0.1, 0.1]) == 4  # no spread, yet 6 seeds are the fewest that can show p <= 0.05: 2**-5
     assert seeds_needed([0.1] * 6) == 0
-    with pytest.raises(InputError, match="at least 2 seeds"):
-        seeds_needed([0.1])
 
 
 def test_least_seeds() -> None:
@@ -710,34 +704,6 @@ def test_any_race_gives_plain_numbers_and_two_sentences(names: int, seeds: int, 
     assert "nan" not in (first + second).replace("nant", "")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda runs: [], "no runs"),
-        (lambda runs: runs[1:], r"a at lr 0.1, momentum 0 has no run for seed 0"),
-        (lambda runs: [*runs, runs[-1]], r"b at lr 0.1, momentum 0 has two runs for seed 2"),
-    ],
-)
-def test_incomplete_races_are_refused(change, message: str) -> None:
-    runs = [Run(RunKey(name, 0.1, 0.0, 0.0, seed), 0.9, 0.9) for name in "ab" for seed in range(3)]
-    with pytest.raises(InputError, match=message):
-        judge(change(runs))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"mode": "maximum"}, "'min' or 'max'"),
-        ({"alpha": 0.0}, "alpha=0.0"),
-        ({"alpha": math.nan}, "alpha=nan"),
-        ({"reference": "constnat"}, "did you mean 'constant'"),
-    ],
-)
-def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        judge([Run(RunKey("constant", 0.1, 0.0, 0.0, 0), 0.9, 0.9)], **options)
-
-
 # --- Time to target ---------------------------------------------------------------------------------------------------
 
 
@@ -758,16 +724,6 @@ def test_time_to_target_of_a_loss_and_without_curves() -> None:
     assert time_to_target([0.9, 0.4, 0.5, 0.3], 0.4, "min") == 2
     assert time_to_target([], 0.4, "min") is None
     assert judge([Run(RunKey("a", 0.1, 0.0, 0.0, 0), 0.9, 0.9)]).target is None
-
-
-def test_mean_curve_counts_the_tail_of_a_diverged_run_as_the_worst() -> None:
-    runs = [
-        Run(RunKey("a", 0.1, 0.0, 0.0, 0), 0.8, 0.8, curve=(0.6, 0.7, 0.8)),
-        Run(RunKey("a", 0.1, 0.0, 0.0, 1), 0.7, 0.7, curve=(0.7,)),  # stopped early: keeps its last
-        Run(RunKey("a", 0.1, 0.0, 0.0, 2), math.nan, math.nan, True, curve=(0.6, math.nan)),
-    ]
-    # (0.6 + 0.7 + 0.6) / 3, (0.7 + 0.7 + 0.4) / 3, (0.8 + 0.7 + 0.4) / 3
-    assert mean_curve(runs, worst=0.4) == pytest.approx([1.9 / 3, 1.8 / 3, 1.9 / 3])
 
 
 # --- The verdict in words ---------------------------------------------------------------------------------------------

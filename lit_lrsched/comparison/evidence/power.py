@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from lit_lrsched.comparison.evidence.runs import FloatArray
-from lit_lrsched.errors import InputError
 
 _ROUNDING = 1e-12  # relative size below which a difference is rounding
 
@@ -34,9 +33,6 @@ def seeds_needed(
     Returns:
         The number beyond the seeds at hand, 0 when they suffice; None when the difference is zero: no number would do.
 
-    Raises:
-        InputError: For fewer than 2 differences, which show no spread.
-
     Source: Student's t approximation to the power of a paired test: Cohen, Statistical Power Analysis for the
     Behavioral Sciences (1988), section 2.4.
 
@@ -48,8 +44,6 @@ def seeds_needed(
     from scipy.stats import norm, t
 
     d = np.asarray(differences, dtype=float)
-    if len(d) < 2:
-        raise InputError(f"{len(d)} seed shows no spread to reckon with: run at least 2 seeds")
     delta = abs(d.mean() if difference is None else difference)
     spread = float(d.std(ddof=1))
     if delta <= _ROUNDING * max(np.abs(d).max(), spread):

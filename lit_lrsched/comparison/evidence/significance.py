@@ -102,65 +102,6 @@ def _flips(seeds: int, most: int) -> Iterator[npt.NDArray[np.bool_]]:
         yield rng.integers(0, 2, size=(min(_BLOCK, most - start), seeds), dtype=np.int8) == 1
 
 
-def sign_flip_p(differences: Sequence[float] | FloatArray) -> float:
-    """Returns the two-sided p of the paired sign-flip permutation test of a mean difference of zero.
-
-    Were the two schedules alike, each seed's difference could as well have had the other sign: p is the share of sign
-    patterns whose mean is at least as far from 0 as the one observed. All patterns are counted up to 17 seeds;
-    beyond, 99,999 are drawn (always the same) and ``p = (hits + 1) / (draws + 1)``. Seeds with a difference of zero
-    stay in and change nothing.
-
-    Args:
-        differences: Finite differences, one a seed.
-
-    Returns:
-        The p in (0, 1]: at least ``2 ** (1 - n)`` for n seeds, and 1 for one seed.
-
-    Source: Fisher, The Design of Experiments (1935), section 21; Phipson and Smyth, Permutation p-values should never
-    be zero (2010), section 2.
-
-    >>> sign_flip_p([1.0, 2.0, 3.0])
-    0.25
-    >>> sign_flip_p([0.0, 0.0, 0.0])
-    1.0
-    """
-    d = np.asarray(differences, dtype=float)
-    sums, _ = _flipped_sums(d[:, None])
-    return _alone(d, sums[:, 0])
-
-
-def _alone(d: FloatArray, sums: FloatArray) -> float:
-    # The slack makes patterns whose mean is the same but for rounding count as equal.
-    return _share(np.abs(sums) >= abs(d.sum()) - _ROUNDING * np.abs(d).sum(), len(d))
-
-
-def sign_flip_interval(
-    differences: Sequence[float] | FloatArray, alpha: float = 0.05
-) -> tuple[float, float] | tuple[None, None]:
-    """Returns the mean differences that :func:`sign_flip_p` does not reject at alpha: an interval that agrees with it.
-
-    Flipping a subset of the seeds moves the sum of ``d - shift`` past its own value when the subset's mean is beyond
-    the shift, so the ends are order statistics of the means of subsets.
-
-    Args:
-        differences: Finite differences, one a seed.
-        alpha: Level in (0, 1).
-
-    Returns:
-        The two ends; ``(None, None)`` when so few seeds cannot reject anything at alpha.
-
-    Source: Hartigan, Using subsample values as typical values (1969), theorem 1.
-
-    >>> sign_flip_interval([1.0, 2.0, 3.0, 4.0], alpha=0.25)
-    (1.5, 3.5)
-    >>> sign_flip_interval([1.0, 2.0, 3.0, 4.0], alpha=0.05)
-    (None, None)
-    """
-    d = np.asarray(differences, dtype=float)
-    sums, flipped = _flipped_sums(d[:, None])
-    return _interval(d, sums[:, 0], flipped, np.zeros(len(sums)), alpha)
-
-
 def differences_from(
     base: FloatArray,
     others: Sequence[FloatArray],
@@ -238,6 +179,16 @@ def _share(hit: npt.NDArray[np.bool_], seeds: int) -> float:
     return hits / len(hit) if _is_exact(len(hit), seeds) else (hits + 1) / (len(hit) + 1)
 
 
+def _alone(d: FloatArray, sums: FloatArray) -> float:
+    """Returns the two-sided p of the sign-flip test of one pair: the share of patterns as far from 0 as what was seen.
+
+    Source: Fisher, The Design of Experiments (1935), section 21; Phipson and Smyth, Permutation p-values should never
+    be zero (2010), section 2.
+    """
+    # The slack makes patterns whose mean is the same but for rounding count as equal.
+    return _share(np.abs(sums) >= abs(d.sum()) - _ROUNDING * np.abs(d).sum(), len(d))
+
+
 def _lengths(gains: FloatArray) -> FloatArray:
     """Returns the root of the sum of squares; infinity where all are zero, so that T is 0."""
     lengths = np.sqrt((gains**2).sum(axis=0))
@@ -281,9 +232,12 @@ def _interval(
 ) -> tuple[float, float] | tuple[None, None]:
     """Returns the mean differences that the max-T test does not reject: for each, this pair alone is shifted by it.
 
-    A pattern speaks for a shift in between the means of the seeds that it flips and keeps, as in
-    :func:`sign_flip_interval`; and, by way of the rivals, as long as T of the shifted pair is below theirs. Both sets
-    hold the mean, so together they are one interval, and the ends are order statistics.
+    Flipping a subset of the seeds moves the sum of ``d - shift`` past its own value when the subset's mean is beyond
+    the shift. So a pattern speaks for a shift in between the means of the seeds that it flips and keeps; and, by way of
+    the rivals, as long as T of the shifted pair is below theirs. Both sets hold the mean, so together they are one
+    interval, and the ends are order statistics.
+
+    Source: Hartigan, Using subsample values as typical values (1969), theorem 1.
     """
     n, mean = len(d), float(d.mean())
     with np.errstate(invalid="ignore", divide="ignore"):

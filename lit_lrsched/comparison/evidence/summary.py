@@ -32,7 +32,6 @@ from lit_lrsched.comparison.evidence.edges import Edge, edge_of, wider
 from lit_lrsched.comparison.evidence.looks import Spending, Standing, judge, paired_means
 from lit_lrsched.comparison.evidence.runs import FloatArray, Mode, Run, mean_curve, time_to_target, worst_value
 from lit_lrsched.comparison.evidence.significance import Difference
-from lit_lrsched.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -173,24 +172,11 @@ _Cell = tuple[str, float, float, float]
 _Grid = dict[_Cell, list[Run]]
 
 
-def _grid(runs: Sequence[Run], complete: bool) -> _Grid:
-    """Returns the runs of each setting by ascending seed, checked to be complete where they should be."""
+def _grid(runs: Sequence[Run]) -> _Grid:
+    """Returns the runs of each setting by ascending seed."""
     grid: _Grid = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.key):
         grid[run.key.setting].append(run)
-    if not complete:
-        return grid
-    seeds = sorted({run.key.seed for run in runs})
-    for (schedule, lr, momentum, decay), members in grid.items():
-        have = [run.key.seed for run in members]
-        if have == seeds:
-            continue
-        where = f"{schedule} at lr {lr:g}, momentum {momentum:g}" + (f", weight decay {decay:g}" if decay else "")
-        twice = next((seed for seed in have if have.count(seed) > 1), None)
-        if twice is not None:
-            raise InputError(f"{where} has two runs for seed {twice}: keep one")
-        missing = min(set(seeds) - set(have))
-        raise InputError(f"{where} has no run for seed {missing}, so schedules cannot be paired: finish the race first")
     return grid
 
 
@@ -278,22 +264,6 @@ def _beside(setting: Setting, settings: Sequence[Setting]) -> list[Setting]:
     return [s for s in settings if (s.schedule, s.momentum, s.weight_decay) == like and s.lr != setting.lr]
 
 
-def _names(runs: Sequence[Run], mode: Mode, reference: str | None, alpha: float) -> list[str]:
-    """Returns the schedules of a race, and refuses what cannot be summarized."""
-    if mode not in ("min", "max"):
-        raise InputError(f"mode={mode!r} is unknown: write 'min' or 'max'")
-    if not 0 < alpha < 1:
-        raise InputError(f"alpha={alpha!r} is outside (0, 1): write 0.05 for intervals of 95 %")
-    if not runs:
-        raise InputError("there are no runs to summarize: finish at least one run of each schedule")
-    names = sorted({run.key.schedule for run in runs})
-    if reference is not None and reference not in names:
-        raise InputError(
-            f"reference={reference!r} is not raced{did_you_mean(reference, names)}: name one of {', '.join(names)}"
-        )
-    return names
-
-
 def _row(
     setting: Setting,
     members: Sequence[Run],
@@ -363,9 +333,6 @@ def summarize(
     Returns:
         The summary; equal runs give an equal summary.
 
-    Raises:
-        InputError: For no runs, a missing or repeated run, an unknown mode or reference, or an alpha outside (0, 1).
-
     >>> from lit_lrsched.comparison.evidence.runs import RunKey
     >>> runs = [
     ...     Run(RunKey(name, lr, 0.0, 0.0, seed), validation=value + 0.01 * (lr > 0.1), test=value + 0.002 * (seed % 3))
@@ -379,8 +346,8 @@ def summarize(
     >>> summary.tied
     ('cosine',)
     """
-    names = _names(runs, mode, reference, alpha)
-    grid = _grid(runs, complete=standing is None)
+    names = sorted({run.key.schedule for run in runs})
+    grid = _grid(runs)
     worst = worst_value(runs, mode)
     settings = _settings(grid, worst, standing)
     chosen = _tune([s for s in settings if standing is None or standing.stands(*s.key)], mode)
