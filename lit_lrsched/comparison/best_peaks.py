@@ -26,7 +26,7 @@ def best_peaks(grid: Grid, horizon: Horizon | None) -> dict[str, float]:
             (training,) = grid.trainings([key], horizon)
         except NotVectorizable:
             continue
-        rates = training.rates.reshape(len(training.rates), -1)[:, 0] / key.lr
+        rates = training.rates[:, 0] / key.lr
         bound = bound_of_factors(rates.tolist())
         if bound is not None and training.plateau is None:
             found[key.schedule] = bound.peak

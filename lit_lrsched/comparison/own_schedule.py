@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -95,31 +95,27 @@ def own_schedule(optimizer: Optimizer, configs: Sequence[SchedulerConfig], loop:
         now = plan.at(step)
         for value in values:
             tables[QUANTITIES.index(value.quantity), step, value.group_number] = now[value.name]
-    rates, momenta, decays = tables
     name = " + ".join(_name(one.scheduler) for one in configs)
+    own = OwnSchedule(name, *tables)
     if not all(isinstance(one.scheduler, LRScheduler) for one in configs):
-        return OwnSchedule(name, rates, momenta, decays, unforeseen=f"its {name} is no scheduler of torch's")
+        return replace(own, unforeseen=f"its {name} is no scheduler of torch's")
     following = [one for one in configs if is_metric_driven(one.scheduler)]
     if not following:
-        return OwnSchedule(name, rates, momenta, decays)
-    (one,) = following[:1]
+        return own
     if len(configs) > 1:
-        return OwnSchedule(
-            name, rates, momenta, decays, unforeseen=f"its {name} are several, and one of them follows a metric"
-        )
+        return replace(own, unforeseen=f"its {name} are several, and one of them follows a metric")
+    (one,) = following
     if isinstance(one.scheduler, ScheduledLR):
         plateau = cast("Plateau", one.scheduler.schedule)
         alike = all(schedule is plateau for schedule in one.scheduler.lr_schedules)
         unlike = None if alike else f"its {name} follows a metric, and some of its param groups do not"
-        return OwnSchedule(name, rates, momenta, decays, plateau, unlike)
+        return replace(own, plateau=plateau, unforeseen=unlike)
     scheduler = cast("ReduceLROnPlateau", one.scheduler)
     once_an_epoch = one.monitor is not None and (one.interval, one.frequency) == ("epoch", 1)
     found = as_plateau(scheduler, cast("str", one.monitor)) if once_an_epoch else None
     if found is None:
-        return OwnSchedule(
-            name, rates, momenta, decays, unforeseen=f"its {name} is not stepped once an epoch for all groups alike"
-        )
-    return OwnSchedule(name, rates, momenta, decays, found)
+        return replace(own, unforeseen=f"its {name} is not stepped once an epoch for all groups alike")
+    return replace(own, plateau=found)
 
 
 def as_plateau(scheduler: ReduceLROnPlateau, monitor: str) -> Plateau | None:

@@ -430,9 +430,7 @@ def _factors(records: Sequence[Record], summary: Summary) -> dict[str, list[floa
         used = [
             rates / record.key.lr
             for record in records
-            if record.key.setting == (row.schedule, row.lr, row.momentum, row.weight_decay)
-            and (rates := record.curves.get("lr")) is not None
-            and len(rates)
+            if record.key.setting == row.key and (rates := record.curves.get("lr")) is not None and len(rates)
         ]
         factors[row.schedule] = [float(value) for value in np.mean(used, axis=0)] if used else []
     return factors

@@ -24,11 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lit_lrsched.comparison.definition import Definition
-from lit_lrsched.comparison.evidence.runs import Run, RunKey
+from lit_lrsched.comparison.evidence.runs import FloatArray, Run, RunKey
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.lightning_package import rank_zero_info
-
-FloatArray = npt.NDArray[np.float64]
 
 _KEY = tuple(field.name for field in dataclasses.fields(RunKey))
 _TAKEN = (*_KEY, "definition", "diverged", "epochs", "metric_names", "metrics", "checksum", "file", "allow_pickle")

@@ -39,7 +39,7 @@ def check_rates(grid: Grid, key: RunKey, used: FloatArray, horizon: Horizon) -> 
         return
     if training.plateau is not None:
         return
-    planned = training.rates.reshape(horizon.steps, -1)[: len(used), 0] * (key.lr > 0)
+    planned = training.rates[: len(used), 0] * (key.lr > 0)
     apart = np.flatnonzero(~np.isclose(used, planned, rtol=1e-6, atol=0.0))
     if len(apart):
         step = int(apart[0])

@@ -201,19 +201,12 @@ class Engines:
         trainings = self.grid.trainings([dataclasses.replace(key, lr=key.lr or own) for key in keys], self.horizon)
         for i, key in enumerate(keys):
             # All rates of a seed draw the same numbers, for dropout too, as they would with Trainer.fit.
-            trainings[i] = dataclasses.replace(
-                trainings[i],
-                name="find",
-                rates=self._first_steps(trainings[i].rates),
-                momenta=self._first_steps(trainings[i].momenta),
-                weight_decays=self._first_steps(trainings[i].weight_decays),
-            )
+            names = ("rates", "momenta", "weight_decays")
+            first_steps: dict[str, Any] = {name: getattr(trainings[i], name)[: self.steps] for name in names}
+            trainings[i] = dataclasses.replace(trainings[i], name="find", **first_steps)
             if key.lr == 0:
                 trainings[i] = dataclasses.replace(trainings[i], rates=np.zeros_like(trainings[i].rates), plateau=None)
         return trainings
-
-    def _first_steps(self, values: Any) -> Any:
-        return values[: self.steps] if isinstance(values, np.ndarray) else values
 
 
 def _records(chunk: Chunk, keys: Sequence[RunKey]) -> Iterator[Record]:

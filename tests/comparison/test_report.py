@@ -379,7 +379,7 @@ def test_courses_are_the_means_that_were_judged() -> None:
     assert worst is not None
     for curve in learning_curves(found):
         row = curve.schedule
-        members = [r for r in runs if r.key.setting == (row.schedule, row.lr, row.momentum, row.weight_decay)]
+        members = [r for r in runs if r.key.setting == row.key]
         assert curve.mean == pytest.approx(mean_curve(members, worst))
         assert curve.mean[-1] == pytest.approx(row.validation)
         assert curve.rates == pytest.approx([row.lr * factor for factor in found.factors[row.schedule]])

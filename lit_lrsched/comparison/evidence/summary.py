@@ -126,6 +126,11 @@ class ScheduleSummary:
     against_reference: Difference | None
     seeds: int
 
+    @property
+    def key(self) -> tuple[str, float, float, float]:
+        """Its chosen setting, as :attr:`~lit_lrsched.comparison.evidence.runs.RunKey.setting` has it."""
+        return self.schedule, self.lr, self.momentum, self.weight_decay
+
 
 @dataclass(frozen=True)
 class Summary:

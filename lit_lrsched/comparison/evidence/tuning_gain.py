@@ -67,7 +67,7 @@ def tuning_gain(
         tests.setdefault(run.key.setting, {})[run.key.seed] = math.nan if run.broken else run.test
     sign = 1.0 if summary.mode == "max" else -1.0
     rivals = {
-        (row.schedule, row.lr, row.momentum, row.weight_decay): sign * row.validation
+        row.key: sign * row.validation
         for row in summary.settings
         if row.schedule != summary.reference and not row.diverged and row.validation is not None
     }

@@ -281,8 +281,8 @@ def _maps(results: Results) -> str:
         return ""
     worst, best = shade_range(summary)
     places = decimals(summary)
-    chosen = {(row.schedule, row.lr, row.momentum, row.weight_decay) for row in summary.schedules}
-    cells = {(s.schedule, s.lr, s.momentum, s.weight_decay): s for s in summary.settings}
+    chosen = {row.key for row in summary.schedules}
+    cells = {setting.key: setting for setting in summary.settings}
     rates = sorted({setting.lr for setting in summary.settings})
 
     def cell(setting: Setting | None) -> str:
@@ -291,9 +291,7 @@ def _maps(results: Results) -> str:
         share = min(1.0, max(0.0, (setting.validation - worst) / (best - worst))) if best != worst else 1.0
         # Where black and white ink are equally legible differs between day and night. Between the two black has a
         # contrast of 4.5 by both: "mid".
-        marks = ["high" if share > 0.755 else "mid" if share > 0.58 else "low"] + ["chosen"] * (
-            (setting.schedule, setting.lr, setting.momentum, setting.weight_decay) in chosen
-        )
+        marks = ["high" if share > 0.755 else "mid" if share > 0.58 else "low", *["chosen"] * (setting.key in chosen)]
         lost = f"<small>{setting.diverged} div.</small>" if setting.diverged else ""
         said = f"{setting.schedule} at {setting.lr:g}: {number(setting.validation, places + 2)}"
         return (

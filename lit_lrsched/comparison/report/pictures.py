@@ -219,7 +219,7 @@ def _map(results: Results) -> Figure:
     worst, best = shade_range(summary)
     shades = LinearSegmentedColormap.from_list("shades", _SHADES if best >= worst else _SHADES[::-1])
     scale = Normalize(min(worst, best), max(worst, best), clip=True)
-    chosen = {(row.schedule, row.lr, row.momentum, row.weight_decay) for row in summary.schedules}
+    chosen = {row.key for row in summary.schedules}
     figure = new_figure(max(5.5, 1.6 + len(maps) * (0.4 + 0.62 * len(rates))), 1.3 + 0.3 * len(names))
     _title(figure, f"Mean {results.validation_metric}, the chosen settings framed")
     for i, (plane, title) in enumerate(maps.items()):

@@ -134,7 +134,7 @@ def learning_curves(results: Results, loss: str | None = None) -> list[LearningC
         members.setdefault(run.key.setting, []).append(run)
     found = []
     for row in results.summary.schedules:
-        chosen = members[row.schedule, row.lr, row.momentum, row.weight_decay]
+        chosen = members[row.key]
         values = filled_curves(chosen, math.nan if worst is None else worst, epochs)
         low, high = np.quantile(values, [0.25, 0.75], axis=0)
         rates = row.lr * np.asarray(results.factors[row.schedule], dtype=float)
