@@ -43,7 +43,7 @@ LAYERS = {
     "csv_data": Layer("torch lightning numpy"),
     "ionosphere": Layer("torch lightning torchmetrics"),
     "comparison": Layer("torch lightning torchmetrics numpy tqdm", inside="matplotlib ray rich scipy tensorboard yaml"),
-    "search": Layer("torch lightning numpy tqdm", inside="matplotlib rich scipy yaml"),
+    "search": Layer("torch lightning numpy tqdm", inside="matplotlib rich scipy"),
     "forecasting": Layer("numpy", inside="scipy matplotlib rich tensorboard yaml"),
     "cli": Layer("torch lightning jsonargparse yaml"),
 }

@@ -125,10 +125,11 @@ class Grid:
         """Returns in a few sentences what races."""
         own = self.optimizer
         text = f"Optimizer: {own}; peak rates {listed(self.lrs)}{f' (its own: {own.lr:g})' if own.module else ''}"
-        momenta = [momentum for momentum in self.momenta if momentum is not None]
-        text += f"; momenta {listed(momenta)}" if momenta else ""
-        decays = [decay for decay in self.weight_decays if decay is not None]
-        text += f"; weight decays {listed(decays)}." if decays else "."
+        axes = ("momenta", self.momenta, own.momentum), ("weight decays", self.weight_decays, own.weight_decay)
+        for name, values, own_value in axes:
+            if any(value is not None for value in values):
+                text += f"; {name} {listed(own_value if value is None else value for value in values)}"
+        text += "."
         if len(own.groups) > 1:
             text += f" The peak rates are the first param group's; all {len(own.groups)} keep their ratio: "
             text += f"{own.groups_in_words()}."
@@ -148,11 +149,11 @@ class Grid:
             for momentum, decay in product(self.momenta, self.weight_decays):
                 self.optimizer.written(self.lrs[0], momentum, decay)
 
-    def _axes(self, key: RunKey) -> tuple[float | None, float | None]:
+    def axes(self, momentum: float, weight_decay: float) -> tuple[float | None, float | None]:
         """Returns the momentum and the weight decay of a run, None for the optimizer's own."""
-        own_momentum = None in self.momenta and key.momentum == self.optimizer.momentum
-        own_decay = None in self.weight_decays and key.weight_decay == self.optimizer.weight_decay
-        return None if own_momentum else key.momentum, None if own_decay else key.weight_decay
+        own = self.optimizer
+        own_momentum = momentum == own.momentum and (None in self.momenta or not own.differs("momentum"))
+        return None if own_momentum else momentum, None if weight_decay == own.weight_decay else weight_decay
 
     def configure(self, key: RunKey) -> Configure:
         """Returns what gives a module of its own trainer this training's optimizer and schedule."""
@@ -162,7 +163,7 @@ class Grid:
             if isinstance(schedule, OwnSchedule):
                 return self._in_proportion(own(), schedule, key)
             (optimizer,) = unscheduled(own()) if make is None else [make(module.parameters())]
-            set_to(optimizer, key.lr, *self._axes(key))
+            set_to(optimizer, key.lr, *self.axes(key.momentum, key.weight_decay))
             return schedule_config(
                 optimizer, schedule, trainer, interval=self.interval, monitor=self.monitor, groups=self.groups
             )
@@ -172,7 +173,7 @@ class Grid:
     def _in_proportion(self, returned: Any, schedule: OwnSchedule, key: RunKey) -> Any:
         """Sets what a module's ``configure_optimizers`` returned to the values of one training; the schedule stays."""
         ((optimizer,), _), own = optimizers_in(returned), self.optimizer
-        momentum, decay = self._axes(key)
+        momentum, decay = self.axes(key.momentum, key.weight_decay)
         if momentum is not None and not schedule.moves_momentum:
             set_momentum(optimizer, momentum)
         if key.lr != own.lr or decay is not None:
@@ -191,7 +192,7 @@ class Grid:
 
     def _training(self, key: RunKey, horizon: Horizon, tables: RateTables) -> Training:
         own, schedule = self.optimizer, self.schedules[key.schedule]
-        momentum, decay = self._axes(key)
+        momentum, decay = self.axes(key.momentum, key.weight_decay)
         if isinstance(schedule, OwnSchedule):
             if schedule.unforeseen:
                 raise NotVectorizable(schedule.unforeseen)

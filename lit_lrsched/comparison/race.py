@@ -30,11 +30,11 @@ from lit_lrsched.comparison.evidence.runs import Mode, Run, RunKey
 from lit_lrsched.comparison.evidence.summary import Splits, Summary, summarize
 from lit_lrsched.comparison.evidence.tuning_gain import tuning_gain
 from lit_lrsched.comparison.evidence.verdict import few_seeds_in_words, verdict
-from lit_lrsched.comparison.export import export_best, options_of
+from lit_lrsched.comparison.export import export_best
 from lit_lrsched.comparison.grid import Grid, grid_of
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import Engine, RaceOptions
-from lit_lrsched.comparison.rate_arguments import Remake, model_at, remake_from
+from lit_lrsched.comparison.rate_arguments import Remake, remake_from
 from lit_lrsched.comparison.records import Record
 from lit_lrsched.comparison.report.notebook import in_html
 from lit_lrsched.comparison.report.pictures import forest_plot
@@ -149,16 +149,7 @@ class Comparison:
             InputError: When every run diverged, the schedule is a function that no import path leads to, or no
                 configuration says what won: param groups of a module's optimizer, or its schedule at another rate.
         """
-        grid, given = self.grid, dict(config or {})
-        options = options_of(grid)
-        options["trainer"] = {**options["trainer"], **given.pop("trainer", {})}
-        epochs = self.results.epochs
-
-        def at(lr: float) -> dict[str, Any]:
-            return model_at(given, lr, grid.optimizer, self.remake, regime=grid.regime, epochs=epochs)
-
-        config = {**given, **options}
-        export_best(Path(path), self.summary, grid.schedules, grid.optimizer, epochs, config, model_at=at)
+        export_best(Path(path), self.summary, self.grid, self.results.epochs, config or {}, self.remake)
 
 
 def compare(

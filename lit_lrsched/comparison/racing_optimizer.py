@@ -82,6 +82,10 @@ class RacingOptimizer:
         """The weight decay of the first group that has one; 0 where none has."""
         return _first_decay(self.groups)
 
+    def differs(self, quantity: str) -> bool:
+        """Whether its param groups have other values of this."""
+        return len({get_value(group, quantity) for group in self.groups}) > 1
+
     def __call__(self, parameters: Iterable[Any]) -> Optimizer:
         """Makes the same optimizer for another module of this kind.
 
@@ -147,7 +151,7 @@ class RacingOptimizer:
             reference = _reference([base_lr_of(group) for group in self.groups], get_value(self.defaults, "lr"))
             arguments["lr"] = lr * (reference / self.lr)
             decays = [get_value(group, "weight_decay") for group in self.groups]
-            if weight_decay is None and len(set(decays)) > 1:
+            if weight_decay is None and self.differs("weight_decay"):
                 arguments.pop("weight_decay", None)  # so that each group keeps its own
             elif weight_decay is not None and any(decays):
                 weight_decay *= _reference(decays, get_value(self.defaults, "weight_decay")) / self.weight_decay
@@ -185,11 +189,7 @@ class RacingOptimizer:
 
     def groups_in_words(self) -> str:
         """Returns the name and the rate of each group, and its momentum and weight decay where groups differ in it."""
-        differing = [
-            quantity
-            for quantity in ("momentum", "weight_decay")
-            if len({get_value(group, quantity) for group in self.groups}) > 1
-        ]
+        differing = [quantity for quantity in ("momentum", "weight_decay") if self.differs(quantity)]
         found = []
         for name, group in zip(group_names(self.dummy()), self.groups, strict=True):
             others = ", ".join(f"{quantity} {get_value(group, quantity):g}" for quantity in differing)

@@ -178,11 +178,6 @@ class RecordStore:
         return text.getvalue().encode()
 
 
-def stored_metrics(folder: Path) -> list[str] | None:
-    """Returns the names of the metrics that a folder's records have; None when it holds none yet."""
-    return metrics_of(stored_records(folder))
-
-
 def metrics_of(records: Mapping[RunKey, Record]) -> list[str] | None:
     """Returns the names of the metrics that records have; None when there are none yet."""
     return next((list(record.metrics) for record in records.values()), None)

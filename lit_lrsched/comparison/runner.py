@@ -30,7 +30,7 @@ from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import RaceOptions
 from lit_lrsched.comparison.progress import count, how_long, progress_bar
-from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics, stored_records
+from lit_lrsched.comparison.records import Record, RecordStore, metrics_of, stored_records
 from lit_lrsched.comparison.report.words import counted
 from lit_lrsched.comparison.used_rates import check_rates
 from lit_lrsched.errors import InputError, did_you_mean
@@ -128,7 +128,7 @@ class Runner:
         if missing < len(keys):
             rank_zero_info(f"Taking up {self._folder}: {len(keys) - missing} runs are done, {missing} are left.")
         place = self._folder if self._ranks.count == 1 else self._folder / _SHARES / str(self._ranks.rank)
-        names = stored_metrics(place) or []
+        names = metrics_of(done)
         self._store = RecordStore(place, names, self._definition) if names else None
         with progress_bar(len(left), shown=self._ranks.rank == 0) as progress:
 
@@ -148,7 +148,7 @@ class Runner:
         shares = self._shares()
         store = self._store
         if store is None or shares:
-            names = next(filter(None, map(stored_metrics, (self._folder, *shares))))
+            names = next(filter(None, (metrics_of(stored_records(place)) for place in (self._folder, *shares))))
             store = RecordStore(self._folder, names, self._definition)
         for share in shares:
             store.take_in(share)

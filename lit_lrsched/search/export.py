@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 from lit_lrsched.comparison.export import options_of, plain_racing, plain_schedule, without_schedule_options
@@ -44,12 +43,3 @@ def exported(subject: Subject, lr: float, epochs: int, config: Mapping[str, Any]
         options = without_schedule_options(options)
     trainer = {**content.pop("trainer", {}), **options.pop("trainer"), "max_epochs": epochs}
     return {**content, **more, **options, "trainer": trainer}
-
-
-def write(path: Path, content: Mapping[str, Any], comment: str) -> None:
-    """Writes a configuration as YAML, below a comment."""
-    import yaml  # type: ignore[import-untyped]
-
-    path.write_text(
-        f"# {comment}\n" + yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), encoding="utf-8"
-    )

@@ -24,6 +24,7 @@ from lit_lrsched.comparison.engine.ray_cluster import cluster_of
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import OptimizerCallable
+from lit_lrsched.comparison.export import write
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import Engine
 from lit_lrsched.comparison.rate_arguments import Remake, remake_from
@@ -33,7 +34,7 @@ from lit_lrsched.plain import plain
 from lit_lrsched.schedules.core import Interval, ScheduleLike
 from lit_lrsched.schedules.durations import Duration
 from lit_lrsched.search.engines import SCOUTING, TRAINING_LOSS, Engines
-from lit_lrsched.search.export import exported, write
+from lit_lrsched.search.export import exported
 from lit_lrsched.search.judgement import Judgement, judge
 from lit_lrsched.search.options import FindOptions
 from lit_lrsched.search.picture import draw, in_html
@@ -161,7 +162,7 @@ class Found:
             InputError: When no configuration sets the rate of the module's optimizer.
         """
         content = exported(self.subject, self.lr, self.options.epochs, config or {}, self.remake)
-        write(Path(path), content, self.verdict)
+        write(Path(path), content, [self.verdict])
 
     def write_csv(self, path: Union[str, Path]) -> None:
         """Writes the table as CSV."""

@@ -393,6 +393,11 @@ def test_the_modules_own_schedule_is_exported_where_fit_has_it_anyway(tmp_path: 
     with pytest.raises(InputError, match="Transformer's own schedule at another momentum or weight decay, which no"):
         race(Transformer, tmp_path / "decay", lrs=[0.01], weight_decays=[0.5], **options).export(tmp_path / "no.yaml")
     assert not [*tmp_path.glob("*o*.yaml")]
+    # Its own momentum is no other one, whatever else raced.
+    several = race(Decayed, tmp_path / "momenta", lrs=[0.02], momenta=[None, 0.1], **options)
+    assert "; momenta 0.8, 0.1." in several.grid.opening()
+    several.export(tmp_path / "best.yaml")
+    assert yaml.safe_load((tmp_path / "best.yaml").read_text()) == {"trainer": {"max_epochs": 1}}
 
 
 class OfAnArgument(Decayed):

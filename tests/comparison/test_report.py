@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -27,11 +27,13 @@ from lit_lrsched import Constant, Cosine, Horizon, Linear, Rex, table
 from lit_lrsched.comparison import records as records_module
 from lit_lrsched.comparison import report
 from lit_lrsched.comparison.evidence.runs import Mode, RunKey, mean_curve, worst_value
-from lit_lrsched.comparison.evidence.summary import Splits, summarize
+from lit_lrsched.comparison.evidence.summary import Splits, Summary, summarize
 from lit_lrsched.comparison.evidence.tuning_gain import tuning_gain
 from lit_lrsched.comparison.evidence.verdict import overlap_in_words, verdict
 from lit_lrsched.comparison.export import export_best
-from lit_lrsched.comparison.records import Record, RecordStore, stored_metrics
+from lit_lrsched.comparison.grid import Grid
+from lit_lrsched.comparison.racing_optimizer import given as given_optimizer
+from lit_lrsched.comparison.records import Record, RecordStore
 from lit_lrsched.comparison.report.event_files import write_event_files
 from lit_lrsched.comparison.report.page import page
 from lit_lrsched.comparison.report.pictures import forest_plot, spread, write_pictures
@@ -333,7 +335,6 @@ def test_runs_whose_part_is_gone_are_trained_again(tmp_path: Path) -> None:
 
 
 def test_metrics_may_have_the_names_of_columns(tmp_path: Path) -> None:
-    assert stored_metrics(tmp_path) is None
     store = RecordStore(tmp_path, ["lr", "file"])
     written = Record(
         RunKey("a", 0.3, 0.0, 0.0, 1),
@@ -341,7 +342,6 @@ def test_metrics_may_have_the_names_of_columns(tmp_path: Path) -> None:
         {"lr": np.array([0.3, 0.1]), "file": np.array([0.4, 0.5])},
     )
     store.append([written])
-    assert stored_metrics(tmp_path) == ["lr", "file"]
     (read,) = RecordStore(tmp_path, ["lr", "file"]).finish()
     assert same(read, written)
     assert np.load(tmp_path / "curves.npz")["logged_lr"].tolist() == [[0.3, 0.1]]
@@ -866,21 +866,25 @@ def test_output_that_knows_no_unicode() -> None:
 # --- The winning configuration ----------------------------------------------------------------------------------------
 
 
-def exported(path: Path, schedule: object, optimizer: object, **options: object) -> dict:
-    found = results(race(["constant", "cosine"], **options))
-    schedules = {"constant": Constant(), "cosine": schedule}
-    export_best(
-        path, found.summary, schedules, optimizer, 12, {"model": {"class_path": "Net"}, "trainer": {"devices": 1}}
-    )
-    text = path.read_text()
-    assert text.startswith(f"# {verdict(found.summary)[0]}\n")
-    return yaml.safe_load(text)
+def raced(schedule: Any, optimizer: Any, momenta: Sequence[float | None] = (0.0, 0.9)) -> tuple[Summary, Grid]:
+    """A race that a schedule wins, at the higher rate."""
+    own = given_optimizer(optimizer, [torch.nn.Parameter(torch.zeros(1))])
+    grid = Grid({"constant": Constant(), "cosine": schedule}, (0.1, 0.3), momenta, range(7), own)
+    records = race(["constant", "cosine"], momenta=[own.momentum if each is None else each for each in momenta])
+    keys = [dataclasses.replace(one.key, weight_decay=own.weight_decay) for one in records]
+    found = results([dataclasses.replace(one, key=key) for one, key in zip(records, keys, strict=True)])
+    return found.summary, grid
+
+
+def exported(path: Path, *args: Any) -> dict:
+    summary, grid = raced(*args)
+    export_best(path, summary, grid, 12, {"model": {"class_path": "Net"}, "trainer": {"devices": 1}}, cast("Any", None))
+    assert path.read_text().startswith(f"# {verdict(summary)[0]}\n")
+    return yaml.safe_load(path.read_text())
 
 
 def test_the_export_holds_the_best_setting(tmp_path: Path) -> None:
-    found = exported(
-        tmp_path / "best.yaml", Cosine(end=0.1), partial(torch.optim.SGD, weight_decay=0.01), momenta=(0.9,)
-    )
+    found = exported(tmp_path / "best.yaml", Cosine(end=0.1), partial(torch.optim.SGD, weight_decay=0.01), (0.9,))
     assert found == {
         "model": {"class_path": "Net"},
         "optimizer": {
@@ -896,17 +900,17 @@ def test_the_export_holds_the_best_setting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "momenta", "arguments"),
+    ("optimizer", "momentum", "arguments"),
     [
-        (partial(torch.optim.SGD, momentum=0.8), (0.0,), {"momentum": 0.8, "lr": 0.3}),  # none raced: its own
-        (torch.optim.AdamW, (0.0,), {"lr": 0.3}),
-        (torch.optim.AdamW, (0.95,), {"lr": 0.3, "betas": [0.95, 0.999]}),
-        (partial(torch.optim.Adam, betas=(0.9, 0.98)), (0.95,), {"lr": 0.3, "betas": [0.95, 0.98]}),
-        (torch.optim.Adagrad, (0.0,), {"lr": 0.3}),
+        (partial(torch.optim.SGD, momentum=0.8), None, {"momentum": 0.8, "lr": 0.3}),  # none raced: its own
+        (torch.optim.AdamW, None, {"lr": 0.3}),
+        (torch.optim.AdamW, 0.95, {"lr": 0.3, "betas": [0.95, 0.999]}),
+        (partial(torch.optim.Adam, betas=(0.9, 0.98)), 0.95, {"lr": 0.3, "betas": [0.95, 0.98]}),
+        (torch.optim.Adagrad, None, {"lr": 0.3}),
     ],
 )
-def test_momentum_goes_where_the_optimizer_has_it(tmp_path: Path, optimizer, momenta, arguments) -> None:
-    found = exported(tmp_path / "best.yaml", Cosine(), optimizer, momenta=momenta)
+def test_momentum_goes_where_the_optimizer_has_it(tmp_path: Path, optimizer, momentum, arguments) -> None:
+    found = exported(tmp_path / "best.yaml", Cosine(), optimizer, (momentum,))
     assert found["optimizer"]["init_args"] == arguments
 
 
@@ -921,20 +925,21 @@ def test_every_kind_of_schedule_can_be_exported(tmp_path: Path) -> None:
 
 
 def test_nothing_to_export_when_every_run_diverged(tmp_path: Path) -> None:
+    nothing = cast("Any", None)
     with pytest.raises(InputError, match="every run diverged"):
-        export_best(tmp_path / "best.yaml", results(all_diverged(), None).summary, {}, torch.optim.SGD, 5)
+        export_best(tmp_path / "best.yaml", results(all_diverged(), None).summary, nothing, 5, {}, nothing)
 
 
 def test_a_warmup_within_an_epoch_is_not_told_as_a_lower_peak(tmp_path: Path) -> None:
     warmup = {"constant": [0.1, 1.0, 0.8, 0.2]}  # as epochs begin
-    raced = race(["constant"], lrs=(0.3,), momenta=(0.0,))
-    write_report(dataclasses.replace(results(raced), factors=warmup), tmp_path)
+    records = race(["constant"], lrs=(0.3,), momenta=(0.0,))
+    write_report(dataclasses.replace(results(records), factors=warmup), tmp_path)
     assert "below it the learning rate\nas it begins" in (tmp_path / "report.html").read_text()
 
 
 def test_fit_takes_the_exported_file(command, tmp_path: Path) -> None:
-    found = results(race(["constant", "cosine"]))
-    export_best(tmp_path / "best.yaml", found.summary, {"cosine": Cosine()}, torch.optim.SGD, 2)
+    summary, grid = raced(Cosine(), torch.optim.SGD)
+    export_best(tmp_path / "best.yaml", summary, grid, 2, {}, cast("Any", None))
     assert command("fit", "--config", str(tmp_path / "best.yaml")) == 0, command.err
     rates = scalars(run_folder(), "lr/group0")
     # Cosine from 0.3 over 2 epochs of 11 steps: at their starts 0.3 * (1 + cos(0)) / 2 and 0.3 * (1 + cos(pi / 2)) / 2.
