@@ -178,4 +178,5 @@ _UNSAID = {
     "accumulate_grad_batches": _part("1", 1),
     **{f"limit_{stage}_batches": _part("1.0", 1.0) for stage in ("train", "val", "test")},
     "precision": _part(FULL, FULL),
+    "steps": _part("those of a race", None),  # which a search alone says
 }

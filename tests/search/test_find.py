@@ -23,7 +23,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from lit_lrsched import Linear, WarmupCosine, find_lr
+from lit_lrsched import Linear, WarmupCosine, compare, find_lr
 from lit_lrsched.comparison.builds import build_from
 from lit_lrsched.comparison.engine.training import Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
@@ -401,6 +401,17 @@ def test_an_interrupted_search_is_taken_up(tmp_path, monkeypatch):
     assert (folder / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
     with pytest.raises(InputError, match=r"holds other runs \(.*steps=16, here 8"):
         search(folder, steps="2ep", **options)
+
+
+def test_a_race_and_a_search_share_no_folder(tmp_path):
+    given = {"seeds": 2, "epochs": 1, "optimizer": partial(torch.optim.SGD, lr=0.1)}
+    race = partial(compare, MLP, DATA, {"Linear": Linear()}, lrs=[0.1], **given)
+    race(folder=tmp_path / "race")
+    with pytest.raises(InputError, match=r"race holds other runs \(steps=those of a race, here 4\)"):
+        search(tmp_path / "race", schedule=Linear(), lrs=(0.01, 0.1), **given)
+    search(tmp_path / "search", schedule=Linear(), lrs=(0.01, 0.1), **given)
+    with pytest.raises(InputError, match=r"search holds other runs \(steps=4, here those of a race\)"):
+        race(folder=tmp_path / "search")
 
 
 class NotANumber(MLP):
