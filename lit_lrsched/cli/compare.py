@@ -154,10 +154,10 @@ def compare(
         grid,
         build,
         race_options,
-        names={"model": type(model).__name__, "data": type(datamodule).__name__, "command": typed()},
         identity=parts,
-        strategy=trainer.strategy,
+        trainer=trainer,
         remake=remake,
+        command=typed(),
     )
     if trainer.is_global_zero:
         _tell(finished)

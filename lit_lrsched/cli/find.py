@@ -87,7 +87,7 @@ def find(
         InputError: For a range, a number or a length that says nothing.
     """
     from lit_lrsched.comparison.defaults import seeds_of
-    from lit_lrsched.comparison.trainer_options import check_trainer, regime_of
+    from lit_lrsched.comparison.trainer_options import check_trainer
     from lit_lrsched.search.find import find as search
     from lit_lrsched.search.options import FindOptions
 
@@ -104,8 +104,7 @@ def find(
         interval=options.lr_interval,
         monitor=options.lr_monitor,
         groups=options.lr_groups,
-        regime=regime_of(trainer),
-        strategy=trainer.strategy,
+        trainer=trainer,
         identity=parts,
         notes=said,
         remake=remake,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 import torch
 
-from lit_lrsched.class_paths import import_from, without_partial
+from lit_lrsched.class_paths import import_from
 from lit_lrsched.comparison.best_peaks import best_peaks
 from lit_lrsched.comparison.budget import check_budget, spend
 from lit_lrsched.comparison.builds import build_from, drawn_anew
@@ -45,7 +45,7 @@ from lit_lrsched.comparison.report.words import counted
 from lit_lrsched.comparison.report.write import summary_dict, write_report
 from lit_lrsched.comparison.runner import Runner
 from lit_lrsched.comparison.splits import splits_of
-from lit_lrsched.comparison.trainer_options import check_trainer, regime_of
+from lit_lrsched.comparison.trainer_options import check_trainer, logs_of, regime_of
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.plain import plain
 from lit_lrsched.plans.console import filled
@@ -53,7 +53,6 @@ from lit_lrsched.schedules.core import Interval, ScheduleLike
 from lit_lrsched.trainer.lightning_package import (
     LightningDataModule,
     LightningModule,
-    Strategy,
     Trainer,
     rank_zero_info,
 )
@@ -219,8 +218,8 @@ def compare(
             of which takes its share of the runs; how many batches an epoch has, how their gradients are accumulated
             and clipped, and the precision. What else would change training is refused. None: on the accelerator that
             is there.
-        folder: Where the results go. None: a folder of ``lightning_logs`` whose name follows from the race, so that
-            the same call takes an interrupted race up again.
+        folder: Where the results go. None: a folder of the trainer's ``lightning_logs`` whose name follows from the
+            race, so that the same call takes an interrupted race up again.
         budget: The most trainings. Seeds are then added where the answer is open: settings that are clearly worse on
             validation data leave, and so do schedules that are told from the best. The same folder with a larger
             budget goes on. None: the full grid.
@@ -272,9 +271,8 @@ def compare(
         grid,
         build,
         options,
-        names={"model": _name(model), "data": _name(data)},
         identity={"model": model, "data": data},
-        strategy=trainer.strategy,
+        trainer=trainer,
         remake=remake_from(build),
     )
 
@@ -284,10 +282,10 @@ def race(
     build: Build,
     options: RaceOptions,
     *,
-    names: Mapping[str, str],
     identity: Mapping[str, Any],
-    strategy: Strategy,
+    trainer: Trainer,
     remake: Remake,
+    command: str = "compare() in Python",
 ) -> Comparison:
     """Does the work of :func:`compare` for whoever can build model and data from a seed.
 
@@ -295,10 +293,10 @@ def race(
         grid: What races.
         build: Takes a seed, seeds everything with it, and returns the module and its data.
         options: How long, judged by what, and where to.
-        names: What the report calls the ``model``, the ``data`` and, where there is one, the ``command``.
         identity: What the ``model`` and the ``data`` are made from: it tells this race from others.
-        strategy: Where to train, and in which processes.
+        trainer: Says where to train, in which processes, and where its ``lightning_logs`` are.
         remake: Makes the module anew, other arguments given.
+        command: What the report calls the command.
 
     Raises:
         InputError: When the reference does not race, or the folder holds runs of another race.
@@ -307,11 +305,11 @@ def race(
     if options.budget is not None:
         check_budget(grid.keys(), options.budget)
     definition = definition_of(build, grid, options.epochs, identity)
-    folder = Path(options.folder or _default_folder(definition.fingerprint, grid))
+    folder = Path(options.folder or logs_of(trainer) / f"compare-{_digest(definition.fingerprint, grid)}")
     warning = few_seeds_in_words(len(grid.schedules), len(grid.seeds))
-    if warning and options.budget is None and strategy.is_global_zero:
+    if warning and options.budget is None and trainer.is_global_zero:
         print(warning)
-    ranks = Ranks(strategy)
+    ranks = Ranks(trainer.strategy)
     if options.budget is not None and ranks.count > 1:
         raise InputError(
             f"budget={options.budget} is spent round by round in one process, and the trainer has {ranks.count}: give "
@@ -350,8 +348,8 @@ def race(
         factors=_factors(records, summary),
         best_peaks=best_peaks(grid, runner.horizon()),
         epochs=options.epochs,
-        model=names["model"],
-        data=names["data"],
+        model=definition.parts["model"].words,
+        data=definition.parts["data"].words,
         optimizer=grid.optimizer.func.__name__,
         opening=grid.opening(),
         engine=runner.engine,
@@ -359,11 +357,11 @@ def race(
         machine=f"{os.cpu_count()} x {platform.machine()}, torch {torch.__version__} on {runner.where}",
         seconds=runner.seconds,
         trained=runner.trained,
-        command=names.get("command", "compare() in Python"),
+        command=command,
         version=import_from("lit_lrsched.__version__"),
         date=date.today().isoformat(),
     )
-    if strategy.is_global_zero:
+    if trainer.is_global_zero:
         with alone_in(folder):
             write_report(results, folder)
     return Comparison(results, folder, grid, remake)
@@ -405,10 +403,9 @@ def _reference(grid: Grid, options: RaceOptions) -> str | None:
     return reference
 
 
-def _default_folder(fingerprint: str, grid: Grid) -> Path:
+def _digest(fingerprint: str, grid: Grid) -> str:
     axes = [grid.lrs, grid.momenta, grid.weight_decays, grid.seeds]
-    name = digest_of([fingerprint, *map(list, axes)])[:8]
-    return Path("lightning_logs") / f"compare-{name}"
+    return digest_of([fingerprint, *map(list, axes)])[:8]
 
 
 def _factors(records: Sequence[Record], summary: Summary) -> dict[str, list[float]]:
@@ -425,8 +422,3 @@ def _factors(records: Sequence[Record], summary: Summary) -> dict[str, list[floa
         ]
         factors[row.schedule] = [float(value) for value in np.mean(used, axis=0)] if used else []
     return factors
-
-
-def _name(thing: Any) -> str:
-    thing = without_partial(thing)
-    return str(getattr(thing, "__name__", type(thing).__name__))

@@ -9,6 +9,7 @@ race included. All else is refused.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from lit_lrsched.comparison.engine.clipping import Clip
@@ -63,6 +64,12 @@ def regime_of(trainer: Trainer) -> Regime:
         clip = Clip(float(trainer.gradient_clip_val), cast("Any", algorithm or "norm"))
     limits = trainer.limit_train_batches, trainer.limit_val_batches, trainer.limit_test_batches
     return Regime(trainer.accumulate_grad_batches, clip, *limits, trainer.precision)
+
+
+def logs_of(trainer: Trainer) -> Path:
+    """Returns a trainer's ``lightning_logs``, as a path from the working directory where it lies below it."""
+    here, there = Path.cwd(), Path(trainer.default_root_dir).resolve() / "lightning_logs"
+    return there.relative_to(here) if there.is_relative_to(here) else there
 
 
 def check_trainer(trainer: Trainer, epochs: int, what: str) -> list[str]:

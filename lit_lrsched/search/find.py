@@ -21,14 +21,13 @@ from lit_lrsched.comparison.described import digest_of
 from lit_lrsched.comparison.engine.bare_trainer import quietly
 from lit_lrsched.comparison.engine.ranks import Ranks
 from lit_lrsched.comparison.engine.ray_cluster import cluster_of
-from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import OptimizerCallable
 from lit_lrsched.comparison.export import write
 from lit_lrsched.comparison.lock import alone_in
 from lit_lrsched.comparison.options import Engine
 from lit_lrsched.comparison.rate_arguments import Remake, remake_from
-from lit_lrsched.comparison.trainer_options import check_trainer, regime_of
+from lit_lrsched.comparison.trainer_options import check_trainer, logs_of, regime_of
 from lit_lrsched.errors import InputError
 from lit_lrsched.plain import plain
 from lit_lrsched.schedules.core import Interval, ScheduleLike
@@ -46,7 +45,6 @@ from lit_lrsched.search.words import sentence, table_of
 from lit_lrsched.trainer.lightning_package import (
     LightningDataModule,
     LightningModule,
-    Strategy,
     Trainer,
     isolate_rng,
     rank_zero_info,
@@ -223,8 +221,8 @@ def find_lr(
         trainer: Says where to train, on one device, how many batches an epoch has, how their gradients are accumulated
             and clipped, and the precision. What else would change training is refused. None: on the accelerator that
             is there.
-        folder: Where the runs are kept. None: a folder of ``lightning_logs`` whose name follows from the search, so
-            that the same call takes an interrupted one up again.
+        folder: Where the runs are kept. None: a folder of the trainer's ``lightning_logs`` whose name follows from the
+            search, so that the same call takes an interrupted one up again.
         ray: Trains on a Ray cluster: ``"auto"`` for the one that runs, ``"local"`` for one that is started on this
             machine, or an address. None: in processes of this machine.
         ray_cpus: CPUs for each worker of the cluster. None: 1.
@@ -266,8 +264,7 @@ def find_lr(
         interval=interval,
         monitor=monitor,
         groups=groups,
-        regime=regime_of(trainer),
-        strategy=trainer.strategy,
+        trainer=trainer,
         identity={"model": model, "data": data},
         notes=said,
         remake=remake_from(build),
@@ -284,8 +281,7 @@ def find(
     interval: Interval | None,
     monitor: str | None,
     groups: Mapping[str, ScheduleLike] | None,
-    regime: Regime,
-    strategy: Strategy,
+    trainer: Trainer,
     identity: Mapping[str, Any],
     notes: Sequence[str],
     remake: Remake,
@@ -302,8 +298,7 @@ def find(
         interval: When to step the schedule.
         monitor: Metric that a metric-driven schedule follows.
         groups: Schedules for momentum, weight decay and single param groups.
-        regime: Which batches train, and how their gradients make steps.
-        strategy: Where to train.
+        trainer: Says where to train, which batches, and where its ``lightning_logs`` are.
         identity: What the ``model`` and the ``data`` are made from: it tells this search from others.
         notes: What else there is to say.
         remake: Makes the module anew, other arguments given.
@@ -313,7 +308,7 @@ def find(
     Raises:
         InputError: For what cannot be searched, or a folder that holds runs of another search.
     """
-    ranks = Ranks(strategy)
+    ranks, regime = Ranks(trainer.strategy), regime_of(trainer)
     if ranks.count > 1:
         raise InputError(f"a search trains in one process, and the trainer has {ranks.count}: give it one device")
     cluster = cluster_of(options.ray, options.ray_cpus, options.ray_gpus, ranks.device)
@@ -336,7 +331,7 @@ def find(
         engines = Engines(build, subject.grid, options, horizon, ranks.device, cluster)
         say(engines.opening())
         definition = _definition(build, engines, identity)
-        folder = Path(options.folder or Path("lightning_logs") / f"find-{_digest(definition, options)}")
+        folder = Path(options.folder or logs_of(trainer) / f"find-{_digest(definition, options)}")
         with alone_in(folder):
             low, high = (
                 _range(engines, definition, folder, subject.grid.optimizer.lr, options)

@@ -406,6 +406,10 @@ def test_an_instance_serves_as_the_pattern_and_is_told_so(tmp_path, caplog):
     assert first.metrics != second.metrics
     told = "IonosphereClassifier is an instance: every seed draws its weights anew"
     assert told in caplog.text
+    by_functions = compare(
+        lambda: model, lambda: data, {"constant": Constant()}, lrs=[0.1], seeds=2, epochs=1, folder=tmp_path / "by"
+    ).results
+    assert (by_functions.model, by_functions.data) == ("IonosphereClassifier", "IonosphereDataModule")
     caplog.clear()
     find_lr(MLP(), Data, lrs=(0.01, 0.1), points=5, seeds=2, epochs=1, folder=tmp_path / "found")
     assert "MLP is an instance: every seed draws its weights anew" in caplog.text

@@ -414,6 +414,16 @@ def test_a_race_and_a_search_share_no_folder(tmp_path):
         race(folder=tmp_path / "search")
 
 
+def test_runs_are_kept_where_the_trainer_keeps_its_logs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"seeds": 2, "epochs": 1, "lrs": (0.01, 0.1)}
+    for root, expected in ((tmp_path, Path("lightning_logs")), (tmp_path.parent, tmp_path.parent / "lightning_logs")):
+        given["trainer"] = Trainer(default_root_dir=root, accelerator="cpu", logger=False)
+        assert compare(MLP, DATA, {"linear": Linear()}, **given).folder.parent == expected
+        assert search(None, points=5, **given).folder.parent == expected
+    assert len(list(Path("lightning_logs").iterdir())) == 2
+
+
 class NotANumber(MLP):
     def validation_step(self, batch, batch_idx):
         self.log("val_loss", torch.tensor(float("nan")))
