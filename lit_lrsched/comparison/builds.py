@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -18,9 +20,12 @@ from lit_lrsched.trainer.lightning_package import (
     LightningModule,
     either,
     is_overridden,
+    isolate_rng,
     seed_everything,
     trainer_for,
 )
+
+_SEEDED = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")  # where Lightning notes the seed
 
 WITHOUT_LENGTH = "its training data has no length"
 """Why runs are trained one by one on a stream."""
@@ -55,6 +60,20 @@ def build_from(
         return made
 
     return build
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Leaves random generators, and where Lightning notes a seed, as they were."""
+    before = {name: os.environ.get(name) for name in _SEEDED}
+    try:
+        with isolate_rng():
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _check(name: str, value: object, kind: type) -> None:

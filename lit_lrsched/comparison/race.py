@@ -17,7 +17,7 @@ import torch
 from lit_lrsched.class_paths import import_from
 from lit_lrsched.comparison.best_peaks import best_peaks
 from lit_lrsched.comparison.budget import check_budget, spend
-from lit_lrsched.comparison.builds import build_from, drawn_anew
+from lit_lrsched.comparison.builds import build_from, drawn_anew, untouched
 from lit_lrsched.comparison.defaults import seeds_of
 from lit_lrsched.comparison.definition import definition_of
 from lit_lrsched.comparison.described import digest_of
@@ -151,6 +151,7 @@ class Comparison:
         export_best(Path(path), self.summary, self.grid, self.results.epochs, config or {}, self.remake)
 
 
+@untouched()
 def compare(
     model: Callable[[], LightningModule] | LightningModule,
     data: Callable[..., LightningDataModule] | LightningDataModule,

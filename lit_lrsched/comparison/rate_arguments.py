@@ -10,13 +10,14 @@ from typing import Any, Union
 import numpy as np
 
 from lit_lrsched.class_paths import from_plain
+from lit_lrsched.comparison.builds import untouched
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.engine.training import FloatArray
 from lit_lrsched.comparison.own_optimizer import ask_with_schedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer
 from lit_lrsched.errors import InputError
-from lit_lrsched.trainer.lightning_package import LightningDataModule, LightningModule, isolate_rng
+from lit_lrsched.trainer.lightning_package import LightningDataModule, LightningModule
 
 Place = tuple[Union[str, int], ...]
 """Where a value stands among nested arguments: ``("optim", "lr")``."""
@@ -75,7 +76,7 @@ def model_at(
     def rates(*places: Place) -> FloatArray | None:
         """Returns the rates at each step, ``[steps, groups]``, with some arguments doubled; None where that fails."""
         try:
-            with isolate_rng():
+            with untouched():
                 module, data = remake(config, lambda model: multiply(model, places, 2.0))
                 schedule = ask_with_schedule(module, data, regime, epochs, steps).schedule
         except Exception:  # an argument that bears no other value is none that is looked for

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
-from lit_lrsched.comparison.builds import build_from, drawn_anew
+from lit_lrsched.comparison.builds import build_from, drawn_anew, untouched
 from lit_lrsched.comparison.defaults import seeds_of
 from lit_lrsched.comparison.definition import Definition, Part, definition_of
 from lit_lrsched.comparison.described import digest_of
@@ -46,7 +45,6 @@ from lit_lrsched.trainer.lightning_package import (
     LightningDataModule,
     LightningModule,
     Trainer,
-    isolate_rng,
     rank_zero_info,
 )
 from lit_lrsched.trainer.schedule_config import AnySchedule
@@ -56,7 +54,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NOTHING = 0.01  # by how little a rate changes the loss that does nothing
-_SEEDED = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")  # where Lightning notes the seed
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -312,7 +309,7 @@ def find(
     if ranks.count > 1:
         raise InputError(f"a search trains in one process, and the trainer has {ranks.count}: give it one device")
     cluster = cluster_of(options.ray, options.ray_cpus, options.ray_gpus, ranks.device)
-    with _untouched(), cluster or nullcontext():
+    with untouched(), cluster or nullcontext():
         horizon = horizon_of(build, options, regime)
         subject = subject_of(
             build,
@@ -406,17 +403,3 @@ def _definition(build: Build, engines: Engines, identity: Mapping[str, Any]) -> 
 def _digest(definition: Definition, options: FindOptions) -> str:
     lrs = options.lrs if options.lrs is None else [*map(float, options.lrs)]
     return digest_of([definition.fingerprint, lrs, options.points, [*options.seeds]])[:8]
-
-
-@contextmanager
-def _untouched() -> Iterator[None]:
-    """Leaves random generators, and where Lightning notes a seed, as they were."""
-    before = {name: os.environ.get(name) for name in _SEEDED}
-    try:
-        with isolate_rng():
-            yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value

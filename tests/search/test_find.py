@@ -107,8 +107,10 @@ class ShuffledByItsOwn(Data):
         return DataLoader(self.rows, self.batch_size, shuffle=True, generator=self.generator)
 
 
-def test_nothing_of_the_user_changes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ask", [find_lr, partial(compare, schedules={"linear": Linear()})], ids=["find", "compare"])
+def test_nothing_of_the_user_changes(tmp_path, monkeypatch, ask):
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    monkeypatch.setenv("PL_SEED_WORKERS", "1")
     module, data = Grouped(), ShuffledByItsOwn()
     logger = CSVLogger(tmp_path / "logs")
     trainer = Trainer(max_epochs=2, accelerator="cpu", logger=logger, callbacks=[], enable_checkpointing=False)
@@ -119,7 +121,7 @@ def test_nothing_of_the_user_changes(tmp_path, monkeypatch):
         return hashed(optimizer.state_dict(), vars(data.hparams), dict(os.environ)), [t.clone() for t in tensors]
 
     before, tensors = state()
-    search(tmp_path / "found", module, data, epochs=2, points=5, lrs=(1e-3, 1e-1), trainer=trainer)
+    ask(module, data, epochs=2, seeds=2, lrs=(1e-3, 1e-1), trainer=trainer, folder=tmp_path / "found")
     after, now = state()
     assert before == after
     assert all(map(torch.equal, tensors, now))
@@ -652,7 +654,8 @@ def test_all_arguments_that_set_a_rate_are_exported(command):
     assert scalars(run_folder(), "lr/group1")[0] == pytest.approx(5 * found)
 
 
-def test_all_arguments_that_set_a_rate_are_exported_in_python(tmp_path):
+def test_all_arguments_that_set_a_rate_are_exported_in_python(tmp_path, monkeypatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     # What fit refuses without a schedule is left out.
     found = search(tmp_path, TwoRates, lrs=(1e-3, 0.1), points=5, interval="epoch", monitor="val_loss")
     model = {"class_path": "tests.search.test_find.TwoRates", "init_args": {"lr": 0.02, "optim": {"head_lr": 0.1}}}
@@ -662,6 +665,7 @@ def test_all_arguments_that_set_a_rate_are_exported_in_python(tmp_path):
     arguments = peak["model"]["init_args"]
     assert arguments == {"lr": pytest.approx(found.lr), "optim": {"head_lr": pytest.approx(5 * found.lr)}}
     assert model["init_args"]["lr"] == 0.02
+    assert "PL_GLOBAL_SEED" not in os.environ
     with pytest.raises(InputError, match=r"config does not say how it is made, .*: give config=\{'model': "):
         found.export(tmp_path / "none.yaml")
 
