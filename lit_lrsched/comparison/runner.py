@@ -57,7 +57,7 @@ class Runner:
         ranks: The processes of the race.
 
     Attributes:
-        engine: The engine that trained.
+        engine: The engine that trained; None where all runs were there already.
         reason: Why that engine, in a line.
         seconds: How long the trainings took, all rounds together.
         trained: How many runs were trained in these seconds.
@@ -78,8 +78,8 @@ class Runner:
         self._chosen = False  # the engine
         self._program: VectorizedRace | None = None  # built once, whatever the number of rounds
         self._store: RecordStore | None = None  # of this process, once it has trained
-        self.engine = "vectorized"
-        self.reason = "every step of the module is a pure function of its parameters and the batch"
+        self.engine: str | None = None
+        self.reason = ""
         self.seconds = 0.0
         self.trained = 0
 
@@ -214,6 +214,8 @@ class Runner:
         except NotVectorizable as error:
             self._take_sequential(str(error), line_of(error))
             return None
+        self.engine = "vectorized"
+        self.reason = "every step of the module is a pure function of its parameters and the batch"
         rank_zero_info(
             f"Engine: vectorized, {race.chunk_size} runs at a time in {race.workers} "
             f"process{'es' if race.workers > 1 else ''}{' of a Ray cluster' if self._cluster else ''}."

@@ -345,6 +345,8 @@ def test_a_finished_race_is_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr("lit_lrsched.comparison.runner.Runner._chunks", lambda *_: pytest.fail("trained again"))
     second = race(tmp_path, {"constant": Constant(), "linear": Linear()})
     assert second.results.trained == 0
+    assert (first.results.engine, second.results.engine) == ("vectorized", None)
+    assert "Engine: " not in (tmp_path / "report.html").read_text()
     assert second.summary == first.summary
     assert (tmp_path / "results.csv").read_bytes() == written
 

@@ -126,7 +126,7 @@ def _execution(results: Results) -> list[str]:
     return [
         f"The numbers speak about these data, over the seeds' {over} and batch orders. They are no claim about other "
         "data.",
-        f"Engine: {results.engine} ({results.reason}). {took}",
+        f"Engine: {results.engine} ({results.reason}). {took}" if results.engine else took,
     ]
 
 

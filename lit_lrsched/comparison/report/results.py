@@ -36,7 +36,7 @@ class Results:
         data: Name of the data.
         optimizer: Name of the optimizer.
         opening: What races, in sentences: the optimizer, its param groups, what gives way.
-        engine: ``"vectorized"`` or ``"sequential"``.
+        engine: ``"vectorized"`` or ``"sequential"``; None where all runs were there already.
         reason: Why that engine, in a line.
         machine: What it ran on, in a few words.
         seconds: How long the trainings took.
@@ -57,7 +57,7 @@ class Results:
     data: str
     optimizer: str
     opening: str
-    engine: str
+    engine: str | None
     reason: str
     machine: str
     seconds: float
