@@ -36,6 +36,7 @@ from lit_lrsched.comparison.used_rates import check_rates
 from lit_lrsched.errors import InputError, did_you_mean
 from lit_lrsched.schedules.core import Horizon
 from lit_lrsched.trainer.lightning_package import rank_zero_info
+from lit_lrsched.trainer.logged_names import logged_names
 from lit_lrsched.trainer.metric_names import on_test_data
 
 # Compiling takes 10 to 25 s; a compiled run of the worked example saves 0.4 to 1.5 ms.
@@ -176,6 +177,8 @@ class Runner:
 
     def _one_by_one(self, keys: Sequence[RunKey], runs: Sequence[int], tell: Tell, is_first: bool) -> Iterator[Chunk]:
         """Trains some of the runs, each by a ``Trainer.fit``."""
+        if self._store is None:
+            self._check_source()
         started = time.perf_counter()
         for chunk in race_one_by_one(
             self._build,
@@ -282,6 +285,17 @@ class Runner:
             f"{what}, nor any metric of validation and test: {_listed(curves)} and {_listed(final)} are "
             "logged; log one in both, like val_acc in validation_step and test_acc in test_step"
         )
+
+    def _check_source(self) -> None:
+        """Refuses a metric that a module's source does not name, before a run is trained to find that out."""
+        module, _ = self._build(self._grid.seeds[0])
+        logged, metric = logged_names([type(module)]), self._options.metric
+        missing = [name for name in (metric, self._options.test_metric) if not logged.include(name)]
+        if logged.complete and missing:
+            raise InputError(
+                f"metric={metric!r}, and {type(module).__name__} does not log {missing[0]!r} (its source names "
+                f"{', '.join(logged.readable) or 'none'}): give one that it logs in validation and test"
+            )
 
     def _check_numbers(self, records: Sequence[Record]) -> None:
         """Refuses a metric that is no number although the trainings did not break down: lower rates would not help."""

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lit_lrsched import Linear, compare, find_lr
+from lit_lrsched.comparison import runner
 from lit_lrsched.comparison.builds import build_from, steps_per_epoch
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.setting_up import set_up
@@ -217,6 +218,16 @@ def test_a_metric_that_is_not_logged_is_told_before_anything_is_trained(
     monkeypatch.setattr(VectorizedRace, "chunks", None)
     with pytest.raises(InputError, match=r"metric='val_ac' is not logged \(did you mean 'val_acc'\?\): give one "):
         compare(MLP, Data, LINEAR, lrs=[0.1], seeds=2, metric="val_ac", mode="max", folder=tmp_path / "race")
+    assert not (tmp_path / "race").exists()
+
+
+def test_a_metric_that_no_source_names_is_told_before_runs_train_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(runner, "race_one_by_one", None)
+    told = r"metric='val_f1', and MLP does not log 'val_f1' \(its source names \*_acc, \*_loss\): give one that"
+    with pytest.raises(InputError, match=told):
+        compare(MLP, Data, LINEAR, lrs=[0.1], seeds=2, metric="val_f1", engine="sequential", folder=tmp_path / "race")
     assert not (tmp_path / "race").exists()
 
 
