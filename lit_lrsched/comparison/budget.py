@@ -229,21 +229,13 @@ class _Race:
             trainings = field.train(racing, had, seeds)
             had = seeds
             left = self._tune()
-            gone = self._look(had, shares[rung]) if rung in shares else ()
+            told, out = self._look(had, shares[rung]) if rung in shares else ((), ())
             settled = rung in shares and len(self._alive) < 2
             if rung < rungs[-1] and not settled:
                 left += self._cut(had, rungs[i:])
             stayed = sum(map(len, self._alive.values()))
-            self._rounds.append(
-                Round(
-                    had,
-                    trainings,
-                    tuple(_in_words(setting, field.axes) for setting in left),
-                    gone,
-                    stayed,
-                    len(self._alive),
-                )
-            )
+            words = tuple(_in_words(setting, field.axes) for setting in left)
+            self._rounds.append(Round(had, trainings, words, told, out, stayed, len(self._alive)))
             if settled:
                 break
         ended: Literal["settled", "seeds", "budget"] = "settled"
@@ -315,8 +307,8 @@ class _Race:
         self._alive = {n: [each for each in settings if each not in gone] for n, settings in self._alive.items()}
         return left
 
-    def _look(self, had: int, share: float) -> tuple[str, ...]:
-        """Judges the schedules that still race, lets those leave that are told from the best, and returns them."""
+    def _look(self, had: int, share: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Judges the schedules that still race, and returns those that leave: told from the best, and diverged."""
         field, seeds = self._field, self._field.seeds[:had]
         chosen = {name: self._ranked(settings)[0] for name, settings in self._alive.items()}
         finished = {name: setting for name, setting in chosen.items() if field.broken(setting) < had}
@@ -337,7 +329,8 @@ class _Race:
         )
         tied = found.tied(self._alpha)
         self._alive = {name: settings for name, settings in self._alive.items() if name in tied}
-        return tuple(name for name in chosen if name not in tied)
+        told = tuple(name for name in finished if name not in tied)
+        return told, tuple(name for name in chosen if name not in finished)
 
 
 def _in_words(setting: RunKey, axes: Sequence[str]) -> str:

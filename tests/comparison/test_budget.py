@@ -144,6 +144,7 @@ def test_where_everything_diverges_nothing_is_judged() -> None:
     keys = [RunKey(name, lr, 0.0, 0.0, seed) for name in "ab" for lr in (0.1, 0.3) for seed in range(24)]
     standing = spend(keys, 60, lambda asked: [Run(key, 0.0, 0.0, diverged=True) for key in asked], mode="max")
     assert standing.tied == ()
+    assert spending_in_words(standing.spending)[0].endswith(" No schedule is left.")
     runs = [Run(key, 0.0, 0.0, diverged=True) for key in keys if key.seed < standing.spending.rounds[-1].seeds]
     assert summarize(runs, metric="test_acc", mode="max", standing=standing).best is None
 
@@ -156,7 +157,9 @@ def test_a_diverging_schedule_is_out_and_the_others_race_on() -> None:
 
     standing = spend(track.keys, 60, train, mode="max")
     assert set(standing.tied) == {"fine", "also"}
-    assert standing.spending.rounds[0].schedules == ("wild",)
+    assert (standing.spending.rounds[0].schedules, standing.spending.rounds[0].out) == ((), ("wild",))
+    assert "Every run of wild diverged: it left after 12 seeds." in spending_in_words(standing.spending)
+    assert not any("told from the best" in sentence for sentence in spending_in_words(standing.spending))
 
 
 @pytest.mark.parametrize(

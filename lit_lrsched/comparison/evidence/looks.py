@@ -67,6 +67,7 @@ class Round:
         trainings: How many trainings it took.
         settings: The settings that left after it, on validation data, in words.
         schedules: The schedules that left after it, told from the best on test data.
+        out: The schedules that left after it, every run of theirs having diverged.
         settings_left: How many settings go on.
         schedules_left: How many schedules go on.
     """
@@ -75,6 +76,7 @@ class Round:
     trainings: int
     settings: tuple[str, ...]
     schedules: tuple[str, ...]
+    out: tuple[str, ...]
     settings_left: int
     schedules_left: int
 

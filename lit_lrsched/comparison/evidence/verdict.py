@@ -98,17 +98,19 @@ def spending_in_words(spending: Spending) -> list[str]:
 
     >>> from lit_lrsched.comparison.evidence.looks import Round
     >>> rounds = (
-    ...     Round(2, 40, ("rex (lr 3, momentum 0)",), (), 19, 4), Round(12, 190, (), ("linear", "rex"), 2, 2),
+    ...     Round(2, 40, ("rex (lr 3, momentum 0)",), (), (), 19, 5),
+    ...     Round(12, 190, (), ("linear", "rex"), ("step",), 2, 2),
     ... )
     >>> for sentence in spending_in_words(Spending(300, 230, 480, rounds, "budget")):
     ...     print(sentence)
     230 trainings of a budget of 300; the full grid with 12 seeds takes 480. More budget would go on.
     On validation data 1 setting left: 1 after 2 seeds.
     On test data linear and rex left after 12 seeds, told from the best.
+    Every run of step diverged: it left after 12 seeds.
     """
     last = spending.rounds[-1].seeds
     ended = {
-        "settled": "One schedule is left",
+        "settled": f"{'One' if spending.rounds[-1].schedules_left else 'No'} schedule is left",
         "seeds": f"Nothing may have more than {last} seeds",
         "budget": "More budget would go on",
     }[spending.ended]
@@ -121,6 +123,10 @@ def spending_in_words(spending: Spending) -> list[str]:
         sentences.append(f"On validation data {number} setting{'s' if number > 1 else ''} left: {when} seeds.")
     if gone := [f"{_listed(r.schedules)} left after {r.seeds} seeds" for r in spending.rounds if r.schedules]:
         sentences.append(f"On test data {'; '.join(gone)}, told from the best.")
+    for each in spending.rounds:
+        if each.out:
+            who = "it" if len(each.out) == 1 else "they"
+            sentences.append(f"Every run of {_listed(each.out)} diverged: {who} left after {each.seeds} seeds.")
     return sentences
 
 

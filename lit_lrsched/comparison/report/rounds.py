@@ -22,7 +22,8 @@ def rounds(summary: Summary) -> str:
         return ""
     lines = "".join(
         f'<tr><th scope="row" class="name">{each.seeds}</th><td>{each.trainings:,}</td>'
-        f"<td>{_names(each.settings)}</td><td>{_names(each.schedules)}</td></tr>\n"
+        f"<td>{_names(each.settings)}</td>"
+        f"<td>{_names([*each.schedules, *(f'{name} (diverged)' for name in each.out)])}</td></tr>\n"
         for each in summary.spending.rounds
     )
     return f"""<section>
