@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any, Union, cast
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lit_lrsched.comparison import defaults
 from lit_lrsched.comparison.builds import check_automatic, check_test_data
@@ -35,7 +35,9 @@ from lit_lrsched.trainer.lightning_package import LightningModule, Trainer
 from lit_lrsched.trainer.schedule_config import (
     AnySchedule,
     LRSchedulerCallable,
+    checked_schedule,
     is_schedule,
+    made_scheduler,
     schedule_config,
     unscheduled,
 )
@@ -216,7 +218,7 @@ class Grid:
                 raise NotVectorizable(f"{key.schedule} follows a metric, and some of its param groups do not")
             return tables.of(ours, interval), plateau
         interval = self.interval or "epoch"
-        scheduler: LRScheduler = cast("LRSchedulerCallable", schedule)(optimizer)
+        scheduler = made_scheduler(cast("LRSchedulerCallable", schedule), optimizer)
         if not isinstance(scheduler, ReduceLROnPlateau):
             return tables.of(scheduler, interval), None
         monitor = self.monitor or getattr(scheduler, "monitor", None)  # which LightningCLI's class of this name has
@@ -266,6 +268,7 @@ def grid_of(
     if epochs < 1:
         raise InputError(f"epochs={epochs} trains nothing: give at least 1")
     _check_form(schedules, lrs=lrs, momenta=momenta, weight_decays=weight_decays)
+    schedules = {name: checked_schedule(f"schedules[{name!r}]", schedule) for name, schedule in schedules.items()}
     if OWN in schedules:
         raise InputError(f"schedules: {OWN!r} is the name of the schedule that a module brings: give yours another")
     module, data = build(next(iter(seeds), 0))
@@ -298,6 +301,9 @@ def _check_form(schedules: object, **axes: object) -> None:
     """Refuses schedules without names, and a number where several may stand."""
     if not isinstance(schedules, Mapping):
         raise InputError(f"schedules={shown(schedules)} have no names: give a dict, like {{'linear': Linear()}}")
+    for name in schedules:
+        if not isinstance(name, str) or not name.isprintable():
+            raise InputError(f"schedules: {name!r} is no name that a line can hold: rename it")
     for name, values in axes.items():
         if values is not None and not isinstance(values, Iterable):
             raise InputError(f"{name}={shown(values)} is no list: write [{shown(values)}]")

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.utilities import CombinedLoader
+from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lit_lrsched import Linear, compare, find_lr
@@ -182,6 +183,14 @@ def test_what_is_no_model_no_data_no_optimizer(
     [
         ({"schedules": [Linear()]}, r"schedules=\[Linear\(.*have no names: give a dict, like \{'linear': Linear\(\)\}"),
         ({"schedules": Linear()}, "have no names"),
+        ({"schedules": {1: Linear()}}, "schedules: 1 is no name that a line can hold: rename it"),
+        ({"schedules": {"two\nlines": Linear()}}, "is no name that a line can hold"),
+        (
+            {"schedules": {"a": "Linear"}},
+            r"schedules\['a'\]='Linear' is text: give the schedule itself, like Linear",
+        ),
+        ({"schedules": {"a": Linear}}, "is a class: give the schedule itself"),
+        ({"schedules": {"a": StepLR}}, "the scheduler cannot be made: TypeError: .*step_size.*: correct its arguments"),
         ({"lrs": 0.1}, r"lrs=0\.1 is no list: write \[0\.1\]"),
         ({"momenta": 0.9}, "momenta=0.9 is no list"),
         (
