@@ -177,8 +177,10 @@ def _racing(schedules: dict[str, Any], given: Any) -> dict[str, Any]:
 
 
 def _tell(finished: Comparison) -> None:
+    from lit_lrsched.comparison.evidence.words import exactly
+
     finished.show()
     if finished.summary.wider_lrs:
-        print(f"The wider grid: --lrs '[{', '.join(f'{lr:g}' for lr in finished.summary.wider_lrs)}]'")
+        print(f"The wider grid: --lrs '[{', '.join(map(exactly, finished.summary.wider_lrs))}]'")
     print(f"Report: {finished.folder / 'report.html'}")
     print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(finished.folder / 'tensorboard'))}")

@@ -582,6 +582,11 @@ def test_a_winner_at_the_edge_does_not_win(levels: dict[float, float], edge: str
     assert second.endswith(f"; widen the grid: lrs=[{', '.join(f'{lr:g}' for lr in lrs)}].")
 
 
+def test_a_wider_grid_has_the_rates_that_were_tried_to_their_last_digit() -> None:
+    summary = judge(rated({"a": {1 / 3: 0.7, 1.0: 0.75}, "b": {1 / 3: 0.8, 1.0: 0.9}}))
+    assert verdict(summary)[1].endswith("; widen the grid: lrs=[0.3333333333333333, 1, 3, 9].")
+
+
 def test_a_loser_at_the_edge_unseats_the_winner_unless_it_is_far_behind() -> None:
     winner = {0.1: 0.8, 0.3: 0.9, 1.0: 0.8}
     # The last step brought 0.1: once more, and it is ahead.

@@ -8,7 +8,7 @@ from lit_lrsched.comparison.evidence.looks import Spending
 from lit_lrsched.comparison.evidence.power import least_seeds
 from lit_lrsched.comparison.evidence.significance import Difference
 from lit_lrsched.comparison.evidence.summary import Summary
-from lit_lrsched.comparison.evidence.words import figure
+from lit_lrsched.comparison.evidence.words import exactly, figure
 
 
 def verdict(summary: Summary) -> tuple[str, str]:
@@ -164,7 +164,7 @@ def _at_the_edge(summary: Summary) -> str:
 def _outlook(summary: Summary, behind: dict[str, Difference], rival: str) -> str:
     """Returns what would decide the race."""
     if summary.open_edges:
-        return f"widen the grid: lrs=[{', '.join(f'{lr:g}' for lr in summary.wider_lrs)}]"
+        return f"widen the grid: lrs=[{', '.join(map(exactly, summary.wider_lrs))}]"
     if len(summary.tied) == 1:
         return "no more seeds are needed"
     nearest = rival if rival in summary.tied else next(iter(behind))

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 
+def exactly(rate: float) -> str:
+    """Returns a rate as one types it, and reads the same one back.
+
+    >>> [exactly(rate) for rate in (1.0, 3e-05, 1 / 3)]
+    ['1', '3e-05', '0.3333333333333333']
+    """
+    return text if float(text := f"{rate:g}") == rate else repr(rate)
+
+
 def figure(value: float, digits: int = 2) -> str:
     """Returns a number with so many digits, or with all before the point where these are more, as a table has it.
 
