@@ -15,7 +15,6 @@ from typing import Any, cast
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.errors import InputError
-from lit_lrsched.trainer.callbacks.apply_schedule import ApplySchedule
 from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger
 from lit_lrsched.trainer.callbacks.schedule_report import ScheduleReport
 from lit_lrsched.trainer.lightning_internals import callbacks_of
@@ -43,7 +42,7 @@ _PRECISIONS = (_precision.Precision, _precision.MixedPrecision, _precision.HalfP
 
 # Callbacks that train nothing: what they show or save, a race has no use for.
 _IDLE = (
-    *(ApplySchedule, LearningRateLogger, ScheduleReport),
+    *(LearningRateLogger, ScheduleReport),
     *(_callbacks.DeviceStatsMonitor, _callbacks.LearningRateMonitor, _callbacks.ModelCheckpoint),
     *(_callbacks.ModelSummary, _callbacks.OnExceptionCheckpoint, _callbacks.ProgressBar),
 )

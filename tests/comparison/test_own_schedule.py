@@ -21,7 +21,7 @@ from torch.optim import SGD, Adagrad, Rprop
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader
 
-from lit_lrsched import Constant, Cosine, Linear, Plateau, compare, find_lr, schedule_config
+from lit_lrsched import ApplySchedule, Constant, Cosine, Linear, Plateau, compare, find_lr, schedule_config
 from lit_lrsched.comparison.builds import build_from
 from lit_lrsched.comparison.engine import batches
 from lit_lrsched.comparison.engine.clipping import Clip
@@ -468,10 +468,10 @@ def test_a_trainer_accumulates_and_clips_and_its_other_callbacks_are_named() -> 
     assert check_trainer(bare(), 5, "a race") == []
     assert regime_of(bare()) == PLAIN
     options = {"accumulate_grad_batches": 4, "gradient_clip_val": 0.1, "gradient_clip_algorithm": "value"}
-    trainer = bare(**options, callbacks=[EarlyStopping("val_loss")])
+    trainer = bare(**options, callbacks=[EarlyStopping("val_loss"), ApplySchedule(Cosine())])
     assert regime_of(trainer) == Regime(4, Clip(0.1, "value"))
     assert regime_of(trainer).options() == options
-    assert check_trainer(trainer, 5, "a race") == ["The trainer's EarlyStopping is left out."]
+    assert check_trainer(trainer, 5, "a race") == ["The trainer's EarlyStopping, ApplySchedule are left out."]
     said = grid(Grouped, regime=regime_of(trainer)).opening()
     assert said.endswith(" The gradients of 4 batches make a step. Gradients are clipped to values of 0.1.")
 
