@@ -125,7 +125,7 @@ def compare(
     if datamodule is None:
         raise InputError("a race needs data with a test part: give --data")
     said = check_trainer(trainer, epochs, "a race")
-    default = defaults.of_ours() if options.lr_groups else defaults.SCHEDULES
+    default = defaults.schedules_of(metric, mode, groups=bool(options.lr_groups))
     grid = grid_of(
         build,
         _racing(default if schedules is None else by_name(schedules), options.lr_scheduler),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from operator import index
 from typing import Any
@@ -17,6 +18,7 @@ from lit_lrsched.ionosphere.model import IonosphereClassifier
 from lit_lrsched.optim.from_torch import FromTorch
 from lit_lrsched.schedules.core import Schedule
 from lit_lrsched.schedules.decays import Cosine, Linear
+from lit_lrsched.schedules.direction import Direction
 from lit_lrsched.schedules.plateau import Plateau
 from lit_lrsched.schedules.recipes import OneCycle, WarmupCosine, WarmupStableDecay
 from lit_lrsched.schedules.shapes import Constant
@@ -38,12 +40,18 @@ SEEDS = 20
 SEEDS_OF_A_BUDGET = 24  # the most; judging at several looks takes more of them than judging once
 
 
-def of_ours() -> dict[str, Any]:
-    """Returns the same schedules with torch's wrapped, so that param groups may have schedules of their own beside."""
-    return {
-        name: schedule if isinstance(schedule, Schedule) else FromTorch(schedule, every="1ep")
-        for name, schedule in SCHEDULES.items()
-    }
+def schedules_of(metric: str, mode: Direction | None, groups: bool) -> dict[str, Any]:
+    """Returns the same schedules for a race that another metric tunes.
+
+    Args:
+        metric: The metric, which the plateau follows too.
+        mode: Which way it is better. None: as its name tells.
+        groups: Whether param groups have schedules of their own beside: torch's are wrapped then.
+    """
+    found = {**SCHEDULES, "plateau": replace(SCHEDULES["plateau"], monitor=metric, mode=mode)}
+    if not groups:
+        return found
+    return {name: one if isinstance(one, Schedule) else FromTorch(one, every="1ep") for name, one in found.items()}
 
 
 # Of the worked example with SGD.

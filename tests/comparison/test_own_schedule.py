@@ -707,6 +707,20 @@ def test_the_command_accumulates(command: Any) -> None:
     np.testing.assert_allclose(rates, [[0.01, 0.005]] * 2)  # two steps an epoch, four in all
 
 
+class LossAlone(MLP):
+    def step(self, stage: str, batch: Any) -> torch.Tensor:
+        x, y = batch
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(self.network(x), y)
+        self.log(f"{stage}_loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+
+def test_by_default_the_plateau_follows_the_metric_that_tunes(command: Any) -> None:
+    model = [f"--model={__name__}.LossAlone", "--data=tests.foreign.Data", "--data.rows=64", "--metric=val_loss"]
+    assert command("compare", *model, "--lrs=[0.01]", "--seeds=1", "--trainer.max_epochs=1") == 0, command.err
+    assert "10 trainings: 10 schedules x 1 rate x 1 seed" in command.out
+
+
 def test_the_command(command: Any) -> None:
     model = ["--model=tests.comparison.test_own_schedule.Transformer", "--data=tests.foreign.Data", "--data.rows=64"]
     one = ["--lrs=[0.01]", "--weight_decays=[0.1,0.2]", "--seeds=1", "--trainer.max_epochs=1", "--metric=val_loss"]
