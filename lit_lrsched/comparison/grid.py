@@ -26,6 +26,7 @@ from lit_lrsched.comparison.rates import RateTables
 from lit_lrsched.comparison.report.words import counted, listed
 from lit_lrsched.comparison.trainer_options import own_callbacks_left_out
 from lit_lrsched.errors import InputError, shown
+from lit_lrsched.optim.from_torch import made_scheduler
 from lit_lrsched.optim.group_schedules import check_groups
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.schedules.core import Horizon, Interval, ScheduleLike
@@ -37,7 +38,6 @@ from lit_lrsched.trainer.schedule_config import (
     LRSchedulerCallable,
     checked_schedule,
     is_schedule,
-    made_scheduler,
     schedule_config,
     unscheduled,
 )
@@ -82,9 +82,6 @@ class Grid:
                 raise InputError(f"{name} is empty, so nothing would race: give at least one")
             if len(set(values)) < len(values):
                 raise InputError(f"{name}={values} names something twice: give each once")
-        for name in self.schedules:
-            if not name.isprintable():
-                raise InputError(f"schedules: {name!r} has a character that no line can hold: rename it")
         for lr in self.lrs:
             if not 0 < lr < float("inf"):
                 raise InputError(f"lrs: {lr} is no learning rate: give finite numbers above 0")
@@ -218,7 +215,7 @@ class Grid:
                 raise NotVectorizable(f"{key.schedule} follows a metric, and some of its param groups do not")
             return tables.of(ours, interval), plateau
         interval = self.interval or "epoch"
-        scheduler = made_scheduler(cast("LRSchedulerCallable", schedule), optimizer)
+        scheduler = made_scheduler(f"schedules[{key.schedule!r}]", cast("LRSchedulerCallable", schedule), optimizer)
         if not isinstance(scheduler, ReduceLROnPlateau):
             return tables.of(scheduler, interval), None
         monitor = self.monitor or getattr(scheduler, "monitor", None)  # which LightningCLI's class of this name has

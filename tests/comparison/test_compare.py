@@ -442,7 +442,7 @@ def test_mistakes(tmp_path, options, told):
 
 
 def test_a_name_that_no_line_can_hold_is_refused_before_anything_is_trained(tmp_path):
-    with pytest.raises(InputError, match=r"schedules: 'two\\nlines' has a character that no line can hold: rename it"):
+    with pytest.raises(InputError, match=r"schedules: 'two\\nlines' is no name that a line can hold: rename it"):
         race(tmp_path, {"two\nlines": Constant()})
     assert not list(tmp_path.rglob("*.npz"))
 
