@@ -36,6 +36,7 @@ from torchmetrics import (
     Metric,
     MinMaxMetric,
     MultioutputWrapper,
+    SumMetric,
 )
 from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 from torchmetrics.wrappers import Running
@@ -952,6 +953,57 @@ class WithShortBatches(Classifier):
         self.log_dict({"val_loss": F.cross_entropy(self(batch[0]) * self.mean, batch[1]), "short": self.short})
 
 
+class OfNumbers(Classifier):
+    """Asks whether its numbers are numbers."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = F.cross_entropy(self(batch[0]), batch[1])
+        are_whole = all(isinstance(one, int) for one in (batch_idx, self.current_epoch, batch[1].max().item()))
+        return loss * (1 + are_whole) * (1 + isinstance(batch_idx / 2, float)) * (1 + isinstance(loss.item(), float))
+
+
+class DroppedInPlace(Classifier):
+    """Uses what it drops in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden, scale = self.net[0](x), torch.ones(10)
+        for dropped in (hidden, scale):
+            F.dropout(dropped, 1.0, inplace=True)
+        return self.net[2](hidden * scale)
+
+
+class LoggedByStep(Classifier):
+    """Logs metrics by step alone, which Lightning resets all the same, and what they have seen of an epoch."""
+
+    def build(self) -> None:
+        super().build()
+        self.of_training, self.of_validation = SumMetric(), SumMetric()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.of_training(batch[0].mean())
+        self.log("train_mean", self.of_training, on_step=True, on_epoch=False)
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.of_validation(batch[0].mean())
+        self.log("val_mean", self.of_validation, on_step=True, on_epoch=False)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val_sum", self.of_validation.compute())
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train_sum", self.of_training.compute())
+
+
+class Weightless(Classifier):
+    """Logs its first batch with no weight."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = F.cross_entropy(self(batch[0]), batch[1])
+        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=0 if batch_idx == 0 else len(batch[0]))
+        return loss
+
+
 def reset(module: Any) -> None:
     module.acc.reset()
 
@@ -967,6 +1019,10 @@ def reset(module: Any) -> None:
         Ordinary(WhereGradients, "table"),
         Ordinary(TakingApart, "table", data=NamedInDicts),
         Ordinary(WithShortBatches, "table"),
+        Ordinary(OfNumbers, "table"),
+        Ordinary(DroppedInPlace, "table"),
+        Ordinary(LoggedByStep, "table"),
+        Ordinary(Weightless, "table"),
     ],
 )
 def test_what_modules_do_in_ways_of_their_own_equals_fit(entry: Ordinary) -> None:
@@ -1019,14 +1075,16 @@ def changes_its_batch(module: Any, batch: Any, batch_idx: int) -> None:
     batch[0] = 2 * batch[0]
 
 
+def logs_by_step_now_and_then(module: Any, batch: Any, batch_idx: int) -> None:
+    module.of_it.update(batch[0].mean())
+    if module.current_epoch == 1:
+        module.log("of_it", module.of_it, on_step=True, on_epoch=False)
+
+
 def logs_now_and_then(module: Any, batch: Any, batch_idx: int) -> None:
     module.of_it.update(batch[0].mean())
     if module.current_epoch == 0:
         module.log("of_it", module.of_it, on_step=False, on_epoch=True)
-
-
-def counts_too_few(module: Any, batch: Any, batch_idx: int) -> None:
-    module.log("most", torch.bincount(batch[1], minlength=CLASSES - 1).max())
 
 
 class Doing(Classifier):
@@ -1059,8 +1117,8 @@ def look(module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         (resets, "a step computes or resets the metric CatMetric 'all_of_it', which keeps"),
         (grows, r"training_step changes the shape of self\.bank"),
         (changes_its_batch, "a step sets parts of its batch anew, and on_train_batch_end may look at them"),
-        (counts_too_few, r"a step counts numbers \(bincount\) that are not below the minlength that it gives"),
         (logs_now_and_then, "'of_it' is a metric that is logged in some epochs alone"),
+        (logs_by_step_now_and_then, "the metric MeanMetric is logged in some epochs alone"),
     ],
 )
 def test_what_a_step_does_that_no_program_can_repeat_is_told(before: Any, told: str) -> None:
@@ -1071,6 +1129,59 @@ def test_what_a_step_does_that_no_program_can_repeat_is_told(before: Any, told: 
     kind = type("Doing", (Doing,), {"training_step": step, "on_train_batch_end": look})
     with pytest.raises(NotVectorizable, match=told):
         race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
+
+
+class ByClass(Rows):
+    """Rows by their class: the first batch has none of the last one."""
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        for part in self.parts if stage == "fit" else []:
+            part.tensors[1].copy_(part.tensors[1].sort()[0])
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(self.parts[0], batch_size=8)
+
+
+def counts_classes(module: Any, batch: Any, batch_idx: int) -> Tensor:
+    module.log("most", torch.bincount(batch[1], minlength=CLASSES - 1).max())
+    return Classifier.training_step(module, batch, batch_idx)
+
+
+def encodes_classes(module: Any, batch: Any, batch_idx: int) -> Tensor:
+    return F.mse_loss(module(batch[0])[:, :-1], F.one_hot(batch[1], CLASSES - 1).float())
+
+
+def count_when_it_ends(module: Any) -> None:
+    module.log("most", torch.bincount(torch.cat(module.seen), minlength=CLASSES - 1).max())
+    module.seen = []
+
+
+class Seeing(Classifier):
+    def build(self) -> None:
+        super().build()
+        self.seen: list[Tensor] = []
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.seen.append(batch[1])
+
+    def on_validation_epoch_end(self) -> None:
+        self.seen = []
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"training_step": counts_classes},
+        {"training_step": encodes_classes},
+        {"on_validation_epoch_end": count_when_it_ends},
+    ],
+)
+def test_classes_beyond_those_that_a_step_has_places_for_are_told(members: dict[str, Any]) -> None:
+    make = seeded(Ordinary(type("Placing", (Seeing,), members), "table", data=ByClass))
+    training = Training(3, np.full(EPOCHS * 6, 0.05))
+    with pytest.raises(NotVectorizable, match=r"counts \(bincount\) or encodes \(one_hot\) numbers that are not below"):
+        race([training], make, optimizer=SGD, epochs=EPOCHS, workers=1)
 
 
 class WithAnotherHead(Classifier):

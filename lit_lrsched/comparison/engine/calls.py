@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torchmetrics import Metric
 
 from lit_lrsched.comparison.engine.averages import average_without_branches
 from lit_lrsched.comparison.engine.counts import Count, Counts, Formula
@@ -32,6 +33,7 @@ from lit_lrsched.comparison.engine.metrics import Tensors
 from lit_lrsched.comparison.engine.outside import Outside
 from lit_lrsched.comparison.engine.passed import Passed
 from lit_lrsched.comparison.engine.recorder import (
+    STAGES,
     ChangesItself,
     Logged,
     NotVectorizable,
@@ -83,6 +85,7 @@ class Calls:
             gradient_clip_val=schedule.regime.clip and schedule.regime.clip.value,
             gradient_clip_algorithm=schedule.regime.clip and schedule.regime.clip.algorithm,
         )
+        vars(module)["_metrics_logged"] = {stage: {} for stage in STAGES}
         average_without_branches(module)
         self._methods = _Methods(module)
         self._called: set[tuple[Feed, str]] = set()
@@ -117,6 +120,11 @@ class Calls:
             for name in sorted(attributes.keys() | now[path].keys())
             if attributes.get(name) is not now[path].get(name)
         ]
+
+    def given_to_log(self, stage: Stage) -> list[Metric]:
+        """Returns the metrics that were given to log in a stage so far: as its epochs end, Lightning resets them."""
+        recorder: Any = self.module
+        return [*recorder._metrics_logged[stage].values()]
 
     @contextmanager
     def before_batches(self) -> Iterator[None]:

@@ -128,6 +128,10 @@ class Count(Symbol):
         args, kwargs = tree_map(lambda leaf: plain(leaf) if isinstance(leaf, Count) else leaf, (args, kwargs or {}))
         return func(*args, **kwargs)
 
+    @property  # type: ignore[misc]  # that of object can be set
+    def __class__(self) -> Any:  # for isinstance, as a step may ask
+        return self._counts.answer(lambda *at: type(self._formula(*at)))
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return np.asarray(self.known(), dtype)
 

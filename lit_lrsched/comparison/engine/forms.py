@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -55,9 +56,8 @@ class Followable(TorchFunctionMode):
 class FixedGradients(TorchFunctionMode):
     """Refuses to change which tensors have a gradient: a program is made for those that have one at its start.
 
-    It also refuses to look at gradients where they are not given, though a trainer has those of the last backward, to
-    set the data of a tensor anew while something else shows it: a program writes into its memory; and to count numbers
-    that are not below ``minlength``: a program counts those alone that are.
+    It also refuses to look at gradients where they are not given, though a trainer has those of the last backward, and
+    to set the data of a tensor anew while something else shows it: a program writes into its memory.
 
     Args:
         trained: Tensors that stand for parameters with ``requires_grad``, which theirs does not tell.
@@ -86,8 +86,6 @@ class FixedGradients(TorchFunctionMode):
         if func == Tensor.data.__set__ and self._is_kept(*args):  # type: ignore[attr-defined]
             raise NotVectorizable("a step sets the data of a tensor anew, and keeps what it was without a copy")
         out = func(*args, **(kwargs or {}))
-        if func in (torch.bincount, Tensor.bincount) and _is_longer(out, *args, **(kwargs or {})):
-            raise NotVectorizable("a step counts numbers (bincount) that are not below the minlength that it gives")
         if func in (Tensor.data.__get__, Tensor.detach):  # type: ignore[attr-defined]
             self._shown.append((id(args[0]), weakref.ref(out)))
         return out
@@ -150,11 +148,7 @@ def _multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, 
 def _bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Any:
     if weights is not None or not minlength:
         return NotImplemented  # as long as the largest number demands
-    return (input.reshape(-1, 1) == torch.arange(minlength, device=input.device)).sum(0)
-
-
-def _is_longer(counts: Tensor, input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> bool:
-    return 0 < minlength < len(counts)
+    return _hot(input.reshape(-1), minlength).sum(0)
 
 
 def _embedding_bag(
@@ -244,7 +238,29 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
 def _one_hot(input: Tensor, num_classes: int = -1) -> Any:
     if num_classes < 0:
         return NotImplemented  # as many as the largest number demands
-    return (input.unsqueeze(-1) == torch.arange(num_classes, device=input.device)).to(torch.int64)
+    return _hot(input, num_classes).to(torch.int64)
+
+
+_LEFT_OUT: list[list[Tensor]] = []
+
+
+@contextmanager
+def left_out() -> Iterator[list[Tensor]]:
+    """Collects for every ``bincount`` and ``one_hot`` whether it leaves numbers out, of which it has no place.
+
+    torch's ``bincount`` would make more places, and its ``one_hot`` raise an error.
+    """
+    _LEFT_OUT.append([])
+    try:
+        yield _LEFT_OUT[-1]
+    finally:
+        _LEFT_OUT.pop()
+
+
+def _hot(numbers: Tensor, places: int) -> Tensor:
+    if _LEFT_OUT:
+        _LEFT_OUT[-1].append(((numbers < 0) | (numbers >= places)).any())
+    return numbers.unsqueeze(-1) == torch.arange(places, device=numbers.device)
 
 
 def _setitem(tensor: Tensor, index: Any, value: Any) -> Any:

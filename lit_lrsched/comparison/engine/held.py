@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torchmetrics import Metric, MetricCollection
 
+from lit_lrsched.comparison.engine.counts import Symbol
 from lit_lrsched.comparison.engine.recorder import NotVectorizable, Recorder
 from lit_lrsched.comparison.engine.torchmetrics_internals import BOOKKEEPING, defaults_of
 from lit_lrsched.optim.torch_internals import COMPILED_NUMBER, FLAT_WEIGHTS, forward_hooks, version_of
@@ -138,7 +139,7 @@ def contents(value: Any, seen: set[int]) -> Any:
         value: The value.
         seen: Ids of objects that were looked into before, and are not again; it grows.
     """
-    if isinstance(value, _PLAIN):
+    if isinstance(value, _PLAIN) and not isinstance(value, Symbol):
         return repr(value)
     if isinstance(value, Tensor):
         return id(value), version_of(value)

@@ -57,6 +57,10 @@ class Item(Symbol):
         """Returns its tensor, as the leaf of a tree, and what it comes from."""
         return [self._tensor], self._source
 
+    @property  # type: ignore[misc]  # that of object can be set
+    def __class__(self) -> Any:  # for isinstance, as a step may ask
+        return float if self._tensor.is_floating_point() else int
+
     def __repr__(self) -> str:
         return self.__format__("")
 

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from lit_lrsched.comparison.engine.held import MANY, inside_of, items_of, own_attributes
-from lit_lrsched.comparison.engine.items import Item
 
 #: The name of an attribute, and the keys and names that lead on from there.
 Place = tuple[Any, ...]
@@ -34,7 +33,7 @@ def name_of(place: Place) -> str:
 
 
 def _within(holder: Any, place: Place, seen: set[int]) -> Iterator[tuple[Place, Any]]:
-    if id(holder) in seen or isinstance(holder, (int, float, str, bytes, Item, Tensor, nn.Module, type)):
+    if id(holder) in seen or isinstance(holder, (int, float, str, bytes, Tensor, nn.Module, type)):
         return
     seen.add(id(holder))
     held = _parts_of(holder)

@@ -107,6 +107,7 @@ class _Probe:
         self._named_here = set[str]()
         self._filled: dict[tuple[str, Stage], set[str]] = {}  # which lists hold anything after hooks
         self._undone: dict[str, set[str]] = {}  # which of them hooks of a kind have emptied
+        self._given: dict[Stage, int] = {}  # how many metrics were logged when the stage ended first
 
     def run(self) -> Probed:
         module, calls = self._module, self._calls
@@ -225,7 +226,10 @@ class _Probe:
         names = {name for name, logged in recorded.items() if isinstance(logged.value, Metric)}
         self._named.setdefault(_key_of_hooks(kind, stage, epoch), []).append((self._calls.counts, names))
         if kind == "end":
-            metrics += self._found.metrics[stage].values()
+            given = self._calls.given_to_log(stage)
+            if len(given) != self._given.setdefault(stage, len(given)):
+                raise NotVectorizable(f"the metric {type(given[-1]).__name__} is logged in some epochs alone")
+            metrics += given
         for metric in metrics:
             if isinstance(metric, Metric):
                 metric.reset()

@@ -177,6 +177,7 @@ class Program:
         used = set[int]().union(*(effects.used for effects in self._effects("train", "start", "part", "step", "end")))
         changed = set[int]().union(*(effects.changed for effects in validation))
         renewed = set.intersection(*(effects.renewed for effects in self._effects("val", "end")))
+        changed.discard([*self._example.state].index("left out"))  # to be told by one validation is enough
         emptied = self._pure.emptied["end", "val"]
         if not self._kept("train", "part", "step").isdisjoint(emptied | self._pure.emptied["start", "val"]):
             return False

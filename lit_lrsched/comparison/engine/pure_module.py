@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from lit_lrsched.comparison.engine.calls import Calls
 from lit_lrsched.comparison.engine.feeds import Feed, stage_of
 from lit_lrsched.comparison.engine.first_batches import check_first_batches
+from lit_lrsched.comparison.engine.forms import left_out
 from lit_lrsched.comparison.engine.held import copies_of, tensors_of
 from lit_lrsched.comparison.engine.hooks import BEFORE_OPTIMIZER, OF_EVERY_BATCH, REFUSED_HOOKS, Schedule, hooks_of
 from lit_lrsched.comparison.engine.metrics import Kept, Metrics, Tensors
@@ -108,7 +109,12 @@ class PureModule:
 
     def start(self) -> Tensors:
         """Returns the rest of the state before training: the loss, metrics, counts, and the sums of what is logged."""
-        state = {"loss/train": torch.zeros(()), **self._metrics.start(), **self.calls.tallies.start()}
+        state = {
+            "loss/train": torch.zeros(()),
+            "left out": torch.zeros((), dtype=torch.bool),
+            **self._metrics.start(),
+            **self.calls.tallies.start(),
+        }
         for stage in self.logs:
             state |= self._sums(stage)
         return state
@@ -217,25 +223,27 @@ class PureModule:
         """
         calls = self.calls
         calls.counts.clock = clock
-        self._metrics.load_all(state, kept)
-        calls.lists.load(kept, unread=() if kind == "end" else self._anew.difference(kept))
-        called = calls.overridden(hooks_of(kind, stage, calls.counts.now[0]))
-        logged: dict[str, Any] = dict(self._logged_metrics[stage]) if kind == "end" else {}
-        # Those of an evaluation Lightning computes as its loader ends, before hooks may reset them.
-        values = {} if stage == "train" else _values(logged)
-        if called:
-            calls.tallies.load(state)
-            for hook in called:
-                _, state, recorded = calls(stage, [hook], parameters, constants, state)
-                of_hook = {name: entry.value for name, entry in recorded.items()}
-                logged |= of_hook
-                values |= _values(of_hook)
-            state |= calls.tallies.saved()
-        values |= _values({name: value for name, value in logged.items() if name not in values})
+        with left_out() as numbers:
+            self._metrics.load_all(state, kept)
+            calls.lists.load(kept, unread=() if kind == "end" else self._anew.difference(kept))
+            called = calls.overridden(hooks_of(kind, stage, calls.counts.now[0]))
+            logged: dict[str, Any] = dict(self._logged_metrics[stage]) if kind == "end" else {}
+            # Those of an evaluation Lightning computes as its loader ends, before hooks may reset them.
+            values = {} if stage == "train" else _values(logged)
+            if called:
+                calls.tallies.load(state)
+                for hook in called:
+                    _, state, recorded = calls(stage, [hook], parameters, constants, state)
+                    of_hook = {name: entry.value for name, entry in recorded.items()}
+                    logged |= of_hook
+                    values |= _values(of_hook)
+                state |= calls.tallies.saved()
+            values |= _values({name: value for name, value in logged.items() if name not in values})
+        state = _with_left_out(state, numbers)
         self.names[stage].update(logged)
-        for value in logged.values():
+        for value in [*logged.values(), *(calls.given_to_log(stage) if kind == "end" else ())]:
             if isinstance(value, Metric):
-                value.reset()  # as Lightning does with the metrics that it is given to log
+                value.reset()
         anew = self._sums(stage) if kind == "end" else {}
         return {**state, **self._metrics.saved_all(), **anew}, values
 
@@ -271,7 +279,9 @@ class PureModule:
         calls.tallies.load(state)
         calls.lists.begin_step()
         rows = rows_of(batch)  # before a step takes it apart
-        output, state, recorded = calls(feed, methods, parameters, constants, state, batch, **options)
+        with left_out() as numbers:
+            output, state, recorded = calls(feed, methods, parameters, constants, state, batch, **options)
+        state = _with_left_out(state, numbers)
         stage = stage_of(feed)
         states, kept = self._metrics.saved()
         state |= states | calls.tallies.saved()
@@ -283,7 +293,7 @@ class PureModule:
             if name in self.weights:
                 raise NotVectorizable(f"{name!r} is logged by a step and by {methods[-1]}")
             key = f"sum/{stage}/{name}"
-            self.weights[name] = logged.weight or rows
+            self.weights[name] = rows if logged.weight is None else logged.weight
             state[key] = logged.reduction.folded(state[key], logged.value, self.weights[name])
         return output, state, kept
 
@@ -297,6 +307,10 @@ class PureModule:
 
 def _values(logged: Mapping[str, Any]) -> Tensors:
     return {name: value.compute().float() if isinstance(value, Metric) else value for name, value in logged.items()}
+
+
+def _with_left_out(state: Tensors, numbers: list[Tensor]) -> Tensors:
+    return state | {"left out": torch.stack([state["left out"], *numbers]).any()} if numbers else state
 
 
 def rows_of(batch: Any) -> int:

@@ -95,6 +95,7 @@ class Recorder:
     _recorded_stage: Stage
     _recorded_step: bool  # whether it is a step rather than another hook
     _recorded_loader: int | None  # which of the loaders of the stage a step is for; None where there is one
+    _metrics_logged: dict[Stage, dict[int, Metric]]  # by their ids; also those that are logged by step alone
     _counts: Counts
     _steps_taken: Formula  # the optimizer steps taken so far
     _rates: Tensor | None  # the learning rates, [groups]; None where it is no training step
@@ -119,6 +120,8 @@ class Recorder:
             raise NotVectorizable("a step logs under a name that differs from run to run")
         if isinstance(value, Mapping):
             raise NotVectorizable(f"{name!r} is logged as a mapping")
+        if isinstance(value, Metric):
+            self._metrics_logged[self._recorded_stage][id(value)] = value
         step_of_training = self._recorded_step and self._recorded_stage == "train"
         on_step = step_of_training if on_step is None else on_step
         on_epoch = not step_of_training if on_epoch is None else on_epoch

@@ -143,4 +143,5 @@ def dropped(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     """Computes ``dropout``. torch's own draws in place, which torch.func refuses for a tensor that all runs share."""
     if not training or p == 0:
         return input
-    return torch.where(torch.rand_like(input) >= p, input, 0.0) * (0.0 if p == 1 else 1 / (1 - p))
+    out = input * 0.0 if p == 1 else torch.where(torch.rand_like(input) >= p, input, 0.0) * (1 / (1 - p))
+    return input.copy_(out) if inplace else out

@@ -14,6 +14,7 @@ from lit_lrsched.comparison.engine.feeds import Feed, stage_of
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors, is_of
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate
 from lit_lrsched.comparison.engine.pure_module import PureModule
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.optim.torch_internals import tree_leaves
 
@@ -118,6 +119,14 @@ class Stack:
             flat = rows.flatten()
             of_seeds = [leaf.index_select(0, flat).view(-1, size, *leaf.shape[1:]) for leaf in self._data[feed]]
             yield [leaf.index_select(0, self._which) for leaf in of_seeds]
+
+    def check_left_out(self) -> None:
+        """Refuses what came of numbers that were left out, which ``Trainer.fit`` counts or refuses."""
+        if self.state["left out"].any():
+            raise NotVectorizable(
+                "it counts (bincount) or encodes (one_hot) numbers that are not below the minlength or num_classes "
+                "that it gives"
+            )
 
     def broken(self) -> Tensor:
         """Returns for each run whether a training loss or a weight became nan or infinite."""

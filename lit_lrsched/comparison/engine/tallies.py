@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lit_lrsched.comparison.engine.counts import Symbol
+from lit_lrsched.comparison.engine.counts import Count, Symbol
 from lit_lrsched.comparison.engine.items import Item, item
 from lit_lrsched.comparison.engine.places import Place, holder_of, places
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
@@ -39,7 +39,7 @@ class Tallies:
         return {
             place: value
             for place, value in places(self._module)
-            if isinstance(value, (int, float, Item)) and not isinstance(value, bool)
+            if isinstance(value, (int, float)) and not isinstance(value, (bool, Count))
         }
 
     def watch(self, before: _Numbers) -> None:

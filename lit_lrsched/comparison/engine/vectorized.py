@@ -386,6 +386,7 @@ class VectorizedRace:
             set_to = Values(*(torch.from_numpy(table).to(self._device) for table in of_epoch))
             validates = not only_last or epoch == self._epochs - 1
             values = self._program_of_chunk.train_epoch(stack, epoch, set_to, validates)
+            stack.check_left_out()
             logged = {name: value.double().cpu().numpy() for name, value in values.items()}
             for name, value in logged.items():
                 curves[name][:, epoch] = value
@@ -394,6 +395,7 @@ class VectorizedRace:
                 factors[run] = states[run].factor
             tell(len(real))
         final = self._program_of_chunk.test(stack) if feeds_of("test", self._sizes) else {}
+        stack.check_left_out()
         n = len(real)
         return Chunk(
             runs=runs,
