@@ -953,6 +953,33 @@ class WithShortBatches(Classifier):
         self.log_dict({"val_loss": F.cross_entropy(self(batch[0]) * self.mean, batch[1]), "short": self.short})
 
 
+class EmptyingLists(Classifier):
+    """Empties lists of outputs in steps and in the hook after one."""
+
+    def build(self) -> None:
+        super().build()
+        self.losses: list[Tensor] = []
+        self.highest: list[Tensor] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        logits = self(batch[0])
+        if batch_idx == 0:
+            self.losses.clear()
+        elif batch_idx == 1:
+            self.highest = []
+        self.losses.append(logits.mean())
+        self.highest.append(logits.max())
+        return F.cross_entropy(logits, batch[1])
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 1:
+            self.losses.clear()
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict({"loss": torch.stack(self.losses).sum(), "highest": torch.stack(self.highest).sum()})
+        self.losses, self.highest = [], []
+
+
 class OfNumbers(Classifier):
     """Asks whether its numbers are numbers."""
 
@@ -1004,6 +1031,10 @@ class Weightless(Classifier):
         return loss
 
 
+def log_norm(module: Any, *_: Any) -> None:
+    module.log("norm", nn.utils.parameters_to_vector(module.parameters()).norm())
+
+
 def reset(module: Any) -> None:
     module.acc.reset()
 
@@ -1019,10 +1050,15 @@ def reset(module: Any) -> None:
         Ordinary(WhereGradients, "table"),
         Ordinary(TakingApart, "table", data=NamedInDicts),
         Ordinary(WithShortBatches, "table"),
+        Ordinary(EmptyingLists, "table"),
         Ordinary(OfNumbers, "table"),
         Ordinary(DroppedInPlace, "table"),
         Ordinary(LoggedByStep, "table"),
         Ordinary(Weightless, "table"),
+        *(
+            Ordinary(type("Viewing", (Classifier,), {hook: log_norm}), "table")
+            for hook in ("on_train_batch_end", "on_train_epoch_start", "on_validation_epoch_end")
+        ),
     ],
 )
 def test_what_modules_do_in_ways_of_their_own_equals_fit(entry: Ordinary) -> None:
@@ -1043,12 +1079,6 @@ def seeds_itself(module: Any, batch: Any, batch_idx: int) -> None:
 def seeds_in_a_fork(module: Any, batch: Any, batch_idx: int) -> None:
     with torch.random.fork_rng():
         seeds_itself(module, batch, batch_idx)
-
-
-def empties(module: Any, batch: Any, batch_idx: int) -> None:
-    if batch_idx == 1:
-        module.losses.clear()
-    module.losses.append(batch[0].mean())
 
 
 def appends_twice(module: Any, batch: Any, batch_idx: int) -> None:
@@ -1090,14 +1120,12 @@ def logs_now_and_then(module: Any, batch: Any, batch_idx: int) -> None:
 class Doing(Classifier):
     def build(self) -> None:
         super().build()
-        self.losses: list[Tensor] = []
         self.means: list[Tensor] = []
         self.by_name = {"means": self.means}
         self.all_of_it, self.of_it = CatMetric(), MeanMetric()
         self.register_buffer("bank", torch.zeros(0, 8))
 
     def on_train_epoch_end(self) -> None:
-        self.losses.clear()
         self.means.clear()
         self.all_of_it.reset()
 
@@ -1111,7 +1139,6 @@ def look(module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
     [
         (seeds_itself, "a step seeds the generator that it draws from"),
         (seeds_in_a_fork, "a step seeds the generator that it draws from"),
-        (empties, r"a step empties self\.losses of what earlier steps appended"),
         (appends_twice, r"a step appends to self\.by_name\['means'\], which has another name too"),
         (computes, "a step computes or resets the metric CatMetric 'all_of_it', which keeps"),
         (resets, "a step computes or resets the metric CatMetric 'all_of_it', which keeps"),

@@ -21,7 +21,7 @@ from lit_lrsched.comparison.engine.memory import Memory
 from lit_lrsched.comparison.engine.mkl import ROUNDS_ALIKE
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.replay import replay
-from lit_lrsched.comparison.engine.simplify import simplify
+from lit_lrsched.comparison.engine.simplify import is_like, simplify
 from lit_lrsched.comparison.engine.tracing import trace
 from lit_lrsched.optim.torch_internals import (
     compiled,
@@ -139,11 +139,10 @@ class Graph:
 
     def viewed(self) -> set[int]:
         """Returns which arguments, by their place, are viewed in another shape, which depends on how they lie."""
-        return {
-            place
-            for place, argument in self._arguments()
-            if any(user.target in (aten.view.default, aten.as_strided.default) for user in argument.users)
-        }
+        root = Memory(self.flat.graph).root
+        views = [node for node in self.flat.graph.nodes if node.target in (aten.view.default, aten.as_strided.default)]
+        shown = {root[view] for view in views if is_like(view.args[0], root[view])}  # as it is, or changed in place
+        return {place for place, argument in self._arguments() if argument in shown}
 
     def _arguments(self) -> Iterator[tuple[int, Node]]:
         return enumerate(self.flat.graph.find_nodes(op="placeholder"))

@@ -12,7 +12,7 @@ from lit_lrsched.comparison.engine.items import VALUES, Item, of_number
 from lit_lrsched.comparison.engine.places import Place, holder_of, name_of, places
 from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.stand_ins import StandIn
-from lit_lrsched.optim.torch_internals import tree_leaves, tree_map
+from lit_lrsched.optim.torch_internals import register_pytree_node, tree_leaves, tree_map
 from lit_lrsched.trainer.lightning_package import LightningModule
 
 #: Why a step cannot be traced that looks into such a list.
@@ -74,7 +74,8 @@ class Lists:
         """Fills them with all that was kept; those with the keys ``unread`` must not be read."""
         for place in self._places:
             key = _key(place)
-            self._set(place, Appended() if key in unread else list(kept.get(key, [])))
+            found = kept.get(key, [])
+            self._set(place, Appended() if key in unread else [one for one in found if not isinstance(one, Emptied)])
 
     def saved(self) -> dict[str, list[Any]]:
         """Returns what a step has appended, by key."""
@@ -82,14 +83,13 @@ class Lists:
 
     def _appended_to(self, place: Place) -> list[Any]:
         appended = self._get(place)
-        if not isinstance(appended, Appended):
-            raise NotVectorizable(f"a step sets self.{name_of(place)} anew")
-        if appended.is_cleared:
-            raise NotVectorizable(f"a step empties self.{name_of(place)} of what earlier steps appended")
-        taken: list[Any] = tree_map(_as_item, appended.taken)
+        is_anew = type(appended) is list
+        if not (is_anew or isinstance(appended, Appended)):
+            raise NotVectorizable(f"a step makes self.{name_of(place)} a {type(appended).__name__}, which was a list")
+        taken: list[Any] = tree_map(_as_item, appended if is_anew else appended.taken)
         if not all(isinstance(leaf, Tensor) for leaf in tree_leaves(taken)):
             raise NotVectorizable(f"a step appends more than tensors and numbers to self.{name_of(place)}")
-        return taken
+        return [Emptied(), *taken] if is_anew or appended.is_cleared else taken
 
     def _set(self, place: Place, found: list[Any] | Appended) -> None:
         holder = holder_of(self._module, place)
@@ -122,6 +122,22 @@ def _as_item(leaf: Any) -> Any:
         return Item(leaf.exact(), VALUES)
     is_number = isinstance(leaf, (int, float)) and not isinstance(leaf, bool)
     return of_number(leaf) if is_number else leaf
+
+
+class Emptied:
+    """Says, before what a step appends to a list, that it has emptied it of what earlier steps appended."""
+
+
+register_pytree_node(Emptied, lambda _: ([], None), lambda *_: Emptied())
+
+
+def extend(kept: dict[str, list[Any]], more: Mapping[str, list[Any]]) -> None:
+    """Adds what a step has appended to lists to what was kept of earlier ones."""
+    for name, items in more.items():
+        if items and isinstance(items[0], Emptied):
+            kept[name] = [*items]
+        elif items:
+            kept.setdefault(name, []).extend(items)
 
 
 class Appended(StandIn):

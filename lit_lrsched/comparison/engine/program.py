@@ -22,6 +22,7 @@ from lit_lrsched.comparison.engine.forms import Followable
 from lit_lrsched.comparison.engine.graphs import Graph
 from lit_lrsched.comparison.engine.hooks import is_first
 from lit_lrsched.comparison.engine.items import known
+from lit_lrsched.comparison.engine.lists import extend
 from lit_lrsched.comparison.engine.metrics import Kept, Tensors, is_of
 from lit_lrsched.comparison.engine.optimizers import GroupedUpdate, Values
 from lit_lrsched.comparison.engine.passed import without_passed
@@ -81,6 +82,7 @@ class Program:
 
     Attributes:
         draws: Whether a step draws random numbers.
+        hooks_view: Whether hooks around an epoch view parameters in another shape than they can where they lie.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class Program:
         self._epochs = epochs
         self._traced: dict[tuple[Any, ...], list[Traced]] = {}
         self._example = self.stack([member] * runs, torch.zeros(runs, dtype=torch.int64))
-        self.draws = False
+        self.draws = self.hooks_view = False
 
     def trace(self) -> None:
         """Traces all graphs now, rather than each when it is first needed."""
@@ -251,8 +253,8 @@ class Program:
             for index, (batch, before, clock) in enumerate(zip(batches, arguments, clocks, strict=False)):
                 graph, logged = self._step_graph(feed, epoch, index)
                 after = graph.run(*before, clock, *state, *batch)
-                if len(after) > len(state):
-                    _extend(stack.kept, graph.outputs(after)[1])
+                if any(graph.example[1].values()):
+                    extend(stack.kept, graph.outputs(after)[1])
                 state = after[: len(state)]
                 if stage == "train":
                     stack.note_loss(state[loss])
@@ -318,7 +320,7 @@ class Program:
     def _trace_steps(self, stage: Stage, epoch: int, kept: Kept) -> None:
         for feed in self._feeds[stage]:
             for index in range(len(self._sizes[feed])):
-                _extend(kept, self._step_graph(feed, epoch, index)[0].example[1])
+                extend(kept, self._step_graph(feed, epoch, index)[0].example[1])
 
     def _trace_hooks(self, kind: str, stage: Stage, epoch: int, kept: Kept) -> None:
         if self._pure.has(kind, stage, epoch):
@@ -383,7 +385,8 @@ class Program:
             _check_fixed(changed.intersection(self._shared))
         except ChangesItself:
             raise
-        except NotVectorizable:
+        except NotVectorizable as error:
+            self.hooks_view |= "view size" in str(error)
             counts = Counts(epoch, 0)  # called run by run, it sees every epoch as it is
         graphs.append(Traced(graph, counts, {}))
         return graphs[-1]
@@ -435,14 +438,14 @@ class Program:
                 see = vmap(self._pure.see_gradients, in_dims=(0, 0, 0, 0, 0, None, 0), randomness="different")
                 with self._followed("train", keys, clock, part=1):
                     grads, state, more = see(parameters, constants, state, inputs, grads, clock, rates)
-                _extend(kept, more)
+                extend(kept, more)
             grads = grads if self._pure.clips else self._regime.clipped(grads)
             self._update.update_(parameters, grads, slots, coefficients)
         if self._pure.ends_batches:
             end = vmap(self._pure.end_batch, in_dims=(0, 0, 0, 0, 0, None), randomness="different")
             with self._followed("train", keys, clock, part=2):
                 state, more = end(parameters, constants, state, inputs, output, clock)
-            _extend(kept, more)
+            extend(kept, more)
         return without_passed(state), kept
 
     def _evaluate(
@@ -483,9 +486,3 @@ def _check_fixed(changed: Iterable[str]) -> None:
     """Refuses hooks that change what lies in memory once for all runs."""
     for name in changed:
         raise ChangesItself(f"a hook changes self.{name}, which it did not when it was called first")
-
-
-def _extend(kept: Kept, more: Kept) -> None:
-    for name, items in more.items():
-        if items:
-            kept.setdefault(name, []).extend(items)

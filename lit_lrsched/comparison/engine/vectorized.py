@@ -173,6 +173,10 @@ class VectorizedRace:
         self.turned = first.turned()
         self._program_of_chunk = self._program(example, self.chunk_size, self.turned)
         self._program_of_chunk.trace()
+        if self.turned and self._program_of_chunk.hooks_view:
+            self.turned = []  # they find them as the module has them
+            self._program_of_chunk = self._program(example, self.chunk_size)
+            self._program_of_chunk.trace()
         self.draws = self._program_of_chunk.draws
         self.curves = self._program_of_chunk.logged("train", "val")
         self.final = self._program_of_chunk.logged("test")
