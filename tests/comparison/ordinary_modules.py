@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import grad_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MaxMetric, MeanMetric, MeanSquaredError, MetricCollection, PearsonCorrCoef, R2Score
 from torchmetrics.classification import (
     BinaryAUROC,
@@ -1179,37 +1179,10 @@ class VAE(Classifier):
         self.log("test_loss", self.elbo(batch[0]))
 
 
-class ByHand(Classifier):
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        x, y = batch
-        optimizer = self.optimizers()
-        optimizer.zero_grad()
-        loss = F.cross_entropy(self(x), y)
-        self.manual_backward(loss)
-        optimizer.step()
-        self.log("train_loss", loss)
-
-
 class Branching(Classifier):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = super().training_step(batch, batch_idx)
         return loss / 2 if loss > 1 else loss
-
-
-class AugmentedRows(Dataset[Any]):
-    def __init__(self, rows: TensorDataset) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Any:
-        x, y = self.rows[index]
-        return x + 0.1 * torch.randn_like(x), y
 
 
 class OwnOrder(Rows):
@@ -1218,11 +1191,6 @@ class OwnOrder(Rows):
     def train_dataloader(self) -> Any:
         generator = torch.Generator().manual_seed(7)
         return DataLoader(self.parts[0], batch_size=self.batch_size, shuffle=True, generator=generator)
-
-
-class Augmented(Rows):
-    def train_dataloader(self) -> Any:
-        return DataLoader(AugmentedRows(self.parts[0]), batch_size=self.batch_size, shuffle=True)
 
 
 @dataclass(frozen=True)
@@ -1284,11 +1252,4 @@ TOGETHER = {
         Ordinary(KeptOfABatch, "table"),
         Ordinary(VAE, "table", random=True),
     )
-}
-
-#: Those that train one at a time, and why.
-ALONE = {
-    "optimizes by hand": Ordinary(ByHand, "table"),
-    "branches on the values": Ordinary(Branching, "table"),
-    "change from one fetch to the next": Ordinary(Classifier, "table", data=Augmented),
 }

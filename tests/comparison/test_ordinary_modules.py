@@ -52,7 +52,6 @@ from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.training import Training
 from lit_lrsched.schedules.plateau import Plateau
 from tests.comparison.ordinary_modules import (
-    ALONE,
     CLASSES,
     LOSSES,
     TOGETHER,
@@ -65,7 +64,7 @@ from tests.comparison.ordinary_modules import (
     Rows,
     WithLoss,
 )
-from tests.comparison.test_vectorized import alone, race
+from tests.comparison.test_vectorized import alone, bits, race
 from tests.comparison.whole_modules import WHOLE
 
 pytestmark = [
@@ -87,6 +86,21 @@ def seeded(entry: Ordinary) -> Callable[[int], Any]:
     return make
 
 
+def assert_equals_fit(make: Callable[[int], Any], given: list[Training] | None = None, **options: Any) -> None:
+    """Every run logs, and ends with, what ``Trainer.fit`` does."""
+    given, options = given or trainings(), {"epochs": EPOCHS, "regime": Regime(), **options}
+    together, regime = race(given, make, optimizer=SGD, **options), options["regime"]
+    for run, training in enumerate(given):
+        single = alone(training, make, SGD, options["epochs"], num_sanity_val_steps=0, **regime.options())
+        logged = together[run].keys() - {"diverged", "rates"}
+        if regime.accumulate == 1:  # otherwise there are more batches than steps
+            np.testing.assert_array_equal(together[run]["rates"], single["rates"])
+        # Frozen parameters are not among those that are returned.
+        assert {key for key in single.keys() - logged if "." not in key} == {"rates"}
+        for key in logged:
+            np.testing.assert_allclose(together[run][key], single[key], rtol=1e-5, atol=1e-5, err_msg=key)
+
+
 def trainings(rate: float = 0.05) -> list[Training]:
     rates = np.linspace(rate, rate / 4, EPOCHS * STEPS)
     return [Training(seed, rates * factor, name=str(factor)) for seed, factor in ((3, 1), (3, 2), (8, 1))]
@@ -94,29 +108,12 @@ def trainings(rate: float = 0.05) -> list[Training]:
 
 @pytest.mark.parametrize("name", [*(name for name, entry in TOGETHER.items() if not entry.random), *WHOLE])
 def test_every_run_equals_fit(name: str) -> None:
-    make = seeded((TOGETHER | WHOLE)[name])
-    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
-    for run, training in enumerate(trainings()):
-        single = alone(training, make, SGD, EPOCHS)
-        np.testing.assert_array_equal(together[run]["rates"], single["rates"])
-        logged = together[run].keys() - {"diverged", "rates"}
-        # Frozen parameters are not among those that are returned.
-        assert {key for key in single.keys() - logged if "." not in key} == {"rates"}
-        for key in logged:
-            np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
+    assert_equals_fit(seeded((TOGETHER | WHOLE)[name]))
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_that_torch_func_cannot_follow_as_they_stand(name: str) -> None:
-    def make(seed: int) -> Any:
-        seed_everything(seed, verbose=False)
-        return WithLoss(name), Rows("table")
-
-    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
-    for run, training in enumerate(trainings()):
-        single = alone(training, make, SGD, EPOCHS)
-        for key in ("val_loss", "test_acc", "rates", *(key for key in single if key.startswith(("lr", "net")))):
-            np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
+    assert_equals_fit(seeded(Ordinary(partial(WithLoss, name), "table")))
 
 
 def test_both_engines_know_what_a_step_asks_of_its_trainer(tmp_path: Path) -> None:
@@ -418,10 +415,7 @@ def test_a_tensor_that_a_hook_changes_in_a_later_epoch(hook: str, change: Any) -
             change(self)
 
     setattr(Later, hook, changing)
-    make, training = seeded(Ordinary(Later, "table")), Training(3, np.full(3 * STEPS, 0.05))
-    together, single = race([training], make, optimizer=SGD, epochs=3)[0], alone(training, make, SGD, 3)
-    for key in together.keys() - {"diverged", "rates"}:
-        np.testing.assert_allclose(together[key], single[key], rtol=0, atol=1e-5, err_msg=key)
+    assert_equals_fit(seeded(Ordinary(Later, "table")), [Training(3, np.full(3 * STEPS, 0.05))], epochs=3)
 
 
 def test_a_count_that_becomes_a_fraction_later() -> None:
@@ -432,11 +426,7 @@ def test_a_count_that_becomes_a_fraction_later() -> None:
         def weight(self, loss: Tensor) -> Any:
             return self._count + 1
 
-    make = seeded(Ordinary(Later, "table"))
-    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
-    for run, training in enumerate(trainings()):
-        single = alone(training, make, SGD, EPOCHS)
-        np.testing.assert_allclose(together[run]["val_loss"], single["val_loss"], rtol=1e-5)
+    assert_equals_fit(seeded(Ordinary(Later, "table")))
 
 
 def test_each_of_many_objects_is_looked_into() -> None:
@@ -559,11 +549,7 @@ class Measured(Classifier):
     ],
 )
 def test_metrics_that_are_made_of_others_equal_those_of_fit(make: Callable[[], Any]) -> None:
-    built = seeded(Ordinary(partial(Measured, make), "table"))  # type: ignore[arg-type]
-    together = race(trainings()[:1], built, optimizer=SGD, epochs=EPOCHS)[0]
-    single = alone(trainings()[0], built, SGD, EPOCHS)
-    for name in single.keys() & together.keys():
-        np.testing.assert_allclose(together[name], single[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    assert_equals_fit(seeded(Ordinary(partial(Measured, make), "table")), trainings()[:1])  # type: ignore[arg-type]
 
 
 class MeasuredInTraining(Classifier):
@@ -584,12 +570,7 @@ class MeasuredInTraining(Classifier):
 
 
 def test_a_metric_of_training_that_branches_outlasts_validation() -> None:
-    make = seeded(Ordinary(MeasuredInTraining, "table"))
-    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
-    for run, training in enumerate(trainings()):
-        single = alone(training, make, SGD, EPOCHS)
-        for i in range(CLASSES):
-            np.testing.assert_allclose(together[run][f"train_{i}"], single[f"train_{i}"], rtol=1e-4)
+    assert_equals_fit(seeded(Ordinary(MeasuredInTraining, "table")))
 
 
 class Summed(Metric):
@@ -637,12 +618,6 @@ def test_what_happens_between_training_and_test_counts(hook: str, capsys: pytest
     assert capsys.readouterr().out.count("ended") == len(trainings())  # where nothing follows, nobody asks
 
 
-def test_what_is_logged_when_training_has_ended_is_told() -> None:
-    kind = type("Ending", (Classifier,), {"on_train_end": lambda self: self.log("a", 1.0)})
-    with pytest.raises(NotVectorizable, match="it logs in on_train_end"):
-        race(trainings(), seeded(Ordinary(kind, "table")), epochs=EPOCHS)
-
-
 def shared(module: Any, batch: Any, batch_idx: int) -> Tensor:
     module.teacher[0].weight.data = module.net[0].weight.data
     return F.cross_entropy(module(batch[0]), batch[1])
@@ -654,9 +629,7 @@ def shrink(module: Any, *_: Any) -> None:
 
 
 def test_data_that_is_changed_in_place_is_set_to_itself() -> None:
-    make = seeded(Ordinary(type("Shrinking", (Classifier,), {"on_train_batch_end": shrink}), "table"))
-    single = alone(trainings()[0], make, SGD, EPOCHS)
-    assert race(trainings(), make, optimizer=SGD, epochs=EPOCHS)[0]["val_loss"] == pytest.approx(single["val_loss"])
+    assert_equals_fit(seeded(Ordinary(type("Shrinking", (Classifier,), {"on_train_batch_end": shrink}), "table")))
 
 
 def swap(module: Any) -> None:
@@ -671,11 +644,7 @@ def test_hooks_around_batches_whose_gradients_add_up(accumulate: int, name: str)
     make, steps = seeded(Ordinary(kind, "table")), EPOCHS * math.ceil(STEPS / accumulate)
     rates = np.linspace(0.05, 0.01, steps)
     regime = Regime(accumulate=accumulate, clip=Clip(0.05, "norm"))
-    together = race([Training(3, rates), Training(8, rates)], make, optimizer=SGD, epochs=EPOCHS, regime=regime)
-    for run, seed in enumerate((3, 8)):
-        single = alone(Training(seed, rates), make, SGD, EPOCHS, **regime.options())
-        for key in together[run].keys() - {"diverged", "rates"}:
-            np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
+    assert_equals_fit(make, [Training(3, rates), Training(8, rates)], regime=regime)
 
 
 @pytest.mark.parametrize(
@@ -689,6 +658,11 @@ def test_hooks_around_batches_whose_gradients_add_up(accumulate: int, name: str)
         ({"on_before_zero_grad": lambda self, _: self.net[0].weight.grad}, "it looks at gradients outside of"),
         ({"on_before_optimizer_step": lambda self, _: setattr(self.net[0].weight, "grad", None)}, "takes the gradient"),
         ({"on_train_epoch_end": lambda self: torch.rand(1)}, "it draws random numbers in on_train_epoch_end"),
+        (
+            {"on_train_epoch_end": lambda self: self.optimizers()},
+            "a learning rate is looked at outside of training_step",
+        ),
+        ({"on_train_end": lambda self: self.log("a", 1.0)}, "it logs in on_train_end"),
         ({"on_train_batch_end": lambda self, *_: self.log("train_loss_step", 1.0)}, "logged by a step and by"),
         ({"training_step": shared}, "a step lets two of its tensors share their memory"),
         (
@@ -716,10 +690,7 @@ def test_a_hook_takes_the_place_of_the_trainers_clipping(clip: Clip) -> None:
             if self.current_epoch:
                 self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    make, regime = seeded(Ordinary(Passing, "table")), Regime(clip=clip)
-    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS, regime=regime)
-    single = alone(trainings()[0], make, SGD, EPOCHS, **regime.options())
-    np.testing.assert_allclose(together[0]["val_loss"], single["val_loss"], rtol=0, atol=1e-5)
+    assert_equals_fit(seeded(Ordinary(Passing, "table")), regime=Regime(clip=clip))
 
 
 def test_a_module_and_a_trainer_that_clip_otherwise_are_told() -> None:
@@ -803,19 +774,7 @@ def test_a_metric_that_the_setup_for_the_test_makes_anew_begins_anew(kind: type[
         def on_test_epoch_end(self) -> None:
             self.log("test_seen", self.seen.compute().sum())
 
-    make = seeded(Ordinary(SetUp, "table"))
-    training = Training(0, np.full(epochs * STEPS, 0.05))
-    together, single = race([training], make, optimizer=SGD, epochs=epochs), alone(training, make, SGD, epochs)
-    assert together[0]["test_seen"] == pytest.approx(single["test_seen"], rel=1e-5)
-
-
-def test_a_layer_that_counts_its_calls_is_told() -> None:
-    class Counted(Classifier):
-        def build(self) -> None:
-            self.net = nn.Sequential(nn.Linear(8, CLASSES), Calls())
-
-    with pytest.raises(NotVectorizable, match=r"training_step changes self\.net\.1\._calls"):
-        race(trainings(), seeded(Ordinary(Counted, "table")), epochs=EPOCHS)
+    assert_equals_fit(seeded(Ordinary(SetUp, "table")), [Training(0, np.full(epochs * STEPS, 0.05))], epochs=epochs)
 
 
 class NamedRows(Rows):
@@ -848,12 +807,7 @@ class OfNamedRows(Classifier):
 
 @pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`:UserWarning")
 def test_text_in_a_batch_is_no_reason_to_train_alone() -> None:
-    make = seeded(Ordinary(OfNamedRows, "table", data=NamedRows))
-    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
-    for run, training in enumerate(trainings()):
-        single = alone(training, make, SGD, EPOCHS)
-        for key in together[run].keys() - {"diverged"}:
-            np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
+    assert_equals_fit(seeded(Ordinary(OfNamedRows, "table", data=NamedRows)))
 
 
 class WithMetric(Classifier):
@@ -1062,13 +1016,7 @@ def reset(module: Any) -> None:
     ],
 )
 def test_what_modules_do_in_ways_of_their_own_equals_fit(entry: Ordinary) -> None:
-    make = seeded(entry)
-    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
-    for run, training in enumerate(trainings()):
-        single = alone(training, make, SGD, EPOCHS, num_sanity_val_steps=0)  # where Lightning computes no metric
-        assert single.keys() <= together[run].keys()
-        for key in single:
-            np.testing.assert_allclose(together[run][key], single[key], rtol=0, atol=1e-5, err_msg=key)
+    assert_equals_fit(seeded(entry))
 
 
 def seeds_itself(module: Any, batch: Any, batch_idx: int) -> None:
@@ -1278,15 +1226,6 @@ class Noting(nn.Module):
         return x / self.deviation
 
 
-def test_a_number_of_the_first_batch_that_a_layer_notes_is_told() -> None:
-    class First(Classifier):
-        def build(self) -> None:
-            self.net = nn.Sequential(nn.Linear(8, CLASSES), Noting())
-
-    with pytest.raises(NotVectorizable, match=r"training_step changes self\.net\.1\.deviation"):
-        race(trainings(), seeded(Ordinary(First, "table")), epochs=EPOCHS)
-
-
 class FromItsFirst(nn.Module):
     """Computes with what it keeps of its first batch, of numbers in it or not."""
 
@@ -1335,8 +1274,7 @@ def test_what_a_layer_computes_from_its_first_batch_and_keeps_is_told(keep: Any,
         with pytest.raises(NotVectorizable, match=r"keep self\.net\.1\.kept, .* and training_step computes with it"):
             race(trainings(), make, epochs=EPOCHS)
     else:
-        single = alone(trainings()[2], make, SGD, EPOCHS)
-        assert race(trainings(), make, optimizer=SGD, epochs=EPOCHS)[2]["val_loss"] == pytest.approx(single["val_loss"])
+        assert_equals_fit(make)
 
 
 def test_what_a_layer_keeps_of_its_first_validation_is_told() -> None:
@@ -1409,13 +1347,22 @@ class Strict(nn.Module):
         return x * self.scale
 
 
-def test_a_step_that_cannot_be_called_with_other_numbers_is_told() -> None:
-    class Checked(Classifier):
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (Calls, r"training_step changes self\.net\.1\._calls"),
+        (Noting, r"training_step changes self\.net\.1\.deviation"),
+        (Strict, r"training_step computes with it cannot be told \(ValueError: above 1\)"),
+        (partial(nn.LazyLinear, CLASSES), r"net\.1\.weight is made by the first batch"),
+    ],
+)
+def test_a_layer_that_later_batches_find_otherwise_is_told(make: Callable[[], nn.Module], told: str) -> None:
+    class Built(Classifier):
         def build(self) -> None:
-            self.net = nn.Sequential(nn.Linear(8, CLASSES), Strict())
+            self.net = nn.Sequential(nn.Linear(8, CLASSES), make())
 
-    with pytest.raises(NotVectorizable, match=r"training_step computes with it cannot be told \(ValueError: above 1\)"):
-        race(trainings(), seeded(Ordinary(Checked, "table")), epochs=EPOCHS)
+    with pytest.raises(NotVectorizable, match=told):
+        race(trainings(), seeded(Ordinary(Built, "table")), epochs=EPOCHS)
 
 
 @pytest.mark.parametrize("hook", ["on_train_start", "on_train_epoch_start", "on_validation_start"])
@@ -1464,8 +1411,7 @@ def test_what_the_first_call_changes_for_those_before_is_told(hooks: dict[str, A
         with pytest.raises(NotVectorizable, match=told):
             race(trainings(), make, epochs=EPOCHS)
     else:
-        single = alone(trainings()[0], make, SGD, EPOCHS, num_sanity_val_steps=0)
-        assert race(trainings(), make, optimizer=SGD, epochs=EPOCHS)[0]["val_loss"] == pytest.approx(single["val_loss"])
+        assert_equals_fit(make)
 
 
 SEEN: list[float] = []
@@ -1593,31 +1539,6 @@ def test_a_hook_that_branches_and_then_changes_the_module_ends_the_program_in_a_
         find_lr(Late, partial(Rows, "table"), lrs=(0.01, 0.1), points=5, seeds=2, epochs=EPOCHS, folder=tmp_path / "2")
 
 
-def test_a_rate_that_is_looked_at_elsewhere_is_told() -> None:
-    class Looking(Classifier):
-        def on_train_epoch_end(self) -> None:
-            self.log("lr", self.optimizers().param_groups[0]["lr"])
-
-    with pytest.raises(NotVectorizable, match="a learning rate is looked at outside of training_step"):
-        race(trainings(), seeded(Ordinary(Looking, "table")), epochs=EPOCHS)
-
-
-def test_a_layer_whose_first_batch_makes_it_is_told() -> None:
-    class Lazy(Classifier):
-        def build(self) -> None:
-            self.net = nn.LazyLinear(CLASSES)
-
-    with pytest.raises(NotVectorizable, match=r"net\.weight is made by the first batch"):
-        race(trainings(), seeded(Ordinary(Lazy, "table")), epochs=EPOCHS)
-
-
-@pytest.mark.parametrize("reason", ALONE)
-def test_what_trains_alone_is_told_why(reason: str) -> None:
-    with pytest.raises(NotVectorizable, match=reason) as told:
-        race(trainings(), seeded(ALONE[reason]), epochs=EPOCHS)
-    assert "\n" not in str(told.value)
-
-
 def test_the_race_says_what_it_draws_and_how_long_single_fits_take(tmp_path: Path, caplog: Any) -> None:
     caplog.set_level("INFO")
     options: dict[str, Any] = {"seeds": 2, "epochs": 1, "lrs": [0.05]}
@@ -1629,10 +1550,6 @@ def test_the_race_says_what_it_draws_and_how_long_single_fits_take(tmp_path: Pat
     line = r"\(line \d+ of ordinary_modules\.py: return loss / 2 if loss > 1 else loss\)"
     assert re.search(rf"one Trainer\.fit a run, since a step branches on the values of its tensors {line}\.", said)
     assert re.search(r"The first run took \d+\.\d s: the other 1 take about 0:00:\d\d", said)
-
-
-def bits(result: dict[str, Any]) -> dict[str, bytes]:
-    return {name: np.asarray(value).tobytes() for name, value in result.items()}
 
 
 @pytest.mark.sampled(3)
@@ -1652,7 +1569,7 @@ def test_company_changes_no_result_in_any_bit(name: str) -> None:
     some = [*trainings(), *trainings(0.02), *trainings(0.2)]
     make = seeded(TOGETHER[name])
     reference = race(some, make, optimizer=SGD, epochs=EPOCHS)
-    for chosen, chunk_size in (([4, 1, 7], None), ([*range(9)][::-1] * 2, 48)):
+    for chosen, chunk_size in (([4, 1, 7], None), ([*range(9)][::-1] * 2, 48), ([*range(9)] * 2, 16)):
         for run, result in race(
             [some[place] for place in chosen], make, optimizer=SGD, epochs=EPOCHS, chunk_size=chunk_size
         ).items():
@@ -1805,10 +1722,7 @@ def test_a_diverged_run_keeps_its_statistics_to_itself() -> None:
 
 
 def test_a_batch_of_one_row_is_refused_as_fit_refuses_it() -> None:
-    def make(seed: int) -> Any:
-        seed_everything(seed, verbose=False)
-        return BatchNormMLP(), Rows("table", rows=2 * 16 + 1)
-
+    make = seeded(Ordinary(BatchNormMLP, "table", data=partial(Rows, rows=2 * 16 + 1)))
     with pytest.raises(NotVectorizable, match="Expected more than 1 value per channel"):
         race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
@@ -1829,11 +1743,7 @@ def test_a_module_without_validation_and_test() -> None:
     class TrainingRows(Rows):
         val_dataloader = test_dataloader = LightningDataModule.val_dataloader
 
-    def make(seed: int) -> Any:
-        seed_everything(seed, verbose=False)
-        return Bare(), TrainingRows("table")
-
-    together = race(trainings(), make, optimizer=SGD, epochs=EPOCHS)
+    together = race(trainings(), seeded(Ordinary(Bare, "table", data=TrainingRows)), optimizer=SGD, epochs=EPOCHS)
     assert together[0]["train_loss"].shape == (EPOCHS,)
     assert together[0]["train_loss"][1] < together[0]["train_loss"][0]
 
@@ -1855,6 +1765,7 @@ DRAWN: dict[str, tuple[Callable[[Tensor], Tensor], float, float]] = {
     "randperm": (lambda x: torch.randperm(2000) / 2000, 0.49975, 0.33308),
     "first of randperm": (lambda x: torch.stack([torch.randperm(3)[0] for _ in range(60)]), 1, 5 / 3),
     "dropout": (lambda x: F.dropout(x + 1, 0.2), 1, 1.25),
+    "dropout of what all runs share": (lambda x: F.dropout(torch.ones(2000), 0.2), 1, 1.25),
     "dropout2d": (lambda x: F.dropout2d(torch.ones_like(x).view(400, 5, 1, 1), 0.2), 1, 1.25),
     "alpha_dropout": (lambda x: F.alpha_dropout(torch.zeros_like(x), 0.2, training=True), 0, 0.38203),
 }
@@ -1874,10 +1785,7 @@ def test_draws_have_their_distribution_and_depend_on_the_run_alone() -> None:
                 self.log(f"{name} squared", (drawn**2).mean(), on_step=False, on_epoch=True, batch_size=1)
             return 0 * self.scale
 
-    def make(seed: int) -> Any:
-        seed_everything(seed, verbose=False)
-        return Drawing(), Rows("table")
-
+    make = seeded(Ordinary(Drawing, "table"))
     runs = [Training(0, np.zeros(EPOCHS * STEPS), name=name) for name in ("a", "b", "a")]
     results = race(runs, make, optimizer=SGD, epochs=EPOCHS)
     for name, (_, mean, square) in DRAWN.items():
@@ -1974,9 +1882,7 @@ def configured(make_config: Callable[[], Any]) -> Callable[[int], Any]:
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_what_a_configuration_notes_is_no_reason_to_train_alone(is_shared: bool) -> None:
     config = SimpleNamespace(problem=None, classes=CLASSES)
-    make = configured(lambda: config if is_shared else copy.copy(config))
-    together, single = race(trainings(), make, optimizer=SGD, epochs=EPOCHS), alone(trainings()[0], make, SGD, EPOCHS)
-    np.testing.assert_allclose(together[0]["val_loss"], single["val_loss"], rtol=1e-5)
+    assert_equals_fit(configured(lambda: config if is_shared else copy.copy(config)))
 
 
 def test_what_seeds_write_into_a_configuration_that_they_share_is_told() -> None:

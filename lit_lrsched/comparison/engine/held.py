@@ -97,9 +97,7 @@ def attributes_of_layers(module: LightningModule) -> dict[str, dict[str, Any]]:
     return {path: own_attributes(part) for path, part in layers if not isinstance(part, (Metric, MetricCollection))}
 
 
-def settings(
-    module: LightningModule, but: Collection[str] = (), lists: Collection[int] = (), of_layers: bool = False
-) -> dict[str, Any]:
+def settings(module: LightningModule, but: Collection[str], lists: Collection[int], of_layers: bool) -> dict[str, Any]:
     """Returns what decides how the layers of a module compute, by name: modes, and what its attributes hold.
 
     Args:

@@ -70,7 +70,7 @@ class Lists:
         for place in self._places:
             self._set(place, Appended())
 
-    def load(self, kept: Mapping[str, list[Any]], unread: Collection[str] = ()) -> None:
+    def load(self, kept: Mapping[str, list[Any]], unread: Collection[str]) -> None:
         """Fills them with all that was kept; those with the keys ``unread`` must not be read."""
         for place in self._places:
             key = _key(place)

@@ -393,7 +393,7 @@ class GroupedUpdate:
 
 
 def vectorized_update(
-    optimizer: torch.optim.Optimizer, names: Mapping[Any, str], weight_decays: Iterable[Any] = (None,)
+    optimizer: torch.optim.Optimizer, names: Mapping[Any, str], weight_decays: Iterable[Any]
 ) -> GroupedUpdate:
     """Returns the vectorised form of an optimizer, with the settings of its param groups.
 

@@ -29,7 +29,7 @@ from lit_lrsched.comparison.engine.passed import without_passed
 from lit_lrsched.comparison.engine.probe import same
 from lit_lrsched.comparison.engine.pure_module import PureModule
 from lit_lrsched.comparison.engine.recorder import STAGES, ChangesItself, NotVectorizable, Stage, in_a_line
-from lit_lrsched.comparison.engine.regime import PLAIN, Regime
+from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.comparison.engine.stack import Member, Stack, side_by_side
 from lit_lrsched.optim.torch_internals import (
     tree_leaves,
@@ -93,10 +93,10 @@ class Program:
         runs: int,
         device: torch.device,
         epochs: int,
-        regime: Regime = PLAIN,
-        turned: Collection[str] = (),
-        shared: Collection[str] = (),
-        anew: Collection[str] = (),
+        regime: Regime,
+        turned: Collection[str],
+        shared: Collection[str],
+        anew: Collection[str],
     ) -> None:
         self._pure = pure
         self._anew = anew
@@ -248,8 +248,7 @@ class Program:
         state, weights = list(stack.state.values()), dict[str, int]()
         loss = list(stack.state).index("loss/train")
         for feed in self._feeds[stage]:
-            sizes = self._sizes[feed]
-            batches, clocks = stack.batches(feed, epoch, sizes), self._clocks(epoch, len(sizes))
+            batches, clocks = stack.batches(feed, epoch), self._clocks(epoch, len(self._sizes[feed]))
             for index, (batch, before, clock) in enumerate(zip(batches, arguments, clocks, strict=False)):
                 graph, logged = self._step_graph(feed, epoch, index)
                 after = graph.run(*before, clock, *state, *batch)
@@ -394,7 +393,7 @@ class Program:
     def _arguments(self, feed: Feed, size: int) -> tuple[Any, ...]:
         """Returns example arguments of a step, as trees."""
         stack = self._example
-        batches = zip(self._sizes[feed], stack.batches(feed, 0, self._sizes[feed]), strict=True)
+        batches = zip(self._sizes[feed], stack.batches(feed, 0), strict=True)
         batch = next(batch for found, batch in batches if found == size)
         clock = next(self._clocks(0, 1))
         if feed != "train":

@@ -110,15 +110,16 @@ class Stack:
         start = {key: value for key, value in self._start.items() if is_of(key, metrics)}
         self.state |= side_by_side([start] * self.runs, self._device)
 
-    def batches(self, feed: Feed, epoch: int, sizes: tuple[int, ...]) -> Iterator[list[Tensor]]:
+    def batches(self, feed: Feed, epoch: int) -> Iterator[list[Tensor]]:
         """Yields an epoch's batches: their leaves, ``[R, B, ...]``; a test is of one epoch."""
-        place = 0 if stage_of(feed) == "test" else epoch
-        order = torch.stack([part.order.select(0, place) for part in self._rows[feed]]) + self._starts[feed]
+        of_seeds, place = self._rows[feed], 0 if stage_of(feed) == "test" else epoch
+        order = torch.stack([part.order.select(0, place) for part in of_seeds]) + self._starts[feed]
+        sizes = of_seeds[0].sizes
         for size, rows in zip(sizes, torch.split(order.to(self._device), list(sizes), dim=1), strict=True):
             # Many rows for each seed, then a few long ones for each run: less to look up than all rows for each run.
             flat = rows.flatten()
-            of_seeds = [leaf.index_select(0, flat).view(-1, size, *leaf.shape[1:]) for leaf in self._data[feed]]
-            yield [leaf.index_select(0, self._which) for leaf in of_seeds]
+            leaves = [leaf.index_select(0, flat).view(-1, size, *leaf.shape[1:]) for leaf in self._data[feed]]
+            yield [leaf.index_select(0, self._which) for leaf in leaves]
 
     def check_left_out(self) -> None:
         """Refuses what came of numbers that were left out, which ``Trainer.fit`` counts or refuses."""
