@@ -304,17 +304,19 @@ def _of_monitors(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> Iterat
         for config in trainer.strategy.lr_scheduler_configs
         if config.strict and (is_metric_driven(scheduler := kept_by(config.scheduler)) or config.reduce_on_plateau)
     }
-    for monitor, kind in dict.fromkeys(
-        (config.monitor, type(config.scheduler)) for config in configs if config.scheduler in following
+    every = trainer.check_val_every_n_epoch or 1
+    for monitor, is_early in dict.fromkeys(
+        (config.monitor, isinstance(config.scheduler, ReduceLROnPlateau) and not _waits(config, every))
+        for config in configs
+        if config.scheduler in following
     ):
         if not monitor:
             continue
         found = _not_logged(trainer, monitor, "the schedule", "monitor")
-        every = trainer.check_val_every_n_epoch or 1
-        if not found and monitor.startswith("val") and kind is ReduceLROnPlateau and every > 1:
+        if not found and monitor.startswith("val") and is_early:
             text = (
-                f"ReduceLROnPlateau asks for {monitor!r} after every epoch, but check_val_every_n_epoch={every}: "
-                "use Plateau, which waits for it"
+                f"ReduceLROnPlateau asks for {monitor!r} in epochs without it, as check_val_every_n_epoch={every}: "
+                f"set its frequency to {every}, or use Plateau, which waits for it"
             )
             found = [Finding("failure", text)]
         yield from found
@@ -326,6 +328,11 @@ def _of_monitors(trainer: Trainer, configs: Sequence[SchedulerConfig]) -> Iterat
             # Without validation a checkpoint is not written, and Lightning trains on.
             unvalidated: Level = "failure" if stops else "warning"
             yield from _not_logged(trainer, monitor, type(callback).__name__, "its monitor", unvalidated)
+
+
+def _waits(config: SchedulerConfig, every: int) -> bool:
+    """Tells a scheduler that is stepped after epochs with a validation alone, as Lightning asks for."""
+    return every == 1 or (config.interval == "epoch" and config.frequency % every == 0)
 
 
 def _not_logged(

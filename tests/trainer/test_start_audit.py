@@ -398,6 +398,23 @@ def test_of_a_resumed_run_what_is_to_come_is_audited(tmp_path):
         tiny_trainer(callbacks=[StartAudit()]).fit(Tiny(gone), ckpt_path=tmp_path / "gone.ckpt", weights_only=True)
 
 
+@pytest.mark.parametrize("frequency", [1, 2])
+def test_a_plateau_of_torch_may_be_stepped_after_epochs_with_a_validation_alone(frequency):
+    def configure(module: Tiny) -> Any:
+        optimizer = module.make_optimizer()
+        plateau = {"scheduler": ReduceLROnPlateau(optimizer), "monitor": "val_loss", "frequency": frequency}
+        return {"optimizer": optimizer, "lr_scheduler": plateau}
+
+    module = Tiny(configure)
+    trainer = tiny_trainer(callbacks=[StartAudit()], check_val_every_n_epoch=2, num_sanity_val_steps=0)
+    if frequency == 2:  # as Lightning's documentation of configure_optimizers asks for
+        trainer.fit(module)
+        assert len(module.used) == 55
+    else:
+        with pytest.raises(TrainingRefused, match=r"check_val_every_n_epoch=2: set its frequency to 2, or use Plateau"):
+            trainer.fit(module)
+
+
 def test_a_long_run_is_not_replayed():
     class Watched(StepLR):
         steps = 0
