@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ def read_fit(folder: Path, loss: str | None) -> RunOfLog:
         return run_of(log, loss, planned, offset=1)
     if planned is not None:
         why = "the logged rates are not those of the schedule in its configuration"
+    (rate, *_) = log.rates()
+    if rate.startswith("lr/"):
+        log = log._replace(columns={**log.columns, rate: _held(logged, length)})
     read = run_of(log, loss, length=length, offset=1)
     return read._replace(notes=[f"{name}: {why}, so the rates are those logged.", *read.notes])
 
@@ -133,6 +137,17 @@ def _planned(config: Mapping[str, Any], length: int, per_epoch: int | None, logg
         return None
     base = float(f"{factors @ rates / (factors @ factors):.6g}")  # TensorBoard keeps 7 digits
     return RatePath(unit.steps, base * unit.rates, unit.length)
+
+
+def _held(rate: Column, length: int) -> Column:
+    """Returns rates with the step before each change, up to which they are held.
+
+    ``fit`` logs a rate when it changes, and in a long run no more often than every thousandth of it.
+    """
+    steps, last = np.unique(rate.steps[rate.known][::-1], return_index=True)
+    values = rate.values[rate.known][::-1][last]
+    late = np.flatnonzero(np.diff(steps) > math.ceil(length / 1000)) + 1
+    return Column(np.append(steps, steps[late] - 1), np.append(values, values[late - 1]))
 
 
 def _agrees(planned: RatePath, logged: RatePath) -> bool:

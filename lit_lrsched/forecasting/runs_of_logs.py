@@ -79,7 +79,8 @@ def _on_end(log: Log, run: LoggedRun) -> Iterator[str]:
 def _on_logged_rates(log: Log, used: str) -> Iterator[str]:
     rate = log.rate()
     steps = np.unique(rate.steps[rate.known])
-    if (np.diff(steps) > 1).any():
+    changes = np.diff(logged_path(rate).rate_at(steps)) != 0
+    if (changes & (np.diff(steps) > 1)).any():
         yield "Between logged rows the learning rate is interpolated."
     if steps[0] > 1:
         yield "Where a log begins late, the rate is taken to rise from 0 until there."

@@ -176,7 +176,7 @@ def test_a_log_of_a_spreadsheet_is_read(tmp_path):
 
 def test_a_late_log_rises_from_0(tmp_path):
     path = tmp_path / "late.csv"
-    path.write_text("step,lr,loss\n30,0.1,2.0\n20,0.1,2.5\n10,0.1,3\n40,,1.9\n")
+    path.write_text("step,lr,loss\n30,0.1,2.0\n20,0.2,2.5\n10,0.1,3\n40,,1.9\n")
     read = read_runs(path)
     assert read.runs[0].rates[[0, 5, 10, 39]].tolist() == [0.0, 0.05, 0.1, 0.1]
     assert read.runs[0].steps.tolist() == [10, 20, 30, 40]
