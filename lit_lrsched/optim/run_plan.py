@@ -19,7 +19,7 @@ from lit_lrsched.optim.param_groups import group_values, works_out_its_rate
 from lit_lrsched.optim.replay import Replay
 from lit_lrsched.optim.scheduled_lr import ScheduledLR
 from lit_lrsched.optim.training_loop import Resumed, SchedulerConfig, TrainingLoop
-from lit_lrsched.plans.plan import MadeFor, Plan, is_constant, is_function, notes_on, plateau_states
+from lit_lrsched.plans.plan import MadeFor, Plan, is_constant, is_function, notes_on, plateau_states, replayed_in_words
 from lit_lrsched.schedules.checks import check_positive
 from lit_lrsched.schedules.core import Horizon, Interval, stride_of, title_of
 from lit_lrsched.schedules.direction import contradiction
@@ -135,7 +135,7 @@ def _plan_from(
         "epoch" if loop.horizon.steps_per_epoch and not replay.by_step else "step",
         record.at,
         notes=[
-            *(note for config in foreseen for note in _notes_on_torch(config, len(metric))),
+            *(note for config in foreseen for note in _notes_on_torch(config, loop, len(metric))),
             *(
                 f"{type(config.scheduler).__name__} moves on once an epoch, and how long epochs are is not known here: "
                 "shown as it begins."
@@ -288,7 +288,7 @@ def _plan_of_ours(
         at,
         spans=first.schedule.spans(loop.horizon),
         events=states[0].events(loop.horizon) if states[0] else (),
-        notes=notes_on(first.schedule, len(metric)),
+        notes=notes_on(first.schedule, len(metric), len(validated)),
         is_constant=all(is_constant(scheduler.schedule) for scheduler in schedulers),
         is_function=any(is_function(scheduler.schedule) for scheduler in schedulers),
     )
@@ -301,11 +301,12 @@ def _as_it_stands(scheduler: ScheduledLR) -> ScheduledLR:
     return copied
 
 
-def _notes_on_torch(config: SchedulerConfig, replayed: int) -> list[str]:
+def _notes_on_torch(config: SchedulerConfig, loop: TrainingLoop, replayed: int) -> list[str]:
     if not isinstance(config.scheduler, ReduceLROnPlateau):
         return []
     if replayed:
-        return [f"ReduceLROnPlateau follows the recorded {config.monitor}, {replayed} values."]
+        values = replayed_in_words(replayed, len(loop.validated()))
+        return [f"ReduceLROnPlateau follows the recorded {config.monitor}, {values}."]
     return [f"ReduceLROnPlateau is held at 1 until {config.monitor} stalls; metric=FILE replays a recorded one."]
 
 

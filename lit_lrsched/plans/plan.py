@@ -148,7 +148,7 @@ def plan_of(
         at,
         spans=schedule.spans(horizon),
         events=states.events(horizon) if states else (),
-        notes=notes_on(schedule, len(metric)),
+        notes=notes_on(schedule, len(metric), math.floor(horizon.epochs) if metric else 0),
         is_constant=is_constant(schedule),
         is_function=is_function(schedule),
     )
@@ -164,20 +164,32 @@ def is_function(schedule: Schedule) -> bool:
     return isinstance(schedule, (Custom, Formula)) or wraps_function(schedule)
 
 
-def notes_on(schedule: Schedule, replayed: int) -> list[str]:
+def notes_on(schedule: Schedule, replayed: int, validations: int) -> list[str]:
     """Returns what the curve of a schedule cannot show, one sentence each.
 
     Args:
         schedule: Any schedule.
         replayed: How many recorded values of a metric it follows.
+        validations: How many values the run has.
     """
     if not isinstance(schedule, Plateau):
         return []
     rule = f"x {schedule.factor:g}, patience {schedule.patience}, mode {schedule.direction}"
     if replayed:
-        return [f"Plateau follows the recorded {schedule.monitor}, {replayed} values ({rule})."]
+        return [
+            f"Plateau follows the recorded {schedule.monitor}, {replayed_in_words(replayed, validations)} ({rule})."
+        ]
     held = f"Plateau is held at 1 until {schedule.monitor} stalls (then {rule})"
     return [f"{held}; metric=FILE replays a recorded one."]
+
+
+def replayed_in_words(replayed: int, validations: int) -> str:
+    """Returns how many values were recorded, and how many the run has where these are not as many.
+
+    >>> replayed_in_words(20, validations=20), replayed_in_words(20, validations=10)
+    ('20 values', '20 values for 10 validations')
+    """
+    return f"{replayed} values" + ("" if replayed == validations else f" for {validations} validations")
 
 
 class PlateauStates(NamedTuple):

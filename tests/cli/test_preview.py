@@ -148,6 +148,10 @@ def test_a_metric_is_replayed_for_the_schedules_that_follow_it(command, start):
     asked = "{constant: Constant, plateau: {class_path: Plateau, init_args: {patience: 19}}}"
     assert command(*start, f"--schedules={asked}", "--metric=metric.csv", "--png=null") == 0
     assert "plateau: Plateau follows the recorded val_loss, 50 values (x 0.1, patience 19, mode min)." in command.out
+    Path("longer.csv").write_text("val_loss\n" + 60 * "1.0\n")
+    of_torch = ["--lr_scheduler=ReduceLROnPlateau", "--lr_monitor=val_loss"]
+    assert command(*start, *of_torch, "--metric=longer.csv", "--png=null") == 0
+    assert "ReduceLROnPlateau follows the recorded val_loss, 60 values for 50 validations." in command.out
     two = "{a: Plateau, b: {class_path: Plateau, init_args: {monitor: val_acc}}}"
     assert command(*start, f"--schedules={two}", "--metric=metric.csv") == 2
     assert "is one metric, and the schedules follow val_acc, val_loss: preview them apart" in command.err
@@ -159,7 +163,7 @@ def test_a_metric_from_the_folder_of_a_run(command):
         run = ["--trainer.max_epochs=2", f"--trainer.logger={logger}", "--trainer.logger.save_dir=."]
         assert command("fit", *run, "--trainer.logger.name=run", f"--trainer.logger.version={number}") == 0
         assert command(*BY_HAND, *options, f"--metric=run/version_{number}") == 0
-        assert "Plateau follows the recorded val_loss, 2 values" in command.out
+        assert "Plateau follows the recorded val_loss, 2 values for 50 validations (x 0.1" in command.out
     assert command(*BY_HAND, *options, "--metric=run/version_0", "--lr_monitor=val_los") == 2
     assert "'run/version_0' has no 'val_los' (did you mean 'val_loss'?)" in command.err
     Path("empty").mkdir()
