@@ -51,8 +51,11 @@ def read_fit(folder: Path, loss: str | None) -> RunOfLog:
     else:
         why = f"its {'configuration' if config else 'folder'} has no schedule that is a function of the step"
     # What is logged at step s is the loss of that step, so s + 1 steps are done.
-    if planned is not None and _agrees(planned, logged_path(logged)):
-        return run_of(log, loss, planned, offset=1)
+    first = int(logged.steps[logged.known].min())
+    if planned is not None and _agrees(planned, logged_path(logged), first):
+        read = run_of(log, loss, planned, offset=1)
+        late = f"{name}: its log begins at step {first:,}; until there its schedule tells the rates."
+        return read._replace(notes=[*([late] if first > 1 else []), *read.notes])
     if planned is not None:
         why = "the logged rates are not those of the schedule in its configuration"
     (rate, *_) = log.rates()
@@ -150,7 +153,7 @@ def _held(rate: Column, length: int) -> Column:
     return Column(np.append(steps, steps[late] - 1), np.append(values, values[late - 1]))
 
 
-def _agrees(planned: RatePath, logged: RatePath) -> bool:
+def _agrees(planned: RatePath, logged: RatePath, first: int) -> bool:
     """Tells rates that are those of the schedule, to a hundredth of the peak, where they were logged."""
-    inside = logged.steps[logged.steps < planned.length]
+    inside = logged.steps[(logged.steps >= first) & (logged.steps < planned.length)]
     return bool(np.allclose(planned.rate_at(inside), logged.rate_at(inside), rtol=0, atol=0.01 * planned.peak))

@@ -160,6 +160,14 @@ def test_a_run_that_ended_early_is_told(tmp_path):
     assert read.notes == [f"{tmp_path} has its last loss after 2 of 10 steps."]
 
 
+def test_before_the_log_of_a_resumed_run_the_schedule_tells_the_rates(tmp_path):
+    folder_of(tmp_path, "{lr_scheduler: {class_path: lit_lrsched.Linear}, trainer: {max_steps: 10}}")
+    (tmp_path / "metrics.csv").write_text("step,lr,val_loss\n" + "".join(f"{s},{1 - s / 10},2\n" for s in range(4, 10)))
+    read = read_runs(tmp_path)
+    assert read.runs[0].rates == pytest.approx([1 - step / 10 for step in range(10)])
+    assert read.notes == [f"{tmp_path}: its log begins at step 4; until there its schedule tells the rates."]
+
+
 @pytest.mark.parametrize("schedule", ["Cosine}, lr_interval: epoch", "WarmupCosine, init_args: {warmup: 1ep}}"])
 def test_a_schedule_in_epochs_of_unknown_length_leaves_the_logged_rates(tmp_path, schedule):
     read = read_runs(folder_of(tmp_path, f"{{lr_scheduler: {{class_path: lit_lrsched.{schedule}}}"))
