@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch.optim import Optimizer
 
 from lit_lrsched.errors import InputError, did_you_mean, shown
-from lit_lrsched.optim.param_groups import QUANTITIES, base_lr_of, get_value, group_names, set_base
+from lit_lrsched.optim.param_groups import QUANTITIES, base_values_of, group_names, set_base
 from lit_lrsched.schedules.core import Schedule, as_schedule
 from lit_lrsched.schedules.plateau import Plateau
 
@@ -85,7 +85,7 @@ def group_schedules(optimizer: Optimizer, schedule: Schedule, others: Mapping[st
     found: dict[int, GroupSchedule] = {}
     for (index, quantity), driver in owner.items():
         group = optimizer.param_groups[index]
-        base = base_lr_of(group) if quantity == "lr" else get_value(group, quantity)
+        base = base_values_of(group).get(quantity, 0.0)
         if base == 0 and quantity != "lr":
             continue  # as in the group without weight decay: zero times a factor is zero
         set_base(group, quantity, base)
@@ -97,9 +97,10 @@ def _check_bases(optimizer: Optimizer, others: Mapping[str, Schedule], known: Ma
     """Refuses schedules of values that are 0 in all their groups: 0 times any factor is 0."""
     for key in others:
         quantity, indices = known[key]
-        if quantity == "lr" or any(get_value(optimizer.param_groups[index], quantity) for index in indices):
+        bases = [base_values_of(group).get(quantity, 0.0) for group in optimizer.param_groups]
+        if quantity == "lr" or any(bases[index] for index in indices):
             continue
-        if key != quantity and any(get_value(group, quantity) for group in optimizer.param_groups):
+        if key != quantity and any(bases):
             raise InputError(
                 f"groups: {key!r} is 0 in this optimizer, and 0 times any factor is 0: "
                 f"leave it out, or give that group a {quantity}"

@@ -346,6 +346,9 @@ class ScheduledLR(LRScheduler):
                 value = get_value(groups[index], quantity)
                 if value and (index, quantity) not in self._joined:
                     self._joined[index, quantity] = value
+        for (index, quantity), base in self._joined.items():
+            if index < len(groups):
+                set_base(groups[index], quantity, base)  # for a scheduler that is made anew
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what cannot be recomputed from the configuration, as numbers, lists and dicts.

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import SequentialLR, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from lit_lrsched import Cosine, Horizon, InputError, Linear, Plateau, ScheduledLR, WarmupCosine, table
+from lit_lrsched.optim.param_groups import values_of
 
 torch.manual_seed(0)
 DATA = TensorDataset(torch.rand(20, 3), torch.rand(20, 1))
@@ -175,3 +176,36 @@ def test_the_parts_of_torchs_sequence_set_it_by_turns():
         optimizer.step()
         scheduler.step()
     assert used == pytest.approx([0.02, 0.06, 0.1, 0.05])
+
+
+def test_a_scheduler_made_anew_starts_from_what_the_optimizer_was_given():
+    def on(optimizer: torch.optim.Optimizer) -> ScheduledLR:
+        return ScheduledLR(optimizer, Linear(), Horizon(4), groups={"momentum": Linear(), "weight_decay": Linear()})
+
+    def made() -> torch.optim.AdamW:
+        return torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=0.1, betas=(0.8, 0.9), weight_decay=0.4)
+
+    old = on(made())
+    old.step(4)  # where all three are 0
+    assert values_of([on(old.optimizer).optimizer]) == {
+        "lr/group0": 0.1,
+        "momentum/group0": 0.8,
+        "weight_decay/group0": 0.4,
+    }
+    old.step(2)
+    optimizer = made()
+    optimizer.load_state_dict(old.optimizer.state_dict())
+    scheduler = on(optimizer)  # made once its optimizer has the checkpoint's values
+    scheduler.load_state_dict(old.state_dict())
+    assert values_of([optimizer]) == {"lr/group0": 0.05, "momentum/group0": 0.4, "weight_decay/group0": 0.2}
+
+
+def test_a_scheduler_made_anew_knows_what_a_group_that_joined_late_was_given():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.8)
+    scheduler = ScheduledLR(optimizer, Linear(), Horizon(4), groups={"momentum": Linear()})
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))], "lr": 0.04, "momentum": 0.6})
+    scheduler.step()
+    scheduler.step()
+    again = ScheduledLR(optimizer, Linear(), Horizon(4), groups={"momentum": Linear()})
+    assert values_of([again.optimizer])["lr/group1"] == pytest.approx(0.04)
+    assert values_of([again.optimizer])["momentum/group1"] == 0.6
