@@ -23,11 +23,12 @@ from lit_lrsched import (
     InverseTime,
     LearningRateLogger,
     Linear,
+    Plateau,
     schedule_config,
 )
 from lit_lrsched.trainer.loggers import HeldPoints
 from tests.reading import scalar_tags, scalars
-from tests.training import Tiny, tiny_trainer
+from tests.training import Tiny, scheduled, tiny_trainer
 
 
 class Memory(Logger):
@@ -105,6 +106,16 @@ def test_each_step_logs_once_what_it_used(accumulate):
     tiny_trainer(logs, schedule, logger=memory, max_epochs=3, accumulate_grad_batches=accumulate).fit(module)
     assert [row for row in memory.records if "lr/group0" in row[1]] == [*enumerate(module.used)]
     assert len(module.used) == 3 * -(-5 // accumulate)
+
+
+def test_a_rate_that_a_validation_changes_while_gradients_accumulate_is_logged():
+    schedule = Plateau(Linear(), patience=0)
+    memory, module = Memory(), Tiny(scheduled(schedule, Tiny.make_optimizer), batches=4, val_loss=[1.0] * 5)
+    options = {"accumulate_grad_batches": 2, "val_check_interval": 3, "check_val_every_n_epoch": None}
+    tiny_trainer(LearningRateLogger(), logger=memory, max_epochs=4, **options).fit(module)
+    assert dict(memory.of("lr/")) == dict(
+        enumerate({k: v for k, v in one.items() if "lr/" in k} for one in module.used)
+    )
 
 
 def test_param_groups_with_and_without_names():

@@ -110,10 +110,15 @@ class LearningRateLogger(Callback):
         self._log(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Logs the rates of a step that is due, unless they are those that were logged last."""
+        """Logs the rates of a step that is due, unless they are those that were logged last.
+
+        Those of a step that was logged may have changed since: by a callback that comes after this one, or by a
+        validation while its gradients are accumulated.
+        """
         step = step_to_log(trainer)
-        if self._spacing.is_new(step) and (self.each_step or self._spacing.is_due(step)):
-            self._log(trainer, changed=not self.each_step)
+        again = not self._spacing.is_new(step)
+        if again or self.each_step or self._spacing.is_due(step):
+            self._log(trainer, changed=again or not self.each_step)
         if self._held.is_due():
             self._held.write()
 
