@@ -178,7 +178,8 @@ class ScheduledLR(LRScheduler):
         Warns at the end of training of a :class:`~lit_lrsched.Plateau` that was never shown its metric.
 
         Raises:
-            InputError: When it is given a metric, as torch's ``ReduceLROnPlateau`` is.
+            InputError: When it is given a metric, as torch's ``ReduceLROnPlateau`` is; when the optimizer has lost a
+                param group.
         """
         if not (epoch is None or isinstance(epoch, int)):
             raise InputError(
@@ -188,9 +189,14 @@ class ScheduledLR(LRScheduler):
         if self.waits_for_optimizer and not self._optimizer_stepped and epoch is None:
             return
         self._optimizer_stepped = False
+        if (there := len(self.optimizer.param_groups)) < self._known_groups:
+            raise InputError(
+                f"the optimizer has {there} param groups of the {self._known_groups} that the schedule was made for: "
+                "make a new ScheduledLR for those that are left"
+            )
         if epoch is None and self.last_epoch >= 0 and self.steps_reached is None:  # where a trainer counts, it looks
             self._warn_of_another_rate()
-        if len(self.optimizer.param_groups) != self._known_groups:
+        if there != self._known_groups:
             self._adopt_late_groups()
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self._apply()

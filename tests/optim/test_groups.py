@@ -335,3 +335,10 @@ def test_a_group_that_joins_follows_what_drives_the_momentum_of_all():
     optimizer.load_state_dict(states[0])
     scheduler.load_state_dict(states[1])
     assert momenta(optimizer) == [0.8, 0.4, 0.0]
+
+
+def test_a_group_that_is_taken_away_is_refused():
+    scheduler = ScheduledLR(three_groups(), Linear(), HORIZON)
+    del scheduler.optimizer.param_groups[0]
+    with pytest.raises(InputError, match="has 2 param groups of the 3 that the schedule was made for"):
+        scheduler.step()
