@@ -399,8 +399,12 @@ class ScheduledLR(LRScheduler):
             self.plateau, metric = PlateauState(**state_dict["plateau"]), self.schedule.metric
             if state_dict.get("metric", metric) != metric:  # what was best of another says nothing
                 self.plateau = dataclasses.replace(self.schedule.start(), factor=self.plateau.factor)
-        self._take_joined(state_dict["joined"], state_dict["driven"])
-        self._take(state_dict.get("taken", {}))
+        # JSON makes text of the numbers of groups.
+        joined, taken = (
+            {int(index): rate for index, rate in state_dict.get(name, {}).items()} for name in ("joined", "taken")
+        )
+        self._take_joined(joined, state_dict["driven"])
+        self._take(taken)
         if (old, self.interval) != (self.horizon, state_dict["interval"]):
             self._change(old, self.last_epoch * stride_of(state_dict["interval"], recorded), state_dict["interval"])
         self._release(state_dict["driven"])

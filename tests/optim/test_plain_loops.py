@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import re
 import warnings
@@ -209,3 +210,18 @@ def test_a_scheduler_made_anew_knows_what_a_group_that_joined_late_was_given():
     again = ScheduledLR(optimizer, Linear(), Horizon(4), groups={"momentum": Linear()})
     assert values_of([again.optimizer])["lr/group1"] == pytest.approx(0.04)
     assert values_of([again.optimizer])["momentum/group1"] == 0.6
+
+
+def test_a_state_may_be_written_as_json():
+    def on(*rates: float) -> ScheduledLR:
+        groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates]
+        return ScheduledLR(torch.optim.SGD(groups), Linear(), Horizon(4))
+
+    scheduler = on(0.1)
+    scheduler.optimizer.param_groups[0]["lr"] = 0.2  # by what searches for a rate
+    scheduler.take_rates()
+    scheduler.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))], "lr": 0.04})
+    scheduler.step()
+    resumed = on(0.1, 0.04)
+    resumed.load_state_dict(json.loads(json.dumps(scheduler.state_dict())))
+    assert resumed.get_last_lr() == scheduler.get_last_lr() == pytest.approx([0.15, 0.03])
