@@ -62,7 +62,7 @@ def left_out(trainer: Trainer) -> list[str]:
 
 
 def at_odds(trainer: Trainer) -> list[str]:
-    """Returns what keeps schedules from holding: another one of the same rates, another interval than their own."""
+    """Returns what keeps schedules from holding: another one of the same rates, another pace than their own."""
     configs = [one for one in trainer.lr_scheduler_configs if isinstance(kept_by(one.scheduler), ScheduledLR)]
     schedulers = [cast("ScheduledLR", kept_by(config.scheduler)) for config in configs]
     found = []
@@ -77,6 +77,11 @@ def at_odds(trainer: Trainer) -> list[str]:
             found.append(
                 f"a ScheduledLR with interval={one.interval!r} is stepped once {_A[config.interval]}: give Lightning "
                 f"its interval, {{'scheduler': ..., 'interval': {one.interval!r}}}, or use schedule_config"
+            )
+        if config.scheduler is one and config.frequency > 1:  # one that is stepped for its module is so each time
+            found.append(
+                f"a ScheduledLR with frequency={config.frequency} is not stepped each {one.interval}, so training ends "
+                "before its schedule does: leave it out"
             )
     return found
 

@@ -284,6 +284,11 @@ def stepped_each_epoch(module: Tiny) -> Any:
     return [config["optimizer"]], [config["lr_scheduler"]["scheduler"]]
 
 
+def stepped_each_second_step(module: Tiny) -> Any:
+    config = schedule_config(module.make_optimizer(), Linear(), module.trainer)
+    return {"optimizer": config["optimizer"], "lr_scheduler": {**config["lr_scheduler"], "frequency": 2}}
+
+
 def of_two_schedules(module: Tiny) -> Any:
     optimizer = module.make_optimizer()
     configs = [schedule_config(optimizer, one, module.trainer) for one in (Cosine(), Linear())]
@@ -294,6 +299,7 @@ def of_two_schedules(module: Tiny) -> Any:
     ("configure", "told"),
     [
         (stepped_each_epoch, "a ScheduledLR with interval='step' is stepped once an epoch"),
+        (stepped_each_second_step, "a ScheduledLR with frequency=2 is not stepped each step, so training ends before"),
         (of_two_schedules, "Linear is the second schedule of one optimizer, and no rate can follow both: leave one"),
     ],
 )
