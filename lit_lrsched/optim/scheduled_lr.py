@@ -48,7 +48,8 @@ class ScheduledLR(LRScheduler):
     each epoch (``interval="epoch"``).
 
     Args:
-        optimizer: Any torch optimizer. Its groups' learning rates, momenta and weight decays are the base values.
+        optimizer: Any torch optimizer. Its groups' learning rates, momenta and weight decays are the base values; where
+            a scheduler has driven one before, the value that it noted, as torch's do with ``initial_lr``.
         schedule: A :class:`~lit_lrsched.Schedule` or a function ``(step, horizon) -> float``. A
             :class:`~lit_lrsched.Plateau` needs :meth:`observe` to be called after each validation.
         horizon: How long training lasts, in optimizer steps.
