@@ -14,6 +14,7 @@ from torch import nn
 from lit_lrsched.comparison.builds import build_from
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.optimizers import KINDS, Values, vectorized_update
+from lit_lrsched.comparison.engine.recorder import NotVectorizable
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
 from lit_lrsched.comparison.engine.training import Training
 from lit_lrsched.comparison.engine.vectorized import VectorizedRace
@@ -137,6 +138,13 @@ def test_a_race_trains_as_a_trainer_does(name: str) -> None:
         quiet_trainer(max_epochs=2, **regime.options()).fit(module, data)
         for key, parameter in module.named_parameters():
             np.testing.assert_allclose(chunk.weights[key][run], parameter.detach(), rtol=0, atol=tolerance)
+
+
+def test_complex_parameters_are_told_where_their_parts_have_steps_of_their_own() -> None:
+    parameter = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    vectorized_update(optim.SGD([parameter], lr=0.1), {parameter: "a"}, [])
+    with pytest.raises(NotVectorizable, match="it has complex parameters, and RMSprop steps in each of their parts"):
+        vectorized_update(optim.RMSprop([parameter], lr=0.1), {parameter: "a"}, [])
 
 
 @pytest.mark.parametrize("algorithm", ["norm", "value"])

@@ -31,10 +31,12 @@ from torchmetrics import (
     BootStrapper,
     CatMetric,
     ClasswiseWrapper,
+    MaxMetric,
     MeanMetric,
     MeanSquaredError,
     Metric,
     MinMaxMetric,
+    MinMetric,
     MultioutputWrapper,
     SumMetric,
 )
@@ -550,6 +552,21 @@ class Measured(Classifier):
 )
 def test_metrics_that_are_made_of_others_equal_those_of_fit(make: Callable[[], Any]) -> None:
     assert_equals_fit(seeded(Ordinary(partial(Measured, make), "table")), trainings()[:1])  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:Encountered `nan` values in tensor:UserWarning")
+@pytest.mark.parametrize("strategy", ["warn", 0.5, "disable"])
+@pytest.mark.parametrize("kind", [MeanMetric, SumMetric, MaxMetric, MinMetric, CatMetric])
+def test_aggregators_treat_nan_as_they_do_in_fit(kind: type[Metric], strategy: Any) -> None:
+    class OfLogarithms(Measured):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.metric.update(self(batch[0]).log())
+
+        def on_validation_epoch_end(self) -> None:
+            self.log("val_found", self.metric.compute().mean())
+            self.metric.reset()
+
+    assert_equals_fit(seeded(Ordinary(lambda: OfLogarithms(partial(kind, nan_strategy=strategy)), "table")))
 
 
 class MeasuredInTraining(Classifier):

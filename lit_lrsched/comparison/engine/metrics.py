@@ -21,7 +21,7 @@ from lit_lrsched.comparison.engine.torchmetrics_internals import (
     has_seen_data,
     say_of_batch,
     settings_of,
-    shows_nan,
+    treats_nan_without_branches,
     without_compute_groups,
 )
 from lit_lrsched.optim.torch_internals import tree_flatten, tree_unflatten
@@ -278,7 +278,7 @@ def _prepared(metric: Metric) -> Metric:
     if hasattr(metric, "validate_args"):
         metric.validate_args = False  # it checks by looking at the data
     if isinstance(metric, BaseAggregator):
-        shows_nan(metric)
+        treats_nan_without_branches(metric)
     # The other way of `forward` reduces by a count of updates that a traced step would freeze.
     vars(metric)["full_state_update"] = True
     return metric

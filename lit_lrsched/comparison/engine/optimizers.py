@@ -410,6 +410,8 @@ def vectorized_update(
         raise NotVectorizable(not_vectorized(type(optimizer)))
     if steps_in_its_own_way(optimizer):
         raise NotVectorizable(HOOKED)
+    if kind is not SGD and any(parameter.is_complex() for parameter in names):
+        raise NotVectorizable(f"it has complex parameters, and {type(optimizer).__name__} steps in each of their parts")
     decays = _decaying([get_value(group, "weight_decay") for group in optimizer.param_groups], weight_decays)
     groups = []
     for number, group in enumerate(optimizer.param_groups):

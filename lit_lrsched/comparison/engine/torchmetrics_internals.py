@@ -5,6 +5,7 @@ A traced step cannot follow a branch on the values of its tensors, and torchmetr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 import torchmetrics.utilities.compute
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.aggregation import BaseAggregator, SumMetric
+from torchmetrics.aggregation import BaseAggregator, MaxMetric, MeanMetric, MinMetric, SumMetric
 
 #: Names that no documentation promises, by the object that has them; a test looks for each.
 PRIVATE_NAMES: Mapping[Any, tuple[str, ...]] = {
@@ -21,6 +22,14 @@ PRIVATE_NAMES: Mapping[Any, tuple[str, ...]] = {
     MetricCollection: ("_enable_compute_groups",),
     BaseAggregator: ("_cast_and_nan_check_input",),
     torchmetrics.utilities.compute: ("normalize_logits_if_needed",),
+}
+
+# Which number leaves an aggregator as it is; a mean also takes a weight of 0.
+_UNCHANGED_BY: Mapping[type[BaseAggregator], float] = {
+    MaxMetric: -math.inf,
+    MeanMetric: 0.0,
+    MinMetric: math.inf,
+    SumMetric: 0.0,
 }
 
 #: What every metric and every collection notes for itself. What else one of them holds has a part in what it computes.
@@ -60,18 +69,30 @@ def without_compute_groups(metrics: MetricCollection) -> None:
     metrics._enable_compute_groups = False
 
 
-def shows_nan(metric: BaseAggregator) -> None:
-    """Leaves out an aggregator's search for nan, which branches on values: a diverged run shall show it."""
-    metric._cast_and_nan_check_input = _unchecked_cast(metric)  # type: ignore[method-assign]
+def treats_nan_without_branches(metric: BaseAggregator) -> None:
+    """Lets an aggregator treat nan as its ``nan_strategy`` says without its branch on values, where there is a way.
+
+    There is none for what keeps all values, as ``CatMetric`` does: it branches. Where nan is an error, which would stop
+    all runs, the run that has it shows it.
+    """
+    if metric.nan_strategy in ("disable", "error") or isinstance(metric, (*_UNCHANGED_BY,)):
+        metric._cast_and_nan_check_input = _cast_without_branches(metric)  # type: ignore[method-assign]
 
 
-def _unchecked_cast(metric: BaseAggregator) -> Callable[..., tuple[Tensor, Tensor]]:
-    ignores_weight = metric.nan_strategy == "disable"  # as torchmetrics 1.x does
+def _cast_without_branches(metric: BaseAggregator) -> Callable[..., tuple[Tensor, Tensor]]:
+    strategy = metric.nan_strategy
+    # What stands for nan, and with which weight; without a strategy nothing does, and torchmetrics 1.x ignores weights.
+    nothing = next((number for kind, number in _UNCHANGED_BY.items() if isinstance(metric, kind)), 0.0)
+    instead, its_weight = (strategy, 1.0) if isinstance(strategy, float) else (nothing, 0.0)
 
     def cast(x: Any, weight: Any = None) -> tuple[Tensor, Tensor]:
         x = torch.as_tensor(x, dtype=metric.dtype, device=metric.device)
-        weight = torch.ones_like(x) if weight is None or ignores_weight else weight
-        return x, torch.as_tensor(weight, dtype=metric.dtype, device=metric.device)
+        weight = torch.ones_like(x) if weight is None or strategy == "disable" else weight
+        weight = torch.as_tensor(weight, dtype=metric.dtype, device=metric.device)
+        if strategy in ("disable", "error"):
+            return x, weight
+        is_nan = x.isnan() | weight.isnan()
+        return torch.where(is_nan, instead, x), torch.where(is_nan, its_weight, weight)
 
     return cast
 
