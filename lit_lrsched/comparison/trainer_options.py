@@ -57,10 +57,10 @@ def regime_of(trainer: Trainer) -> Regime:
     >>> regime_of(Trainer(accelerator="cpu", gradient_clip_val=0.5, logger=False, enable_checkpointing=False)).clip
     Clip(value=0.5, algorithm='norm')
     """
-    clip = None
-    if trainer.gradient_clip_val:
+    clip, value = None, float(trainer.gradient_clip_val or 0)
+    if value > 0:  # a negative one turns clipping off, as 0 does
         algorithm = getattr(trainer.gradient_clip_algorithm, "value", trainer.gradient_clip_algorithm)
-        clip = Clip(float(trainer.gradient_clip_val), cast("Any", algorithm or "norm"))
+        clip = Clip(value, cast("Any", algorithm or "norm"))
     limits = trainer.limit_train_batches, trainer.limit_val_batches, trainer.limit_test_batches
     return Regime(trainer.accumulate_grad_batches, clip, *limits, trainer.precision)
 

@@ -734,3 +734,8 @@ def test_the_command(command: Any) -> None:
     assert "Engine: sequential" not in command.out
     assert command("compare", *model, *one, "--trainer.val_check_interval=0.5") == 2
     assert command.err == "error: a race does not honour the trainer's val_check_interval=0.5: leave it out\n"
+
+
+@pytest.mark.parametrize("value", [None, 0, -1.0])
+def test_a_trainer_that_clips_at_nothing_above_zero_does_not_clip(value: float | None) -> None:
+    assert regime_of(quiet_trainer(max_epochs=1, gradient_clip_val=value)).clip is None

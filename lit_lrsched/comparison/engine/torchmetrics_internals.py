@@ -24,12 +24,12 @@ PRIVATE_NAMES: Mapping[Any, tuple[str, ...]] = {
     torchmetrics.utilities.compute: ("normalize_logits_if_needed",),
 }
 
-# Which number leaves an aggregator as it is; a mean also takes a weight of 0.
-_UNCHANGED_BY: Mapping[type[BaseAggregator], float] = {
-    MaxMetric: -math.inf,
-    MeanMetric: 0.0,
-    MinMetric: math.inf,
-    SumMetric: 0.0,
+# With which number an aggregator's update changes nothing; that of a mean also takes a weight of 0.
+_UNCHANGED_BY: Mapping[Callable[..., None], float] = {
+    MaxMetric.update: -math.inf,
+    MeanMetric.update: 0.0,
+    MinMetric.update: math.inf,
+    SumMetric.update: 0.0,
 }
 
 #: What every metric and every collection notes for itself. What else one of them holds has a part in what it computes.
@@ -72,17 +72,17 @@ def without_compute_groups(metrics: MetricCollection) -> None:
 def treats_nan_without_branches(metric: BaseAggregator) -> None:
     """Lets an aggregator treat nan as its ``nan_strategy`` says without its branch on values, where there is a way.
 
-    There is none for what keeps all values, as ``CatMetric`` does: it branches. Where nan is an error, which would stop
-    all runs, the run that has it shows it.
+    There is none to leave it out of what keeps all values, as ``CatMetric`` does: that branches. Where nan is an error,
+    which would stop all runs, the run that has it shows it.
     """
-    if metric.nan_strategy in ("disable", "error") or isinstance(metric, (*_UNCHANGED_BY,)):
+    if metric.nan_strategy not in ("ignore", "warn") or type(metric).update in _UNCHANGED_BY:
         metric._cast_and_nan_check_input = _cast_without_branches(metric)  # type: ignore[method-assign]
 
 
 def _cast_without_branches(metric: BaseAggregator) -> Callable[..., tuple[Tensor, Tensor]]:
     strategy = metric.nan_strategy
     # What stands for nan, and with which weight; without a strategy nothing does, and torchmetrics 1.x ignores weights.
-    nothing = next((number for kind, number in _UNCHANGED_BY.items() if isinstance(metric, kind)), 0.0)
+    nothing = _UNCHANGED_BY.get(type(metric).update, 0.0)
     instead, its_weight = (strategy, 1.0) if isinstance(strategy, float) else (nothing, 0.0)
 
     def cast(x: Any, weight: Any = None) -> tuple[Tensor, Tensor]:
