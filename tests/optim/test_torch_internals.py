@@ -24,6 +24,7 @@ OF_RECORDERS = (
     "_recorded_stage",
     "_recorded_step",
     "_recorded_loader",
+    "_metrics_logged",
     "_counts",
     "_steps_per_epoch",
     "_rates",
