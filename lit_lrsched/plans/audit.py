@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from lit_lrsched.plans.curve import FALLING, RISING, Curve, trends
@@ -42,6 +42,18 @@ def audit(plan: Plan, curve: Curve) -> list[Finding]:
     """
     if plan.broken:
         return [_broken(plan, plan.broken)]
+    return [*_momenta(plan, curve), *_rates(plan, curve)]
+
+
+def _momenta(plan: Plan, curve: Curve) -> Iterator[Finding]:
+    for name, value in plan.at(curve.steps[0]).items():
+        most = max(curve.values.get(name, [value]))
+        if name.partition("/")[0] == "momentum" and most >= 1:
+            text = f"the {name} reaches {most:.4g}, and has to stay below 1: lower it, or the factors of its schedule"
+            yield Finding("failure", text)
+
+
+def _rates(plan: Plan, curve: Curve) -> list[Finding]:
     rates = [values for name, values in curve.values.items() if name.startswith(("lr", "factor"))]
     trains = any(map(any, rates))
     if plan.is_constant or (plan.ticks == 1 and (trains or plan.interval == "step")):

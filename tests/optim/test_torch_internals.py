@@ -26,7 +26,6 @@ OF_RECORDERS = (
     "_recorded_loader",
     "_metrics_logged",
     "_counts",
-    "_steps_per_epoch",
     "_rates",
 )
 

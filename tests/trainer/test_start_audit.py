@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationSched
 from lightning.pytorch.loggers import CSVLogger
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
 
-from lit_lrsched import ApplySchedule, Cosine, Horizon, Linear, Plateau, ScheduledLR, schedule_config
+from lit_lrsched import ApplySchedule, Constant, Cosine, Horizon, Linear, Plateau, ScheduledLR, schedule_config
 from lit_lrsched.trainer.callbacks.start_audit import StartAudit, TrainingRefused
 from lit_lrsched.trainer.callbacks.tensorboard_run import TensorBoardRun
 from lit_lrsched.trainer.fit_plan import audit_fit
@@ -469,3 +469,12 @@ def test_a_long_run_of_ours_is_audited_at_few_steps():
     tiny_trainer(callbacks=[Look()], max_epochs=100_000, limit_val_batches=0).fit(module)
     assert isinstance(module.trainer.lr_scheduler_configs[0].scheduler, ScheduledLR)
     assert torch.isfinite(module.head.weight).all()
+
+
+@pytest.mark.parametrize("of_momentum", [Linear(1.0, 1.2), Constant(1.2)])
+def test_a_momentum_that_no_optimizer_takes_is_refused(of_momentum):
+    """torch's Adam refuses such betas when it is made, and takes them when they are set later."""
+    applied = ApplySchedule(Cosine(), groups={"momentum": of_momentum})
+    module = Tiny(lambda module: torch.optim.AdamW(module.parameters(), lr=1e-3))
+    with pytest.raises(TrainingRefused, match=r"the momentum/group0 reaches 1\.0\d+, and has to stay below 1"):
+        tiny_trainer(callbacks=[applied, StartAudit()]).fit(module)
