@@ -96,6 +96,9 @@ def outside(candidates: Sequence[Candidate], runs: Sequence[LoggedRun]) -> list[
     ends = {one.schedule: float(one.path.rates[-1]) / one.path.peak for one in candidates}
     if deep := [name for name, end in ends.items() if end < least / 2 - 0.01]:
         found.append(f"no run ended below {least:.2g} of its peak, as {listed(deep)} would")
+    climbing = dict.fromkeys(one.schedule for one in candidates if one.path.climbs)
+    if climbing and not any(run.path.climbs for run in runs):
+        found.append(f"no run's rate rose again after it had fallen, as that of {listed([*climbing])} would")
     return found
 
 

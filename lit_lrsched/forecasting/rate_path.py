@@ -68,6 +68,17 @@ class RatePath:
         first = int(np.argmax(self.rates > 0))
         return int(self.steps[first - 1]) + 2 if first else 1
 
+    @property
+    def climbs(self) -> bool:
+        """Whether the rate rises again after it has fallen, both by more than a hundredth of its peak.
+
+        >>> RatePath.of([0.5, 1.0, 0.5, 0.5]).climbs, RatePath.of([0.5, 0.1, 0.1, 1.0]).climbs
+        (False, True)
+        """
+        fell = self._tops - self.rates > 0.01 * self.peak  # type: ignore[attr-defined]
+        after = self.rates[np.argmax(fell) :] if fell.any() else self.rates[:1]
+        return bool((after - np.minimum.accumulate(after)).max() > 0.01 * self.peak)
+
     def rate_at(self, steps: npt.ArrayLike) -> FloatArray:
         """Returns the rate that each step uses."""
         return np.asarray(np.interp(np.asarray(steps, dtype=float), self.steps, self.rates))

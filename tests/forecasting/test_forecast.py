@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lit_lrsched import (
     Constant,
     Cosine,
+    CosineRestarts,
     Horizon,
     InputError,
     Linear,
@@ -126,6 +127,17 @@ def test_what_is_far_is_said():
     verdict = forecast(runs, {"cosine": Cosine()}, lrs=[0.4], steps=[5000]).verdict
     assert "5,000 steps are more than 3 times the longest run (1,000)" in verdict
     assert "no run had a rate above 0.1 (asked: 0.4)" in verdict
+
+
+def test_rates_that_rise_again_are_told_where_no_run_has_such():
+    runs = [sgd("constant", 0.05, 1000), sgd("linear", 0.05, 1000)]
+    asked = {"restarts": CosineRestarts("20%"), "cosine": Cosine()}
+    told = "no run's rate rose again after it had fallen, as that of restarts would"
+    assert told in forecast(runs, asked, lrs=[0.05], steps=[1000]).verdict
+    rates = 0.05 * np.array(table(asked["restarts"], Horizon(1000)))
+    counts = np.arange(20, 1001, 20)
+    such = LoggedRun(counts, expected_losses(rates)[counts], rates, "restarts")
+    assert told not in forecast([*runs, such], asked, lrs=[0.05], steps=[1000]).verdict
 
 
 @pytest.mark.sampled(2)
