@@ -18,7 +18,14 @@ import torch
 from torch import nn
 
 from lit_lrsched.class_paths import import_path, without_partial
-from lit_lrsched.comparison.engine.user_code import from_outside, is_of_library, members_of
+from lit_lrsched.comparison.engine.user_code import (
+    MEMBERS,
+    from_outside,
+    functions_of,
+    is_of_library,
+    members_of,
+    names_in,
+)
 from lit_lrsched.errors import InputError
 from lit_lrsched.trainer.lightning_package import LightningDataModule, LightningModule, either
 
@@ -53,6 +60,9 @@ class _Description:
     def of(self, value: Any) -> Any:
         if isinstance(value, _PLAIN):
             return value
+        # A module's own method belongs to a part of a module, which is described without its weights.
+        if inspect.ismethod(value) and not isinstance(value.__self__, nn.Module):
+            return [self._once(value.__func__), self.of(value.__self__)]
         if isinstance(value, type) or inspect.isroutine(value):
             return self._once(getattr(value, "__func__", value))
         if id(value) in self._above:
@@ -95,7 +105,11 @@ class _Description:
 
     def _attributes(self, value: Any) -> Any:
         kinds: Any = _PLAIN if isinstance(value, either(LightningDataModule)) else object
-        held = {name: one for name, one in getattr(value, "__dict__", {}).items() if name[0] != "_"}
+        slots = [name for _, name, one in members_of(type(value)) if inspect.ismemberdescriptor(one)]
+        held = {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
+        # Of private ones those that the user's code names: torch and Lightning keep theirs beside them.
+        named = {name for function in functions_of([type(value)]) for name in names_in(function.__code__, *MEMBERS)}
+        held = {name: one for name, one in held.items() if name[0] != "_" or name in named}
         return self.of({name: one for name, one in held.items() if isinstance(one, kinds) and not _is_place(one)})
 
     def _once(self, value: Any) -> Any:

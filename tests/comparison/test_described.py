@@ -33,6 +33,9 @@ losses.other = 0.1
 class Settings:
     smoothing: float = 0.1
 
+    def scaled(self, by: float) -> float:
+        return by * self.smoothing
+
 
 chosen = Settings()
 
@@ -82,6 +85,24 @@ class Scaled(nn.Module):
         self.scale = scale
 
 
+class Private:
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def factor(self, step: int, horizon: Any) -> float:
+        return self._value
+
+
+class Slotted:
+    __slots__ = ("_value",)
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def __call__(self) -> float:
+        return self._value
+
+
 def small(**attributes: Any) -> Small:
     module = Small()
     for name, value in attributes.items():
@@ -99,6 +120,10 @@ def small(**attributes: Any) -> Small:
         lambda value: small(criterion=nn.CrossEntropyLoss(label_smoothing=value)),
         lambda value: small(part=nn.Sequential(Scaled(value))),
         lambda value: small(training_step=lambda batch, index: value * batch.sum()),
+        lambda value: Private(value),
+        lambda value: small(part=Scaled(1.0), factor=Slotted(value)),
+        lambda value: Private(value).factor,
+        lambda value: partial(Settings(value).scaled, 2),
     ],
 )
 def test_what_an_instance_holds_tells_it_apart(kind):

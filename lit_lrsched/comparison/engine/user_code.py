@@ -14,6 +14,9 @@ from traceback import walk_tb
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+MEMBERS = ("LOAD_ATTR", "LOAD_METHOD")
+"""The operations that name a member."""
+
 
 def is_of_library(value: Any) -> bool:
     """Returns whether a class or function is Python's own, an installed package's or this one's."""
@@ -33,7 +36,7 @@ def from_outside(function: FunctionType) -> dict[str, Any]:
     code = function.__code__
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
     found = {name: cell.cell_contents for name, cell in cells if cell != CellType()}
-    loaded, members = _names(code, "LOAD_GLOBAL", "LOAD_NAME"), _names(code, "LOAD_ATTR", "LOAD_METHOD")
+    loaded, members = names_in(code, "LOAD_GLOBAL", "LOAD_NAME"), names_in(code, *MEMBERS)
     for name in sorted(loaded & function.__globals__.keys()):
         held = function.__globals__[name]
         if isinstance(held, ModuleType) and not _is_library(held.__name__.partition(".")[0]):
@@ -41,6 +44,14 @@ def from_outside(function: FunctionType) -> dict[str, Any]:
             held = {member: one for member, one in named.items() if not isinstance(one, ModuleType)}
         found[name] = held
     return {name: held for name, held in found.items() if not isinstance(held, ModuleType)}
+
+
+@cache
+def names_in(code: CodeType, *operations: str) -> frozenset[str]:
+    """Returns the names that operations of a function, and of those within it, have as their argument."""
+    inner = (part for part in code.co_consts if isinstance(part, CodeType))
+    own = {each.argval for each in dis.get_instructions(code) if each.opname in operations}
+    return frozenset(own).union(*(names_in(part, *operations) for part in inner))
 
 
 def functions_of(kinds: Iterable[type]) -> list[FunctionType]:
@@ -88,11 +99,3 @@ def _is_library(package: str) -> bool:
         return True
     file = getattr(sys.modules.get(package), "__file__", None) or ""
     return not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
-
-
-@cache
-def _names(code: CodeType, *operations: str) -> frozenset[str]:
-    """Returns the names that operations of a function, and of those within it, have as their argument."""
-    inner = (part for part in code.co_consts if isinstance(part, CodeType))
-    own = {each.argval for each in dis.get_instructions(code) if each.opname in operations}
-    return frozenset(own).union(*(_names(part, *operations) for part in inner))
