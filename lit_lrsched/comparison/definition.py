@@ -17,7 +17,7 @@ from lit_lrsched.comparison.engine.setting_up import Build
 from lit_lrsched.comparison.grid import Grid
 from lit_lrsched.comparison.own_schedule import OwnSchedule
 from lit_lrsched.comparison.racing_optimizer import RacingOptimizer, Regrouped
-from lit_lrsched.comparison.splits import check_seeded, first_rows
+from lit_lrsched.comparison.splits import LOOKED_FOR, Seen, check_seeded, rows_seen
 from lit_lrsched.errors import shown
 from lit_lrsched.optim.param_groups import get_value, momentum_of, set_value
 from lit_lrsched.trainer.lightning_package import LightningModule, isolate_rng
@@ -103,13 +103,15 @@ def definition_of(build: Build, grid: Grid, epochs: int, identity: Mapping[str, 
     """
     with isolate_rng():
         module, data = build(0)
-    rows = [first_rows(build), first_rows(build)]
-    check_seeded(data, *rows)
+    seen = rows_seen(build), rows_seen(build)
+    check_seeded(data, *seen)
+    first = [[rows and rows[:LOOKED_FOR] for _, rows in (*each.values(),)[:2]] or None for each in seen]
     shared = {
         "model": _part(type(module).__name__, [identity.get("model"), _module(module)]),
         "data": _part(
-            type(data).__name__, [identity.get("data"), described(data), rows[0] if rows[0] == rows[1] else None]
+            type(data).__name__, [identity.get("data"), described(data), first[0] if first[0] == first[1] else None]
         ),
+        "content of the data": _rows(*seen),
         "optimizer": _optimizer(grid),
         "epochs": _part(str(epochs), epochs),
         "interval": _part(str(grid.interval), grid.interval),
@@ -119,6 +121,12 @@ def definition_of(build: Build, grid: Grid, epochs: int, identity: Mapping[str, 
         **{name: _part(str(value), value) for name, value in replace(grid.regime, clip=None).options().items()},
     }
     return Definition(shared, {name: _schedule(schedule) for name, schedule in grid.schedules.items()})
+
+
+def _rows(one: Seen, other: Seen) -> Part:
+    """Describes the rows that there are; of those that differ each time that they are made, as by noise, how many."""
+    same = {stage: rows if rows == other.get(stage) else rows[0] for stage, rows in one.items()}
+    return _part(", ".join(f"{n} {stage} rows" for stage, (n, _) in one.items()), same)
 
 
 def _part(words: str, value: Any) -> Part:

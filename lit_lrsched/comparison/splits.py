@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -18,8 +18,11 @@ from lit_lrsched.errors import InputError
 from lit_lrsched.optim.torch_internals import tree_leaves
 from lit_lrsched.trainer.lightning_package import LightningDataModule, is_overridden, isolate_rng
 
-_LOOKED_FOR = 32  # test rows of one seed that are looked for ...
+LOOKED_FOR = 32  # test rows of one seed that are looked for ...
 _AMONG = 2_000  # ... among so many training rows of another
+
+Seen = dict[str, tuple[int, Optional[list[bytes]]]]
+"""How many rows each stage has, and the content of some."""
 
 
 def splits_of(build: Build, seeds: Sequence[int], regime: Regime) -> Splits | None:
@@ -41,8 +44,8 @@ def splits_of(build: Build, seeds: Sequence[int], regime: Regime) -> Splits | No
     if first is None or second is None:
         return None
     train, test = _count(second[0], "train", regime), _count(first[1], "test", regime)
-    wanted, same_place = (_rows(loaders[1], _LOOKED_FOR) for loaders in (first, second))
-    among = _rows(second[0], _AMONG)
+    wanted, same_place = (_rows(loaders[1], range(LOOKED_FOR)) for loaders in (first, second))
+    among = _rows(second[0], range(_AMONG))
     if not wanted or not same_place or not among:
         return None
     if wanted == same_place:
@@ -53,25 +56,33 @@ def splits_of(build: Build, seeds: Sequence[int], regime: Regime) -> Splits | No
     return Splits(train, test, same_test=False) if found >= expected / 4 else None
 
 
-def first_rows(build: Build) -> list[list[bytes] | None] | None:
-    """Returns the content of the first training and test rows of one seed, as far as they can be looked at."""
+def rows_seen(build: Build) -> Seen:
+    """Returns by stage how many rows one seed has, and the content of the first and of a few from there to the last.
+
+    Where training and test rows cannot be looked at, there is no stage.
+    """
     with isolate_rng():
-        loaders = _loaders(build, 0)
-    return None if loaders is None else [_rows(loader, _LOOKED_FOR) for loader in loaders]
+        loaders = _loaders(build, 0) or []
+    found = {}
+    for stage, loader in zip(("train", "test", "val"), loaders, strict=False):
+        count = len(loader.dataset)  # type: ignore[arg-type]
+        later = np.linspace(LOOKED_FOR, count - 1, LOOKED_FOR, dtype=int).tolist()
+        found[stage] = count, _rows(loader, dict.fromkeys([*range(LOOKED_FOR), *later]))
+    return found
 
 
-def check_seeded(data: LightningDataModule, one: list[Any] | None, other: list[Any] | None) -> None:
+def check_seeded(data: LightningDataModule, one: Seen, other: Seen) -> None:
     """Refuses data whose test rows are others each time that it is built from the same seed.
 
     Args:
         data: The data.
-        one: The first rows of a seed.
+        one: Rows of a seed.
         other: Those of the same seed, built again.
 
     Raises:
         InputError: When they are.
     """
-    if one and other and one[1] != other[1]:
+    if one and other and one["test"] != other["test"]:
         raise InputError(
             f"{type(data).__name__} has other test rows each time it is built with the same seed, so the runs of a "
             "seed would not share their split: seed its generator, as numpy.random.default_rng(seed); a data module "
@@ -79,19 +90,24 @@ def check_seeded(data: LightningDataModule, one: list[Any] | None, other: list[A
         )
 
 
-def _loaders(build: Build, seed: int) -> tuple[DataLoader[Any], DataLoader[Any]] | None:
-    """Returns the loaders of training and test rows; None for a stream, several loaders, or without test rows."""
+def _loaders(build: Build, seed: int) -> list[DataLoader[Any]] | None:
+    """Returns the loaders of training, test and, where there is one of rows, validation.
+
+    None for a stream, several loaders, or without test rows.
+    """
     _, data = build(seed)
     if not is_overridden("test_dataloader", data):
         return None
     with set_up(data, "fit", "test"):
-        loaders = data.train_dataloader(), data.test_dataloader()
-    if not all(isinstance(loader, DataLoader) for loader in loaders):
-        return None
-    parts = [loader.dataset for loader in loaders]
-    if any(isinstance(part, IterableDataset) or not hasattr(part, "__len__") for part in parts):
-        return None
-    return loaders
+        loaders = [data.train_dataloader(), data.test_dataloader()]
+        if is_overridden("val_dataloader", data):
+            loaders.append(data.val_dataloader())
+    of_rows = [isinstance(each, DataLoader) and _has_rows(each.dataset) for each in loaders]
+    return [each for each, has in zip(loaders, of_rows, strict=True) if has] if all(of_rows[:2]) else None
+
+
+def _has_rows(part: Any) -> bool:
+    return not isinstance(part, IterableDataset) and hasattr(part, "__len__")
 
 
 def _count(loader: DataLoader[Any], stage: Stage, regime: Regime) -> int:
@@ -102,11 +118,11 @@ def _count(loader: DataLoader[Any], stage: Stage, regime: Regime) -> int:
     return min(rows, regime.batches(stage, len(loader)) * (loader.batch_size or math.ceil(rows / len(loader))))
 
 
-def _rows(loader: DataLoader[Any], most: int) -> list[bytes] | None:
-    """Returns the content of the first rows; None where there are none, not of numbers alone, or only in a loader."""
+def _rows(loader: DataLoader[Any], places: Iterable[int]) -> list[bytes] | None:
+    """Returns the content of some rows; None where there are none, not of numbers alone, or only in a loader."""
     part: Any = loader.dataset
     rows = []
-    for i in range(min(most, len(part))):
+    for i in (i for i in places if i < len(part)):
         try:
             leaves = tree_leaves(part[i])
         except Exception:  # as of a file that a loader's workers open; what else is wrong, fit tells

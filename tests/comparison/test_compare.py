@@ -47,7 +47,9 @@ from lit_lrsched import (
     compare,
     find_lr,
 )
+from lit_lrsched.comparison.definition import Definition, definition_of
 from lit_lrsched.comparison.engine.regime import PLAIN, Regime
+from lit_lrsched.comparison.grid import grid_of
 from lit_lrsched.comparison.race import Comparison
 from lit_lrsched.comparison.records import RecordStore, _read
 from lit_lrsched.comparison.splits import splits_of
@@ -683,6 +685,47 @@ def test_records_of_another_race_are_refused(trained, change):
     with pytest.raises(InputError, match=rf"holds other runs \(.*{told}.*\): give it a folder of its own"):
         short(trained, **options)
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"train": 100}, "content of the data=90 train rows, 40 test rows, 40 val rows, here 100 train rows, .*"),
+        ({"train_end": 1.0}, "another content of the data, 90 train rows, 40 test rows, 40 val rows"),
+        ({"val_end": 1.0}, "another content of the data, .*"),
+    ],
+)
+def test_data_that_grew_or_changed_after_their_first_rows_are_others(change, told):
+    def definition(train: int = 90, train_end: float = 0.0, val_end: float = 0.0) -> Definition:
+        ends = {"train": (train, train_end), "val": (40, val_end), "test": (40, 0.0)}
+        rows = {stage: TensorDataset(torch.tensor([[0.0]] * (n - 1) + [[end]])) for stage, (n, end) in ends.items()}
+
+        def build(seed: int) -> tuple[IonosphereClassifier, LightningDataModule]:
+            return IonosphereClassifier(), Held(rows)
+
+        grid = grid_of(build, {"s": Linear()}, lrs=[0.1], momenta=None, seeds=[0], optimizer=SGD, epochs=1)
+        return definition_of(build, grid, 1, {})
+
+    assert definition() == definition()
+    (found,) = definition(**change).differences(definition())
+    assert re.fullmatch(told, found)
+
+
+class Held(LightningDataModule):
+    """Rows that it is given."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = rows
+
+    def train_dataloader(self):
+        return DataLoader(self.rows["train"])
+
+    def val_dataloader(self):
+        return DataLoader(self.rows["val"])
+
+    def test_dataloader(self):
+        return DataLoader(self.rows["test"])
 
 
 @pytest.mark.sampled(3)
