@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from types import CodeType
 from typing import Any
 
@@ -105,11 +105,15 @@ class _Description:
 
     def _attributes(self, value: Any) -> Any:
         kinds: Any = _PLAIN if isinstance(value, either(LightningDataModule)) else object
-        slots = [name for _, name, one in members_of(type(value)) if inspect.ismemberdescriptor(one)]
+        kind = type(value)
+        slots = [name for _, name, one in members_of(kind) if inspect.ismemberdescriptor(one)]
         held = {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
-        # Of private ones those that the user's code names: torch and Lightning keep theirs beside them.
-        named = {name for function in functions_of([type(value)]) for name in names_in(function.__code__, *MEMBERS)}
-        held = {name: one for name, one in held.items() if name[0] != "_" or name in named}
+        private = _settled_in(kind)
+        held = {
+            name: one
+            for name, one in held.items()
+            if name[0] != "_" or (name in private and not isinstance(one, (dict, set)))  # which may be filled later
+        }
         return self.of({name: one for name, one in held.items() if isinstance(one, kinds) and not _is_place(one)})
 
     def _once(self, value: Any) -> Any:
@@ -147,6 +151,18 @@ def _array(tensor: torch.Tensor) -> Any:
 def _shown(value: Any) -> str:
     """Returns how a value is written, without where it lies in memory, which differs from one process to the next."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _settled_in(kind: type) -> set[str]:
+    """Returns the members that the user's methods of a class read, but those that are set after ``__init__``.
+
+    torch and Lightning keep theirs beside them; what a cached property keeps, or a method sets, comes of the rest.
+    """
+    made = {name: one.func for _, name, one in members_of(kind) if isinstance(one, cached_property)}
+    functions: list[Any] = [*functions_of([kind]), *made.values()]
+    later = [function for function in functions if function.__name__ not in ("__init__", "__post_init__")]
+    read = {name for function in functions for name in names_in(function.__code__, *MEMBERS)}
+    return read.difference(made, *(names_in(function.__code__, "STORE_ATTR") for function in later))
 
 
 def _is_place(value: Any) -> bool:
