@@ -147,10 +147,9 @@ def _held(rate: Column, length: int) -> Column:
 
     ``fit`` logs a rate when it changes, and in a long run no more often than every thousandth of it.
     """
-    steps, last = np.unique(rate.steps[rate.known][::-1], return_index=True)
-    values = rate.values[rate.known][::-1][last]
+    steps, values = rate.by_step
     late = np.flatnonzero(np.diff(steps) > math.ceil(length / 1000)) + 1
-    return Column(np.append(steps, steps[late] - 1), np.append(values, values[late - 1]))
+    return Column(np.append(steps, steps[late] - 1).astype(float), np.append(values, values[late - 1]))
 
 
 def _agrees(planned: RatePath, logged: RatePath, first: int) -> bool:

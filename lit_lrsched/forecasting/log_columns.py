@@ -41,6 +41,12 @@ class Column(NamedTuple):
         return np.isfinite(self.steps) & np.isfinite(self.values) & (self.steps >= 0)
 
     @property
+    def by_step(self) -> tuple[npt.NDArray[np.int64], FloatArray]:
+        """The known steps in order, each once, and the last value that was logged at each, ``[steps]``."""
+        steps, last = np.unique(self.steps[self.known][::-1].astype(np.int64), return_index=True)
+        return steps, self.values[self.known][::-1][last]
+
+    @property
     def last(self) -> int:
         """The last step, at least 1."""
         return int(self.steps[np.isfinite(self.steps)].max(initial=1.0))
@@ -180,9 +186,7 @@ def logged_path(rate: Column, steps: int | None = None) -> RatePath:
         rate: The logged rates, one of them at a step of at least 0.
         steps: How long the run is. None: to the last logged step.
     """
-    known = rate.known
-    places, last = np.unique(rate.steps[known][::-1].astype(np.int64), return_index=True)
-    rates = rate.values[known][::-1][last]
+    places, rates = rate.by_step
     if places[0] > 0:  # a log that counts from 1 begins with the first rate there was
         places, rates = np.append(0, places), np.append(0.0 if places[0] > 1 else rates[0], rates)
     end = int(places[-1]) if steps is None else steps - 1
