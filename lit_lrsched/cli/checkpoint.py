@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from lit_lrsched.cli.run_folder import shortest_path
 from lit_lrsched.errors import InputError
+from lit_lrsched.plans.console import shortest_path
 
 _OF_LIGHTNING = ("best", "hpc")
 

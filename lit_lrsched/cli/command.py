@@ -17,12 +17,13 @@ from lit_lrsched.cli.arguments import ScheduleParser
 from lit_lrsched.cli.forecast import SUMMARY as FORECAST
 from lit_lrsched.cli.lightning_cli_package import LightningArgumentParser
 from lit_lrsched.cli.quiet import quiet_lightning
-from lit_lrsched.cli.run_folder import LastCheckpoint, shortest_path
+from lit_lrsched.cli.run_folder import LastCheckpoint
 from lit_lrsched.cli.schedule_cli import OWN_SUBCOMMANDS, ScheduleCLI, given_callbacks
 from lit_lrsched.cli.start_line import StartLine
 from lit_lrsched.errors import InputError
 from lit_lrsched.ionosphere.data import IonosphereDataModule
 from lit_lrsched.ionosphere.model import SGD_01, IonosphereClassifier
+from lit_lrsched.plans.console import shortest_path
 from lit_lrsched.trainer.callbacks.progress_bar import RunProgressBar
 from lit_lrsched.trainer.lightning_package import (
     Callback,

@@ -119,15 +119,3 @@ class LastCheckpoint(ModelCheckpoint):
         if self.dirpath is None and folder is not None:
             self.dirpath = os.path.join(folder, "checkpoints")
         super().setup(trainer, pl_module, stage)
-
-
-def shortest_path(path: str | os.PathLike[str]) -> str:
-    """Returns a path from the working directory where it lies below it, else the whole path, as that of a remote file.
-
-    >>> shortest_path("runs/../last.ckpt"), shortest_path("s3://runs/last.ckpt")
-    ('last.ckpt', 's3://runs/last.ckpt')
-    """
-    if "://" in str(path):
-        return str(path)
-    here, there = Path.cwd(), Path(path).resolve()
-    return str(there.relative_to(here) if there.is_relative_to(here) else there)

@@ -29,11 +29,12 @@ from lit_lrsched.cli.mistakes import mistake_in, mistakes_of_spawned_processes
 from lit_lrsched.cli.new_folders import NewFolders
 from lit_lrsched.cli.no_profiler import NoProfiler
 from lit_lrsched.cli.replaced_optimizer import apply_to
-from lit_lrsched.cli.run_folder import CONFIG, RunFolder, shortest_path
+from lit_lrsched.cli.run_folder import CONFIG, RunFolder
 from lit_lrsched.cli.run_name import check_name, default_name, name_loggers
 from lit_lrsched.cli.save_config import SaveConfig
 from lit_lrsched.cli.typed import program, typed
 from lit_lrsched.errors import InputError
+from lit_lrsched.plans.console import shortest_path
 from lit_lrsched.trainer.callbacks.keeper import ScheduleKeeper
 from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger
 from lit_lrsched.trainer.callbacks.receipt import Receipt

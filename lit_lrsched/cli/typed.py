@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from lit_lrsched.cli.run_folder import shortest_path
+from lit_lrsched.plans.console import shortest_path
 
 _OURS = Path(__file__).parents[1]
 

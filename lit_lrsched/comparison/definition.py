@@ -105,6 +105,7 @@ def definition_of(build: Build, grid: Grid, epochs: int, identity: Mapping[str, 
         module, data = build(0)
     seen = rows_seen(build), rows_seen(build)
     check_seeded(data, *seen)
+    # Those of training and test stay a part of the data: by them folders of earlier versions are known, and go on.
     first = [[rows and rows[:LOOKED_FOR] for _, rows in (*each.values(),)[:2]] or None for each in seen]
     shared = {
         "model": _part(type(module).__name__, [identity.get("model"), _module(module)]),

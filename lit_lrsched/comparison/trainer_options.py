@@ -15,6 +15,7 @@ from typing import Any, cast
 from lit_lrsched.comparison.engine.clipping import Clip
 from lit_lrsched.comparison.engine.regime import Regime
 from lit_lrsched.errors import InputError
+from lit_lrsched.plans.console import shortest_path
 from lit_lrsched.trainer.callbacks.learning_rate_logger import LearningRateLogger
 from lit_lrsched.trainer.callbacks.schedule_report import ScheduleReport
 from lit_lrsched.trainer.lightning_internals import callbacks_of
@@ -67,8 +68,7 @@ def regime_of(trainer: Trainer) -> Regime:
 
 def logs_of(trainer: Trainer) -> Path:
     """Returns a trainer's ``lightning_logs``, as a path from the working directory where it lies below it."""
-    here, there = Path.cwd(), Path(trainer.default_root_dir).resolve() / "lightning_logs"
-    return there.relative_to(here) if there.is_relative_to(here) else there
+    return Path(shortest_path(trainer.default_root_dir), "lightning_logs")
 
 
 def check_trainer(trainer: Trainer, epochs: int, what: str) -> list[str]:

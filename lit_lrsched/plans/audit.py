@@ -47,8 +47,7 @@ def audit(plan: Plan, curve: Curve) -> list[Finding]:
 
 def _momenta(plan: Plan, curve: Curve) -> Iterator[Finding]:
     for name, value in plan.at(curve.steps[0]).items():
-        most = max(curve.values.get(name, [value]))
-        if name.partition("/")[0] == "momentum" and most >= 1:
+        if name.partition("/")[0] == "momentum" and (most := max(curve.values.get(name, [value]))) >= 1:
             text = f"the {name} reaches {most:.4g}, and has to stay below 1: lower it, or the factors of its schedule"
             yield Finding("failure", text)
 

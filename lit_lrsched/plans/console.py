@@ -1,10 +1,12 @@
-"""Where answers are printed: at most 100 columns, in letters that the output can write."""
+"""Where answers are printed: at most 100 columns, in letters that the output can write, with short paths."""
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -51,3 +53,15 @@ def writable(text: str, encoding: str, plainer: Mapping[int, str]) -> str:
 def filled(text: str) -> str:
     """Returns a text in lines that fit standard output: as wide as a terminal, at most 100 columns."""
     return textwrap.fill(text, console_on(None).width)
+
+
+def shortest_path(path: str | os.PathLike[str]) -> str:
+    """Returns a path from the working directory where it lies below it, else the whole path, as that of a remote file.
+
+    >>> shortest_path("runs/../last.ckpt"), shortest_path("s3://runs/last.ckpt")
+    ('last.ckpt', 's3://runs/last.ckpt')
+    """
+    if "://" in str(path):
+        return str(path)
+    here, there = Path.cwd(), Path(path).resolve()
+    return str(there.relative_to(here) if there.is_relative_to(here) else there)
